@@ -1,0 +1,74 @@
+//! The scalar twins: plain loops that define what every other kernel must produce.
+
+use super::Epilogue;
+use crate::ConvGeometry;
+use std::ops::Range;
+
+pub(super) fn conv(
+    ohwi: &[f32],
+    g: &ConvGeometry,
+    rows: Range<usize>,
+    input: &[f32],
+    epilogue: &Epilogue<'_>,
+    out: &mut [f32],
+) {
+    let fan_in = g.kernel_h * g.kernel_w * g.in_channels;
+    for row in rows.clone() {
+        for column in 0..g.pooled_w() {
+            let pixel = (row - rows.start) * g.out_row_stride + column * g.out_pixel_stride;
+            for c in 0..g.out_channels {
+                let filter = &ohwi[c * fan_in..][..fan_in];
+                let mut best = f32::NEG_INFINITY;
+                for dy in 0..g.pool {
+                    for dx in 0..g.pool {
+                        let top = (row * g.pool + dy) * g.stride;
+                        let left = (column * g.pool + dx) * g.stride;
+                        let mut acc = 0.0f32;
+                        for kh in 0..g.kernel_h {
+                            for kw in 0..g.kernel_w {
+                                let at =
+                                    (top + kh) * g.in_row_stride + (left + kw) * g.in_pixel_stride;
+                                let taps = &filter[(kh * g.kernel_w + kw) * g.in_channels..]
+                                    [..g.in_channels];
+                                for (&x, &w) in input[at..][..g.in_channels].iter().zip(taps) {
+                                    acc = x.mul_add(w, acc);
+                                }
+                            }
+                        }
+                        acc += epilogue.bias.map_or(0.0, |bias| bias[c]);
+                        best = best.max(acc);
+                    }
+                }
+                out[pixel + c] = if epilogue.relu { best.max(0.0) } else { best };
+            }
+        }
+    }
+}
+
+pub(super) fn conv_grad_weights(
+    g: &ConvGeometry,
+    input: &[f32],
+    grad_out: &[f32],
+    grad_weights: &mut [f32],
+) {
+    for kh in 0..g.kernel_h {
+        for kw in 0..g.kernel_w {
+            for i in 0..g.in_channels {
+                let at = ((kh * g.kernel_w + kw) * g.in_channels + i) * g.out_channels;
+                let into = &mut grad_weights[at..][..g.out_channels];
+                for row in 0..g.out_h {
+                    for column in 0..g.out_w {
+                        let x = input[(row * g.stride + kh) * g.in_row_stride
+                            + (column * g.stride + kw) * g.in_pixel_stride
+                            + i];
+                        let grad =
+                            &grad_out[row * g.out_row_stride + column * g.out_pixel_stride..];
+                        for (sum, &dy) in into.iter_mut().zip(grad) {
+                            *sum = x.mul_add(dy, *sum);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

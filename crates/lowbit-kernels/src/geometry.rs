@@ -1,0 +1,180 @@
+//! The shape of one convolution, as kernels see it.
+
+/// One convolution over one image, channels-last, without padding: an input that needs padding is a view into a buffer
+/// that already holds its halo (zeros in f32, the zero point in u8).
+///
+/// A linear layer over a batch is the same thing: `kernel_h = kernel_w = 1`, `out_h = 1`, `out_w = batch`,
+/// `in_channels = in_pixel_stride = in_features`. A group of a grouped convolution is a view as well:
+/// `in_pixel_stride > in_channels`, starting at the group's first channel.
+///
+/// All strides are in elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConvGeometry {
+    /// Rows of the kernel.
+    pub kernel_h: usize,
+    /// Columns of the kernel.
+    pub kernel_w: usize,
+    /// Step between output pixels in both directions, in input pixels.
+    pub stride: usize,
+    /// Channels read from each input pixel.
+    pub in_channels: usize,
+    /// Channels written to each output pixel.
+    pub out_channels: usize,
+    /// From one input row to the next.
+    pub in_row_stride: usize,
+    /// From one input pixel to the next; at least `in_channels`.
+    pub in_pixel_stride: usize,
+    /// Rows of the convolution's result, before pooling.
+    pub out_h: usize,
+    /// Columns of the convolution's result, before pooling.
+    pub out_w: usize,
+    /// Fused max-pooling: 1 for none, 2 for 2×2 with stride 2 (an odd last row or column is dropped).
+    pub pool: usize,
+    /// From one stored (pooled) row to the next.
+    pub out_row_stride: usize,
+    /// From one stored pixel to the next; at least `out_channels`.
+    pub out_pixel_stride: usize,
+}
+
+/// Elements that a kernel may read past the last element it needs; buffers allocate this much more.
+pub const SLACK: usize = 64;
+
+impl ConvGeometry {
+    /// A dense convolution of an `[in_h, in_w, in_channels]` view (halo included) into a dense result.
+    ///
+    /// # Panics
+    /// If the kernel does not fit into the input.
+    #[must_use]
+    pub fn dense(
+        (in_h, in_w, in_channels): (usize, usize, usize),
+        out_channels: usize,
+        (kernel_h, kernel_w): (usize, usize),
+        stride: usize,
+        pool: usize,
+    ) -> Self {
+        assert!(
+            kernel_h <= in_h && kernel_w <= in_w && stride > 0,
+            "the kernel must fit into the input"
+        );
+        let out_h = (in_h - kernel_h) / stride + 1;
+        let out_w = (in_w - kernel_w) / stride + 1;
+        Self {
+            kernel_h,
+            kernel_w,
+            stride,
+            in_channels,
+            out_channels,
+            in_row_stride: in_w * in_channels,
+            in_pixel_stride: in_channels,
+            out_h,
+            out_w,
+            pool,
+            out_row_stride: out_w / pool * out_channels,
+            out_pixel_stride: out_channels,
+        }
+    }
+
+    /// A linear layer over `batch` rows.
+    #[must_use]
+    pub fn linear(batch: usize, in_features: usize, out_features: usize) -> Self {
+        Self {
+            kernel_h: 1,
+            kernel_w: 1,
+            stride: 1,
+            in_channels: in_features,
+            out_channels: out_features,
+            in_row_stride: batch * in_features,
+            in_pixel_stride: in_features,
+            out_h: 1,
+            out_w: batch,
+            pool: 1,
+            out_row_stride: batch * out_features,
+            out_pixel_stride: out_features,
+        }
+    }
+
+    /// Rows stored, after pooling.
+    #[must_use]
+    pub fn pooled_h(&self) -> usize {
+        self.out_h / self.pool
+    }
+
+    /// Columns stored, after pooling.
+    #[must_use]
+    pub fn pooled_w(&self) -> usize {
+        self.out_w / self.pool
+    }
+
+    /// Elements of the input view that the result depends on, from the view's first element to the last one needed.
+    #[must_use]
+    pub fn input_extent(&self) -> usize {
+        if self.out_h == 0 || self.out_w == 0 {
+            return 0;
+        }
+        let last_row = (self.out_h - 1) * self.stride + self.kernel_h - 1;
+        let last_column = (self.out_w - 1) * self.stride + self.kernel_w - 1;
+        last_row * self.in_row_stride + last_column * self.in_pixel_stride + self.in_channels
+    }
+
+    /// Elements of the output view from the first to the last one written when `rows` stored rows are computed.
+    #[must_use]
+    pub fn output_extent(&self, rows: usize) -> usize {
+        if rows == 0 || self.pooled_w() == 0 {
+            return 0;
+        }
+        (rows - 1) * self.out_row_stride
+            + (self.pooled_w() - 1) * self.out_pixel_stride
+            + self.out_channels
+    }
+
+    /// Multiply-accumulates of the convolution (before pooling; what the layer is defined to do, whatever is skipped).
+    #[must_use]
+    pub fn macs(&self) -> u64 {
+        (self.out_h * self.out_w * self.out_channels) as u64
+            * (self.kernel_h * self.kernel_w * self.in_channels) as u64
+    }
+}
+
+/// The shape of a weight tensor in OHWI order: `[out_channels, kernel_h, kernel_w, in_channels]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WeightShape {
+    /// Output channels (features of a linear layer).
+    pub out_channels: usize,
+    /// Kernel rows.
+    pub kernel_h: usize,
+    /// Kernel columns.
+    pub kernel_w: usize,
+    /// Input channels (features of a linear layer).
+    pub in_channels: usize,
+}
+
+impl WeightShape {
+    /// A linear layer's weights, `[out_features, in_features]`.
+    #[must_use]
+    pub fn linear(out_features: usize, in_features: usize) -> Self {
+        Self {
+            out_channels: out_features,
+            kernel_h: 1,
+            kernel_w: 1,
+            in_channels: in_features,
+        }
+    }
+
+    /// Elements per output channel.
+    #[must_use]
+    pub fn fan_in(&self) -> usize {
+        self.kernel_h * self.kernel_w * self.in_channels
+    }
+
+    /// Elements in all.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.out_channels * self.fan_in()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,119 @@
+//! Which instruction set the kernels use: found once, overridable by `LOWBIT_ISA`.
+
+use std::sync::OnceLock;
+
+/// An instruction-set level that kernels are written for. Ordered: a later level includes the earlier ones.
+///
+/// A value of this type is proof that the level is available on this machine: the constructors check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Isa {
+    /// Plain Rust, any machine.
+    Portable,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI.
+    Avx512,
+}
+
+/// Why a forced level cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IsaError {
+    /// The name is not one of the known levels.
+    #[error("LOWBIT_ISA={0}: unknown level; use portable, avx2 or avx512")]
+    Unknown(String),
+    /// The machine does not have the level.
+    #[error("LOWBIT_ISA={requested}: this machine has {best} at most")]
+    Unavailable {
+        /// The level asked for.
+        requested: &'static str,
+        /// The best level of this machine.
+        best: &'static str,
+    },
+}
+
+impl Isa {
+    /// The best level of this machine.
+    #[must_use]
+    pub fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::is_x86_feature_detected as has;
+            let avx2 = has!("avx2") && has!("fma");
+            if avx2
+                && has!("avx512f")
+                && has!("avx512bw")
+                && has!("avx512dq")
+                && has!("avx512vl")
+                && has!("avx512vnni")
+            {
+                return Isa::Avx512;
+            }
+            if avx2 {
+                return Isa::Avx2;
+            }
+        }
+        Isa::Portable
+    }
+
+    /// All levels of this machine, weakest first.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        let best = Self::best();
+        [Isa::Portable, Isa::Avx2, Isa::Avx512]
+            .into_iter()
+            .filter(|isa| *isa <= best)
+            .collect()
+    }
+
+    /// The level named `name`, if this machine has it.
+    ///
+    /// # Errors
+    /// [`IsaError`] when the name is unknown or the machine lacks the level.
+    pub fn named(name: &str) -> Result<Self, IsaError> {
+        let isa = match name {
+            "portable" => Isa::Portable,
+            "avx2" => Isa::Avx2,
+            "avx512" => Isa::Avx512,
+            other => return Err(IsaError::Unknown(other.to_owned())),
+        };
+        let best = Self::best();
+        if isa > best {
+            return Err(IsaError::Unavailable {
+                requested: isa.name(),
+                best: best.name(),
+            });
+        }
+        Ok(isa)
+    }
+
+    /// The level in force: `LOWBIT_ISA` if set, else [`Isa::best`]. Read once per process.
+    ///
+    /// # Errors
+    /// As [`Isa::named`], for the value of `LOWBIT_ISA`.
+    pub fn current() -> Result<Self, IsaError> {
+        static CURRENT: OnceLock<Result<Isa, IsaError>> = OnceLock::new();
+        CURRENT
+            .get_or_init(|| match std::env::var("LOWBIT_ISA") {
+                Ok(name) if !name.is_empty() => Isa::named(&name),
+                _ => Ok(Isa::best()),
+            })
+            .clone()
+    }
+
+    /// The name that `LOWBIT_ISA` takes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+        }
+    }
+}
+
+impl std::fmt::Display for Isa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}

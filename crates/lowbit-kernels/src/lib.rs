@@ -1,0 +1,22 @@
+//! Arithmetic on slices: the numerical floor of lowbit.
+//!
+//! This crate knows shapes and strides, and nothing of models. Every kernel has a scalar twin (`portable`) that defines
+//! its result and one file per instruction set; [`Isa`] picks among them once. Nothing here spawns threads: callers cut
+//! the work (images, output rows) and hand out disjoint slices.
+//!
+//! All activations are channels-last (`[n, h, w, c]`), weights are `[out, kernel_h, kernel_w, in]` (OHWI) until they are
+//! packed into a kernel's tile order.
+
+pub mod buffer;
+pub mod float;
+pub mod geometry;
+mod isa;
+pub mod norm;
+pub mod peak;
+pub mod quantize;
+pub mod random;
+pub mod u8i8;
+
+pub use buffer::AlignedBuffer;
+pub use geometry::{ConvGeometry, WeightShape};
+pub use isa::{Isa, IsaError};

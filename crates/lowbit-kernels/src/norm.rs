@@ -1,0 +1,1 @@
+//! Passes over activations in training: batch-norm statistics, normalization, ReLU, max-pooling and their gradients.

@@ -1,0 +1,1 @@
+//! The register-only peaks of this machine: what no kernel can exceed.

@@ -1,0 +1,1 @@
+//! Rounding f32 to integers and back, and integer passes between layers (add, pooling).

@@ -1,0 +1,1 @@
+//! Experiments, metrics, statistics, run folders and reports of lowbit.

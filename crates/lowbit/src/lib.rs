@@ -1,0 +1,1 @@
+//! Graphs, training, quantisation and integer inference of small image models.
