@@ -1,0 +1,89 @@
+//! The models that come with lowbit: one function, one file each.
+
+mod eurosat_cnn;
+mod mlp;
+mod resnet8;
+
+pub use eurosat_cnn::eurosat_cnn;
+pub use mlp::mlp;
+pub use resnet8::resnet8;
+
+use super::{Graph, GraphError, Shape};
+
+type Build = fn(Shape, &[String]) -> Result<Graph, GraphError>;
+
+const MODELS: [(&str, Build); 3] = [
+    ("eurosat-cnn", eurosat_cnn),
+    ("resnet8", resnet8),
+    ("mlp", mlp),
+];
+
+/// The names that [`build`] takes.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    MODELS.iter().map(|(name, _)| *name)
+}
+
+/// The model called `name` for images of shape `input` and the given classes.
+///
+/// # Errors
+/// [`GraphError`] when the name is unknown or the images are too small for the model.
+pub fn build(name: &str, input: Shape, class_names: &[String]) -> Result<Graph, GraphError> {
+    match MODELS.iter().find(|(known, _)| *known == name) {
+        Some((_, build)) => build(input, class_names),
+        None => Err(GraphError::UnknownModel {
+            name: name.to_owned(),
+            known: names().collect::<Vec<_>>().join(", "),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn classes(count: usize) -> Vec<String> {
+        (0..count).map(|class| format!("class{class}")).collect()
+    }
+
+    #[test]
+    fn eurosat_cnn_has_434_602_parameters_and_50_266_880_macs() {
+        let graph = eurosat_cnn(Shape::new(64, 64, 3), &classes(10)).unwrap();
+        assert_eq!(graph.parameter_count(), 434_602);
+        assert_eq!(graph.macs(), 50_266_880);
+    }
+
+    #[test]
+    fn eurosat_cnn_on_32_pixel_images_flattens_96_features() {
+        let graph = eurosat_cnn(Shape::new(32, 32, 3), &classes(10)).unwrap();
+        let fc1 = graph
+            .parameters()
+            .into_iter()
+            .find(|p| p.name == "fc1.weight")
+            .unwrap();
+        assert_eq!(fc1.shape, [128, 96]);
+    }
+
+    #[test]
+    fn every_model_follows_classes_and_channels_and_fuses_into_blocks() {
+        for name in names() {
+            let graph = build(name, Shape::new(32, 32, 1), &classes(7)).unwrap();
+            assert_eq!(graph.classes(), 7, "{name}");
+            assert!(graph.blocks().unwrap().list().len() > 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn images_too_small_for_a_model_are_refused_with_the_layer() {
+        let error = eurosat_cnn(Shape::new(20, 20, 3), &classes(10)).unwrap_err();
+        assert!(error.to_string().contains("conv3"), "{error}");
+    }
+
+    #[test]
+    fn graphs_survive_json() {
+        for name in names() {
+            let graph = build(name, Shape::new(32, 32, 3), &classes(10)).unwrap();
+            let json = serde_json::to_string(&graph).unwrap();
+            assert_eq!(serde_json::from_str::<Graph>(&json).unwrap(), graph);
+        }
+    }
+}
