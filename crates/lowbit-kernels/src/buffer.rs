@@ -17,7 +17,11 @@ pub struct AlignedBuffer<T> {
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
+/// Plain numbers that a buffer can hold.
+pub use sealed::Number;
+
 mod sealed {
+    /// A plain number: any bit pattern is a value.
     pub trait Number: Copy + Default + Send + Sync + 'static {}
     impl Number for f32 {}
     impl Number for i32 {}

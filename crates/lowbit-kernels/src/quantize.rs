@@ -1,1 +1,261 @@
-//! Rounding f32 to integers and back, and integer passes between layers (add, pooling).
+//! Rounding f32 to integers and back, and passes between layers (add, pooling), in f32 and u8.
+//!
+//! Everything here is elementwise or a short sum with one documented rounding, so that all ISAs agree to the bit; the
+//! loops are plain and left to the compiler's vectorizer.
+
+use crate::Isa;
+
+/// Runs a loop compiled for the ISA's vector width.
+macro_rules! vectorized {
+    ($isa:expr, $body:expr) => {{
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+        fn avx512<R>(body: impl FnOnce() -> R) -> R {
+            body()
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2<R>(body: impl FnOnce() -> R) -> R {
+            body()
+        }
+        match $isa {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a value of `Isa` is proof that its features are available.
+            Isa::Avx512 => unsafe { avx512($body) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx2 => unsafe { avx2($body) },
+            _ => $body(),
+        }
+    }};
+}
+
+/// `out = clamp(round_ties_even(x · inv_scale) + zero_point, 0, 255)`; NaN becomes 0.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn quantize_u8(isa: Isa, input: &[f32], inv_scale: f32, zero_point: i32, out: &mut [u8]) {
+    assert_eq!(input.len(), out.len(), "one result per input");
+    let zero = zero_point as f32;
+    vectorized!(isa, || for (q, &x) in out.iter_mut().zip(input) {
+        *q = ((x * inv_scale).round_ties_even() + zero).clamp(0.0, 255.0) as u8;
+    });
+}
+
+/// `out = (q − zero_point) · scale`.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn dequantize_u8(isa: Isa, input: &[u8], scale: f32, zero_point: u8, out: &mut [f32]) {
+    assert_eq!(input.len(), out.len(), "one result per input");
+    vectorized!(isa, || for (x, &q) in out.iter_mut().zip(input) {
+        *x = (f32::from(q) - f32::from(zero_point)) * scale;
+    });
+}
+
+/// The smallest and the largest element; `(∞, −∞)` of nothing.
+#[must_use]
+pub fn min_max(isa: Isa, input: &[f32]) -> (f32, f32) {
+    vectorized!(isa, || {
+        let mut low = [f32::INFINITY; 32];
+        let mut high = [f32::NEG_INFINITY; 32];
+        let chunks = input.chunks_exact(32);
+        for (lane, &x) in chunks.remainder().iter().enumerate() {
+            low[lane] = low[lane].min(x);
+            high[lane] = high[lane].max(x);
+        }
+        for chunk in chunks {
+            for (lane, &x) in chunk.iter().enumerate() {
+                low[lane] = if x < low[lane] { x } else { low[lane] };
+                high[lane] = if x > high[lane] { x } else { high[lane] };
+            }
+        }
+        (
+            low.into_iter().fold(f32::INFINITY, f32::min),
+            high.into_iter().fold(f32::NEG_INFINITY, f32::max),
+        )
+    })
+}
+
+/// `out = a + b`, cut at zero if `relu`.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn add_f32(isa: Isa, a: &[f32], b: &[f32], relu: bool, out: &mut [f32]) {
+    assert!(
+        a.len() == out.len() && b.len() == out.len(),
+        "one result per pair"
+    );
+    let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
+    vectorized!(
+        isa,
+        || for ((sum, &a), &b) in out.iter_mut().zip(a).zip(b) {
+            *sum = (a + b).max(floor);
+        }
+    );
+}
+
+/// The sum of two quantized values:
+/// `clamp(round_ties_even(fma(a − zero_point_a, multiplier_a, (b − zero_point_b) · multiplier_b)) + zero_point, low, high)`.
+#[derive(Clone, Copy, Debug)]
+pub struct AddU8 {
+    /// Zero point of the first operand.
+    pub zero_point_a: u8,
+    /// Scale of the first operand in output steps.
+    pub multiplier_a: f32,
+    /// Zero point of the second operand.
+    pub zero_point_b: u8,
+    /// Scale of the second operand in output steps.
+    pub multiplier_b: f32,
+    /// The result's zero point.
+    pub zero_point: u8,
+    /// Lowest result; the zero point where a ReLU is fused.
+    pub low: u8,
+    /// Highest result.
+    pub high: u8,
+}
+
+/// Adds two u8 slices as `sum` says.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn add_u8(isa: Isa, a: &[u8], b: &[u8], sum: &AddU8, out: &mut [u8]) {
+    assert!(
+        a.len() == out.len() && b.len() == out.len(),
+        "one result per pair"
+    );
+    let (zero_a, zero_b) = (f32::from(sum.zero_point_a), f32::from(sum.zero_point_b));
+    let (low, high) = (f32::from(sum.low), f32::from(sum.high));
+    let zero = f32::from(sum.zero_point);
+    vectorized!(isa, || for ((q, &a), &b) in out.iter_mut().zip(a).zip(b) {
+        let second = (f32::from(b) - zero_b) * sum.multiplier_b;
+        let real = (f32::from(a) - zero_a).mul_add(sum.multiplier_a, second);
+        *q = (real.round_ties_even() + zero).clamp(low, high) as u8;
+    });
+}
+
+/// The mean of a quantized map: `clamp(round_ties_even(Σ(x − zero_point_in) · multiplier) + zero_point, low, high)`.
+#[derive(Clone, Copy, Debug)]
+pub struct AvgPoolU8 {
+    /// The input's zero point.
+    pub zero_point_in: u8,
+    /// Scale of the sum in output steps: input scale over output scale and number of pixels.
+    pub multiplier: f32,
+    /// The result's zero point.
+    pub zero_point: u8,
+    /// Lowest result.
+    pub low: u8,
+    /// Highest result.
+    pub high: u8,
+}
+
+/// Averages an `[h, w, c]` view over its pixels.
+///
+/// # Panics
+/// If the view does not hold that many pixels, or `out` is not `c` long.
+#[allow(clippy::too_many_arguments)]
+pub fn global_avg_pool_u8(
+    isa: Isa,
+    input: &[u8],
+    h: usize,
+    w: usize,
+    c: usize,
+    row_stride: usize,
+    mean: &AvgPoolU8,
+    out: &mut [u8],
+) {
+    assert_eq!(out.len(), c, "one result per channel");
+    let offset = (h * w) as i32 * i32::from(mean.zero_point_in);
+    let (low, high) = (f32::from(mean.low), f32::from(mean.high));
+    vectorized!(isa, || {
+        let mut sums = vec![0i32; c];
+        for row in 0..h {
+            for pixel in input[row * row_stride..][..w * c].chunks_exact(c) {
+                for (sum, &x) in sums.iter_mut().zip(pixel) {
+                    *sum += i32::from(x);
+                }
+            }
+        }
+        for (q, sum) in out.iter_mut().zip(sums) {
+            let real = (sum - offset) as f32 * mean.multiplier;
+            *q = (real.round_ties_even() + f32::from(mean.zero_point)).clamp(low, high) as u8;
+        }
+    });
+}
+
+/// Averages an `[h, w, c]` view over its pixels: sums in the order of the pixels, then one division.
+///
+/// # Panics
+/// If the view does not hold that many pixels, or `out` is not `c` long.
+pub fn global_avg_pool_f32(
+    isa: Isa,
+    input: &[f32],
+    h: usize,
+    w: usize,
+    c: usize,
+    row_stride: usize,
+    out: &mut [f32],
+) {
+    assert_eq!(out.len(), c, "one result per channel");
+    vectorized!(isa, || {
+        out.fill(0.0);
+        for row in 0..h {
+            for pixel in input[row * row_stride..][..w * c].chunks_exact(c) {
+                for (sum, &x) in out.iter_mut().zip(pixel) {
+                    *sum += x;
+                }
+            }
+        }
+        for mean in out.iter_mut() {
+            *mean /= (h * w) as f32;
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_goes_to_even_and_clamps_at_both_ends() {
+        for isa in Isa::available() {
+            let input = [0.5, 1.5, 2.5, -0.5, -300.0, 300.0, f32::NAN, f32::INFINITY];
+            let mut out = [9; 8];
+            quantize_u8(isa, &input, 1.0, 10, &mut out);
+            assert_eq!(out, [10, 12, 12, 10, 0, 255, 0, 255], "{isa}");
+        }
+    }
+
+    #[test]
+    fn every_isa_gives_the_portable_bytes() {
+        let x: Vec<u8> = (0..1000).map(|i| (i * 37 % 256) as u8).collect();
+        let y: Vec<u8> = (0..1000).map(|i| (i * 91 % 256) as u8).collect();
+        let sum = AddU8 {
+            zero_point_a: 3,
+            multiplier_a: 0.37,
+            zero_point_b: 120,
+            multiplier_b: 0.77,
+            zero_point: 9,
+            low: 9,
+            high: 255,
+        };
+        let mean = AvgPoolU8 {
+            zero_point_in: 3,
+            multiplier: 0.01,
+            zero_point: 7,
+            low: 0,
+            high: 255,
+        };
+        let run = |isa| {
+            let mut added = vec![0; 1000];
+            add_u8(isa, &x, &y, &sum, &mut added);
+            let mut pooled = vec![0; 10];
+            global_avg_pool_u8(isa, &x, 10, 10, 10, 100, &mean, &mut pooled);
+            let floats: Vec<f32> = x.iter().map(|&x| f32::from(x) * 0.1 - 7.0).collect();
+            (added, pooled, min_max(isa, &floats))
+        };
+        for isa in Isa::available() {
+            assert_eq!(run(isa), run(Isa::Portable), "{isa}");
+        }
+    }
+}

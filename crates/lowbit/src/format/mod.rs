@@ -1,1 +1,174 @@
-//! Files.
+//! Model files: safetensors, with the graph and the quantization parameters as JSON in the metadata.
+//!
+//! Everything that lowbit adds stands under the single metadata key `lowbit`; the tensors are plain and open with any
+//! safetensors reader. docs/format.md has the layout.
+
+mod atomic;
+mod bits;
+mod document;
+
+pub use atomic::write_atomically;
+pub use bits::{pack_bits, packed_len, unpack_bits};
+
+use crate::graph::{Graph, GraphError};
+use crate::quant::QuantizedModel;
+use crate::{Weights, WeightsError};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Version of the files that this build writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// What a model file holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StoredModel {
+    /// f32 weights.
+    Float {
+        /// What it computes.
+        graph: Graph,
+        /// With which numbers.
+        weights: Weights,
+    },
+    /// Packed integers.
+    Quantized(QuantizedModel),
+}
+
+/// A training run at the end of an epoch: enough to go on with the same bits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// What is trained.
+    pub graph: Graph,
+    /// Its weights.
+    pub weights: Weights,
+    /// The optimizer's tensors.
+    pub optimizer: Weights,
+    /// Whatever else the run needs to know: epoch, step, configuration, curves.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Why a model file cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum FormatError {
+    /// The file cannot be written.
+    #[error("{}: cannot write {bytes} bytes: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: usize,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The file cannot be read.
+    #[error("{}: cannot read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The file is not a safetensors file, or a damaged one.
+    #[error("{}: not a usable model file: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A safetensors file without lowbit's metadata.
+    #[error("{}: a safetensors file, but not one of lowbit's (no `lowbit` entry in its metadata)", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file has another version.
+    #[error("{}: format version {found}, this lowbit reads version {FORMAT_VERSION}: use the lowbit that wrote it", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// Another kind of file than was asked for.
+    #[error("{}: holds a {found}, expected a {expected}", path.display())]
+    Kind {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        found: String,
+        /// What was expected.
+        expected: &'static str,
+    },
+    /// The graph in the file is unusable.
+    #[error("{}: {source}", path.display())]
+    Graph {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: GraphError,
+    },
+    /// The weights in the file are unusable.
+    #[error("{}: {source}", path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: WeightsError,
+    },
+}
+
+/// Writes f32 weights; returns the file's size in bytes.
+///
+/// # Errors
+/// [`FormatError::Write`]; nothing is left under `path` then.
+pub fn save_float(path: &Path, graph: &Graph, weights: &Weights) -> Result<u64, FormatError> {
+    write_atomically(
+        path,
+        &document::float(graph, weights, "float", BTreeMap::new()),
+    )
+}
+
+/// Writes packed integers; returns the file's size in bytes.
+///
+/// # Errors
+/// [`FormatError::Write`]; nothing is left under `path` then.
+pub fn save_quantized(path: &Path, model: &QuantizedModel) -> Result<u64, FormatError> {
+    write_atomically(path, &document::quantized(model))
+}
+
+/// Writes a checkpoint; returns the file's size in bytes.
+///
+/// # Errors
+/// [`FormatError::Write`]; an older file under `path` is left as it was then.
+pub fn save_checkpoint(path: &Path, checkpoint: &Checkpoint) -> Result<u64, FormatError> {
+    let mut weights = checkpoint.weights.clone();
+    for (name, tensor) in checkpoint.optimizer.iter() {
+        weights.insert(format!("{}{name}", document::OPTIMIZER), tensor.clone());
+    }
+    let metadata = checkpoint.metadata.clone();
+    let bytes = document::float(&checkpoint.graph, &weights, "checkpoint", metadata);
+    write_atomically(path, &bytes)
+}
+
+/// Reads a model file.
+///
+/// # Errors
+/// [`FormatError`] saying what is wrong with the file.
+pub fn load(path: &Path) -> Result<StoredModel, FormatError> {
+    document::parse(path, &read(path)?)
+}
+
+/// Reads a checkpoint.
+///
+/// # Errors
+/// [`FormatError`] saying what is wrong with the file.
+pub fn load_checkpoint(path: &Path) -> Result<Checkpoint, FormatError> {
+    document::parse_checkpoint(path, &read(path)?)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, FormatError> {
+    std::fs::read(path).map_err(|source| FormatError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}

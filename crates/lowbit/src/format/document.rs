@@ -1,0 +1,384 @@
+//! From models to the bytes of a safetensors file and back.
+
+use super::{Checkpoint, FORMAT_VERSION, FormatError, StoredModel};
+use super::{pack_bits, packed_len, unpack_bits};
+use crate::graph::Graph;
+use crate::quant::{ActivationParams, Method, QuantizedLayer, QuantizedModel};
+use crate::{Tensor, Weights};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// Prefix of the optimizer's tensors in a checkpoint.
+pub(super) const OPTIMIZER: &str = "optimizer.";
+
+/// The JSON under the metadata key `lowbit`.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format_version: u32,
+    kind: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    graph: Option<serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quantization: Option<Quantization>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Quantization {
+    method: Method,
+    activation_bits: u8,
+    /// Bits per weight of each layer, by name.
+    weight_bits: BTreeMap<String, u8>,
+    /// Parameters of each layer's result, by name.
+    activations: BTreeMap<String, ActivationParams>,
+    provenance: BTreeMap<String, String>,
+}
+
+struct Entry {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+pub(super) fn float(
+    graph: &Graph,
+    weights: &Weights,
+    kind: &str,
+    metadata: BTreeMap<String, String>,
+) -> Vec<u8> {
+    let header = Header {
+        format_version: FORMAT_VERSION,
+        kind: kind.into(),
+        graph: Some(graph_json(graph)),
+        quantization: None,
+        metadata,
+    };
+    let entries = weights
+        .iter()
+        .map(|(name, tensor)| f32_entry(name.to_owned(), tensor.shape().to_vec(), tensor.data()))
+        .collect();
+    document(&header, entries)
+}
+
+pub(super) fn quantized(model: &QuantizedModel) -> Vec<u8> {
+    let blocks = model
+        .graph
+        .blocks()
+        .expect("a quantized model's graph has blocks");
+    let mut entries = Vec::new();
+    let mut weight_bits = BTreeMap::new();
+    let mut activations = BTreeMap::new();
+    for (index, block) in blocks.list().iter().enumerate() {
+        if let Some(params) = model.activations[index + 1] {
+            activations.insert(block.name.clone(), params);
+        }
+        let Some(layer) = &model.layers[index] else {
+            continue;
+        };
+        weight_bits.insert(block.name.clone(), layer.bits);
+        let channels = layer.scale.len();
+        let name = |suffix: &str| format!("{}.{suffix}", block.name);
+        entries.push(weight_entry(name("weight"), layer, channels));
+        entries.push(f32_entry(
+            name("weight_scale"),
+            vec![channels],
+            &layer.scale,
+        ));
+        entries.push(f32_entry(name("bias"), vec![channels], &layer.bias));
+    }
+    let header = Header {
+        format_version: FORMAT_VERSION,
+        kind: "quantized".into(),
+        graph: Some(graph_json(&model.graph)),
+        quantization: Some(Quantization {
+            method: model.method,
+            activation_bits: model.activation_bits,
+            weight_bits,
+            activations,
+            provenance: model.provenance.clone(),
+        }),
+        metadata: BTreeMap::new(),
+    };
+    document(&header, entries)
+}
+
+fn graph_json(graph: &Graph) -> serde_json::Value {
+    serde_json::to_value(graph).expect("a graph is plain data")
+}
+
+fn f32_entry(name: String, shape: Vec<usize>, data: &[f32]) -> Entry {
+    let bytes = data.iter().flat_map(|x| x.to_le_bytes()).collect();
+    Entry {
+        name,
+        dtype: Dtype::F32,
+        shape,
+        bytes,
+    }
+}
+
+/// 16 bits as I16 and 8 bits as I8, `[out, fan_in]`; fewer as packed U8, `[out, bytes per row]`.
+fn weight_entry(name: String, layer: &QuantizedLayer, channels: usize) -> Entry {
+    let fan_in = layer.weights.len() / channels;
+    if layer.bits == 16 {
+        let bytes = layer.weights.iter().flat_map(|q| q.to_le_bytes()).collect();
+        return Entry {
+            name,
+            dtype: Dtype::I16,
+            shape: vec![channels, fan_in],
+            bytes,
+        };
+    }
+    let rows = layer.weights.chunks_exact(fan_in);
+    let bytes = rows.flat_map(|row| pack_bits(row, layer.bits)).collect();
+    let dtype = if layer.bits == 8 {
+        Dtype::I8
+    } else {
+        Dtype::U8
+    };
+    Entry {
+        name,
+        dtype,
+        shape: vec![channels, packed_len(fan_in, layer.bits)],
+        bytes,
+    }
+}
+
+fn document(header: &Header, entries: Vec<Entry>) -> Vec<u8> {
+    let json = serde_json::to_string(header).expect("a header is plain data");
+    // One key alone, so that the bytes do not depend on a hash map's order.
+    let metadata = HashMap::from([("lowbit".to_owned(), json)]);
+    let views = entries.iter().map(|entry| {
+        let view = TensorView::new(entry.dtype, entry.shape.clone(), &entry.bytes);
+        (entry.name.as_str(), view.expect("bytes fill their shape"))
+    });
+    safetensors::serialize(views, Some(metadata)).expect("tensors of known types")
+}
+
+/// A file taken apart, but not yet understood.
+struct Opened<'a> {
+    path: &'a Path,
+    header: Header,
+    tensors: SafeTensors<'a>,
+}
+
+fn open<'a>(path: &'a Path, bytes: &'a [u8]) -> Result<Opened<'a>, FormatError> {
+    let damaged = |reason: String| FormatError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    let (_, metadata) =
+        SafeTensors::read_metadata(bytes).map_err(|error| damaged(error.to_string()))?;
+    let json = metadata
+        .metadata()
+        .as_ref()
+        .and_then(|map| map.get("lowbit"))
+        .ok_or_else(|| FormatError::Foreign {
+            path: path.to_owned(),
+        })?;
+    #[derive(Deserialize)]
+    struct VersionOnly {
+        format_version: u32,
+    }
+    let version: VersionOnly = serde_json::from_str(json)
+        .map_err(|error| damaged(format!("its `lowbit` metadata: {error}")))?;
+    if version.format_version != FORMAT_VERSION {
+        let found = version.format_version;
+        return Err(FormatError::Version {
+            path: path.to_owned(),
+            found,
+        });
+    }
+    let header: Header = serde_json::from_str(json)
+        .map_err(|error| damaged(format!("its `lowbit` metadata: {error}")))?;
+    let tensors = SafeTensors::deserialize(bytes).map_err(|error| damaged(error.to_string()))?;
+    Ok(Opened {
+        path,
+        header,
+        tensors,
+    })
+}
+
+impl Opened<'_> {
+    fn damaged(&self, reason: impl Into<String>) -> FormatError {
+        FormatError::Damaged {
+            path: self.path.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    fn graph(&self) -> Result<Graph, FormatError> {
+        let json = self
+            .header
+            .graph
+            .as_ref()
+            .ok_or_else(|| self.damaged("it has no graph"))?;
+        let graph: Graph = serde_json::from_value(json.clone())
+            .map_err(|error| self.damaged(format!("its graph: {error}")))?;
+        graph.blocks().map_err(|source| FormatError::Graph {
+            path: self.path.to_owned(),
+            source,
+        })?;
+        Ok(graph)
+    }
+
+    fn tensor(&self, name: &str, dtype: Dtype, elements: usize) -> Result<Vec<u8>, FormatError> {
+        let view = self
+            .tensors
+            .tensor(name)
+            .map_err(|_| self.damaged(format!("tensor {name} is missing")))?;
+        let found = view.shape().iter().product::<usize>();
+        if view.dtype() != dtype || found != elements {
+            return Err(self.damaged(format!(
+                "tensor {name} has {found} elements of {:?}, expected {elements} of {dtype:?}",
+                view.dtype()
+            )));
+        }
+        Ok(view.data().to_vec())
+    }
+
+    fn floats(&self, name: &str, elements: usize) -> Result<Vec<f32>, FormatError> {
+        Ok(f32_values(&self.tensor(name, Dtype::F32, elements)?))
+    }
+
+    /// All f32 tensors, split into the graph's and the optimizer's.
+    fn weights(&self, graph: &Graph) -> Result<(Weights, Weights), FormatError> {
+        let (mut weights, mut optimizer) = (Weights::new(), Weights::new());
+        for (name, view) in self.tensors.tensors() {
+            if view.dtype() != Dtype::F32 {
+                return Err(self.damaged(format!("tensor {name} is {:?}, not F32", view.dtype())));
+            }
+            let tensor = Tensor::new(view.shape().to_vec(), f32_values(view.data()));
+            match name.strip_prefix(OPTIMIZER) {
+                Some(name) => optimizer.insert(name, tensor),
+                None => weights.insert(name, tensor),
+            }
+        }
+        weights
+            .check(graph)
+            .map_err(|source| FormatError::Weights {
+                path: self.path.to_owned(),
+                source,
+            })?;
+        Ok((weights, optimizer))
+    }
+
+    fn quantized(&self) -> Result<QuantizedModel, FormatError> {
+        let graph = self.graph()?;
+        let blocks = graph.blocks().map_err(|source| FormatError::Graph {
+            path: self.path.to_owned(),
+            source,
+        })?;
+        let quantization = self
+            .header
+            .quantization
+            .as_ref()
+            .ok_or_else(|| self.damaged("it has no quantization parameters"))?;
+        let mut layers = Vec::new();
+        let mut activations = vec![None];
+        for block in blocks.list() {
+            activations.push(quantization.activations.get(&block.name).copied());
+            let Some(shape) = block.weight_shape() else {
+                layers.push(None);
+                continue;
+            };
+            let bits = *quantization
+                .weight_bits
+                .get(&block.name)
+                .ok_or_else(|| self.damaged(format!("layer {} has no width", block.name)))?;
+            let name = |suffix: &str| format!("{}.{suffix}", block.name);
+            layers.push(Some(QuantizedLayer {
+                bits,
+                weights: self.integers(
+                    &name("weight"),
+                    bits,
+                    shape.out_channels,
+                    shape.fan_in(),
+                )?,
+                scale: self.floats(&name("weight_scale"), shape.out_channels)?,
+                bias: self.floats(&name("bias"), shape.out_channels)?,
+            }));
+        }
+        let model = QuantizedModel {
+            graph,
+            method: quantization.method,
+            layers,
+            activations,
+            activation_bits: quantization.activation_bits,
+            provenance: quantization.provenance.clone(),
+        };
+        // Everything that an executor relies on is checked here, at the border.
+        crate::runtime::check_quantized(&model).map_err(|error| self.damaged(error.to_string()))?;
+        Ok(model)
+    }
+
+    fn integers(
+        &self,
+        name: &str,
+        bits: u8,
+        rows: usize,
+        fan_in: usize,
+    ) -> Result<Vec<i16>, FormatError> {
+        match bits {
+            16 => {
+                let bytes = self.tensor(name, Dtype::I16, rows * fan_in)?;
+                let pairs = bytes.chunks_exact(2);
+                Ok(pairs
+                    .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
+                    .collect())
+            }
+            8 | 4 | 2 | 1 => {
+                let row_len = packed_len(fan_in, bits);
+                let dtype = if bits == 8 { Dtype::I8 } else { Dtype::U8 };
+                let bytes = self.tensor(name, dtype, rows * row_len)?;
+                let rows = bytes.chunks_exact(row_len.max(1));
+                Ok(rows
+                    .flat_map(|row| unpack_bits(row, fan_in, bits))
+                    .collect())
+            }
+            _ => Err(self.damaged(format!("{name} has {bits} bits, expected 16, 8, 4, 2 or 1"))),
+        }
+    }
+}
+
+fn f32_values(bytes: &[u8]) -> Vec<f32> {
+    bytes
+        .chunks_exact(4)
+        .map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+        .collect()
+}
+
+pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<StoredModel, FormatError> {
+    let opened = open(path, bytes)?;
+    match opened.header.kind.as_str() {
+        "float" | "checkpoint" => {
+            let graph = opened.graph()?;
+            let (weights, _) = opened.weights(&graph)?;
+            Ok(StoredModel::Float { graph, weights })
+        }
+        "quantized" => Ok(StoredModel::Quantized(opened.quantized()?)),
+        other => Err(opened.damaged(format!("unknown kind {other}"))),
+    }
+}
+
+pub(super) fn parse_checkpoint(path: &Path, bytes: &[u8]) -> Result<Checkpoint, FormatError> {
+    let opened = open(path, bytes)?;
+    if opened.header.kind != "checkpoint" {
+        return Err(FormatError::Kind {
+            path: path.to_owned(),
+            found: format!("{} model", opened.header.kind),
+            expected: "checkpoint",
+        });
+    }
+    let graph = opened.graph()?;
+    let (weights, optimizer) = opened.weights(&graph)?;
+    Ok(Checkpoint {
+        graph,
+        weights,
+        optimizer,
+        metadata: opened.header.metadata,
+    })
+}

@@ -1,0 +1,60 @@
+//! Running the float model over calibration images to see what its activations hold.
+
+use super::Observer;
+use super::observers::{BINS, Seen};
+use crate::runtime::{FloatModel, Model};
+
+/// What was seen of every value of a model.
+#[derive(Clone, Debug)]
+pub struct Calibration {
+    pub(super) seen: Vec<Seen>,
+    pub(super) images: usize,
+}
+
+/// Images that are run at once.
+const BATCH: usize = 32;
+
+/// Runs `model` over `images` (`[n, h, w, c]`) and keeps what `observer` needs of every value: extremes, and a histogram
+/// between them where the observer reads one (a second pass).
+#[must_use]
+pub fn calibrate(model: &FloatModel, observer: Observer, images: &[u8]) -> Calibration {
+    let values = model.values();
+    let mut seen = vec![
+        Seen {
+            low: f32::INFINITY,
+            high: f32::NEG_INFINITY,
+            histogram: vec![]
+        };
+        values
+    ];
+    let image_len = model.graph().input().len();
+    let batches = || images.chunks(BATCH * image_len);
+    for batch in batches() {
+        model.observe(batch, &mut |value, numbers| {
+            let seen = &mut seen[value];
+            for &x in numbers {
+                seen.low = seen.low.min(x);
+                seen.high = seen.high.max(x);
+            }
+        });
+    }
+    if observer != Observer::MinMax {
+        for seen in &mut seen {
+            seen.histogram = vec![0; BINS];
+        }
+        for batch in batches() {
+            model.observe(batch, &mut |value, numbers| {
+                let seen = &mut seen[value];
+                let per_unit = BINS as f32 / (seen.high - seen.low).max(f32::MIN_POSITIVE);
+                for &x in numbers {
+                    let bin = ((x - seen.low) * per_unit) as usize;
+                    seen.histogram[bin.min(BINS - 1)] += 1;
+                }
+            });
+        }
+    }
+    Calibration {
+        seen,
+        images: images.len() / image_len,
+    }
+}

@@ -1,0 +1,337 @@
+//! Running a plan: chunks of images over threads, or one image's rows over threads, for any kind of number.
+
+use super::LayerProfile;
+use super::plan::Plan;
+use crate::graph::BlockKind;
+use lowbit_kernels::AlignedBuffer;
+use lowbit_kernels::buffer::Number;
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// The arithmetic of one kind of model: what a block does to its inputs.
+pub(super) trait Arithmetic: Sync {
+    /// What values between the blocks are made of.
+    type Item: Number;
+
+    fn plan(&self) -> &Plan;
+
+    /// What fills the halo around `value`.
+    fn halo_value(&self, value: usize) -> Self::Item;
+
+    /// Brings an image `[h, w, c]` into the layout of value 0.
+    fn load(&self, image: &[u8], out: &mut [Self::Item]);
+
+    /// Computes rows of one block for one image, or a whole block for a chunk of images.
+    fn block(&self, call: Call<'_, Self::Item>);
+}
+
+/// One piece of work for [`Arithmetic::block`].
+pub(super) struct Call<'a, T> {
+    /// Which block.
+    pub(super) index: usize,
+    /// The input values from their first element (halo included), with slack behind; one image's, or the chunk's.
+    pub(super) inputs: [&'a [T]; 2],
+    /// Rows to compute (after pooling).
+    pub(super) rows: Range<usize>,
+    /// Images to compute (more than one only for vectors).
+    pub(super) images: usize,
+    /// Where they go.
+    pub(super) out: Out<'a, T>,
+}
+
+/// Where a block's results go.
+pub(super) enum Out<'a, T> {
+    /// Into a value: from the first pixel of the first row to compute.
+    Value(&'a mut [T]),
+    /// Into the logits, `[images, classes]`.
+    Logits(&'a mut [f32]),
+}
+
+/// Buffers of one thread.
+struct Workspace<T> {
+    values: Vec<AlignedBuffer<T>>,
+    chunk: usize,
+}
+
+/// Images that one thread takes at a time.
+const CHUNK: usize = 16;
+
+/// An arithmetic with the buffers to run it.
+pub(super) struct Engine<A: Arithmetic> {
+    pub(super) arithmetic: A,
+    spare: Mutex<Vec<Workspace<A::Item>>>,
+}
+
+impl<A: Arithmetic> Engine<A> {
+    pub(super) fn new(arithmetic: A) -> Self {
+        Self {
+            arithmetic,
+            spare: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub(super) fn run(&self, images: &[u8], count: usize, logits: &mut [f32]) {
+        if count == 0 {
+            return;
+        }
+        let threads = rayon::current_num_threads();
+        let chunk = count.div_ceil(threads).min(CHUNK);
+        let (image_len, classes) = (images.len() / count, logits.len() / count);
+        if threads == 1 || count == 1 {
+            for (images, logits) in images
+                .chunks(chunk * image_len)
+                .zip(logits.chunks_mut(chunk * classes))
+            {
+                self.chunk(images, images.len() / image_len, threads, None, logits);
+            }
+            return;
+        }
+        images
+            .par_chunks(chunk * image_len)
+            .zip(logits.par_chunks_mut(chunk * classes))
+            .for_each(|(images, logits)| {
+                self.chunk(images, images.len() / image_len, 1, None, logits);
+            });
+    }
+
+    pub(super) fn profile(
+        &self,
+        images: &[u8],
+        count: usize,
+        logits: &mut [f32],
+    ) -> Vec<LayerProfile> {
+        let blocks = self.arithmetic.plan().blocks.list();
+        let mut seconds = vec![0.0; blocks.len()];
+        let (image_len, classes) = (images.len() / count, logits.len() / count);
+        for (images, logits) in images
+            .chunks(CHUNK * image_len)
+            .zip(logits.chunks_mut(CHUNK * classes))
+        {
+            let mut clock = |index: usize, spent: f64| seconds[index] += spent;
+            self.chunk(
+                images,
+                images.len() / image_len,
+                1,
+                Some(&mut clock),
+                logits,
+            );
+        }
+        let profile = |(block, seconds): (&crate::graph::Block, f64)| LayerProfile {
+            name: block.name.clone(),
+            macs: block.macs,
+            seconds,
+        };
+        blocks.iter().zip(seconds).map(profile).collect()
+    }
+
+    /// Runs image by image on the calling thread and shows every value that is not the logits, dense rows at a time.
+    pub(super) fn observe(
+        &self,
+        images: &[u8],
+        count: usize,
+        see: &mut dyn FnMut(usize, &[A::Item]),
+    ) {
+        let plan = self.arithmetic.plan();
+        let image_len = images.len() / count.max(1);
+        let classes = plan.layouts[plan.layouts.len() - 1].c;
+        let mut logits = vec![0.0; classes];
+        for image in images.chunks(image_len.max(1)) {
+            let mut workspace = self.workspace(1);
+            self.chunk_in(&mut workspace, image, 1, 1, None, &mut logits);
+            for (value, layout) in plan.layouts[..plan.layouts.len() - 1].iter().enumerate() {
+                for row in 0..layout.h {
+                    let start = layout.offset(0) + row * layout.row_stride;
+                    see(
+                        value,
+                        &workspace.values[value][start..][..layout.w * layout.c],
+                    );
+                }
+            }
+            self.give_back(workspace);
+        }
+    }
+
+    fn chunk(
+        &self,
+        images: &[u8],
+        count: usize,
+        threads: usize,
+        clock: Option<&mut dyn FnMut(usize, f64)>,
+        logits: &mut [f32],
+    ) {
+        let mut workspace = self.workspace(count);
+        self.chunk_in(&mut workspace, images, count, threads, clock, logits);
+        self.give_back(workspace);
+    }
+
+    fn chunk_in(
+        &self,
+        workspace: &mut Workspace<A::Item>,
+        images: &[u8],
+        count: usize,
+        threads: usize,
+        mut clock: Option<&mut dyn FnMut(usize, f64)>,
+        logits: &mut [f32],
+    ) {
+        let plan = self.arithmetic.plan();
+        let image_len = images.len() / count;
+        let classes = logits.len() / count;
+        let mut timed = |index: usize, work: &mut dyn FnMut()| match clock.as_deref_mut() {
+            None => work(),
+            Some(clock) => {
+                let start = Instant::now();
+                work();
+                clock(index, start.elapsed().as_secs_f64());
+            }
+        };
+        for (number, (image, logits)) in images
+            .chunks(image_len)
+            .zip(logits.chunks_mut(classes))
+            .enumerate()
+        {
+            let start = image_start(plan, 0, number);
+            self.arithmetic
+                .load(image, &mut workspace.values[0].with_slack_mut()[start..]);
+            for index in 0..plan.split {
+                timed(index, &mut || {
+                    self.image_block(workspace, index, number, threads, logits)
+                });
+            }
+        }
+        for index in plan.split..plan.blocks.list().len() {
+            timed(index, &mut || {
+                self.chunk_block(workspace, index, count, logits)
+            });
+        }
+    }
+
+    /// One block for image `number` of the chunk, its rows over `threads` threads.
+    fn image_block(
+        &self,
+        workspace: &mut Workspace<A::Item>,
+        index: usize,
+        number: usize,
+        threads: usize,
+        logits: &mut [f32],
+    ) {
+        let plan = self.arithmetic.plan();
+        let block = &plan.blocks.list()[index];
+        let (inputs, out) = workspace.values.split_at_mut(index + 1);
+        let input = |which: usize| {
+            let value = block.inputs[which.min(block.inputs.len() - 1)];
+            &inputs[value].with_slack()[image_start(plan, value, number)..]
+        };
+        let inputs = [input(0), input(1)];
+        let layout = plan.output(index);
+        if index + 1 == plan.blocks.list().len() {
+            let out = Out::Logits(logits);
+            self.arithmetic.block(Call {
+                index,
+                inputs,
+                rows: 0..1,
+                images: 1,
+                out,
+            });
+            return;
+        }
+        let start = image_start(plan, index + 1, number) + layout.offset(0);
+        let out = &mut out[0].with_slack_mut()[start..];
+        let divisible = matches!(block.kind, BlockKind::Conv { .. });
+        if threads == 1 || !divisible || layout.h < 2 {
+            let out = Out::Value(out);
+            self.arithmetic.block(Call {
+                index,
+                inputs,
+                rows: 0..layout.h,
+                images: 1,
+                out,
+            });
+            return;
+        }
+        let rows = layout.h.div_ceil(threads);
+        out[..layout.h * layout.row_stride]
+            .par_chunks_mut(rows * layout.row_stride)
+            .enumerate()
+            .for_each(|(part, out)| {
+                let rows = part * rows..((part + 1) * rows).min(layout.h);
+                let out = Out::Value(out);
+                self.arithmetic.block(Call {
+                    index,
+                    inputs,
+                    rows,
+                    images: 1,
+                    out,
+                });
+            });
+    }
+
+    /// One block for all images of the chunk.
+    fn chunk_block(
+        &self,
+        workspace: &mut Workspace<A::Item>,
+        index: usize,
+        images: usize,
+        logits: &mut [f32],
+    ) {
+        let plan = self.arithmetic.plan();
+        let block = &plan.blocks.list()[index];
+        let (inputs, out) = workspace.values.split_at_mut(index + 1);
+        let input =
+            |which: usize| inputs[block.inputs[which.min(block.inputs.len() - 1)]].with_slack();
+        let inputs = [input(0), input(1)];
+        let out = if index + 1 == plan.blocks.list().len() {
+            Out::Logits(logits)
+        } else {
+            Out::Value(out[0].with_slack_mut())
+        };
+        self.arithmetic.block(Call {
+            index,
+            inputs,
+            rows: 0..1,
+            images,
+            out,
+        });
+    }
+
+    fn workspace(&self, chunk: usize) -> Workspace<A::Item> {
+        let mut spare = self
+            .spare
+            .lock()
+            .expect("no thread panics while it holds the lock");
+        if let Some(at) = spare.iter().position(|workspace| workspace.chunk >= chunk) {
+            return spare.swap_remove(at);
+        }
+        drop(spare);
+        let plan = self.arithmetic.plan();
+        let buffer = |value: usize| {
+            let mut buffer = AlignedBuffer::zeroed(plan.buffer_len(value, chunk));
+            if plan.layouts[value].halo > 0 {
+                // The interior is overwritten by every image; the halo stays.
+                buffer.fill(self.arithmetic.halo_value(value));
+            }
+            buffer
+        };
+        Workspace {
+            values: (0..plan.layouts.len()).map(buffer).collect(),
+            chunk,
+        }
+    }
+
+    fn give_back(&self, workspace: Workspace<A::Item>) {
+        self.spare
+            .lock()
+            .expect("no thread panics while it holds the lock")
+            .push(workspace);
+    }
+}
+
+fn image_start(plan: &Plan, value: usize, number: usize) -> usize {
+    let layout = &plan.layouts[value];
+    if layout.chunked {
+        number * layout.image_len
+    } else {
+        0
+    }
+}

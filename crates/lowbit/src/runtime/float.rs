@@ -1,0 +1,247 @@
+//! The f32 path: batch-norm folded, bias, ReLU and max-pool fused, weights packed once.
+
+use super::engine::{Arithmetic, Call, Engine, Out};
+use super::plan::Plan;
+use super::{LayerProfile, Model, RuntimeError};
+use crate::Weights;
+use crate::graph::{BlockKind, Graph, ValueId};
+use crate::quant::fold_batch_norm;
+use lowbit_kernels::{Isa, float, quantize};
+
+/// A graph compiled for f32 inference.
+pub struct FloatModel {
+    graph: Graph,
+    engine: Engine<FloatArithmetic>,
+}
+
+struct FloatArithmetic {
+    plan: Plan,
+    isa: Isa,
+    pixel: PixelMap,
+    layers: Vec<Option<Layer>>,
+}
+
+/// `x ↦ x·scale + shift`: the normalization of the pixels.
+#[derive(Clone, Copy)]
+pub(super) struct PixelMap {
+    pub(super) scale: f32,
+    pub(super) shift: f32,
+}
+
+struct Layer {
+    weights: float::PackedWeights,
+    bias: Vec<f32>,
+}
+
+impl PixelMap {
+    pub(super) fn of(graph: &Graph) -> Self {
+        let normalization = graph.normalization();
+        Self {
+            scale: 1.0 / (255.0 * normalization.std),
+            shift: -normalization.mean / normalization.std,
+        }
+    }
+}
+
+impl FloatModel {
+    /// Folds, packs and plans `weights` for `isa`.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when the weights do not fit the graph or the graph has a combination that cannot be run.
+    pub fn compile(graph: &Graph, weights: &Weights, isa: Isa) -> Result<Self, RuntimeError> {
+        weights.check(graph)?;
+        let plan = Plan::new(graph.blocks()?)?;
+        let layer = |block: &crate::graph::Block| {
+            let shape = block.weight_shape()?;
+            let (kernel, bias) = fold_batch_norm(block, weights);
+            Some(Layer {
+                weights: float::PackedWeights::pack(isa, &kernel, shape),
+                bias,
+            })
+        };
+        let layers = plan.blocks.list().iter().map(layer).collect();
+        let pixel = PixelMap::of(graph);
+        let engine = Engine::new(FloatArithmetic {
+            plan,
+            isa,
+            pixel,
+            layers,
+        });
+        Ok(Self {
+            graph: graph.clone(),
+            engine,
+        })
+    }
+
+    /// Number of values (the image, and one per block).
+    pub(crate) fn values(&self) -> usize {
+        self.engine.arithmetic.plan.layouts.len()
+    }
+
+    /// Runs `images` one by one and shows every value but the logits, a row at a time.
+    pub(crate) fn observe(&self, images: &[u8], see: &mut dyn FnMut(ValueId, &[f32])) {
+        self.engine.observe(images, self.count(images), see);
+    }
+}
+
+impl Model for FloatModel {
+    fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    fn run(&self, images: &[u8], logits: &mut [f32]) {
+        let count = self.count(images);
+        assert_eq!(
+            logits.len(),
+            count * self.graph.classes(),
+            "one row of logits per image"
+        );
+        self.engine.run(images, count, logits);
+    }
+
+    fn profile(&self, images: &[u8]) -> Vec<LayerProfile> {
+        let count = self.count(images);
+        self.engine
+            .profile(images, count, &mut vec![0.0; count * self.graph.classes()])
+    }
+}
+
+impl Arithmetic for FloatArithmetic {
+    type Item = f32;
+
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn halo_value(&self, _value: usize) -> f32 {
+        0.0
+    }
+
+    fn load(&self, image: &[u8], out: &mut [f32]) {
+        let layout = &self.plan.layouts[0];
+        let row_len = layout.w * layout.c;
+        for (row, pixels) in image.chunks_exact(row_len).enumerate() {
+            let start = layout.offset(0) + row * layout.row_stride;
+            for (out, &pixel) in out[start..][..row_len].iter_mut().zip(pixels) {
+                *out = f32::from(pixel).mul_add(self.pixel.scale, self.pixel.shift);
+            }
+        }
+    }
+
+    fn block(&self, call: Call<'_, f32>) {
+        let plan = &self.plan;
+        let Call {
+            index,
+            inputs,
+            rows,
+            images,
+            out,
+        } = call;
+        let block = &plan.blocks.list()[index];
+        let (Out::Value(out) | Out::Logits(out)) = out;
+        let input = &plan.layouts[block.inputs[0]];
+        let output = plan.output(index);
+        match block.kind {
+            BlockKind::Conv { padding, .. } => {
+                let layer = self.layers[index]
+                    .as_ref()
+                    .expect("convolutions have weights");
+                let epilogue = float::Epilogue {
+                    bias: Some(&layer.bias),
+                    relu: block.relu,
+                };
+                let view = &inputs[0][input.offset(padding)..];
+                float::conv(
+                    &layer.weights,
+                    &plan.conv(index),
+                    rows,
+                    view,
+                    &epilogue,
+                    out,
+                );
+            }
+            BlockKind::Linear => {
+                let layer = self.layers[index]
+                    .as_ref()
+                    .expect("linear layers have weights");
+                let epilogue = float::Epilogue {
+                    bias: Some(&layer.bias),
+                    relu: block.relu,
+                };
+                let geometry = plan.linear(index, images);
+                float::conv(&layer.weights, &geometry, 0..1, inputs[0], &epilogue, out);
+            }
+            BlockKind::Add => {
+                let second = &plan.layouts[block.inputs[1]];
+                for image in 0..images {
+                    for row in 0..output.h {
+                        let a = image * input.image_len + input.offset(0) + row * input.row_stride;
+                        let b =
+                            image * second.image_len + second.offset(0) + row * second.row_stride;
+                        let at = image * output.image_len + row * output.row_stride;
+                        let len = output.w * output.c;
+                        quantize::add_f32(
+                            self.isa,
+                            &inputs[0][a..][..len],
+                            &inputs[1][b..][..len],
+                            block.relu,
+                            &mut out[at..][..len],
+                        );
+                    }
+                }
+            }
+            BlockKind::GlobalAvgPool => {
+                for image in 0..images {
+                    let view = &inputs[0][image * input.image_len + input.offset(0)..];
+                    let out = &mut out[image * output.image_len..][..output.c];
+                    quantize::global_avg_pool_f32(
+                        self.isa,
+                        view,
+                        input.h,
+                        input.w,
+                        input.c,
+                        input.row_stride,
+                        out,
+                    );
+                    if block.relu {
+                        out.iter_mut().for_each(|x| *x = x.max(0.0));
+                    }
+                }
+            }
+            BlockKind::Elementwise => {
+                for image in 0..images {
+                    let view = &inputs[0][image * input.image_len + input.offset(0)..];
+                    let out = &mut out[image * output.image_len..];
+                    elementwise(block.relu, block.pool, view, input.row_stride, output, out);
+                }
+            }
+        }
+    }
+}
+
+/// ReLU and max-pool that stand alone: rare, so plain loops.
+fn elementwise(
+    relu: bool,
+    pool: usize,
+    view: &[f32],
+    in_row_stride: usize,
+    output: &super::plan::Layout,
+    out: &mut [f32],
+) {
+    let channels = output.c;
+    for row in 0..output.h {
+        for column in 0..output.w {
+            for c in 0..channels {
+                let mut best = if relu { 0.0 } else { f32::NEG_INFINITY };
+                for dy in 0..pool {
+                    for dx in 0..pool {
+                        let at =
+                            (row * pool + dy) * in_row_stride + (column * pool + dx) * channels + c;
+                        best = view[at].max(best);
+                    }
+                }
+                out[row * output.row_stride + column * channels + c] = best;
+            }
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Float and integer models of the zoo's graphs, in memory and on disk.
+
+use lowbit::format::{self, FormatError, StoredModel};
+use lowbit::graph::zoo;
+use lowbit::quant::{Method, Observer, PtqConfig, QuantError, QuantScheme, quantize};
+use lowbit::runtime::{FloatModel, IntegerModel, Model};
+use lowbit::{Graph, Shape, Weights};
+use lowbit_kernels::{Isa, random};
+
+const MODELS: [&str; 3] = ["eurosat-cnn", "resnet8", "mlp"];
+
+fn graph(name: &str) -> Graph {
+    let classes: Vec<String> = (0..10).map(|class| format!("class{class}")).collect();
+    zoo::build(name, Shape::new(32, 32, 3), &classes).unwrap()
+}
+
+/// Random parameters, batch-norm statistics included, so that nothing is hidden by a 0 or a 1.
+fn weights(graph: &Graph) -> Weights {
+    let mut weights = Weights::init(graph, 5);
+    for (index, parameter) in graph.parameters().iter().enumerate() {
+        let mut rng = random::stream(5, "test", index as u64);
+        let tensor = weights.get_mut(&parameter.name).unwrap();
+        if parameter.name.contains("bn") {
+            let positive = parameter.name.ends_with("running_var");
+            for x in tensor.data_mut() {
+                let u = random::uniform(&mut rng);
+                *x = if positive {
+                    0.05 + 0.1 * u
+                } else {
+                    1.5 * u - 0.5
+                };
+            }
+        }
+    }
+    weights
+}
+
+fn images(count: usize) -> Vec<u8> {
+    let mut rng = random::stream(6, "test", 0);
+    (0..count * 32 * 32 * 3)
+        .map(|i| (random::below(&mut rng, 128) as usize + i / 32 % 128) as u8)
+        .collect()
+}
+
+fn logits(model: &dyn Model, images: &[u8]) -> Vec<f32> {
+    let mut logits = vec![0.0; model.count(images) * model.graph().classes()];
+    model.run(images, &mut logits);
+    logits
+}
+
+/// Root mean square of the difference, relative to that of the first.
+fn relative_error(expected: &[f32], found: &[f32]) -> f32 {
+    let square = |x: f32| x * x;
+    let error: f32 = expected.iter().zip(found).map(|(a, b)| square(a - b)).sum();
+    let size: f32 = expected.iter().map(|&a| square(a)).sum();
+    (error / size).sqrt()
+}
+
+#[test]
+fn eight_bits_stay_close_to_float_with_every_method_and_observer() {
+    let images = images(6);
+    for name in MODELS {
+        let (graph, isa) = (graph(name), Isa::best());
+        let weights = weights(&graph);
+        let float = logits(
+            &FloatModel::compile(&graph, &weights, isa).unwrap(),
+            &images,
+        );
+        for (method, observer) in [
+            (Method::Static, Observer::MinMax),
+            (Method::Static, Observer::Percentile(99.99)),
+            (Method::Static, Observer::Mse),
+            (Method::Dynamic, Observer::MinMax),
+        ] {
+            let config = PtqConfig {
+                method,
+                observer,
+                ..PtqConfig::default()
+            };
+            let model = quantize(&graph, &weights, &config, &images, isa).unwrap();
+            let integer = logits(&IntegerModel::compile(&model, isa).unwrap(), &images);
+            let error = relative_error(&float, &integer);
+            assert!(
+                error < 0.05,
+                "{name} {method} {observer}: relative error {error}"
+            );
+            assert!(
+                error > 0.0,
+                "{name}: an integer model cannot equal the float model"
+            );
+        }
+    }
+}
+
+#[test]
+fn integer_logits_are_the_same_bits_on_every_isa_and_at_any_number_of_threads() {
+    let images = images(5);
+    for name in MODELS {
+        let graph = graph(name);
+        let weights = weights(&graph);
+        let model = quantize(
+            &graph,
+            &weights,
+            &PtqConfig::default(),
+            &images,
+            Isa::best(),
+        )
+        .unwrap();
+        let reference = logits(
+            &IntegerModel::compile(&model, Isa::Portable).unwrap(),
+            &images,
+        );
+        for isa in Isa::available() {
+            for threads in [1, 2, 3] {
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .unwrap();
+                let compiled = IntegerModel::compile(&model, isa).unwrap();
+                let batch = pool.install(|| logits(&compiled, &images));
+                assert_eq!(
+                    batch, reference,
+                    "{name} {isa} {threads} threads, batch of 5"
+                );
+                let single: Vec<f32> = images
+                    .chunks(32 * 32 * 3)
+                    .flat_map(|image| pool.install(|| logits(&compiled, image)))
+                    .collect();
+                assert_eq!(
+                    single, reference,
+                    "{name} {isa} {threads} threads, one by one"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn models_of_every_width_survive_their_files() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in MODELS {
+        let graph = graph(name);
+        let weights = weights(&graph);
+        let path = folder.path().join("float.safetensors");
+        let bytes = format::save_float(&path, &graph, &weights).unwrap();
+        assert_eq!(bytes, std::fs::metadata(&path).unwrap().len());
+        let loaded = format::load(&path).unwrap();
+        assert_eq!(
+            loaded,
+            StoredModel::Float {
+                graph: graph.clone(),
+                weights: weights.clone()
+            }
+        );
+        let mut sizes = Vec::new();
+        for bits in [16, 8, 4, 2, 1] {
+            let config = PtqConfig {
+                weights: QuantScheme::weights(bits),
+                edge_bits: bits,
+                ..PtqConfig::default()
+            };
+            let model = quantize(&graph, &weights, &config, &images(2), Isa::best()).unwrap();
+            let path = folder.path().join(format!("{bits}.safetensors"));
+            sizes.push(format::save_quantized(&path, &model).unwrap());
+            assert_eq!(format::load(&path).unwrap(), StoredModel::Quantized(model));
+        }
+        assert!(
+            sizes.is_sorted_by(|wide, narrow| wide > narrow),
+            "{name}: {sizes:?}"
+        );
+    }
+}
+
+#[test]
+fn bad_requests_are_refused_with_a_reason() {
+    let graph = graph("mlp");
+    let weights = weights(&graph);
+    let run = |config: &PtqConfig, images: &[u8]| {
+        quantize(&graph, &weights, config, images, Isa::best()).unwrap_err()
+    };
+    let config = PtqConfig::default();
+    assert_eq!(run(&config, &[]), QuantError::NoImages);
+    assert!(matches!(
+        run(&config, &[0; 100]),
+        QuantError::Images { found: 100, .. }
+    ));
+    let three = PtqConfig {
+        weights: QuantScheme::weights(3),
+        ..config
+    };
+    assert!(matches!(
+        run(&three, &images(1)),
+        QuantError::Bits { bits: 3, .. }
+    ));
+}
+
+#[test]
+fn unusable_files_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let graph = graph("mlp");
+    let weights = weights(&graph);
+    format::save_float(&path, &graph, &weights).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+
+    let refused = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        let error = format::load(&path).unwrap_err();
+        assert!(error.to_string().contains("model.safetensors"), "{error}");
+        error
+    };
+    assert!(matches!(
+        refused(&whole[..whole.len() - 1]),
+        FormatError::Damaged { .. }
+    ));
+    assert!(matches!(refused(b""), FormatError::Damaged { .. }));
+    let newer = replace(&whole, b"format_version\\\":1", b"format_version\\\":7");
+    assert!(matches!(
+        refused(&newer),
+        FormatError::Version { found: 7, .. }
+    ));
+    let mut poisoned = whole.clone();
+    let end = poisoned.len();
+    poisoned[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    assert!(matches!(refused(&poisoned), FormatError::Weights { .. }));
+    let foreign = replace(&whole, b"\"lowbit\"", b"\"nowbit\"");
+    assert!(matches!(refused(&foreign), FormatError::Foreign { .. }));
+}
+
+fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let at = bytes
+        .windows(from.len())
+        .position(|window| window == from)
+        .expect("it is there");
+    let mut out = bytes.to_vec();
+    out[at..at + to.len()].copy_from_slice(to);
+    out
+}
+
+#[test]
+fn mutated_files_give_an_error_or_a_model_but_never_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let graph = graph("resnet8");
+    let weights = weights(&graph);
+    let model = quantize(
+        &graph,
+        &weights,
+        &PtqConfig::default(),
+        &images(1),
+        Isa::best(),
+    )
+    .unwrap();
+    format::save_quantized(&path, &model).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let mut refused = 0;
+    for round in 0..600 {
+        let mut rng = random::stream(9, "mutate", round);
+        let mut bytes = whole.clone();
+        for _ in 0..1 + round % 3 {
+            let at = random::below(&mut rng, header as u32) as usize;
+            bytes[at] = random::below(&mut rng, 256) as u8;
+        }
+        if round % 5 == 0 {
+            bytes.truncate(random::below(&mut rng, whole.len() as u32) as usize);
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        match format::load(&path) {
+            Err(_) => refused += 1,
+            Ok(StoredModel::Quantized(model)) => {
+                let _ = IntegerModel::compile(&model, Isa::best());
+            }
+            Ok(StoredModel::Float { .. }) => {}
+        }
+    }
+    assert!(refused > 300, "{refused} of 600 refused");
+}
