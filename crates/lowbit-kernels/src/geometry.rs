@@ -127,6 +127,40 @@ impl ConvGeometry {
             + self.out_channels
     }
 
+    /// Asserts what every kernel relies on: strides that do not overlap, rows that exist, room for the result.
+    ///
+    /// # Panics
+    /// If anything does not hold.
+    pub(crate) fn check(&self, shape: WeightShape, rows: &std::ops::Range<usize>, out_len: usize) {
+        let expected = WeightShape {
+            out_channels: self.out_channels,
+            kernel_h: self.kernel_h,
+            kernel_w: self.kernel_w,
+            in_channels: self.in_channels,
+        };
+        assert_eq!(shape, expected, "the geometry must be that of the weights");
+        assert!(
+            self.stride > 0 && (self.pool == 1 || self.pool == 2),
+            "stride or pool"
+        );
+        assert!(
+            self.in_pixel_stride >= self.in_channels,
+            "input pixels must not overlap"
+        );
+        assert!(
+            self.out_pixel_stride >= self.out_channels,
+            "output pixels must not overlap"
+        );
+        assert!(
+            rows.start <= rows.end && rows.end <= self.pooled_h(),
+            "rows must exist"
+        );
+        assert!(
+            out_len >= self.output_extent(rows.len()),
+            "the output is too short"
+        );
+    }
+
     /// Multiply-accumulates of the convolution (before pooling; what the layer is defined to do, whatever is skipped).
     #[must_use]
     pub fn macs(&self) -> u64 {

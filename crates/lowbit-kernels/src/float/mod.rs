@@ -1,9 +1,17 @@
 //! Convolutions and products in f32, for inference and for training: forward, gradient of the input (a forward
 //! convolution with [`PackedWeights::pack_backward`]) and gradient of the weights.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod portable;
+#[cfg(test)]
+mod tests;
+mod tile;
 
-use crate::{ConvGeometry, Isa, WeightShape};
+use crate::geometry::SLACK;
+use crate::{AlignedBuffer, ConvGeometry, Isa, WeightShape};
 use std::ops::Range;
 
 /// f32 weights in the tile order of one ISA's kernel.
@@ -11,7 +19,8 @@ use std::ops::Range;
 pub struct PackedWeights {
     isa: Isa,
     shape: WeightShape,
-    ohwi: Vec<f32>,
+    /// Tile order (`[panel][tap][vector][lane]`), or OHWI for the portable level.
+    packed: AlignedBuffer<f32>,
 }
 
 impl PackedWeights {
@@ -21,12 +30,9 @@ impl PackedWeights {
     /// If `weights.len() != shape.len()`.
     #[must_use]
     pub fn pack(isa: Isa, weights: &[f32], shape: WeightShape) -> Self {
-        assert_eq!(weights.len(), shape.len(), "weights must fill their shape");
-        Self {
-            isa,
-            shape,
-            ohwi: weights.to_vec(),
-        }
+        let mut packed = Self::zeroed(isa, shape);
+        packed.repack(weights);
+        packed
     }
 
     /// Packs the weights of the gradient with respect to the input: rotated by 180° and with input and output channels
@@ -37,36 +43,75 @@ impl PackedWeights {
     /// If `weights.len() != shape.len()`.
     #[must_use]
     pub fn pack_backward(isa: Isa, weights: &[f32], shape: WeightShape) -> Self {
-        assert_eq!(weights.len(), shape.len(), "weights must fill their shape");
+        let turned = WeightShape {
+            out_channels: shape.in_channels,
+            in_channels: shape.out_channels,
+            ..shape
+        };
+        let mut packed = Self::zeroed(isa, turned);
+        packed.repack_backward(weights);
+        packed
+    }
+
+    /// As [`PackedWeights::pack`], into the memory of this one.
+    ///
+    /// # Panics
+    /// If `weights` has not as many elements as were packed before.
+    pub fn repack(&mut self, weights: &[f32]) {
+        assert_eq!(
+            weights.len(),
+            self.shape.len(),
+            "weights must fill their shape"
+        );
+        let fan_in = self.shape.fan_in();
+        self.fill(|channel, tap| weights[channel * fan_in + tap]);
+    }
+
+    /// As [`PackedWeights::pack_backward`], into the memory of this one.
+    ///
+    /// # Panics
+    /// If `weights` has not as many elements as were packed before.
+    pub fn repack_backward(&mut self, weights: &[f32]) {
+        assert_eq!(
+            weights.len(),
+            self.shape.len(),
+            "weights must fill their shape"
+        );
+        // The kernel's output channels are the layer's inputs and the other way around.
         let WeightShape {
-            out_channels,
+            out_channels: inputs,
             kernel_h,
             kernel_w,
-            in_channels,
-        } = shape;
-        let mut turned = vec![0.0; weights.len()];
-        for o in 0..out_channels {
-            for h in 0..kernel_h {
-                for w in 0..kernel_w {
-                    for i in 0..in_channels {
-                        let from = ((o * kernel_h + h) * kernel_w + w) * in_channels + i;
-                        let (th, tw) = (kernel_h - 1 - h, kernel_w - 1 - w);
-                        turned[((i * kernel_h + th) * kernel_w + tw) * out_channels + o] =
-                            weights[from];
-                    }
-                }
-            }
-        }
-        let shape = WeightShape {
-            out_channels: in_channels,
-            kernel_h,
-            kernel_w,
-            in_channels: out_channels,
+            in_channels: outputs,
+        } = self.shape;
+        let kernel = kernel_h * kernel_w;
+        self.fill(|input, tap| {
+            let (position, output) = (tap / outputs, tap % outputs);
+            weights[(output * kernel + kernel - 1 - position) * inputs + input]
+        });
+    }
+
+    fn zeroed(isa: Isa, shape: WeightShape) -> Self {
+        let len = match lanes(isa) {
+            0 => shape.len(),
+            lanes => tile::packed_len(lanes, shape.out_channels, shape.fan_in()),
         };
         Self {
             isa,
             shape,
-            ohwi: turned,
+            packed: AlignedBuffer::zeroed(len),
+        }
+    }
+
+    fn fill(&mut self, weight: impl Fn(usize, usize) -> f32) {
+        let shape = (self.shape.out_channels, self.shape.fan_in());
+        match lanes(self.isa) {
+            0 => {
+                for (index, out) in self.packed.iter_mut().enumerate() {
+                    *out = weight(index / shape.1, index % shape.1);
+                }
+            }
+            lanes => tile::pack(lanes, shape, weight, &mut self.packed),
         }
     }
 
@@ -110,7 +155,27 @@ pub fn conv(
     epilogue: &Epilogue<'_>,
     out: &mut [f32],
 ) {
-    portable::conv(&weights.ohwi, geometry, rows, input, epilogue, out);
+    geometry.check(weights.shape, &rows, out.len());
+    assert!(
+        input.len() >= geometry.input_extent() + SLACK,
+        "the input needs its extent and the slack"
+    );
+    assert!(
+        epilogue
+            .bias
+            .is_none_or(|bias| bias.len() >= geometry.out_channels),
+        "a bias per channel"
+    );
+    let packed = &weights.packed;
+    match weights.isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Isa` value proves that its features are there; the assertions bound every access.
+        Isa::Avx512 => unsafe { avx512::conv(packed, geometry, rows, input, epilogue, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx2 => unsafe { avx2::conv(packed, geometry, rows, input, epilogue, out) },
+        _ => portable::conv(packed, geometry, rows, input, epilogue, out),
+    }
 }
 
 /// Adds one image's gradient of the weights to `grad_weights`, in the order `[kernel_h, kernel_w, in, out]` (HWIO: the
@@ -129,6 +194,37 @@ pub fn conv_grad_weights(
     grad_out: &[f32],
     grad_weights: &mut [f32],
 ) {
-    let _ = isa;
-    portable::conv_grad_weights(geometry, input, grad_out, grad_weights);
+    let weights =
+        geometry.kernel_h * geometry.kernel_w * geometry.in_channels * geometry.out_channels;
+    assert_eq!(geometry.pool, 1, "gradients are taken before pooling");
+    assert_eq!(grad_weights.len(), weights, "a gradient per weight");
+    assert!(
+        input.len() >= geometry.input_extent() + SLACK,
+        "the input needs its extent and the slack"
+    );
+    let extent = geometry.output_extent(geometry.out_h);
+    assert!(
+        grad_out.len() >= extent + SLACK,
+        "the gradient needs its extent and the slack"
+    );
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Isa` value proves that its features are there; the assertions bound every access.
+        Isa::Avx512 => unsafe {
+            avx512::conv_grad_weights(geometry, input, grad_out, grad_weights)
+        },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx2 => unsafe { avx2::conv_grad_weights(geometry, input, grad_out, grad_weights) },
+        _ => portable::conv_grad_weights(geometry, input, grad_out, grad_weights),
+    }
+}
+
+/// Lanes of an ISA's vectors; 0 for the portable level, which keeps OHWI.
+fn lanes(isa: Isa) -> usize {
+    match isa {
+        Isa::Portable => 0,
+        Isa::Avx2 => 8,
+        Isa::Avx512 => 16,
+    }
 }

@@ -1,0 +1,165 @@
+//! Every ISA against the scalar twins, over odd shapes.
+
+use super::*;
+use crate::random::{below, stream, uniform};
+
+fn geometry(number: u64) -> ConvGeometry {
+    let mut rng = stream(21, "float", number);
+    let mut pick = |low: u32, high: u32| (low + below(&mut rng, high - low + 1)) as usize;
+    let (in_c, out_c) = (pick(1, 67), pick(1, 67));
+    if number % 4 == 3 {
+        let gap = pick(0, 5);
+        return ConvGeometry {
+            in_pixel_stride: in_c + gap,
+            out_pixel_stride: out_c + gap,
+            ..ConvGeometry::linear(pick(1, 70), in_c, out_c)
+        };
+    }
+    let (kernel_h, kernel_w, stride) = (pick(1, 5), pick(1, 5), pick(1, 2));
+    let (in_h, in_w) = (kernel_h + pick(0, 14), kernel_w + pick(0, 35));
+    let pool = if in_h > kernel_h + 2 && in_w > kernel_w + 2 {
+        pick(1, 2)
+    } else {
+        1
+    };
+    let mut g = ConvGeometry::dense(
+        (in_h, in_w, in_c),
+        out_c,
+        (kernel_h, kernel_w),
+        stride,
+        pool,
+    );
+    // Groups: pixels hold more channels than this convolution reads.
+    g.in_pixel_stride += if number % 3 == 0 { pick(1, 9) } else { 0 };
+    g.in_row_stride = in_w * g.in_pixel_stride + pick(0, 7);
+    g.out_pixel_stride += if number % 5 == 0 { 3 } else { 0 };
+    g.out_row_stride = g.pooled_w() * g.out_pixel_stride + pick(0, 7);
+    g
+}
+
+fn shape(g: &ConvGeometry) -> WeightShape {
+    WeightShape {
+        out_channels: g.out_channels,
+        kernel_h: g.kernel_h,
+        kernel_w: g.kernel_w,
+        in_channels: g.in_channels,
+    }
+}
+
+fn numbers(number: u64, purpose: &str, len: usize) -> AlignedBuffer<f32> {
+    let mut rng = stream(22, purpose, number);
+    let mut buffer = AlignedBuffer::zeroed(len);
+    // The slack is filled as well: it must not matter.
+    buffer
+        .with_slack_mut()
+        .fill_with(|| 2.0 * uniform(&mut rng) - 1.0);
+    buffer
+}
+
+#[test]
+fn every_isa_convolves_to_the_scalar_bits_over_odd_shapes() {
+    for number in 0..120 {
+        let g = geometry(number);
+        let rows = if number % 2 == 0 {
+            0..g.pooled_h()
+        } else {
+            g.pooled_h() / 3..g.pooled_h()
+        };
+        let weights = numbers(number, "weights", shape(&g).len());
+        let bias = numbers(number, "bias", g.out_channels);
+        let input = numbers(number, "input", g.input_extent());
+        let epilogue = Epilogue {
+            bias: (number % 3 != 0).then_some(&bias[..]),
+            relu: number % 2 == 0,
+        };
+        let run = |isa| {
+            let packed = PackedWeights::pack(isa, &weights, shape(&g));
+            let mut out = vec![99.0; g.output_extent(rows.len())];
+            conv(
+                &packed,
+                &g,
+                rows.clone(),
+                input.with_slack(),
+                &epilogue,
+                &mut out,
+            );
+            out
+        };
+        let expected = run(Isa::Portable);
+        for isa in Isa::available() {
+            assert_eq!(run(isa), expected, "case {number} on {isa}: {g:?}");
+        }
+    }
+}
+
+#[test]
+fn every_isa_adds_weight_gradients_to_the_scalar_bits_over_odd_shapes() {
+    for number in 0..120 {
+        let mut g = geometry(number);
+        g.pool = 1;
+        g.out_row_stride = g.out_w * g.out_pixel_stride + 5;
+        let input = numbers(number, "input", g.input_extent());
+        let grad_out = numbers(number, "grad", g.output_extent(g.out_h));
+        let run = |isa| {
+            let mut grad = numbers(number, "start", shape(&g).len()).to_vec();
+            conv_grad_weights(
+                isa,
+                &g,
+                input.with_slack(),
+                grad_out.with_slack(),
+                &mut grad,
+            );
+            grad
+        };
+        let expected = run(Isa::Portable);
+        for isa in Isa::available() {
+            assert_eq!(run(isa), expected, "case {number} on {isa}: {g:?}");
+        }
+    }
+}
+
+#[test]
+fn backward_weights_turn_the_kernel_and_exchange_the_channels() {
+    // One input pixel's gradient is the sum over the outputs that it reached.
+    let (in_c, out_c, k) = (3, 5, 3);
+    let shape = WeightShape {
+        out_channels: out_c,
+        kernel_h: k,
+        kernel_w: k,
+        in_channels: in_c,
+    };
+    let weights = numbers(1, "weights", shape.len());
+    // A single non-zero output gradient at (1, 1) of 2×2, channel 4; haloed by 2.
+    let g = ConvGeometry::dense((6, 6, out_c), in_c, (k, k), 1, 1);
+    let mut grad_out = AlignedBuffer::zeroed(g.input_extent());
+    grad_out[(3 * 6 + 3) * out_c + 4] = 2.0;
+    for isa in Isa::available() {
+        let packed = PackedWeights::pack_backward(isa, &weights, shape);
+        let mut grad_in = vec![0.0; 4 * 4 * in_c];
+        conv(
+            &packed,
+            &g,
+            0..4,
+            grad_out.with_slack(),
+            &Epilogue::default(),
+            &mut grad_in,
+        );
+        for y in 0..4 {
+            for x in 0..4 {
+                for c in 0..in_c {
+                    let reached = (1..4).contains(&y) && (1..4).contains(&x);
+                    let expected = if reached {
+                        2.0 * weights[((4 * k + y - 1) * k + x - 1) * in_c + c]
+                    } else {
+                        0.0
+                    };
+                    assert_eq!(
+                        grad_in[(y * 4 + x) * in_c + c],
+                        expected,
+                        "{isa} {y} {x} {c}"
+                    );
+                }
+            }
+        }
+    }
+}
