@@ -16,6 +16,7 @@ pub mod peak;
 pub mod quantize;
 pub mod random;
 pub mod u8i8;
+mod vectorize;
 
 pub use buffer::AlignedBuffer;
 pub use geometry::{ConvGeometry, WeightShape};

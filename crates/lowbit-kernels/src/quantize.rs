@@ -4,31 +4,7 @@
 //! loops are plain and left to the compiler's vectorizer.
 
 use crate::Isa;
-
-/// Runs a loop compiled for the ISA's vector width.
-macro_rules! vectorized {
-    ($isa:expr, $body:expr) => {{
-        #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-        fn avx512<R>(body: impl FnOnce() -> R) -> R {
-            body()
-        }
-        #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx2,fma")]
-        fn avx2<R>(body: impl FnOnce() -> R) -> R {
-            body()
-        }
-        match $isa {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: a value of `Isa` is proof that its features are available.
-            Isa::Avx512 => unsafe { avx512($body) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Isa::Avx2 => unsafe { avx2($body) },
-            _ => $body(),
-        }
-    }};
-}
+use crate::vectorize::vectorized;
 
 /// `out = clamp(round_ties_even(x · inv_scale) + zero_point, 0, 255)`; NaN becomes 0.
 ///
