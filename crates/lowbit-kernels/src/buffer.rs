@@ -58,6 +58,14 @@ impl<T: sealed::Number> AlignedBuffer<T> {
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len + SLACK) }
     }
 
+    /// The elements and the slack behind them as bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        let values = self.with_slack();
+        // SAFETY: the same memory; a `Number` has no padding, and any byte is a valid u8.
+        unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+    }
+
     /// The elements and the slack behind them, mutable.
     pub fn with_slack_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `with_slack`; `&mut self` makes the access unique.

@@ -15,6 +15,7 @@ pub mod norm;
 pub mod peak;
 pub mod quantize;
 pub mod random;
+mod tiles;
 pub mod u8i8;
 mod vectorize;
 

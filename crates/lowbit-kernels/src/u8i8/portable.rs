@@ -1,6 +1,6 @@
 //! The scalar twin: defines what every other kernel must produce.
 
-use super::PackedWeights;
+use super::{Form, PackedWeights};
 use crate::ConvGeometry;
 use std::ops::Range;
 
@@ -13,12 +13,15 @@ pub(super) fn conv<T>(
     out: &mut [T],
     store: impl Fn(i32, usize) -> T,
 ) {
+    let Form::Ohwi(ohwi) = &weights.form else {
+        unreachable!("the scalar twin gets weights in OHWI order")
+    };
     let run = g.kernel_w * g.in_channels;
     for row in rows.clone() {
         for column in 0..g.pooled_w() {
             let pixel = (row - rows.start) * g.out_row_stride + column * g.out_pixel_stride;
             for c in 0..g.out_channels {
-                let filter = &weights.ohwi[c * g.kernel_h * run..][..g.kernel_h * run];
+                let filter = &ohwi[c * g.kernel_h * run..][..g.kernel_h * run];
                 let mut best = i32::MIN;
                 for dy in 0..g.pool {
                     for dx in 0..g.pool {
