@@ -1,0 +1,128 @@
+//! u8×i8 convolutions of the zoo's layers on one thread: GMAC/s and share of the register-only peak, per ISA.
+//!
+//! `cargo bench -p lowbit-kernels --bench u8i8`
+
+use lowbit_kernels::u8i8::{PackedWeights, Requantize, conv_u8};
+use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, WeightShape, peak};
+use std::time::{Duration, Instant};
+
+struct Layer {
+    name: &'static str,
+    geometry: ConvGeometry,
+}
+
+fn conv(
+    name: &'static str,
+    input: (usize, usize, usize),
+    out_channels: usize,
+    kernel: usize,
+    stride: usize,
+    pool: usize,
+) -> Layer {
+    let geometry = ConvGeometry::dense(input, out_channels, (kernel, kernel), stride, pool);
+    Layer { name, geometry }
+}
+
+fn linear(name: &'static str, batch: usize, in_features: usize, out_features: usize) -> Layer {
+    let geometry = ConvGeometry::linear(batch, in_features, out_features);
+    Layer { name, geometry }
+}
+
+fn layers() -> Vec<Layer> {
+    vec![
+        conv("eurosat conv 1, 5x5 3-32 + pool", (64, 64, 3), 32, 5, 1, 2),
+        conv(
+            "eurosat conv 2, 5x5 32-64 + pool",
+            (30, 30, 32),
+            64,
+            5,
+            1,
+            2,
+        ),
+        conv(
+            "eurosat conv 3, 3x3 64-96 + pool",
+            (13, 13, 64),
+            96,
+            3,
+            1,
+            2,
+        ),
+        linear("eurosat linear 2400-128, batch 1", 1, 2400, 128),
+        linear("eurosat linear 2400-128, batch 64", 64, 2400, 128),
+        linear("eurosat linear 128-128, batch 1", 1, 128, 128),
+        conv("resnet8 3x3 3-16", (34, 34, 3), 16, 3, 1, 1),
+        conv("resnet8 3x3 16-16", (34, 34, 16), 16, 3, 1, 1),
+        conv("resnet8 3x3 16-32, stride 2", (34, 34, 16), 32, 3, 2, 1),
+        conv("resnet8 3x3 32-32", (18, 18, 32), 32, 3, 1, 1),
+        conv("resnet8 3x3 64-64", (10, 10, 64), 64, 3, 1, 1),
+        conv("resnet8 1x1 32-64, stride 2", (15, 15, 32), 64, 1, 2, 1),
+        linear("linear 4096-4096, batch 1", 1, 4096, 4096),
+    ]
+}
+
+/// The shortest of many runs, in seconds.
+fn best_s(budget: Duration, mut run: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    let mut best = f64::INFINITY;
+    while start.elapsed() < budget {
+        let begin = Instant::now();
+        run();
+        best = best.min(begin.elapsed().as_secs_f64());
+    }
+    best
+}
+
+fn measure(isa: Isa, layer: &Layer) -> f64 {
+    let g = &layer.geometry;
+    let shape = WeightShape {
+        out_channels: g.out_channels,
+        kernel_h: g.kernel_h,
+        kernel_w: g.kernel_w,
+        in_channels: g.in_channels,
+    };
+    let values: Vec<i8> = (0..shape.len()).map(|i| (i * 37 % 255) as i8).collect();
+    let weights = PackedWeights::pack(isa, &values, shape);
+    let mut input = AlignedBuffer::<u8>::zeroed(g.input_extent());
+    for (i, x) in input.iter_mut().enumerate() {
+        *x = (i * 91 % 256) as u8;
+    }
+    let mut out = AlignedBuffer::<u8>::zeroed(g.output_extent(g.pooled_h()));
+    let requantize = Requantize {
+        acc_offset: &vec![5; g.out_channels],
+        multiplier: &vec![1e-4; g.out_channels],
+        bias: &vec![0.5; g.out_channels],
+        zero_point: 3,
+        low: 3,
+        high: 255,
+    };
+    best_s(Duration::from_millis(150), || {
+        conv_u8(
+            &weights,
+            g,
+            0..g.pooled_h(),
+            input.with_slack(),
+            &requantize,
+            &mut out,
+        );
+    })
+}
+
+fn main() {
+    for isa in Isa::available() {
+        if isa == Isa::Portable {
+            continue;
+        }
+        let peaks = peak::measure(isa, Duration::from_millis(500));
+        println!("{isa}: {peaks:.0?}");
+        for layer in layers() {
+            let seconds = measure(isa, &layer);
+            let rate = layer.geometry.macs() as f64 / seconds / 1e9;
+            let share = 100.0 * rate / peaks.u8i8_gmac_per_s;
+            let name = layer.name;
+            println!(
+                "{name:36} {:9.2} µs {rate:7.1} GMAC/s {share:5.1} %",
+                seconds * 1e6
+            );
+        }
+    }
+}

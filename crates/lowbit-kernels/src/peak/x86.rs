@@ -1,0 +1,158 @@
+//! The loops for x86-64: one instruction, twelve or more accumulators, nothing else.
+
+use std::arch::asm;
+use std::arch::x86_64::*;
+use std::hint::black_box;
+
+/// A loop of `$step` over `$count` accumulators of vector type `$vector`, which `$step` takes with the two operands. The
+/// empty assembly keeps the compiler from merging or hoisting the steps.
+macro_rules! accumulate {
+    ($name:ident, $features:literal, $vector:ty, $register:ident, $count:literal, $macs:literal, $zero:expr,
+     |$acc:ident, $x:ident, $w:ident| $step:expr) => {
+        /// # Safety
+        /// The instruction set is available.
+        #[target_feature(enable = $features)]
+        pub(super) unsafe fn $name(rounds: u64) -> u64 {
+            let $x: $vector = black_box($zero);
+            let $w: $vector = black_box($zero);
+            let mut all = [$zero; $count];
+            for _ in 0..rounds {
+                for $acc in &mut all {
+                    $step;
+                    // SAFETY: no instruction at all.
+                    unsafe {
+                        asm!(
+                            "/* {0} */",
+                            inout($register) * $acc,
+                            options(pure, nomem, nostack, preserves_flags)
+                        );
+                    }
+                }
+            }
+            black_box(all);
+            rounds * $count * $macs
+        }
+    };
+}
+
+accumulate!(
+    f32_avx512,
+    "avx512f",
+    __m512,
+    zmm_reg,
+    16,
+    16,
+    _mm512_setzero_ps(),
+    |acc, x, w| { *acc = _mm512_fmadd_ps(x, w, *acc) }
+);
+accumulate!(
+    u8i8_avx512,
+    "avx512f,avx512vnni",
+    __m512i,
+    zmm_reg,
+    16,
+    64,
+    _mm512_setzero_si512(),
+    |acc, x, w| { *acc = _mm512_dpbusd_epi32(*acc, x, w) }
+);
+accumulate!(
+    i16_avx512,
+    "avx512f,avx512vnni",
+    __m512i,
+    zmm_reg,
+    16,
+    32,
+    _mm512_setzero_si512(),
+    |acc, x, w| { *acc = _mm512_dpwssd_epi32(*acc, x, w) }
+);
+accumulate!(
+    bit_avx512,
+    "avx512f,avx512vpopcntdq",
+    __m512i,
+    zmm_reg,
+    16,
+    512,
+    _mm512_setzero_si512(),
+    |acc, x, w| {
+        // The operand depends on the accumulator, so that it cannot be computed once; the chains stay independent.
+        let bits = _mm512_ternarylogic_epi64::<0x96>(x, w, *acc);
+        *acc = _mm512_add_epi64(*acc, _mm512_popcnt_epi64(bits))
+    }
+);
+accumulate!(
+    f32_avx2,
+    "avx2,fma",
+    __m256,
+    ymm_reg,
+    12,
+    8,
+    _mm256_setzero_ps(),
+    |acc, x, w| { *acc = _mm256_fmadd_ps(x, w, *acc) }
+);
+accumulate!(
+    i16_avx2,
+    "avx2",
+    __m256i,
+    ymm_reg,
+    12,
+    16,
+    _mm256_setzero_si256(),
+    |acc, x, w| {
+        let mut product = _mm256_madd_epi16(x, w);
+        // SAFETY: no instruction at all; keeps the product in the loop.
+        unsafe {
+            asm!("/* {0} */", inout(ymm_reg) product, options(nomem, nostack, preserves_flags));
+        }
+        *acc = _mm256_add_epi32(*acc, product)
+    }
+);
+
+/// `vpmaddwd` on bytes widened to 16 bits: `vpmaddubsw` saturates and so is no exact product.
+///
+/// # Safety
+/// AVX2 is available.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn u8i8_avx2(rounds: u64) -> u64 {
+    // SAFETY: the same instruction set.
+    unsafe { i16_avx2(rounds) }
+}
+
+/// Population count by a table of nibbles (`vpshufb`), summed by `vpsadbw`.
+///
+/// # Safety
+/// AVX2 is available.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn bit_avx2(rounds: u64) -> u64 {
+    const COUNT: usize = 6;
+    let table = black_box(_mm256_broadcastsi128_si256(_mm_setr_epi8(
+        0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,
+    )));
+    let low = _mm256_set1_epi8(0x0f);
+    let (x, w) = black_box((_mm256_set1_epi8(0x35), _mm256_set1_epi8(0x5a)));
+    let mut all = [_mm256_setzero_si256(); COUNT];
+    for _ in 0..rounds {
+        for acc in &mut all {
+            let mut bits = _mm256_xor_si256(x, w);
+            // SAFETY: no instruction at all; keeps the step in the loop.
+            unsafe {
+                asm!("/* {0} */", inout(ymm_reg) bits, options(nomem, nostack, preserves_flags));
+            }
+            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bits), low);
+            let counts = _mm256_add_epi8(
+                _mm256_shuffle_epi8(table, _mm256_and_si256(bits, low)),
+                _mm256_shuffle_epi8(table, high),
+            );
+            let sums = _mm256_sad_epu8(counts, _mm256_setzero_si256());
+            *acc = _mm256_add_epi64(*acc, sums);
+        }
+    }
+    black_box(all);
+    rounds * (COUNT as u64) * 256
+}
+
+/// # Safety
+/// AVX2 is available.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn sum_avx2(values: &[i32]) -> i32 {
+    super::wrapping_sum(values)
+}
