@@ -23,9 +23,9 @@ struct FloatArithmetic {
 
 /// `x ↦ x·scale + shift`: the normalization of the pixels.
 #[derive(Clone, Copy)]
-pub(super) struct PixelMap {
-    pub(super) scale: f32,
-    pub(super) shift: f32,
+pub(crate) struct PixelMap {
+    pub(crate) scale: f32,
+    pub(crate) shift: f32,
 }
 
 struct Layer {
@@ -34,7 +34,7 @@ struct Layer {
 }
 
 impl PixelMap {
-    pub(super) fn of(graph: &Graph) -> Self {
+    pub(crate) fn of(graph: &Graph) -> Self {
         let normalization = graph.normalization();
         Self {
             scale: 1.0 / (255.0 * normalization.std),

@@ -7,9 +7,10 @@ mod dynamic;
 mod engine;
 mod float;
 mod integer;
-mod plan;
+pub(crate) mod plan;
 
 pub use float::FloatModel;
+pub(crate) use float::PixelMap;
 pub use integer::IntegerModel;
 pub(crate) use integer::check_quantized;
 

@@ -9,42 +9,42 @@ use lowbit_kernels::ConvGeometry;
 
 /// Layout of one value: `[images, h + 2·halo, w + 2·halo, c]`, the halo holding whatever stands for zero.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Layout {
-    pub(super) h: usize,
-    pub(super) w: usize,
-    pub(super) c: usize,
-    pub(super) halo: usize,
+pub(crate) struct Layout {
+    pub(crate) h: usize,
+    pub(crate) w: usize,
+    pub(crate) c: usize,
+    pub(crate) halo: usize,
     /// Elements from one row to the next.
-    pub(super) row_stride: usize,
+    pub(crate) row_stride: usize,
     /// Elements from one image to the next.
-    pub(super) image_len: usize,
+    pub(crate) image_len: usize,
     /// Whether a chunk of images is kept, not one image.
-    pub(super) chunked: bool,
+    pub(crate) chunked: bool,
 }
 
 impl Layout {
     /// Offset of the pixel `border` pixels outside of the image's first pixel.
-    pub(super) fn offset(&self, border: usize) -> usize {
+    pub(crate) fn offset(&self, border: usize) -> usize {
         (self.halo - border) * (self.row_stride + self.c)
     }
 
     /// Elements of one image without halo.
-    pub(super) fn dense_len(&self) -> usize {
+    pub(crate) fn dense_len(&self) -> usize {
         self.h * self.w * self.c
     }
 }
 
 /// The layouts of all values, and where the chunked part begins.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
-    pub(super) blocks: Blocks,
-    pub(super) layouts: Vec<Layout>,
+pub(crate) struct Plan {
+    pub(crate) blocks: Blocks,
+    pub(crate) layouts: Vec<Layout>,
     /// Index of the first block that runs over a chunk at once.
-    pub(super) split: usize,
+    pub(crate) split: usize,
 }
 
 impl Plan {
-    pub(super) fn new(blocks: Blocks) -> Result<Self, RuntimeError> {
+    pub(crate) fn new(blocks: Blocks) -> Result<Self, RuntimeError> {
         let list = blocks.list();
         let is_vector = |block: &Block| {
             let shape = block.out_shape;
@@ -94,18 +94,18 @@ impl Plan {
     }
 
     /// Layout of a block's result.
-    pub(super) fn output(&self, block: usize) -> &Layout {
+    pub(crate) fn output(&self, block: usize) -> &Layout {
         &self.layouts[block + 1]
     }
 
     /// Elements that a buffer for `value` needs when chunks have `chunk` images.
-    pub(super) fn buffer_len(&self, value: ValueId, chunk: usize) -> usize {
+    pub(crate) fn buffer_len(&self, value: ValueId, chunk: usize) -> usize {
         let layout = &self.layouts[value];
         layout.image_len * if layout.chunked { chunk } else { 1 }
     }
 
     /// Geometry of a convolution block, reading and writing values in their layouts.
-    pub(super) fn conv(&self, index: usize) -> ConvGeometry {
+    pub(crate) fn conv(&self, index: usize) -> ConvGeometry {
         let block = &self.blocks.list()[index];
         let BlockKind::Conv { kernel, stride, .. } = block.kind else {
             unreachable!("only convolution blocks have a convolution's geometry")
@@ -129,7 +129,7 @@ impl Plan {
     }
 
     /// Geometry of a linear block over `images` rows of a chunk.
-    pub(super) fn linear(&self, index: usize, images: usize) -> ConvGeometry {
+    pub(crate) fn linear(&self, index: usize, images: usize) -> ConvGeometry {
         let block = &self.blocks.list()[index];
         let input = &self.layouts[block.inputs[0]];
         let output = self.output(index);

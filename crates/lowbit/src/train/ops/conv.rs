@@ -1,0 +1,435 @@
+//! Convolution with the batch-norm, ReLU and 2×2 max-pool behind it.
+
+use super::{Layer, Parameter, Pass};
+use crate::graph::{Block, BlockKind};
+use crate::runtime::plan::Plan;
+use crate::train::SLICE;
+use crate::{Tensor, Weights};
+use lowbit_kernels::norm::{self, MapShape};
+use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, float};
+use rayon::prelude::*;
+
+pub(super) struct Conv {
+    index: usize,
+    block: Block,
+    shape: MapShape,
+    /// From the input value to the dense map.
+    forward: ConvGeometry,
+    backward: Backward,
+    weight: Parameter,
+    bias: Option<Parameter>,
+    batch_norm: Option<BatchNorm>,
+    packed: float::PackedWeights,
+    packed_backward: float::PackedWeights,
+    /// Dense results of the convolution, `[n, h, w, c]`.
+    maps: AlignedBuffer<f32>,
+    winners: AlignedBuffer<u8>,
+    peaks: AlignedBuffer<f32>,
+    slices: Vec<Slice>,
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+    mean: Vec<f64>,
+    inv_std: Vec<f64>,
+}
+
+/// How the gradient of the map lies in a slice's scratch, zeros around and (with a stride) between its pixels, so that
+/// the gradient of the input is a plain convolution of it.
+struct Backward {
+    /// None for the first layer: the image needs no gradient.
+    geometry: Option<ConvGeometry>,
+    offset: usize,
+    row_stride: usize,
+    pixel_stride: usize,
+    scratch_len: usize,
+}
+
+struct BatchNorm {
+    name: String,
+    eps: f64,
+    momentum: f64,
+    gamma: Parameter,
+    beta: Parameter,
+    running_mean: Vec<f32>,
+    running_var: Vec<f32>,
+}
+
+/// What one slice of the batch works on.
+struct Slice {
+    grad_map: AlignedBuffer<f32>,
+    /// HWIO.
+    grad_weights: Vec<f32>,
+    grad_input: AlignedBuffer<f32>,
+}
+
+impl Conv {
+    pub(super) fn new(plan: &Plan, index: usize, weights: &Weights, isa: Isa) -> Self {
+        let block = plan.blocks.list()[index].clone();
+        let BlockKind::Conv {
+            kernel,
+            stride,
+            padding,
+        } = block.kind
+        else {
+            unreachable!("only convolutions come here")
+        };
+        let map = block.conv_shape;
+        let c = map.c;
+        let forward = ConvGeometry {
+            pool: 1,
+            out_row_stride: map.w * c,
+            out_pixel_stride: c,
+            ..plan.conv(index)
+        };
+        let input = block.in_shape;
+        let backward = if block.inputs[0] == 0 {
+            Backward {
+                geometry: None,
+                offset: 0,
+                row_stride: map.w * c,
+                pixel_stride: c,
+                scratch_len: map.len(),
+            }
+        } else {
+            let (h, w) = (input.h + kernel - 1, input.w + kernel - 1);
+            let halo = kernel - 1 - padding;
+            Backward {
+                geometry: Some(ConvGeometry::dense(
+                    (h, w, c),
+                    input.c,
+                    (kernel, kernel),
+                    1,
+                    1,
+                )),
+                offset: halo * (w + 1) * c,
+                row_stride: stride * w * c,
+                pixel_stride: stride * c,
+                // Rows that a stride never reaches keep their zeros; a winner's row may lie in them.
+                scratch_len: h * w * c,
+            }
+        };
+        let weight = Parameter::new(format!("{}.weight", block.name), weights);
+        let bias = block
+            .bias
+            .then(|| Parameter::new(format!("{}.bias", block.name), weights));
+        let batch_norm = block.batch_norm.as_ref().map(|norm| BatchNorm {
+            eps: f64::from(norm.eps),
+            momentum: f64::from(norm.momentum),
+            gamma: Parameter::new(format!("{}.weight", norm.name), weights),
+            beta: Parameter::new(format!("{}.bias", norm.name), weights),
+            running_mean: weights
+                .slice(&format!("{}.running_mean", norm.name))
+                .to_vec(),
+            running_var: weights
+                .slice(&format!("{}.running_var", norm.name))
+                .to_vec(),
+            name: norm.name.clone(),
+        });
+        let shape = block.weight_shape().expect("convolutions have weights");
+        Self {
+            index,
+            shape: MapShape {
+                h: map.h,
+                w: map.w,
+                c,
+                pool: block.pool,
+                relu: block.relu,
+            },
+            forward,
+            backward,
+            packed: float::PackedWeights::pack(isa, &weight.value, shape),
+            packed_backward: float::PackedWeights::pack_backward(isa, &weight.value, shape),
+            weight,
+            bias,
+            batch_norm,
+            maps: AlignedBuffer::zeroed(0),
+            winners: AlignedBuffer::zeroed(0),
+            peaks: AlignedBuffer::zeroed(0),
+            slices: Vec::new(),
+            scale: vec![1.0; c],
+            shift: vec![0.0; c],
+            mean: vec![0.0; c],
+            inv_std: vec![1.0; c],
+            block,
+        }
+    }
+
+    fn reserve(&mut self, count: usize) {
+        if self.maps.len() < count * self.shape.len() {
+            self.maps = AlignedBuffer::zeroed(count * self.shape.len());
+            self.winners = AlignedBuffer::zeroed(count * self.shape.pooled_len());
+            self.peaks = AlignedBuffer::zeroed(count * self.shape.pooled_len());
+        }
+        while self.slices.len() < count.div_ceil(SLICE) {
+            let input_len = if self.backward.geometry.is_some() {
+                self.block.in_shape.len()
+            } else {
+                0
+            };
+            self.slices.push(Slice {
+                grad_map: AlignedBuffer::zeroed(self.backward.scratch_len),
+                grad_weights: vec![0.0; self.weight.value.len()],
+                grad_input: AlignedBuffer::zeroed(input_len),
+            });
+        }
+    }
+
+    /// Scale and shift of the map from this batch's moments; running statistics as PyTorch keeps them (the variance
+    /// unbiased there, biased here).
+    fn normalize(&mut self, moments: &[f64], pixels: f64) {
+        let c = self.shape.c;
+        let Some(norm) = &mut self.batch_norm else {
+            return;
+        };
+        for channel in 0..c {
+            let sum = |which: usize| -> f64 {
+                moments
+                    .chunks_exact(2 * c)
+                    .map(|image| image[which * c + channel])
+                    .sum()
+            };
+            let mean = sum(0) / pixels;
+            let var = (sum(1) / pixels - mean * mean).max(0.0);
+            let inv_std = 1.0 / (var + norm.eps).sqrt();
+            let gamma = f64::from(norm.gamma.value[channel]);
+            self.mean[channel] = mean;
+            self.inv_std[channel] = inv_std;
+            self.scale[channel] = (gamma * inv_std) as f32;
+            self.shift[channel] =
+                (f64::from(norm.beta.value[channel]) - mean * gamma * inv_std) as f32;
+            let unbiased = var * pixels / (pixels - 1.0).max(1.0);
+            let blend = |old: f32, new: f64| {
+                (f64::from(old) * (1.0 - norm.momentum) + new * norm.momentum) as f32
+            };
+            norm.running_mean[channel] = blend(norm.running_mean[channel], mean);
+            norm.running_var[channel] = blend(norm.running_var[channel], unbiased);
+        }
+    }
+
+    /// Gradients of γ and β (or of the bias) from the sums of `dy` and `dy·x`, and the coefficients of the gradient of
+    /// the map: `dx = a·dy + (b·x + c)`.
+    fn coefficients(&mut self, sums: &[f64], pixels: f64) -> [Vec<f32>; 3] {
+        let channels = self.shape.c;
+        let mut coefficients = [
+            vec![1.0f32; channels],
+            vec![0.0f32; channels],
+            vec![0.0f32; channels],
+        ];
+        for channel in 0..channels {
+            let sum = |which: usize| -> f64 {
+                sums.chunks_exact(2 * channels)
+                    .map(|image| image[which * channels + channel])
+                    .sum()
+            };
+            let (dy, dy_x) = (sum(0), sum(1));
+            let Some(norm) = &mut self.batch_norm else {
+                if let Some(bias) = &mut self.bias {
+                    bias.grad[channel] = dy as f32;
+                }
+                continue;
+            };
+            let (mean, inv_std) = (self.mean[channel], self.inv_std[channel]);
+            let dy_xhat = (dy_x - mean * dy) * inv_std;
+            norm.beta.grad[channel] = dy as f32;
+            norm.gamma.grad[channel] = dy_xhat as f32;
+            // Ioffe & Szegedy 2015, the last equations of section 3, solved for the coefficients of dy and x.
+            let a = f64::from(norm.gamma.value[channel]) * inv_std;
+            let b = -a * inv_std * dy_xhat / pixels;
+            coefficients[0][channel] = a as f32;
+            coefficients[1][channel] = b as f32;
+            coefficients[2][channel] = (-a * dy / pixels - b * mean) as f32;
+        }
+        coefficients
+    }
+
+    /// Adds the slices' gradients, in their order, and turns HWIO into OHWI.
+    fn reduce(&mut self, slices: usize) {
+        let out = self.shape.c;
+        let fan_in = self.weight.value.len() / out;
+        let slices = &self.slices[..slices];
+        self.weight
+            .grad
+            .par_chunks_mut(fan_in)
+            .enumerate()
+            .for_each(|(channel, grad)| {
+                for (tap, grad) in grad.iter_mut().enumerate() {
+                    *grad = slices
+                        .iter()
+                        .map(|slice| slice.grad_weights[tap * out + channel])
+                        .sum();
+                }
+            });
+    }
+}
+
+impl Layer for Conv {
+    fn forward(&mut self, pass: &mut Pass) {
+        let (isa, count, c) = (pass.isa, pass.count, self.shape.c);
+        self.reserve(count);
+        self.packed.repack(&self.weight.value);
+        if self.backward.geometry.is_some() {
+            self.packed_backward.repack_backward(&self.weight.value);
+        }
+        let (from, to) = (self.block.inputs[0], self.index + 1);
+        let (input, output) = (pass.plan.layouts[from], pass.plan.layouts[to]);
+        let (image, value) = pass.value_pair(from, to);
+        let image = image.with_slack();
+        let normalized = self.batch_norm.is_some();
+        let (packed, geometry, block) = (&self.packed, &self.forward, &self.block);
+        let epilogue = float::Epilogue {
+            bias: self.bias.as_ref().map(|b| &b.value[..]),
+            relu: false,
+        };
+        let mut moments = vec![0.0f64; count * 2 * c];
+        let map_len = self.shape.len();
+        self.maps[..count * map_len]
+            .par_chunks_mut(map_len)
+            .zip(moments.par_chunks_mut(2 * c))
+            .enumerate()
+            .for_each(|(number, (map, moments))| {
+                let view = &image[number * input.image_len + input.offset(block.padding())..];
+                float::conv(packed, geometry, 0..geometry.out_h, view, &epilogue, map);
+                if normalized {
+                    let (sum, squares) = moments.split_at_mut(c);
+                    norm::channel_moments(isa, map, c, sum, squares);
+                }
+            });
+        self.normalize(&moments, (count * self.shape.h * self.shape.w) as f64);
+        let pooled = self.shape.pooled_len();
+        let (shape, scale, shift) = (&self.shape, &self.scale, &self.shift);
+        value[..count * output.image_len]
+            .par_chunks_mut(output.image_len)
+            .zip(self.maps.par_chunks(map_len))
+            .zip(self.winners.par_chunks_mut(pooled))
+            .zip(self.peaks.par_chunks_mut(pooled))
+            .for_each(|(((value, map), winners), peaks)| {
+                let out = &mut value[output.offset(0)..];
+                norm::forward(
+                    isa,
+                    shape,
+                    map,
+                    scale,
+                    shift,
+                    out,
+                    output.row_stride,
+                    winners,
+                    peaks,
+                );
+            });
+    }
+
+    fn backward(&mut self, pass: &mut Pass) {
+        let (isa, count, c) = (pass.isa, pass.count, self.shape.c);
+        let (map_len, pooled) = (self.shape.len(), self.shape.pooled_len());
+        let (from, to) = (self.block.inputs[0], self.index + 1);
+        let (earlier, later) = pass.grads.split_at_mut(to);
+        let grad_out = &later[0][..count * pooled];
+        let mut sums = vec![0.0f64; count * 2 * c];
+        sums.par_chunks_mut(2 * c)
+            .zip(grad_out.par_chunks(pooled))
+            .zip(
+                self.winners
+                    .par_chunks(pooled)
+                    .zip(self.peaks.par_chunks(pooled)),
+            )
+            .for_each(|((sums, grad), (winners, peaks))| {
+                let (dy, dy_x) = sums.split_at_mut(c);
+                norm::gradient_sums(isa, grad, winners, peaks, dy, dy_x);
+            });
+        let [a, b, shift] = self.coefficients(&sums, (count * self.shape.h * self.shape.w) as f64);
+        let input = pass.plan.layouts[from];
+        let image = pass.values[from].with_slack();
+        let dense = input.dense_len();
+        let accumulate = pass.written[from];
+        let (shape, backward, block) = (&self.shape, &self.backward, &self.block);
+        let geometry = ConvGeometry {
+            out_row_stride: backward.row_stride,
+            out_pixel_stride: backward.pixel_stride,
+            ..self.forward
+        };
+        let (packed, maps, winners) = (&self.packed_backward, &self.maps, &self.winners);
+        self.slices[..count.div_ceil(SLICE)]
+            .par_iter_mut()
+            .zip(earlier[from][..count * dense].par_chunks_mut(SLICE * dense))
+            .enumerate()
+            .for_each(|(slice_number, (slice, grad_input))| {
+                slice.grad_weights.fill(0.0);
+                for (within, grad_input) in grad_input.chunks_exact_mut(dense).enumerate() {
+                    let number = slice_number * SLICE + within;
+                    let grad_map = &mut slice.grad_map.with_slack_mut()[backward.offset..];
+                    norm::backward(
+                        isa,
+                        shape,
+                        &maps[number * map_len..][..map_len],
+                        &grad_out[number * pooled..][..pooled],
+                        &winners[number * pooled..][..pooled],
+                        [&a, &b, &shift],
+                        grad_map,
+                        (backward.row_stride, backward.pixel_stride),
+                    );
+                    let view = &image[number * input.image_len + input.offset(block.padding())..];
+                    float::conv_grad_weights(
+                        isa,
+                        &geometry,
+                        view,
+                        grad_map,
+                        &mut slice.grad_weights,
+                    );
+                    let Some(geometry) = &backward.geometry else {
+                        continue;
+                    };
+                    let grad_map = slice.grad_map.with_slack();
+                    let rows = 0..geometry.out_h;
+                    let epilogue = float::Epilogue::default();
+                    if accumulate {
+                        let own = &mut slice.grad_input[..];
+                        float::conv(packed, geometry, rows, grad_map, &epilogue, own);
+                        grad_input
+                            .iter_mut()
+                            .zip(own)
+                            .for_each(|(sum, &mut x)| *sum += x);
+                    } else {
+                        float::conv(packed, geometry, rows, grad_map, &epilogue, grad_input);
+                    }
+                }
+            });
+        pass.written[from] = true;
+        self.reduce(count.div_ceil(SLICE));
+    }
+
+    fn parameters(&mut self) -> Vec<&mut Parameter> {
+        let mut parameters = vec![&mut self.weight];
+        // In front of a batch-norm the bias has no effect, and its gradient is zero exactly.
+        parameters.extend(self.bias.as_mut());
+        if let Some(norm) = &mut self.batch_norm {
+            parameters.extend([&mut norm.gamma, &mut norm.beta]);
+        }
+        parameters
+    }
+
+    fn save(&self, weights: &mut Weights) {
+        self.weight.save(weights);
+        if let Some(bias) = &self.bias {
+            bias.save(weights);
+        }
+        if let Some(norm) = &self.batch_norm {
+            norm.gamma.save(weights);
+            norm.beta.save(weights);
+            for (suffix, data) in [
+                ("running_mean", &norm.running_mean),
+                ("running_var", &norm.running_var),
+            ] {
+                let tensor = Tensor::new(vec![data.len()], data.clone());
+                weights.insert(format!("{}.{suffix}", norm.name), tensor);
+            }
+        }
+    }
+
+    fn restore(&mut self, weights: &Weights) {
+        if let Some(norm) = &mut self.batch_norm {
+            norm.running_mean
+                .copy_from_slice(weights.slice(&format!("{}.running_mean", norm.name)));
+            norm.running_var
+                .copy_from_slice(weights.slice(&format!("{}.running_var", norm.name)));
+        }
+    }
+}

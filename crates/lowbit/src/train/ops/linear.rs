@@ -1,0 +1,165 @@
+//! Linear layer with bias and ReLU.
+
+use super::{Layer, Parameter, Pass};
+use crate::Weights;
+use crate::graph::Block;
+use crate::runtime::plan::Plan;
+use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, float};
+use rayon::prelude::*;
+
+pub(super) struct Linear {
+    index: usize,
+    block: Block,
+    weight: Parameter,
+    bias: Parameter,
+    packed: float::PackedWeights,
+    packed_backward: float::PackedWeights,
+    /// Gradient behind the ReLU, `[n, out]`.
+    grad: AlignedBuffer<f32>,
+    /// `[in, out]`.
+    grad_weights: Vec<f32>,
+    grad_input: AlignedBuffer<f32>,
+}
+
+/// Rows of the batch that one thread takes at a time.
+const ROWS: usize = 8;
+
+/// Input features whose weight gradients one thread takes at a time.
+const FEATURES: usize = 280;
+
+impl Linear {
+    pub(super) fn new(plan: &Plan, index: usize, weights: &Weights, isa: Isa) -> Self {
+        let block = plan.blocks.list()[index].clone();
+        let shape = block.weight_shape().expect("linear layers have weights");
+        let weight = Parameter::new(format!("{}.weight", block.name), weights);
+        Self {
+            index,
+            bias: Parameter::new(format!("{}.bias", block.name), weights),
+            packed: float::PackedWeights::pack(isa, &weight.value, shape),
+            packed_backward: float::PackedWeights::pack_backward(isa, &weight.value, shape),
+            grad: AlignedBuffer::zeroed(0),
+            grad_weights: vec![0.0; weight.value.len()],
+            grad_input: AlignedBuffer::zeroed(0),
+            weight,
+            block,
+        }
+    }
+
+    fn features(&self) -> (usize, usize) {
+        (self.block.in_shape.len(), self.block.out_shape.c)
+    }
+}
+
+impl Layer for Linear {
+    fn forward(&mut self, pass: &mut Pass) {
+        let (inputs, outputs) = self.features();
+        let count = pass.count;
+        self.packed.repack(&self.weight.value);
+        if self.block.inputs[0] != 0 {
+            self.packed_backward.repack_backward(&self.weight.value);
+        }
+        let (input, output) = pass.value_pair(self.block.inputs[0], self.index + 1);
+        let input = input.with_slack();
+        let epilogue = float::Epilogue {
+            bias: Some(&self.bias.value),
+            relu: self.block.relu,
+        };
+        let packed = &self.packed;
+        output[..count * outputs]
+            .par_chunks_mut(ROWS * outputs)
+            .enumerate()
+            .for_each(|(part, out)| {
+                let geometry = ConvGeometry::linear(out.len() / outputs, inputs, outputs);
+                let view = &input[part * ROWS * inputs..];
+                float::conv(packed, &geometry, 0..1, view, &epilogue, out);
+            });
+    }
+
+    fn backward(&mut self, pass: &mut Pass) {
+        let (inputs, outputs) = self.features();
+        let (count, isa) = (pass.count, pass.isa);
+        let (from, to) = (self.block.inputs[0], self.index + 1);
+        if self.grad.len() < count * outputs {
+            self.grad = AlignedBuffer::zeroed(count * outputs);
+            self.grad_input = AlignedBuffer::zeroed(count * inputs);
+        }
+        let relu = self.block.relu;
+        let values = pass.values[to].iter().zip(pass.grads[to].iter());
+        for (grad, (&y, &dy)) in self.grad[..count * outputs].iter_mut().zip(values) {
+            *grad = if relu && y <= 0.0 { 0.0 } else { dy };
+        }
+        self.bias.grad.fill(0.0);
+        for row in self.grad[..count * outputs].chunks_exact(outputs) {
+            self.bias
+                .grad
+                .iter_mut()
+                .zip(row)
+                .for_each(|(sum, dy)| *sum += dy);
+        }
+        let input = pass.values[from].with_slack();
+        let grad = self.grad.with_slack();
+        // A part of the features is a convolution that reads a part of each pixel's channels.
+        self.grad_weights
+            .par_chunks_mut(FEATURES * outputs)
+            .enumerate()
+            .for_each(|(part, out)| {
+                out.fill(0.0);
+                let geometry = ConvGeometry {
+                    in_channels: out.len() / outputs,
+                    ..ConvGeometry::linear(count, inputs, outputs)
+                };
+                let view = &input[part * FEATURES..];
+                float::conv_grad_weights(isa, &geometry, view, grad, out);
+            });
+        let by_input = &self.grad_weights;
+        self.weight
+            .grad
+            .par_chunks_mut(inputs)
+            .enumerate()
+            .for_each(|(output, grad)| {
+                for (input, grad) in grad.iter_mut().enumerate() {
+                    *grad = by_input[input * outputs + output];
+                }
+            });
+        if from == 0 {
+            return;
+        }
+        let accumulate = pass.written[from];
+        pass.written[from] = true;
+        let packed = &self.packed_backward;
+        let grads = &mut pass.grads[from][..count * inputs];
+        let back = |part: usize, out: &mut [f32]| {
+            let geometry = ConvGeometry::linear(out.len() / inputs, outputs, inputs);
+            let view = &grad[part * ROWS * outputs..];
+            float::conv(
+                packed,
+                &geometry,
+                0..1,
+                view,
+                &float::Epilogue::default(),
+                out,
+            );
+        };
+        if accumulate {
+            let own = &mut self.grad_input[..count * inputs];
+            own.par_chunks_mut(ROWS * inputs)
+                .enumerate()
+                .for_each(|(part, out)| back(part, out));
+            grads.iter_mut().zip(&*own).for_each(|(sum, x)| *sum += x);
+        } else {
+            grads
+                .par_chunks_mut(ROWS * inputs)
+                .enumerate()
+                .for_each(|(part, out)| back(part, out));
+        }
+    }
+
+    fn parameters(&mut self) -> Vec<&mut Parameter> {
+        vec![&mut self.weight, &mut self.bias]
+    }
+
+    fn save(&self, weights: &mut Weights) {
+        self.weight.save(weights);
+        self.bias.save(weights);
+    }
+}

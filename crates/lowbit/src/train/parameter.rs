@@ -1,0 +1,68 @@
+//! A trained tensor with its gradient and the optimizer's memory of it.
+
+use crate::{Tensor, Weights};
+
+/// A trained tensor.
+#[derive(Clone, Debug)]
+pub(super) struct Parameter {
+    pub(super) name: String,
+    pub(super) shape: Vec<usize>,
+    pub(super) value: Vec<f32>,
+    pub(super) grad: Vec<f32>,
+    /// First moment or velocity.
+    pub(super) first: Vec<f32>,
+    /// Second moment.
+    pub(super) second: Vec<f32>,
+}
+
+impl Parameter {
+    /// The tensor `name` of checked weights.
+    pub(super) fn new(name: String, weights: &Weights) -> Self {
+        let tensor = weights.get(&name).expect("the weights were checked");
+        let zeros = vec![0.0; tensor.data().len()];
+        Self {
+            shape: tensor.shape().to_vec(),
+            value: tensor.data().to_vec(),
+            grad: zeros.clone(),
+            first: zeros.clone(),
+            second: zeros,
+            name,
+        }
+    }
+
+    pub(super) fn save(&self, weights: &mut Weights) {
+        weights.insert(
+            self.name.clone(),
+            Tensor::new(self.shape.clone(), self.value.clone()),
+        );
+    }
+
+    pub(super) fn save_moments(&self, tensors: &mut Weights) {
+        for (suffix, data) in [("first", &self.first), ("second", &self.second)] {
+            let tensor = Tensor::new(self.shape.clone(), data.clone());
+            tensors.insert(format!("{}.{suffix}", self.name), tensor);
+        }
+    }
+
+    /// Takes value and moments from a state; false if one is missing or of another size.
+    pub(super) fn restore(&mut self, weights: &Weights, moments: &Weights) -> bool {
+        let (first, second) = (
+            format!("{}.first", self.name),
+            format!("{}.second", self.name),
+        );
+        let sources = [
+            (weights.get(&self.name), &mut self.value),
+            (moments.get(&first), &mut self.first),
+            (moments.get(&second), &mut self.second),
+        ];
+        for (tensor, into) in sources {
+            match tensor {
+                Some(tensor) if tensor.data().len() == into.len() => {
+                    into.copy_from_slice(tensor.data());
+                }
+                _ => return false,
+            }
+        }
+        true
+    }
+}
