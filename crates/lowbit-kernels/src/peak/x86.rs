@@ -89,23 +89,25 @@ accumulate!(
     _mm256_setzero_ps(),
     |acc, x, w| { *acc = _mm256_fmadd_ps(x, w, *acc) }
 );
-accumulate!(
-    i16_avx2,
-    "avx2",
-    __m256i,
-    ymm_reg,
-    12,
-    16,
-    _mm256_setzero_si256(),
-    |acc, x, w| {
-        let mut product = _mm256_madd_epi16(x, w);
-        // SAFETY: no instruction at all; keeps the product in the loop.
-        unsafe {
-            asm!("/* {0} */", inout(ymm_reg) product, options(nomem, nostack, preserves_flags));
+/// # Safety
+/// AVX2 is available.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn i16_avx2(rounds: u64) -> u64 {
+    const COUNT: usize = 12;
+    let (mut x, w) = black_box((_mm256_set1_epi16(3), _mm256_set1_epi16(5)));
+    let mut all = [_mm256_setzero_si256(); COUNT];
+    for _ in 0..rounds {
+        for acc in &mut all {
+            // SAFETY: no instruction at all; keeps the compiler from multiplying only once.
+            unsafe {
+                asm!("/* {0} */", inout(ymm_reg) x, options(pure, nomem, nostack, preserves_flags));
+            }
+            *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(x, w));
         }
-        *acc = _mm256_add_epi32(*acc, product)
     }
-);
+    black_box(all);
+    rounds * (COUNT as u64) * 16
+}
 
 /// `vpmaddwd` on bytes widened to 16 bits: `vpmaddubsw` saturates and so is no exact product.
 ///
@@ -128,15 +130,15 @@ pub(super) unsafe fn bit_avx2(rounds: u64) -> u64 {
         0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,
     )));
     let low = _mm256_set1_epi8(0x0f);
-    let (x, w) = black_box((_mm256_set1_epi8(0x35), _mm256_set1_epi8(0x5a)));
+    let (mut x, w) = black_box((_mm256_set1_epi8(0x35), _mm256_set1_epi8(0x5a)));
     let mut all = [_mm256_setzero_si256(); COUNT];
     for _ in 0..rounds {
         for acc in &mut all {
-            let mut bits = _mm256_xor_si256(x, w);
-            // SAFETY: no instruction at all; keeps the step in the loop.
+            // SAFETY: no instruction at all; keeps the compiler from counting only once.
             unsafe {
-                asm!("/* {0} */", inout(ymm_reg) bits, options(nomem, nostack, preserves_flags));
+                asm!("/* {0} */", inout(ymm_reg) x, options(pure, nomem, nostack, preserves_flags));
             }
+            let bits = _mm256_xor_si256(x, w);
             let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bits), low);
             let counts = _mm256_add_epi8(
                 _mm256_shuffle_epi8(table, _mm256_and_si256(bits, low)),

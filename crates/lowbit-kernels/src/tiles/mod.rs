@@ -9,7 +9,17 @@
 //! A *panel* is the weights of a few vectors of output channels in the order in which a tile reads them:
 //! `[segment, step, vector, channel, tap]`.
 
-use crate::{ConvGeometry, WeightShape};
+mod panels;
+#[cfg(target_arch = "x86_64")]
+mod store_avx2;
+#[cfg(target_arch = "x86_64")]
+mod store_avx512;
+
+pub(crate) use panels::{PanelLayout, Panels, Segments};
+
+use crate::u8i8::{Dequantize, Requantize};
+use crate::{ConvGeometry, Isa, WeightShape};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Most i32 values that a tile leaves behind: 14 pixels of 32 channels.
@@ -32,99 +42,6 @@ impl<T: Copy + Default> PerChannel<T> {
         let mut padded = [T::default(); MAX_PANEL];
         padded[..channels.len()].copy_from_slice(&values[channels]);
         Self(padded)
-    }
-}
-
-/// How the taps of a kernel fall into segments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Segments {
-    /// Kernel rows.
-    pub(crate) rows: usize,
-    /// Segments per kernel row.
-    pub(crate) columns: usize,
-    /// Taps of a segment.
-    pub(crate) taps: usize,
-}
-
-impl Segments {
-    /// One segment per kernel row.
-    pub(crate) fn by_row(shape: &WeightShape) -> Self {
-        Self {
-            rows: shape.kernel_h,
-            columns: 1,
-            taps: shape.kernel_w * shape.in_channels,
-        }
-    }
-
-    /// One segment per kernel position.
-    pub(crate) fn by_pixel(shape: &WeightShape) -> Self {
-        Self {
-            rows: shape.kernel_h,
-            columns: shape.kernel_w,
-            taps: shape.in_channels,
-        }
-    }
-
-    /// Steps of a segment when one step takes `step_taps` taps.
-    pub(crate) fn steps(&self, step_taps: usize) -> usize {
-        self.taps.div_ceil(step_taps)
-    }
-
-    /// Calls `put(panel position, tap)` for the weights of output channel `channel`, where a panel position counts taps
-    /// in the order `[panel, segment, step, vector·lanes + channel, tap in step]`.
-    pub(crate) fn place(
-        &self,
-        channel: usize,
-        out_channels: usize,
-        layout: &PanelLayout,
-        mut put: impl FnMut(usize, usize),
-    ) {
-        let panel = channel / layout.panel_channels();
-        let within = channel % layout.panel_channels();
-        let width = layout.width(panel, out_channels);
-        let steps = self.steps(layout.step_taps);
-        let start = panel * layout.panel_channels() * layout.step_taps * steps * self.count();
-        for segment in 0..self.count() {
-            for tap in 0..self.taps {
-                let step = segment * steps + tap / layout.step_taps;
-                let at = (step * width + within) * layout.step_taps + tap % layout.step_taps;
-                put(start + at, segment * self.taps + tap);
-            }
-        }
-    }
-
-    /// Segments in all.
-    pub(crate) fn count(&self) -> usize {
-        self.rows * self.columns
-    }
-}
-
-/// The shape of panels for one family of micro-kernels.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PanelLayout {
-    /// Output channels of a vector.
-    pub(crate) lanes: usize,
-    /// Vectors of a full panel; the last panel of a layer may have fewer.
-    pub(crate) vectors: usize,
-    /// Taps multiplied by one instruction.
-    pub(crate) step_taps: usize,
-}
-
-impl PanelLayout {
-    pub(crate) fn panel_channels(&self) -> usize {
-        self.lanes * self.vectors
-    }
-
-    /// Channels of panel `panel`, padding to whole vectors included.
-    pub(crate) fn width(&self, panel: usize, out_channels: usize) -> usize {
-        let left = out_channels - panel * self.panel_channels();
-        left.next_multiple_of(self.lanes).min(self.panel_channels())
-    }
-
-    /// Taps stored for all panels of a layer, padding included.
-    pub(crate) fn stored_taps(&self, segments: &Segments, out_channels: usize) -> usize {
-        let steps = segments.steps(self.step_taps) * segments.count();
-        out_channels.next_multiple_of(self.lanes) * steps * self.step_taps
     }
 }
 
@@ -161,6 +78,10 @@ pub(crate) type Microkernel = unsafe fn(&TileCall);
 
 /// The micro-kernels of one ISA and weight format.
 pub(crate) struct Family {
+    /// The ISA of the micro-kernels.
+    pub(crate) isa: Isa,
+    /// Bytes of an activation as the micro-kernels read it: 1, or 2 where they are widened beforehand.
+    pub(crate) element_bytes: usize,
     /// How their panels are laid out.
     pub(crate) layout: PanelLayout,
     /// Bytes of packed weights per stored tap, as a fraction `(bytes, taps)`.
@@ -214,16 +135,141 @@ fn pieces(len: usize, longest: usize) -> impl Iterator<Item = Range<usize>> {
     (0..count).map(move |i| i * len / count..(i + 1) * len / count)
 }
 
+impl Family {
+    /// Bytes of packed weights for `taps` stored taps.
+    pub(crate) fn bytes(&self, taps: usize) -> usize {
+        taps * self.tap_bytes.0 / self.tap_bytes.1
+    }
+}
+
+/// Convolves one image and stores u8; the portable twin of the caller's format does not come here.
+pub(crate) fn conv_u8(
+    panels: &Panels,
+    geometry: &ConvGeometry,
+    rows: Range<usize>,
+    input: &[u8],
+    requantize: &Requantize<'_>,
+    out: &mut [u8],
+) {
+    check(
+        &panels.shape(),
+        geometry,
+        &rows,
+        input.len(),
+        requantize.lengths(),
+        out.len(),
+    );
+    // SAFETY (both): `check` passed, and a family's `isa` is proof of its instruction set.
+    match panels.family.isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe {
+            let store = store_avx512::StoreU8(requantize);
+            run(
+                panels,
+                geometry,
+                rows,
+                input,
+                requantize.acc_offset,
+                &store,
+                out,
+            );
+        },
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe {
+            let store = store_avx2::StoreU8(requantize);
+            run(
+                panels,
+                geometry,
+                rows,
+                input,
+                requantize.acc_offset,
+                &store,
+                out,
+            );
+        },
+        _ => unreachable!("the portable twin needs no panels"),
+    }
+}
+
+/// Convolves one image and stores f32; otherwise as [`conv_u8`].
+pub(crate) fn conv_f32(
+    panels: &Panels,
+    geometry: &ConvGeometry,
+    rows: Range<usize>,
+    input: &[u8],
+    dequantize: &Dequantize<'_>,
+    out: &mut [f32],
+) {
+    check(
+        &panels.shape(),
+        geometry,
+        &rows,
+        input.len(),
+        dequantize.lengths(),
+        out.len(),
+    );
+    // SAFETY (both): as in `conv_u8`.
+    match panels.family.isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe {
+            let store = store_avx512::StoreF32(dequantize);
+            run(
+                panels,
+                geometry,
+                rows,
+                input,
+                dequantize.acc_offset,
+                &store,
+                out,
+            );
+        },
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe {
+            let store = store_avx2::StoreF32(dequantize);
+            run(
+                panels,
+                geometry,
+                rows,
+                input,
+                dequantize.acc_offset,
+                &store,
+                out,
+            );
+        },
+        _ => unreachable!("the portable twin needs no panels"),
+    }
+}
+
+/// The elements that rows `rows` depend on, as the family reads them.
+fn activations<'a>(
+    family: &Family,
+    g: &ConvGeometry,
+    rows: &Range<usize>,
+    input: &'a [u8],
+) -> Cow<'a, [u8]> {
+    let first = rows.start * g.pool * g.stride * g.in_row_stride;
+    if family.element_bytes == 1 || rows.is_empty() {
+        return Cow::Borrowed(&input[first.min(input.len())..]);
+    }
+    let part = ConvGeometry {
+        out_h: rows.len() * g.pool,
+        ..*g
+    };
+    let needed = &input[first..][..part.input_extent() + READ_PAST];
+    Cow::Owned(
+        needed
+            .iter()
+            .flat_map(|&x| u16::from(x).to_ne_bytes())
+            .collect(),
+    )
+}
+
 /// Runs one convolution: panels outermost, so that a panel's weights stay in the first-level cache over the rows.
 ///
 /// # Safety
-/// The family's and the store's instruction set is available; `panels` was laid out for `segments` by the family's layout;
-/// [`check`] passed for the arguments; `input` is readable 3 bytes past the geometry's extent.
-#[allow(clippy::too_many_arguments)]
-pub(crate) unsafe fn run<S: Store>(
-    family: &Family,
-    panels: &[u8],
-    segments: Segments,
+/// The instruction set of the family and the store is available, and [`check`] passed for the arguments.
+unsafe fn run<S: Store>(
+    panels: &Panels,
     g: &ConvGeometry,
     rows: Range<usize>,
     input: &[u8],
@@ -231,7 +277,10 @@ pub(crate) unsafe fn run<S: Store>(
     store: &S,
     out: &mut [S::Out],
 ) {
+    let family = panels.family;
     let layout = family.layout;
+    let (weights, segments) = panels.serving(g);
+    let input = activations(family, g, &rows, input);
     let kernels = if g.pool == 2 {
         family.pooled
     } else {
@@ -244,30 +293,28 @@ pub(crate) unsafe fn run<S: Store>(
         let channels = first..g.out_channels.min(first + layout.panel_channels());
         let width = channels.len().next_multiple_of(layout.lanes);
         let kernels = kernels[width / layout.lanes - 1];
-        let panel_start = first * taps_per_channel * family.tap_bytes.0 / family.tap_bytes.1;
         let constants = store.constants(channels.clone());
         let mut call = TileCall {
             input: input.as_ptr(),
-            column_step: g.stride * g.in_pixel_stride,
-            row_step: g.stride * g.in_row_stride,
+            column_step: g.stride * g.in_pixel_stride * family.element_bytes,
+            row_step: g.stride * g.in_row_stride * family.element_bytes,
             segments,
-            segment_row_step: g.in_row_stride,
-            segment_column_step: g.in_pixel_stride,
+            segment_row_step: g.in_row_stride * family.element_bytes,
+            segment_column_step: g.in_pixel_stride * family.element_bytes,
             steps,
-            panel: panels[panel_start..].as_ptr(),
+            panel: weights[family.bytes(first * taps_per_channel)..].as_ptr(),
             start: PerChannel::of(acc_offset, channels.clone()),
             sums: &raw mut sums,
         };
-        for row in rows.clone() {
+        for row in 0..rows.len() {
             let in_row = row * g.pool * call.row_step;
-            let out_row = (row - rows.start) * g.out_row_stride + first;
+            let out_row = row * g.out_row_stride + first;
             for columns in pieces(g.pooled_w(), kernels.len()) {
                 // SAFETY: the tile lies in the geometry, so that by `check` its input lies in `input` and its result in
                 // `out`; the instruction set is the caller's promise.
                 unsafe {
-                    call.input = input
-                        .as_ptr()
-                        .add(in_row + columns.start * g.pool * call.column_step);
+                    let in_column = columns.start * g.pool * call.column_step;
+                    call.input = input.as_ptr().add(in_row + in_column);
                     kernels[columns.len() - 1](&call);
                     let tile = StoredTile {
                         pixels: columns.len(),
@@ -318,7 +365,7 @@ pub(crate) fn check(
             + last_column * bounded(g.in_pixel_stride)
             + bounded(g.in_channels);
         assert!(
-            input_len as u128 >= extent + READ_PAST,
+            input_len as u128 >= extent + READ_PAST as u128,
             "the input must hold its extent and the slack"
         );
     }
@@ -331,7 +378,7 @@ pub(crate) fn check(
 }
 
 /// Bytes that a whole number of steps may read past the last tap.
-const READ_PAST: u128 = 3;
+const READ_PAST: usize = 3;
 
 /// A size in a width in which products of three such sizes cannot overflow.
 fn bounded(size: usize) -> u128 {

@@ -8,13 +8,15 @@
 //! `multiplier[c] >= 0` (callers flip the signs of a channel's weights where it is not).
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512vnni;
 mod portable;
 #[cfg(test)]
 mod tests;
 
-use crate::tiles::{self, Family, Segments};
-use crate::{AlignedBuffer, ConvGeometry, Isa, WeightShape};
+use crate::tiles::{self, Panels};
+use crate::{ConvGeometry, Isa, WeightShape};
 use std::ops::Range;
 
 /// i8 weights in the tile order of one ISA's kernel.
@@ -28,22 +30,34 @@ pub struct PackedWeights {
 
 #[derive(Clone, Debug)]
 enum Form {
-    /// As given.
+    /// As given, for the scalar twin.
     Ohwi(Vec<i8>),
-    /// In tile order, for views whose pixels hold the channels read and nothing else, and for all others (none where
-    /// one order serves both).
-    Panels {
-        by_row: AlignedBuffer<i8>,
-        by_pixel: Option<AlignedBuffer<i8>>,
-    },
+    /// In tile order.
+    Panels(Panels),
 }
 
-/// The micro-kernels of an ISA; none where the scalar twin runs.
-fn family(isa: Isa) -> Option<&'static Family> {
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => Some(&avx512vnni::FAMILY),
-        _ => None,
+impl Form {
+    fn pack(isa: Isa, weights: &[i8], shape: WeightShape) -> Self {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => Form::Panels(Panels::pack(
+                &avx512vnni::FAMILY,
+                weights,
+                shape,
+                |panels, slot, weight| panels[slot.index(4)] = weight as u8,
+            )),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Form::Panels(Panels::pack(
+                &avx2::FAMILY,
+                weights,
+                shape,
+                |panels, slot, weight| {
+                    let at = 2 * slot.index(2);
+                    panels[at..at + 2].copy_from_slice(&i16::from(weight).to_ne_bytes());
+                },
+            )),
+            _ => Form::Ohwi(weights.to_vec()),
+        }
     }
 }
 
@@ -63,20 +77,7 @@ impl PackedWeights {
             isa,
             shape,
             sums,
-            form: Form::pack(isa, weights, &shape),
-        }
-    }
-
-    /// The panels that serve `geometry`, and how its taps fall into segments.
-    fn panels(&self, geometry: &ConvGeometry) -> Option<(&AlignedBuffer<i8>, Segments)> {
-        let Form::Panels { by_row, by_pixel } = &self.form else {
-            return None;
-        };
-        if geometry.in_pixel_stride == geometry.in_channels || geometry.kernel_w == 1 {
-            Some((by_row, Segments::by_row(&self.shape)))
-        } else {
-            let panels = by_pixel.as_ref().unwrap_or(by_row);
-            Some((panels, Segments::by_pixel(&self.shape)))
+            form: Form::pack(isa, weights, shape),
         }
     }
 
@@ -96,31 +97,6 @@ impl PackedWeights {
     #[must_use]
     pub fn isa(&self) -> Isa {
         self.isa
-    }
-}
-
-impl Form {
-    fn pack(isa: Isa, weights: &[i8], shape: &WeightShape) -> Self {
-        let Some(family) = family(isa) else {
-            return Form::Ohwi(weights.to_vec());
-        };
-        let layout = &family.layout;
-        let panels = |segments: Segments| {
-            let mut panels =
-                AlignedBuffer::zeroed(layout.stored_taps(&segments, shape.out_channels));
-            for (channel, taps) in weights.chunks_exact(shape.fan_in().max(1)).enumerate() {
-                segments.place(channel, shape.out_channels, layout, |to, tap| {
-                    panels[to] = taps[tap];
-                });
-            }
-            panels
-        };
-        let whole_steps = shape.in_channels.is_multiple_of(layout.step_taps);
-        Form::Panels {
-            by_row: panels(Segments::by_row(shape)),
-            by_pixel: (shape.kernel_w > 1 && !whole_steps)
-                .then(|| panels(Segments::by_pixel(shape))),
-        }
     }
 }
 
@@ -169,35 +145,20 @@ pub fn conv_u8(
     requantize: &Requantize<'_>,
     out: &mut [u8],
 ) {
-    let Requantize {
-        acc_offset,
-        multiplier,
-        bias,
-        ..
-    } = *requantize;
     assert!(
         requantize.low <= requantize.high,
         "low must not exceed high"
     );
-    let per_channel = [acc_offset.len(), multiplier.len(), bias.len()];
-    tiles::check(
-        &weights.shape,
-        geometry,
-        &rows,
-        input.len(),
-        per_channel,
-        out.len(),
-    );
-    match weights.isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => {
-            let store = avx512vnni::StoreU8(requantize);
-            // SAFETY: `weights.isa` is proof of the ISA.
-            unsafe { convolve(weights, geometry, rows, input, acc_offset, &store, out) }
+    match &weights.form {
+        Form::Panels(panels) => tiles::conv_u8(panels, geometry, rows, input, requantize, out),
+        Form::Ohwi(ohwi) => {
+            let (shape, lengths) = (&weights.shape, requantize.lengths());
+            tiles::check(shape, geometry, &rows, input.len(), lengths, out.len());
+            let offset = requantize.acc_offset;
+            portable::conv(ohwi, geometry, rows, input, offset, out, |acc, c| {
+                requantize.apply(acc, c)
+            });
         }
-        _ => portable::conv(weights, geometry, rows, input, acc_offset, out, |acc, c| {
-            requantize.apply(acc, c)
-        }),
     }
 }
 
@@ -213,64 +174,28 @@ pub fn conv_f32(
     dequantize: &Dequantize<'_>,
     out: &mut [f32],
 ) {
-    let Dequantize {
-        acc_offset,
-        multiplier,
-        bias,
-        ..
-    } = *dequantize;
-    let per_channel = [acc_offset.len(), multiplier.len(), bias.len()];
-    tiles::check(
-        &weights.shape,
-        geometry,
-        &rows,
-        input.len(),
-        per_channel,
-        out.len(),
-    );
-    match weights.isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => {
-            let store = avx512vnni::StoreF32(dequantize);
-            // SAFETY: `weights.isa` is proof of the ISA.
-            unsafe { convolve(weights, geometry, rows, input, acc_offset, &store, out) }
+    match &weights.form {
+        Form::Panels(panels) => tiles::conv_f32(panels, geometry, rows, input, dequantize, out),
+        Form::Ohwi(ohwi) => {
+            let (shape, lengths) = (&weights.shape, dequantize.lengths());
+            tiles::check(shape, geometry, &rows, input.len(), lengths, out.len());
+            let offset = dequantize.acc_offset;
+            portable::conv(ohwi, geometry, rows, input, offset, out, |acc, c| {
+                dequantize.apply(acc, c)
+            });
         }
-        _ => portable::conv(weights, geometry, rows, input, acc_offset, out, |acc, c| {
-            dequantize.apply(acc, c)
-        }),
-    }
-}
-
-/// # Safety
-/// The ISA of weights and store is available, and [`tiles::check`] passed for the arguments.
-unsafe fn convolve<S: tiles::Store>(
-    weights: &PackedWeights,
-    geometry: &ConvGeometry,
-    rows: Range<usize>,
-    input: &[u8],
-    acc_offset: &[i32],
-    store: &S,
-    out: &mut [S::Out],
-) {
-    let family = family(weights.isa).expect("only ISAs with micro-kernels come here");
-    let (panels, segments) = weights.panels(geometry).expect("packed for micro-kernels");
-    // SAFETY: `panels` was laid out for these segments and this family; the rest is the caller's promise.
-    unsafe {
-        tiles::run(
-            family,
-            panels.bytes(),
-            segments,
-            geometry,
-            rows,
-            input,
-            acc_offset,
-            store,
-            out,
-        )
     }
 }
 
 impl Requantize<'_> {
+    pub(crate) fn lengths(&self) -> [usize; 3] {
+        [
+            self.acc_offset.len(),
+            self.multiplier.len(),
+            self.bias.len(),
+        ]
+    }
+
     /// The rounding rule, for one accumulator of channel `c`.
     #[must_use]
     pub fn apply(&self, acc: i32, c: usize) -> u8 {
@@ -281,6 +206,14 @@ impl Requantize<'_> {
 }
 
 impl Dequantize<'_> {
+    pub(crate) fn lengths(&self) -> [usize; 3] {
+        [
+            self.acc_offset.len(),
+            self.multiplier.len(),
+            self.bias.len(),
+        ]
+    }
+
     /// The result for one accumulator of channel `c`.
     #[must_use]
     pub fn apply(&self, acc: i32, c: usize) -> f32 {

@@ -1,11 +1,10 @@
 //! The scalar twin: defines what every other kernel must produce.
 
-use super::{Form, PackedWeights};
 use crate::ConvGeometry;
 use std::ops::Range;
 
-pub(super) fn conv<T>(
-    weights: &PackedWeights,
+pub(crate) fn conv<T>(
+    ohwi: &[i8],
     g: &ConvGeometry,
     rows: Range<usize>,
     input: &[u8],
@@ -13,9 +12,6 @@ pub(super) fn conv<T>(
     out: &mut [T],
     store: impl Fn(i32, usize) -> T,
 ) {
-    let Form::Ohwi(ohwi) = &weights.form else {
-        unreachable!("the scalar twin gets weights in OHWI order")
-    };
     let run = g.kernel_w * g.in_channels;
     for row in rows.clone() {
         for column in 0..g.pooled_w() {

@@ -1,6 +1,7 @@
 //! Every ISA against the scalar twin, over odd shapes.
 
 use super::*;
+use crate::AlignedBuffer;
 use crate::random::{self, below, stream, uniform};
 
 /// A case with random everything; input and output are views with gaps.
