@@ -15,16 +15,21 @@ fn main() {
     let weights = Weights::init(&graph, 1);
     let isa = Isa::current().expect("a usable LOWBIT_ISA");
     let mut rng = random::stream(1, "bench", 0);
-    let images: Vec<u8> =
-        (0..64 * graph.input().len()).map(|_| random::below(&mut rng, 256) as u8).collect();
+    let images: Vec<u8> = (0..64 * graph.input().len())
+        .map(|_| random::below(&mut rng, 256) as u8)
+        .collect();
     let labels: Vec<u32> = (0..64).map(|i| i % 10).collect();
     let float = FloatModel::compile(&graph, &weights, isa).expect("fresh weights fit");
-    let quantized = quantize(&graph, &weights, &PtqConfig::default(), &images, isa).expect("they do");
+    let quantized =
+        quantize(&graph, &weights, &PtqConfig::default(), &images, isa).expect("they do");
     let integer = IntegerModel::compile(&quantized, isa).expect("fresh integers fit");
     let all = std::thread::available_parallelism().map_or(1, usize::from);
     println!("{isa}, images/s, median (best)");
     for threads in [1, all] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .expect("threads");
         pool.install(|| {
             for (name, model) in [("fp32", &float as &dyn Model), ("int8", &integer)] {
                 for batch in [1, 64] {
@@ -33,7 +38,8 @@ fn main() {
                     report(name, threads, batch, || model.run(images, &mut logits));
                 }
             }
-            let mut trainer = Trainer::new(&graph, &weights, Optimizer::default(), isa).expect("fits");
+            let mut trainer =
+                Trainer::new(&graph, &weights, Optimizer::default(), isa).expect("fits");
             report("train", threads, 64, || {
                 trainer.step(&images, &labels, 1e-4).expect("finite");
             });

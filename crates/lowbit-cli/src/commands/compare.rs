@@ -1,0 +1,152 @@
+//! `lowbit compare`: FP32 against INT8.
+
+use super::Context;
+use crate::failure::Failure;
+use crate::output::{bold, grouped};
+use crate::table::table;
+use lowbit_lab::experiments::compare::{self, CompareResults, FOLDER, Start};
+use lowbit_lab::timing::{LayerSpeed, SpeedCell};
+use std::path::PathBuf;
+
+pub(super) fn run(context: &Context, from: Option<PathBuf>) -> Result<(), Failure> {
+    let data = context.load_data(None)?;
+    let start = Start {
+        resume: context.resume,
+        from,
+    };
+    let results = compare::compare(
+        &context.config,
+        &data,
+        &start,
+        context.isa,
+        &context.progress,
+    )?;
+    context.progress.stop();
+    context.output.results(&results, || report(&results));
+    context.output.written(&context.config.out.join(FOLDER));
+    Ok(())
+}
+
+fn report(results: &CompareResults) -> String {
+    let (fp32, int8) = (&results.comparison.fp32, &results.comparison.int8);
+    let ratios = &results.comparison.comparison;
+    let drop = ratios.accuracy_drop_points;
+    let title = format!(
+        "\n{} on {}{}, {} test images, {}",
+        results.training.model,
+        results.data.name,
+        if results.data.synthetic {
+            " (synthetic data)"
+        } else {
+            ""
+        },
+        results.data.test_images,
+        results.machine.summary(),
+    );
+    let mut rows = vec![
+        vec![
+            "file, bytes".into(),
+            grouped(fp32.size_bytes),
+            grouped(int8.size_bytes),
+            format!("{:.2}× smaller", ratios.compression_ratio),
+        ],
+        vec![
+            "accuracy, %".into(),
+            format!("{:.2}", fp32.accuracy),
+            format!("{:.2}", int8.accuracy),
+            format!("−{:.2} [{:+.2}, {:+.2}]", drop.value, -drop.high, -drop.low)
+                .replace("−-", "+"),
+        ],
+        vec![
+            "loss".into(),
+            format!("{:.4}", fp32.loss),
+            format!("{:.4}", int8.loss),
+            format!(
+                "{} predictions changed",
+                grouped(ratios.predictions_changed as u64)
+            ),
+        ],
+    ];
+    rows.extend(results.speed.iter().map(speed_row));
+    let mut text = format!("{}\n\n", bold(title.trim_start_matches('\n')));
+    text.insert(0, '\n');
+    text += &table(&["", "FP32", "INT8", "INT8 against FP32"], &rows);
+    text += "\n";
+    text += &layer_table(&results.layers);
+    text += &format!("\n{}\n", verdict(results));
+    text
+}
+
+pub(super) fn speed_row(cell: &SpeedCell) -> Vec<String> {
+    let threads = if cell.threads == 1 {
+        "thread"
+    } else {
+        "threads"
+    };
+    vec![
+        format!("img/s, batch {}, {} {threads}", cell.batch, cell.threads),
+        format!("{:.0}", cell.fp32_img_per_s()),
+        format!("{:.0}", cell.int8_img_per_s()),
+        format!(
+            "{:.2}× faster [{:.2}, {:.2}]",
+            cell.speedup.median, cell.speedup.quartile_1, cell.speedup.quartile_3
+        ),
+    ]
+}
+
+pub(super) fn layer_table(layers: &[LayerSpeed]) -> String {
+    let total = |of: fn(&LayerSpeed) -> f64| layers.iter().map(of).sum::<f64>();
+    let (fp32, int8) = (total(|l| l.fp32_ms), total(|l| l.int8_ms));
+    let row = |layer: &LayerSpeed| {
+        vec![
+            layer.name.clone(),
+            format!("{:.2}", layer.macs as f64 * 1e-6),
+            format!("{:.2}", layer.fp32_ms),
+            format!("{:.0} %", 100.0 * layer.fp32_ms / fp32),
+            format!("{:.1}", layer.fp32_gmac_per_s),
+            format!("{:.2}", layer.int8_ms),
+            format!("{:.0} %", 100.0 * layer.int8_ms / int8),
+            format!("{:.1}", layer.int8_gmac_per_s),
+        ]
+    };
+    let rows: Vec<_> = layers.iter().map(row).collect();
+    let header = [
+        "layer", "MMAC", "FP32 ms", "share", "GMAC/s", "INT8 ms", "share", "GMAC/s",
+    ];
+    format!(
+        "{}  (ms per batch of 64 on one thread, medians)\n",
+        table(&header, &rows)
+    )
+}
+
+/// One sentence for a person who must decide.
+fn verdict(results: &CompareResults) -> String {
+    let ratios = &results.comparison.comparison;
+    let drop = ratios.accuracy_drop_points;
+    let speed = |cell: &SpeedCell| cell.speedup.median;
+    let slowest = results
+        .speed
+        .iter()
+        .map(speed)
+        .fold(f64::INFINITY, f64::min);
+    let fastest = results.speed.iter().map(speed).fold(0.0, f64::max);
+    let accuracy = if drop.high <= 0.5 {
+        "costs no more than half a point of accuracy".to_owned()
+    } else if drop.low > 0.0 {
+        format!("costs {:.2} points of accuracy", drop.value)
+    } else {
+        "may cost accuracy: too few test images to tell".to_owned()
+    };
+    let ship = if drop.high <= 0.5 && slowest > 1.0 {
+        "Ship INT8"
+    } else {
+        "Look closer"
+    };
+    format!(
+        "{}: it is {:.2}× smaller, {slowest:.1}–{fastest:.1}× faster here, and {accuracy} (95 % interval {:+.2} to {:+.2} points).",
+        bold(ship),
+        ratios.compression_ratio,
+        -drop.high,
+        -drop.low,
+    )
+}

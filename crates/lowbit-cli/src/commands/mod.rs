@@ -1,0 +1,99 @@
+//! The commands: one file each, and what they share.
+
+mod bench;
+mod compare;
+mod data;
+mod eval;
+mod inspect;
+mod quantize;
+mod train;
+
+use crate::args::{Cli, Command};
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::progress::Progress;
+use lowbit_data::{Dataset, LoadOptions};
+use lowbit_kernels::Isa;
+use lowbit_lab::Config;
+
+/// What every command works with.
+pub(crate) struct Context {
+    pub(crate) config: Config,
+    pub(crate) output: Output,
+    pub(crate) progress: Progress,
+    pub(crate) isa: Isa,
+    pub(crate) resume: bool,
+}
+
+pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+    let Cli { command, shared } = cli;
+    let config = Config::layered(shared.config.as_deref(), &shared.set, shared.table())?;
+    let isa = Isa::current()?;
+    let output = Output {
+        json: shared.json,
+        quiet: shared.quiet,
+    };
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(config.threads)
+        .build()
+        .map_err(|error| {
+            Failure::Run(format!("cannot start {} threads: {error}", config.threads))
+        })?;
+    let resume = shared.resume;
+    let progress = Progress::new(shared.quiet);
+    let context = Context {
+        config,
+        output,
+        progress,
+        isa,
+        resume,
+    };
+    pool.install(|| match command {
+        Command::Compare { from } => compare::run(&context, from),
+        Command::Train => train::run(&context),
+        Command::Quantize { model, output } => quantize::run(&context, &model, output),
+        Command::Eval { model } => eval::run(&context, &model),
+        Command::Bench { file, serve, peak } => bench::run(&context, file.as_deref(), serve, peak),
+        Command::Inspect { model } => inspect::run(&context, &model),
+        Command::Data {
+            path,
+            sheet,
+            per_class,
+        } => data::run(&context, path.as_deref(), sheet.as_deref(), per_class),
+    })
+}
+
+impl Context {
+    /// Loads the data set that the settings name, and says what it is.
+    pub(crate) fn load_data(&self, spec: Option<&str>) -> Result<Dataset, Failure> {
+        let config = &self.config;
+        let some = |number: usize| (number > 0).then_some(number);
+        let options = LoadOptions {
+            limit: some(config.limit),
+            image_size: some(config.image_size),
+            data_dir: config.data_dir.clone(),
+            cache_dir: config.cache.then(lowbit_data::default_cache_dir).flatten(),
+            progress: &self.progress,
+            ..LoadOptions::new(config.seed)
+        };
+        let data = lowbit_data::load(spec.unwrap_or(&config.data), &options)?;
+        self.output.note(&describe(&data));
+        Ok(data)
+    }
+}
+
+/// One line about a data set.
+fn describe(data: &Dataset) -> String {
+    format!(
+        "{}{}: {} train and {} test images of {}×{}×{}, {} classes, {}",
+        data.name,
+        if data.synthetic { " (synthetic)" } else { "" },
+        data.train.len(),
+        data.test.len(),
+        data.height,
+        data.width,
+        data.channels,
+        data.class_names.len(),
+        data.split,
+    )
+}

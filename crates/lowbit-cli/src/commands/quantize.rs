@@ -1,0 +1,69 @@
+//! `lowbit quantize`: an integer model of a trained one.
+
+use super::Context;
+use crate::failure::Failure;
+use crate::output::grouped;
+use lowbit::format::{self, StoredModel};
+use lowbit::quant::{Method, quantize};
+use lowbit_lab::experiments::compare::{calibration_images, check_fits, ptq_config};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+#[derive(Serialize)]
+struct Results {
+    input: String,
+    output: String,
+    method: Method,
+    fp32_bytes: u64,
+    int8_bytes: u64,
+    compression_ratio: f64,
+}
+
+pub(super) fn run(context: &Context, model: &Path, output: Option<PathBuf>) -> Result<(), Failure> {
+    let StoredModel::Float { graph, weights } = format::load(model)? else {
+        let text = format!(
+            "{}: is quantized already; give an FP32 model",
+            model.display()
+        );
+        return Err(Failure::Input(text));
+    };
+    let config = ptq_config(&context.config);
+    let calibration = match config.method {
+        Method::Dynamic => Vec::new(),
+        Method::Static => {
+            let data = context.load_data(None)?;
+            check_fits(&graph, &data, model)?;
+            calibration_images(&context.config, &data)
+        }
+    };
+    let quantized = quantize(&graph, &weights, &config, &calibration, context.isa)?;
+    let output = output.unwrap_or_else(|| default_output(model));
+    let int8_bytes = format::save_quantized(&output, &quantized)?;
+    let fp32_bytes = std::fs::metadata(model).map_or(0, |file| file.len());
+    let results = Results {
+        input: model.display().to_string(),
+        output: output.display().to_string(),
+        method: config.method,
+        fp32_bytes,
+        int8_bytes,
+        compression_ratio: fp32_bytes as f64 / int8_bytes as f64,
+    };
+    context.output.results(&results, || {
+        format!(
+            "{}: {} bytes, {:.2}× smaller than {} ({} bytes)",
+            results.output,
+            grouped(int8_bytes),
+            results.compression_ratio,
+            results.input,
+            grouped(fp32_bytes),
+        )
+    });
+    Ok(())
+}
+
+/// `model_fp32.safetensors` becomes `model_int8.safetensors`, `m.safetensors` becomes `m_int8.safetensors`.
+fn default_output(model: &Path) -> PathBuf {
+    let stem = model.file_stem().unwrap_or_default().to_string_lossy();
+    let stem = stem.strip_suffix("_fp32").unwrap_or(&stem);
+    model.with_file_name(format!("{stem}_int8.safetensors"))
+}

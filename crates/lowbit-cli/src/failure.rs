@@ -1,0 +1,63 @@
+//! How a command ends when it cannot go on: one line, a hint where there is one, an exit code.
+
+use lowbit_lab::LabError;
+use std::process::ExitCode;
+
+/// Why a command ends early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Bad input: exit code 2, like a wrong flag.
+    Input(String),
+    /// Anything else: exit code 1.
+    Run(String),
+}
+
+impl Failure {
+    pub(crate) fn print(&self) {
+        let (Self::Input(text) | Self::Run(text)) = self;
+        let red = anstyle::AnsiColor::Red.on_default().bold();
+        anstream::eprintln!("{red}error:{red:#} {text}");
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Input(_) => 2,
+            Self::Run(_) => 1,
+        })
+    }
+}
+
+impl From<LabError> for Failure {
+    fn from(error: LabError) -> Self {
+        use lowbit::format::FormatError;
+        let text = error.to_string();
+        match error {
+            LabError::Format(FormatError::Write { .. })
+            | LabError::Diverged { .. }
+            | LabError::Io { .. } => Self::Run(text),
+            _ => Self::Input(text),
+        }
+    }
+}
+
+/// Errors of the libraries take the same way as the lab's.
+macro_rules! through_lab {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                LabError::from(error).into()
+            }
+        })*
+    };
+}
+
+through_lab!(
+    lowbit_data::DataError,
+    lowbit_lab::config::ConfigError,
+    lowbit::format::FormatError,
+    lowbit::GraphError,
+    lowbit::quant::QuantError,
+    lowbit::runtime::RuntimeError,
+    lowbit::train::TrainError,
+    lowbit_kernels::IsaError
+);

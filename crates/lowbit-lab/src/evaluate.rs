@@ -1,0 +1,102 @@
+//! Running a model over a split.
+
+use lowbit::runtime::Model;
+use lowbit_data::Split;
+use serde::{Deserialize, Serialize};
+
+/// Images that are run at once.
+const BATCH: usize = 64;
+
+/// What a model says about a split.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Predicted class of every image; the first of equal logits.
+    pub predictions: Vec<u32>,
+    /// Whether it is right.
+    pub correct: Vec<bool>,
+    /// Mean cross-entropy.
+    pub loss: f64,
+    /// Images per true class (row) and predicted class (column).
+    pub confusion: Vec<Vec<usize>>,
+}
+
+/// Accuracy and loss.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Share of right predictions, 0–1.
+    pub accuracy: f64,
+    /// Mean cross-entropy.
+    pub loss: f64,
+}
+
+impl Evaluation {
+    /// Share of right predictions, 0–1.
+    #[must_use]
+    pub fn accuracy(&self) -> f64 {
+        let right = self.correct.iter().filter(|&&right| right).count();
+        right as f64 / self.correct.len().max(1) as f64
+    }
+
+    /// Accuracy and loss.
+    #[must_use]
+    pub fn score(&self) -> Score {
+        Score {
+            accuracy: self.accuracy(),
+            loss: self.loss,
+        }
+    }
+
+    /// Images whose predictions differ.
+    ///
+    /// # Panics
+    /// If the evaluations are of different splits.
+    #[must_use]
+    pub fn changed(&self, other: &Self) -> usize {
+        assert_eq!(
+            self.predictions.len(),
+            other.predictions.len(),
+            "the same images"
+        );
+        self.predictions
+            .iter()
+            .zip(&other.predictions)
+            .filter(|(a, b)| a != b)
+            .count()
+    }
+}
+
+/// Runs `model` over all images of `split`, on rayon's current pool.
+#[must_use]
+pub fn evaluate(model: &dyn Model, split: &Split) -> Evaluation {
+    let classes = model.graph().classes();
+    let image_len = model.graph().input().len();
+    let mut logits = vec![0.0f32; BATCH * classes];
+    let mut evaluation = Evaluation {
+        predictions: Vec::with_capacity(split.len()),
+        correct: Vec::with_capacity(split.len()),
+        loss: 0.0,
+        confusion: vec![vec![0; classes]; classes],
+    };
+    let batches = split
+        .images()
+        .chunks(BATCH * image_len)
+        .zip(split.labels().chunks(BATCH));
+    for (images, labels) in batches {
+        let logits = &mut logits[..labels.len() * classes];
+        model.run(images, logits);
+        for (row, &label) in logits.chunks_exact(classes).zip(labels) {
+            let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let predicted = row.iter().position(|&x| x == best).unwrap_or(0);
+            let sum: f64 = row
+                .iter()
+                .map(|&x| (f64::from(x) - f64::from(best)).exp())
+                .sum();
+            evaluation.loss += sum.ln() + f64::from(best) - f64::from(row[label as usize]);
+            evaluation.predictions.push(predicted as u32);
+            evaluation.correct.push(predicted == label as usize);
+            evaluation.confusion[label as usize][predicted] += 1;
+        }
+    }
+    evaluation.loss /= split.len().max(1) as f64;
+    evaluation
+}

@@ -1,0 +1,27 @@
+//! What an experiment tells while it runs.
+
+use crate::training::EpochRecord;
+
+/// A listener to a running experiment. All functions may be left empty.
+pub trait Events: Sync {
+    /// A new part of the experiment begins.
+    fn stage(&self, _what: &str) {}
+
+    /// An epoch of `images` training images begins.
+    fn epoch_started(&self, _epoch: usize, _epochs: usize, _images: usize) {}
+
+    /// So many images of the epoch are done, with this mean loss and accuracy (0–1) so far.
+    fn batch_done(&self, _images: usize, _loss: f64, _accuracy: f64) {}
+
+    /// An epoch is done and its checkpoint written.
+    fn epoch_done(&self, _record: &EpochRecord, _epochs: usize) {}
+
+    /// Something worth a line.
+    fn note(&self, _line: &str) {}
+}
+
+/// Hears nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Events for Silent {}

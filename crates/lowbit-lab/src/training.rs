@@ -1,0 +1,234 @@
+//! The epoch loop: shuffling, schedule, test accuracy per epoch, checkpoints and resume.
+
+use crate::evaluate::{Score, evaluate};
+use crate::{Config, Events, LabError};
+use lowbit::format::{Checkpoint, load_checkpoint, save_checkpoint};
+use lowbit::runtime::FloatModel;
+use lowbit::train::{TrainError, Trainer, TrainerState, epoch_order};
+use lowbit::{Graph, Weights};
+use lowbit_data::{Dataset, Split};
+use lowbit_kernels::Isa;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+/// What one epoch came to.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// From 1.
+    pub epoch: usize,
+    /// Mean loss over the epoch, while the weights changed.
+    pub train_loss: f64,
+    /// Accuracy (0–1) over the epoch, while the weights changed.
+    pub train_accuracy: f64,
+    /// Of the float inference path, after the epoch.
+    pub test_loss: f64,
+    /// Of the float inference path, after the epoch, 0–1.
+    pub test_accuracy: f64,
+    /// Learning rate of the last step.
+    pub lr: f32,
+    /// Seconds of training, evaluation not counted.
+    pub train_seconds: f64,
+    /// Training images per second.
+    pub train_img_per_s: f64,
+}
+
+/// A finished training.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trained {
+    /// The last epoch's weights.
+    pub weights: Weights,
+    /// One record per epoch.
+    pub epochs: Vec<EpochRecord>,
+}
+
+impl Trained {
+    /// Seconds of training, evaluation not counted.
+    #[must_use]
+    pub fn train_seconds(&self) -> f64 {
+        self.epochs.iter().map(|epoch| epoch.train_seconds).sum()
+    }
+}
+
+/// The settings that a checkpoint must share with the run that goes on from it.
+fn fingerprint(config: &Config, graph: &Graph, data: &Dataset) -> BTreeMap<String, String> {
+    [
+        ("model", graph.name().to_owned()),
+        (
+            "data",
+            format!(
+                "{} ({} train images, {})",
+                data.name,
+                data.train.len(),
+                data.split
+            ),
+        ),
+        ("epochs", config.epochs.to_string()),
+        ("batch_size", config.batch_size.to_string()),
+        ("lr", config.lr.to_string()),
+        ("optimizer", config.optimizer.to_string()),
+        ("schedule", config.schedule.to_string()),
+        ("seed", config.seed.to_string()),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value))
+    .collect()
+}
+
+/// Metadata key of the epochs so far.
+const EPOCHS: &str = "history";
+/// Metadata key of the optimizer's step count.
+const STEPS: &str = "steps";
+
+/// Trains `graph` in f32 on rayon's current pool. With `checkpoint`, the state is written there after every epoch; with
+/// `resume` as well, a run goes on from it, to the same bits as if it had never stopped.
+///
+/// # Errors
+/// [`LabError`] when the data do not fit the model, the loss diverges, or a checkpoint cannot be written or is another
+/// run's.
+pub fn train(
+    config: &Config,
+    graph: &Graph,
+    data: &Dataset,
+    isa: Isa,
+    checkpoint: Option<&Path>,
+    resume: bool,
+    events: &dyn Events,
+) -> Result<Trained, LabError> {
+    let mut weights = Weights::init(graph, config.seed);
+    let mut trainer = Trainer::new(graph, &weights, config.optimizer, isa)?;
+    let mut epochs: Vec<EpochRecord> = Vec::new();
+    let identity = fingerprint(config, graph, data);
+    if let Some(path) = checkpoint.filter(|path| resume && path.exists()) {
+        let saved = load_checkpoint(path)?;
+        (weights, epochs) = restore(path, &saved, &identity, &mut trainer)?;
+        events.note(&format!(
+            "resumed after epoch {} of {}",
+            epochs.len(),
+            config.epochs
+        ));
+    }
+    let steps_per_epoch = data.train.len().div_ceil(config.batch_size);
+    let total = (steps_per_epoch * config.epochs) as u64;
+    for epoch in epochs.len()..config.epochs {
+        events.epoch_started(epoch + 1, config.epochs, data.train.len());
+        let start = Instant::now();
+        let (score, lr) = run_epoch(config, &mut trainer, &data.train, epoch, total, events)?;
+        let train_seconds = start.elapsed().as_secs_f64();
+        weights = trainer.weights();
+        let test = evaluate(&FloatModel::compile(graph, &weights, isa)?, &data.test).score();
+        let record = EpochRecord {
+            epoch: epoch + 1,
+            train_loss: score.loss,
+            train_accuracy: score.accuracy,
+            test_loss: test.loss,
+            test_accuracy: test.accuracy,
+            lr,
+            train_seconds,
+            train_img_per_s: data.train.len() as f64 / train_seconds,
+        };
+        epochs.push(record);
+        if let Some(path) = checkpoint {
+            let state = trainer.state();
+            let mut metadata = identity.clone();
+            metadata.insert(STEPS.into(), state.steps.to_string());
+            let history = serde_json::to_string(&epochs).expect("records are plain data");
+            metadata.insert(EPOCHS.into(), history);
+            let checkpoint = Checkpoint {
+                graph: graph.clone(),
+                weights: weights.clone(),
+                optimizer: state.tensors,
+                metadata,
+            };
+            save_checkpoint(path, &checkpoint)?;
+        }
+        events.epoch_done(&record, config.epochs);
+    }
+    Ok(Trained { weights, epochs })
+}
+
+fn restore(
+    path: &Path,
+    saved: &Checkpoint,
+    identity: &BTreeMap<String, String>,
+    trainer: &mut Trainer,
+) -> Result<(Weights, Vec<EpochRecord>), LabError> {
+    let none = String::new();
+    for (key, expected) in identity {
+        let found = saved.metadata.get(key).unwrap_or(&none);
+        if found != expected {
+            return Err(LabError::OtherRun {
+                path: path.to_owned(),
+                key: key.clone(),
+                found: found.clone(),
+                expected: expected.clone(),
+            });
+        }
+    }
+    let damaged = |what: &str| {
+        LabError::Format(lowbit::format::FormatError::Damaged {
+            path: path.to_owned(),
+            reason: format!("its {what} cannot be read"),
+        })
+    };
+    let steps = saved.metadata.get(STEPS).and_then(|text| text.parse().ok());
+    let steps = steps.ok_or_else(|| damaged("step count"))?;
+    let history = saved
+        .metadata
+        .get(EPOCHS)
+        .and_then(|text| serde_json::from_str(text).ok());
+    let history = history.ok_or_else(|| damaged("history"))?;
+    let state = TrainerState {
+        steps,
+        tensors: saved.optimizer.clone(),
+    };
+    trainer.restore(&saved.weights, &state)?;
+    Ok((saved.weights.clone(), history))
+}
+
+/// One pass over the training images; mean loss and accuracy, and the last learning rate.
+fn run_epoch(
+    config: &Config,
+    trainer: &mut Trainer,
+    split: &Split,
+    epoch: usize,
+    total: u64,
+    events: &dyn Events,
+) -> Result<(Score, f32), LabError> {
+    let order = epoch_order(config.seed, epoch as u64, split.len());
+    let (mut loss, mut correct, mut done, mut lr) = (0.0, 0, 0, config.lr);
+    let (mut images, mut labels) = (Vec::new(), Vec::new());
+    for (step, batch) in order.chunks(config.batch_size).enumerate() {
+        images.clear();
+        labels.clear();
+        for &index in batch {
+            images.extend_from_slice(split.image(index as usize));
+            labels.push(split.labels()[index as usize]);
+        }
+        lr = config.schedule.lr(config.lr, trainer.steps(), total);
+        let metrics = trainer
+            .step(&images, &labels, lr)
+            .map_err(|error| match error {
+                TrainError::Diverged { loss, .. } => LabError::Diverged {
+                    epoch: epoch + 1,
+                    step: step + 1,
+                    loss,
+                    kept: epoch,
+                },
+                other => LabError::Train(other),
+            })?;
+        loss += metrics.loss * batch.len() as f64;
+        correct += metrics.correct;
+        done += batch.len();
+        events.batch_done(done, loss / done as f64, correct as f64 / done as f64);
+    }
+    let count = split.len() as f64;
+    Ok((
+        Score {
+            accuracy: correct as f64 / count,
+            loss: loss / count,
+        },
+        lr,
+    ))
+}
