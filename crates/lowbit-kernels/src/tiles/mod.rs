@@ -9,13 +9,17 @@
 //! A *panel* is the weights of a few vectors of output channels in the order in which a tile reads them:
 //! `[segment, step, vector, channel, tap]`.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
 mod panels;
 #[cfg(target_arch = "x86_64")]
 mod store_avx2;
 #[cfg(target_arch = "x86_64")]
 mod store_avx512;
 
-pub(crate) use panels::{PanelLayout, Panels, Segments};
+pub(crate) use panels::{PanelLayout, Panels, Segments, Slot};
 
 use crate::u8i8::{Dequantize, Requantize};
 use crate::{ConvGeometry, Isa, WeightShape};
@@ -80,12 +84,10 @@ pub(crate) type Microkernel = unsafe fn(&TileCall);
 pub(crate) struct Family {
     /// The ISA of the micro-kernels.
     pub(crate) isa: Isa,
-    /// Bytes of an activation as the micro-kernels read it: 1, or 2 where they are widened beforehand.
+    /// Bytes of an activation as the micro-kernels read it: 1, 2 where u8 are widened beforehand, or 4 for words of bits.
     pub(crate) element_bytes: usize,
     /// How their panels are laid out.
     pub(crate) layout: PanelLayout,
-    /// Bytes of packed weights per stored tap, as a fraction `(bytes, taps)`.
-    pub(crate) tap_bytes: (usize, usize),
     /// `plain[vectors - 1][columns - 1]`: one row of pixels.
     pub(crate) plain: &'static [&'static [Microkernel]],
     /// `pooled[vectors - 1][columns - 1]`: two rows of `2 · columns` pixels, of which the maxima are left.
@@ -133,13 +135,6 @@ pub(crate) struct StoredTile {
 fn pieces(len: usize, longest: usize) -> impl Iterator<Item = Range<usize>> {
     let count = len.div_ceil(longest);
     (0..count).map(move |i| i * len / count..(i + 1) * len / count)
-}
-
-impl Family {
-    /// Bytes of packed weights for `taps` stored taps.
-    pub(crate) fn bytes(&self, taps: usize) -> usize {
-        taps * self.tap_bytes.0 / self.tap_bytes.1
-    }
 }
 
 /// Convolves one image and stores u8; the portable twin of the caller's format does not come here.
@@ -287,7 +282,7 @@ unsafe fn run<S: Store>(
         family.plain
     };
     let steps = segments.steps(layout.step_taps);
-    let taps_per_channel = steps * segments.count() * layout.step_taps;
+    let vector_bytes = layout.vector_bytes(&segments);
     let mut sums = TileSums([0; TILE_LEN]);
     for first in (0..g.out_channels).step_by(layout.panel_channels()) {
         let channels = first..g.out_channels.min(first + layout.panel_channels());
@@ -302,7 +297,7 @@ unsafe fn run<S: Store>(
             segment_row_step: g.in_row_stride * family.element_bytes,
             segment_column_step: g.in_pixel_stride * family.element_bytes,
             steps,
-            panel: weights[family.bytes(first * taps_per_channel)..].as_ptr(),
+            panel: weights[first / layout.lanes * vector_bytes..].as_ptr(),
             start: PerChannel::of(acc_offset, channels.clone()),
             sums: &raw mut sums,
         };

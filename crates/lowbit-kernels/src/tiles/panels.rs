@@ -44,7 +44,8 @@ impl Segments {
     }
 }
 
-/// The shape of panels for one family of micro-kernels.
+/// The shape of panels for one family of micro-kernels: `[panel, block of steps, vector]`, a vector's blocks being
+/// `block_bytes` of the format's own order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PanelLayout {
     /// Output channels of a vector.
@@ -53,40 +54,42 @@ pub(crate) struct PanelLayout {
     pub(crate) vectors: usize,
     /// Taps multiplied by one instruction.
     pub(crate) step_taps: usize,
+    /// Steps whose weights share a block.
+    pub(crate) block_steps: usize,
+    /// Bytes of a block.
+    pub(crate) block_bytes: usize,
 }
 
 impl PanelLayout {
+    /// Channels of a full panel.
     pub(crate) fn panel_channels(&self) -> usize {
         self.lanes * self.vectors
     }
 
-    /// Channels of panel `panel`, padding to whole vectors included.
-    pub(crate) fn width(&self, panel: usize, out_channels: usize) -> usize {
-        let left = out_channels - panel * self.panel_channels();
-        left.next_multiple_of(self.lanes).min(self.panel_channels())
+    /// Bytes of all weights of one vector of channels.
+    pub(crate) fn vector_bytes(&self, segments: &Segments) -> usize {
+        let steps = segments.steps(self.step_taps) * segments.count();
+        steps.div_ceil(self.block_steps) * self.block_bytes
     }
 
-    /// Where a tap of output channel `channel` goes: tap `tap` of segment `segment`.
+    /// Where tap `tap` of segment `segment` of output channel `channel` goes.
     fn slot(&self, segments: &Segments, out_channels: usize, channel: usize, place: Place) -> Slot {
         let panel = channel / self.panel_channels();
-        let steps = segments.steps(self.step_taps);
-        let panel_taps = self.panel_channels() * self.step_taps * steps * segments.count();
+        let left = out_channels.div_ceil(self.lanes) - panel * self.vectors;
+        let vector = channel / self.lanes % self.vectors;
+        let step = place.segment * segments.steps(self.step_taps) + place.tap / self.step_taps;
+        let block = step / self.block_steps * left.min(self.vectors) + vector;
+        let panel_start = panel * self.vectors * self.vector_bytes(segments);
         Slot {
-            panel_start: panel * panel_taps,
-            step: place.segment * steps + place.tap / self.step_taps,
-            width: self.width(panel, out_channels),
-            channel: channel % self.panel_channels(),
+            block: panel_start + block * self.block_bytes,
+            step: step % self.block_steps,
+            lane: channel % self.lanes,
             tap: place.tap % self.step_taps,
         }
     }
-
-    /// Taps stored for all panels of a layer, padding included.
-    fn stored_taps(&self, segments: &Segments, out_channels: usize) -> usize {
-        let steps = segments.steps(self.step_taps) * segments.count();
-        out_channels.next_multiple_of(self.lanes) * steps * self.step_taps
-    }
 }
 
+/// A tap of the kernel.
 #[derive(Clone, Copy)]
 struct Place {
     segment: usize,
@@ -96,23 +99,14 @@ struct Place {
 /// Where one weight stands in the panels.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot {
-    /// Taps of all panels before.
-    pub(crate) panel_start: usize,
-    /// Step in the panel.
+    /// First byte of the block.
+    pub(crate) block: usize,
+    /// Step in the block.
     pub(crate) step: usize,
-    /// Channels of the panel.
-    pub(crate) width: usize,
-    /// Channel in the panel.
-    pub(crate) channel: usize,
+    /// Channel in the vector.
+    pub(crate) lane: usize,
     /// Tap in the step.
     pub(crate) tap: usize,
-}
-
-impl Slot {
-    /// Its index where all taps stand in the order `[panel, step, channel, tap]`.
-    pub(crate) fn index(&self, step_taps: usize) -> usize {
-        self.panel_start + (self.step * self.width + self.channel) * step_taps + self.tap
-    }
 }
 
 /// Weights in tile order.
@@ -137,8 +131,8 @@ impl Panels {
     ) -> Self {
         let layout = &family.layout;
         let pack = |segments: Segments| {
-            let taps = layout.stored_taps(&segments, shape.out_channels);
-            let mut panels = AlignedBuffer::zeroed(family.bytes(taps));
+            let vectors = shape.out_channels.div_ceil(layout.lanes);
+            let mut panels = AlignedBuffer::zeroed(vectors * layout.vector_bytes(&segments));
             for (channel, filter) in weights.chunks_exact(shape.fan_in().max(1)).enumerate() {
                 for (index, &weight) in filter.iter().enumerate() {
                     let (segment, tap) = (index / segments.taps, index % segments.taps);
@@ -159,6 +153,12 @@ impl Panels {
         }
     }
 
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.by_row.len() + self.by_pixel.as_ref().map_or(0, |panels| panels.len())
+    }
+
+    /// The shape that was packed.
     pub(crate) fn shape(&self) -> WeightShape {
         self.shape
     }

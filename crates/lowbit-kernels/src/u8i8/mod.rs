@@ -1,4 +1,5 @@
-//! Convolutions and products of u8 activations with i8 weights: i32 accumulators, one documented rounding rule.
+//! Convolutions and products of u8 activations with integer weights of 16, 8, 4, 2 or 1 bit: i32 accumulators, one
+//! documented rounding rule.
 //!
 //! For output channel `c`, `acc[c] = acc_offset[c] + Σ x·w` (exact, i32), then either
 //! `clamp(round_ties_even(fma(acc as f32, multiplier[c], bias[c])) + zero_point, low, high)` as u8, or
@@ -8,97 +9,19 @@
 //! `multiplier[c] >= 0` (callers flip the signs of a channel's weights where it is not).
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
 mod portable;
 #[cfg(test)]
 mod tests;
+mod weights;
 
-use crate::tiles::{self, Panels};
-use crate::{ConvGeometry, Isa, WeightShape};
+use crate::ConvGeometry;
+use crate::tiles;
 use std::ops::Range;
-
-/// i8 weights in the tile order of one ISA's kernel.
-#[derive(Clone, Debug)]
-pub struct PackedWeights {
-    isa: Isa,
-    shape: WeightShape,
-    sums: Vec<i32>,
-    form: Form,
-}
-
-#[derive(Clone, Debug)]
-enum Form {
-    /// As given, for the scalar twin.
-    Ohwi(Vec<i8>),
-    /// In tile order.
-    Panels(Panels),
-}
-
-impl Form {
-    fn pack(isa: Isa, weights: &[i8], shape: WeightShape) -> Self {
-        match isa {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Form::Panels(Panels::pack(
-                &avx512vnni::FAMILY,
-                weights,
-                shape,
-                |panels, slot, weight| panels[slot.index(4)] = weight as u8,
-            )),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Form::Panels(Panels::pack(
-                &avx2::FAMILY,
-                weights,
-                shape,
-                |panels, slot, weight| {
-                    let at = 2 * slot.index(2);
-                    panels[at..at + 2].copy_from_slice(&i16::from(weight).to_ne_bytes());
-                },
-            )),
-            _ => Form::Ohwi(weights.to_vec()),
-        }
-    }
-}
-
-impl PackedWeights {
-    /// Packs `weights` (`[out, kernel_h, kernel_w, in]`) for `isa`.
-    ///
-    /// # Panics
-    /// If `weights.len() != shape.len()`.
-    #[must_use]
-    pub fn pack(isa: Isa, weights: &[i8], shape: WeightShape) -> Self {
-        assert_eq!(weights.len(), shape.len(), "weights must fill their shape");
-        let sums = weights
-            .chunks_exact(shape.fan_in().max(1))
-            .map(|channel| channel.iter().map(|&w| i32::from(w)).sum())
-            .collect();
-        Self {
-            isa,
-            shape,
-            sums,
-            form: Form::pack(isa, weights, shape),
-        }
-    }
-
-    /// Σ w per output channel, for [`Requantize::acc_offset`].
-    #[must_use]
-    pub fn sums(&self) -> &[i32] {
-        &self.sums
-    }
-
-    /// The shape that was packed.
-    #[must_use]
-    pub fn shape(&self) -> WeightShape {
-        self.shape
-    }
-
-    /// The ISA that the weights are packed for.
-    #[must_use]
-    pub fn isa(&self) -> Isa {
-        self.isa
-    }
-}
+use weights::Form;
+pub use weights::PackedWeights;
 
 /// How accumulators become u8. All slices are `[out_channels]`.
 #[derive(Clone, Copy, Debug)]
@@ -149,13 +72,13 @@ pub fn conv_u8(
         requantize.low <= requantize.high,
         "low must not exceed high"
     );
+    let offset = requantize.acc_offset;
     match &weights.form {
         Form::Panels(panels) => tiles::conv_u8(panels, geometry, rows, input, requantize, out),
-        Form::Ohwi(ohwi) => {
-            let (shape, lengths) = (&weights.shape, requantize.lengths());
+        Form::Codes(codes) => {
+            let (shape, lengths) = (&weights.shape(), requantize.lengths());
             tiles::check(shape, geometry, &rows, input.len(), lengths, out.len());
-            let offset = requantize.acc_offset;
-            portable::conv(ohwi, geometry, rows, input, offset, out, |acc, c| {
+            portable::conv(codes, geometry, rows, input, offset, out, |acc, c| {
                 requantize.apply(acc, c)
             });
         }
@@ -174,13 +97,13 @@ pub fn conv_f32(
     dequantize: &Dequantize<'_>,
     out: &mut [f32],
 ) {
+    let offset = dequantize.acc_offset;
     match &weights.form {
         Form::Panels(panels) => tiles::conv_f32(panels, geometry, rows, input, dequantize, out),
-        Form::Ohwi(ohwi) => {
-            let (shape, lengths) = (&weights.shape, dequantize.lengths());
+        Form::Codes(codes) => {
+            let (shape, lengths) = (&weights.shape(), dequantize.lengths());
             tiles::check(shape, geometry, &rows, input.len(), lengths, out.len());
-            let offset = dequantize.acc_offset;
-            portable::conv(ohwi, geometry, rows, input, offset, out, |acc, c| {
+            portable::conv(codes, geometry, rows, input, offset, out, |acc, c| {
                 dequantize.apply(acc, c)
             });
         }

@@ -1,20 +1,20 @@
 //! Every ISA against the scalar twin, over odd shapes.
 
 use super::*;
-use crate::AlignedBuffer;
 use crate::random::{self, below, stream, uniform};
+use crate::{AlignedBuffer, Isa, WeightShape, WeightWidth};
 
 /// A case with random everything; input and output are views with gaps.
 struct Case {
     geometry: ConvGeometry,
-    weights: Vec<i8>,
+    weights: Vec<i16>,
     input: AlignedBuffer<u8>,
     offset: Vec<i32>,
     multiplier: Vec<f32>,
     bias: Vec<f32>,
 }
 
-fn case(number: u64) -> Case {
+fn case(number: u64, width: WeightWidth) -> Case {
     let mut rng = stream(11, "u8i8", number);
     let mut pick = |low: u32, high: u32| (low + below(&mut rng, high - low + 1)) as usize;
     let linear = number % 4 == 3;
@@ -59,12 +59,17 @@ fn case(number: u64) -> Case {
     input
         .with_slack_mut()
         .fill_with(|| below(&mut rng, 256) as u8);
+    // As large as the width and the accumulators allow; every seventh case has nothing else.
+    let fitting = width.max_magnitude_sum() / shape.fan_in() as u64;
+    let high = fitting.min(*width.range().end() as u64) as i32;
+    let low = -(fitting.min(width.range().start().unsigned_abs().into()) as i32);
     let extreme = number.is_multiple_of(7);
     let mut weight = || {
-        if extreme {
-            -127
-        } else {
-            below(&mut rng, 255) as i8
+        let any = low + below(&mut rng, (high - low + 1) as u32) as i32;
+        match width {
+            _ if extreme => low as i16,
+            WeightWidth::Bits1 if any == 0 => 1,
+            _ => any as i16,
         }
     };
     let weights = (0..shape.len()).map(|_| weight()).collect();
@@ -76,7 +81,9 @@ fn case(number: u64) -> Case {
         offset: (0..channels)
             .map(|_| below(&mut rng, 100_000) as i32 - 50_000)
             .collect(),
-        multiplier: (0..channels).map(|_| 0.002 * uniform(&mut rng)).collect(),
+        multiplier: (0..channels)
+            .map(|_| 0.25 / high as f32 * uniform(&mut rng))
+            .collect(),
         bias: (0..channels)
             .map(|_| 40.0 * random::normal(&mut rng))
             .collect(),
@@ -94,8 +101,32 @@ fn shape(g: &ConvGeometry) -> WeightShape {
 
 #[test]
 fn every_isa_gives_the_scalar_bytes_over_odd_shapes() {
-    for number in 0..400 {
-        let case = case(number);
+    compare(WeightWidth::Bits8, 0..400);
+}
+
+#[test]
+fn every_isa_gives_the_scalar_bytes_at_16_bits() {
+    compare(WeightWidth::Bits16, 400..550);
+}
+
+#[test]
+fn every_isa_gives_the_scalar_bytes_at_4_bits() {
+    compare(WeightWidth::Bits4, 550..700);
+}
+
+#[test]
+fn every_isa_gives_the_scalar_bytes_at_2_bits() {
+    compare(WeightWidth::Bits2, 700..850);
+}
+
+#[test]
+fn every_isa_gives_the_scalar_bytes_at_1_bit() {
+    compare(WeightWidth::Bits1, 850..1000);
+}
+
+fn compare(width: WeightWidth, numbers: Range<u64>) {
+    for number in numbers {
+        let case = case(number, width);
         let g = &case.geometry;
         let rows = if number.is_multiple_of(2) {
             0..g.pooled_h()
@@ -117,7 +148,7 @@ fn every_isa_gives_the_scalar_bytes_over_odd_shapes() {
             relu: number.is_multiple_of(2),
         };
         let run = |isa| {
-            let weights = PackedWeights::pack(isa, &case.weights, shape(g));
+            let weights = PackedWeights::pack_width(isa, width, &case.weights, shape(g));
             let extent = g.output_extent(rows.len());
             let (mut bytes, mut floats) = (vec![99; extent], vec![99.0; extent]);
             let input = case.input.with_slack();
@@ -127,7 +158,11 @@ fn every_isa_gives_the_scalar_bytes_over_odd_shapes() {
         };
         let expected = run(Isa::Portable);
         for isa in Isa::available() {
-            assert_eq!(run(isa), expected, "case {number} on {isa}: {g:?}");
+            assert_eq!(
+                run(isa),
+                expected,
+                "case {number} on {isa}, {width:?}: {g:?}"
+            );
         }
     }
 }

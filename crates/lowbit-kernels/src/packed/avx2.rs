@@ -1,0 +1,61 @@
+//! AVX2: a block of 256 bits holds the weights of eight channels for 16/b steps, which come out as i16 for `vpmaddwd`.
+
+use super::WeightWidth;
+use crate::WeightShape;
+use crate::tiles::avx2::{Format, family};
+use crate::tiles::{Family, Panels};
+use std::arch::x86_64::*;
+
+/// Packs weights of 4, 2 or 1 bits.
+pub(crate) fn pack(width: WeightWidth, weights: &[i16], shape: WeightShape) -> Panels {
+    static FAMILY_4: Family = family::<Packed<4>>();
+    static FAMILY_2: Family = family::<Packed<2>>();
+    static FAMILY_1: Family = family::<Packed<1>>();
+    let width = width.in_memory(&shape);
+    let family = match width {
+        WeightWidth::Bits16 | WeightWidth::Bits8 => unreachable!("whole bytes are not packed"),
+        WeightWidth::Bits4 => &FAMILY_4,
+        WeightWidth::Bits2 => &FAMILY_2,
+        WeightWidth::Bits1 => &FAMILY_1,
+    };
+    let bits = width.bits() as usize;
+    Panels::pack(family, weights, shape, |panels, slot, weight| {
+        let bit = slot.step * bits;
+        let byte = slot.block + 4 * slot.lane + 2 * slot.tap + bit / 8;
+        panels[byte] |= (width.code(weight) << (bit % 8)) as u8;
+    })
+}
+
+/// Weights of `BITS` bits.
+struct Packed<const BITS: usize>;
+
+// SAFETY: AVX2 at most, and `weights` reads one block.
+unsafe impl<const BITS: usize> Format for Packed<BITS> {
+    const STEP_TAPS: usize = 2;
+    const ELEMENT_BYTES: usize = 2;
+    const BLOCK_STEPS: usize = 16 / BITS;
+    const START_FIRST: bool = true;
+
+    #[inline(always)]
+    unsafe fn weights(block: *const u8, step: usize) -> __m256i {
+        // SAFETY: the caller's promises; panels are aligned.
+        unsafe {
+            let codes = _mm256_load_si256(block.cast());
+            let up = _mm_cvtsi32_si128((16 - BITS * (step + 1)) as i32);
+            let down = _mm_cvtsi32_si128((16 - BITS) as i32);
+            let weights = _mm256_sra_epi16(_mm256_sll_epi16(codes, up), down);
+            if BITS == 1 {
+                // −1 or 0 to −1 or 1.
+                _mm256_or_si256(weights, _mm256_set1_epi16(1))
+            } else {
+                weights
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(acc: __m256i, x: __m256i, weights: __m256i) -> __m256i {
+        // SAFETY: as above.
+        unsafe { _mm256_add_epi32(acc, _mm256_madd_epi16(x, weights)) }
+    }
+}

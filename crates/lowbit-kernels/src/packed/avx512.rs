@@ -1,0 +1,155 @@
+//! AVX-512: 64 weights of a vector and step come out of 32, 16 or 8 bytes as bytes for `vpdpbusd`.
+
+use super::WeightWidth;
+use crate::WeightShape;
+use crate::tiles::avx512::{Format, family};
+use crate::tiles::{Family, Panels};
+use std::arch::x86_64::*;
+
+/// Packs weights of 16, 4, 2 or 1 bits.
+pub(crate) fn pack(width: WeightWidth, weights: &[i16], shape: WeightShape) -> Panels {
+    static FAMILY_16: Family = family::<I16>();
+    static FAMILY_4: Family = family::<I4>();
+    static FAMILY_2: Family = family::<I2>();
+    static FAMILY_1: Family = family::<I1>();
+    let width = width.in_memory(&shape);
+    let family = match width {
+        WeightWidth::Bits16 => {
+            return Panels::pack(&FAMILY_16, weights, shape, super::put_i16);
+        }
+        WeightWidth::Bits8 => unreachable!("bytes are not packed"),
+        WeightWidth::Bits4 => &FAMILY_4,
+        WeightWidth::Bits2 => &FAMILY_2,
+        WeightWidth::Bits1 => &FAMILY_1,
+    };
+    let bits = width.bits() as usize;
+    Panels::pack(family, weights, shape, |panels, slot, weight| {
+        let index = 4 * slot.lane + slot.tap;
+        let (byte, shift) = if bits == 1 {
+            (index / 8, index % 8)
+        } else {
+            (index % (8 * bits), index / (8 * bits) * bits)
+        };
+        panels[slot.block + byte] |= (width.code(weight) << shift) as u8;
+    })
+}
+
+/// 16 bits: two taps a step, `vpdpwssd`.
+struct I16;
+
+/// 4 bits.
+struct I4;
+
+/// 2 bits.
+struct I2;
+
+/// 1 bit.
+struct I1;
+
+// SAFETY: VNNI at most, and `weights` reads one vector.
+unsafe impl Format for I16 {
+    const STEP_TAPS: usize = 2;
+    const ELEMENT_BYTES: usize = 2;
+    const VECTOR_BYTES: usize = 64;
+    const START_FIRST: bool = true;
+
+    #[inline(always)]
+    unsafe fn weights(at: *const u8) -> __m512i {
+        // SAFETY: the caller's promises; panels are aligned.
+        unsafe { _mm512_load_si512(at.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(acc: __m512i, x: __m512i, weights: __m512i) -> __m512i {
+        // SAFETY: as above.
+        unsafe { _mm512_dpwssd_epi32(acc, x, weights) }
+    }
+}
+
+// SAFETY: VNNI at most, and `weights` reads 32 bytes.
+unsafe impl Format for I4 {
+    const STEP_TAPS: usize = 4;
+    const ELEMENT_BYTES: usize = 1;
+    const VECTOR_BYTES: usize = 32;
+    const START_FIRST: bool = false;
+
+    /// The weights times 16: shifted to the top of each byte, they need no sign extension.
+    #[inline(always)]
+    unsafe fn weights(at: *const u8) -> __m512i {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let codes = _mm512_broadcast_i64x4(_mm256_loadu_si256(at.cast()));
+            let shifts = _mm512_setr_epi32(4, 4, 4, 4, 4, 4, 4, 4, 0, 0, 0, 0, 0, 0, 0, 0);
+            let top = _mm512_set1_epi8(0xf0_u8 as i8);
+            _mm512_and_si512(_mm512_sllv_epi32(codes, shifts), top)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(acc: __m512i, x: __m512i, weights: __m512i) -> __m512i {
+        // SAFETY: as above.
+        unsafe { _mm512_dpbusd_epi32(acc, x, weights) }
+    }
+
+    #[inline(always)]
+    unsafe fn finish(acc: __m512i, start: __m512i) -> __m512i {
+        // SAFETY: as above.
+        unsafe { _mm512_add_epi32(_mm512_srai_epi32::<4>(acc), start) }
+    }
+}
+
+// SAFETY: VNNI at most, and `weights` reads 16 bytes.
+unsafe impl Format for I2 {
+    const STEP_TAPS: usize = 4;
+    const ELEMENT_BYTES: usize = 1;
+    const VECTOR_BYTES: usize = 16;
+    const START_FIRST: bool = false;
+
+    /// The weights times 64.
+    #[inline(always)]
+    unsafe fn weights(at: *const u8) -> __m512i {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let codes = _mm512_broadcast_i32x4(_mm_loadu_si128(at.cast()));
+            let shifts = _mm512_setr_epi32(6, 6, 6, 6, 4, 4, 4, 4, 2, 2, 2, 2, 0, 0, 0, 0);
+            let top = _mm512_set1_epi8(0xc0_u8 as i8);
+            _mm512_and_si512(_mm512_sllv_epi32(codes, shifts), top)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(acc: __m512i, x: __m512i, weights: __m512i) -> __m512i {
+        // SAFETY: as above.
+        unsafe { _mm512_dpbusd_epi32(acc, x, weights) }
+    }
+
+    #[inline(always)]
+    unsafe fn finish(acc: __m512i, start: __m512i) -> __m512i {
+        // SAFETY: as above.
+        unsafe { _mm512_add_epi32(_mm512_srai_epi32::<6>(acc), start) }
+    }
+}
+
+// SAFETY: VNNI at most, and `weights` reads 8 bytes.
+unsafe impl Format for I1 {
+    const STEP_TAPS: usize = 4;
+    const ELEMENT_BYTES: usize = 1;
+    const VECTOR_BYTES: usize = 8;
+    const START_FIRST: bool = true;
+
+    /// All bits set where the weight is −1, then the lowest bit set everywhere: −1 or 1.
+    #[inline(always)]
+    unsafe fn weights(at: *const u8) -> __m512i {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let signs = at.cast::<u64>().read_unaligned();
+            _mm512_or_si512(_mm512_movm_epi8(signs), _mm512_set1_epi8(1))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(acc: __m512i, x: __m512i, weights: __m512i) -> __m512i {
+        // SAFETY: as above.
+        unsafe { _mm512_dpbusd_epi32(acc, x, weights) }
+    }
+}
