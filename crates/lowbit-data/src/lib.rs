@@ -1,1 +1,17 @@
 //! Image data sets for lowbit: sources, splits, the synthetic generator, the decoded cache.
+//!
+//! [`load`] turns what a user wrote after `--data` into a [`Dataset`]: 8-bit images `[n, h, w, c]` in memory with their
+//! labels, split into training and test images. Nothing here prints: what is going on goes to a [`Progress`].
+
+mod dataset;
+mod error;
+mod options;
+mod progress;
+mod sources;
+mod split;
+
+pub use dataset::{Dataset, Split};
+pub use error::DataError;
+pub use options::{LoadOptions, default_cache_dir};
+pub use progress::{Progress, Silent, Unit};
+pub use sources::load;

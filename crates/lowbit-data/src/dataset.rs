@@ -1,0 +1,142 @@
+//! A data set in memory.
+
+use crate::DataError;
+
+/// Images with labels, split into training and test images.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    /// Short name: "landcover", "eurosat", or the file's or folder's.
+    pub name: String,
+    /// Where the images come from, in one line.
+    pub source: String,
+    /// Whether the images were generated.
+    pub synthetic: bool,
+    /// The classes' names; a label is an index into them.
+    pub class_names: Vec<String>,
+    /// Image height in pixels.
+    pub height: usize,
+    /// Image width in pixels.
+    pub width: usize,
+    /// 1 (gray) or 3 (RGB).
+    pub channels: usize,
+    /// The images to learn from.
+    pub train: Split,
+    /// The images to measure on.
+    pub test: Split,
+    /// How the two were told apart: "as shipped" or "seeded stratified 80/20 (seed 1)".
+    pub split: String,
+}
+
+/// Images `[n, h, w, c]` of 8 bits and their labels.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Split {
+    image_len: usize,
+    pixels: Vec<u8>,
+    labels: Vec<u32>,
+}
+
+impl Split {
+    /// Joins `pixels` `[n, h, w, c]` and `n` labels; `image_len` is `h · w · c`.
+    ///
+    /// # Errors
+    /// [`DataError::LengthMismatch`] unless there are `image_len` bytes for each label.
+    pub fn new(image_len: usize, pixels: Vec<u8>, labels: Vec<u32>) -> Result<Self, DataError> {
+        if image_len == 0 || labels.len().checked_mul(image_len) != Some(pixels.len()) {
+            return Err(DataError::LengthMismatch {
+                pixels: pixels.len(),
+                labels: labels.len(),
+                image_len,
+            });
+        }
+        Ok(Self {
+            image_len,
+            pixels,
+            labels,
+        })
+    }
+
+    /// How many images there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Image `index`, `[h, w, c]`.
+    ///
+    /// # Panics
+    /// If there is no such image.
+    #[must_use]
+    pub fn image(&self, index: usize) -> &[u8] {
+        &self.pixels[index * self.image_len..][..self.image_len]
+    }
+
+    /// All images, `[n, h, w, c]`.
+    #[must_use]
+    pub fn images(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// All labels, `[n]`.
+    #[must_use]
+    pub fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    /// A copy of the images at `indices`, in that order.
+    ///
+    /// # Panics
+    /// If there is no such image.
+    #[must_use]
+    pub fn take(&self, indices: &[usize]) -> Self {
+        let mut pixels = Vec::with_capacity(indices.len() * self.image_len);
+        for &index in indices {
+            pixels.extend_from_slice(self.image(index));
+        }
+        Self {
+            image_len: self.image_len,
+            pixels,
+            labels: indices.iter().map(|&index| self.labels[index]).collect(),
+        }
+    }
+
+    /// Images per class, `[classes]`; labels beyond are not counted.
+    #[must_use]
+    pub fn counts(&self, classes: usize) -> Vec<usize> {
+        let mut counts = vec![0; classes];
+        for &label in &self.labels {
+            if let Some(count) = counts.get_mut(label as usize) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pixels_and_labels_must_fit_together() {
+        assert!(Split::new(4, vec![0; 8], vec![0, 1]).is_ok());
+        assert!(Split::new(4, vec![0; 9], vec![0, 1]).is_err());
+        assert!(Split::new(0, vec![], vec![]).is_err());
+        assert!(Split::new(usize::MAX, vec![0; 8], vec![0, 1]).is_err());
+    }
+
+    #[test]
+    fn taking_images_keeps_their_order_and_labels() {
+        let split = Split::new(2, vec![1, 2, 3, 4, 5, 6], vec![0, 1, 1]).expect("fits");
+        let taken = split.take(&[2, 0]);
+        assert_eq!(taken.images(), [5, 6, 1, 2]);
+        assert_eq!(taken.labels(), [1, 0]);
+        assert_eq!(split.counts(3), [1, 2, 0]);
+        assert_eq!(split.image(1), [3, 4]);
+    }
+}

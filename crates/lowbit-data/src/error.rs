@@ -1,0 +1,165 @@
+//! What can be wrong with a data set, said in one line each: what, where, what to do.
+
+use std::path::{Path, PathBuf};
+
+/// Why a data set could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// The operating system refused a file.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried: "read", "open", "list", "write".
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+
+    /// Nothing at the path looks like a data set.
+    #[error(
+        "{}: {reason}; expected a folder or .zip with one folder of JPEG or PNG images per class (with or without \
+         train/ and test/), Hugging Face .parquet files, MNIST-style IDX files (plain or .gz), CIFAR-10 binary batches, \
+         or one of the names `landcover` and `eurosat`",
+        path.display()
+    )]
+    NotRecognized {
+        /// What the user named.
+        path: PathBuf,
+        /// What was found instead.
+        reason: String,
+    },
+
+    /// A file of a known format is broken.
+    #[error("{}: {reason}; {remedy}", path.display())]
+    BrokenFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and where.
+        reason: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+
+    /// One image could not be decoded.
+    #[error("{}: image {entry} cannot be decoded: {reason}; replace or remove it", path.display())]
+    BrokenImage {
+        /// The folder or container.
+        path: PathBuf,
+        /// The image in it.
+        entry: String,
+        /// What the decoder says.
+        reason: String,
+    },
+
+    /// The images are not all of one size.
+    #[error(
+        "{}: image {entry} is {found_width}×{found_height}, but the first is {expected_width}×{expected_height}; use \
+         --image-size N to resize all images to N×N",
+        path.display()
+    )]
+    DifferingSizes {
+        /// The folder or container.
+        path: PathBuf,
+        /// The first image that differs.
+        entry: String,
+        /// Its width.
+        found_width: usize,
+        /// Its height.
+        found_height: usize,
+        /// The width of the first image.
+        expected_width: usize,
+        /// The height of the first image.
+        expected_height: usize,
+    },
+
+    /// A class has no image to learn from.
+    #[error("{}: class `{class}` has no {part} images; add some or remove its folder", path.display())]
+    EmptyClass {
+        /// The folder or container.
+        path: PathBuf,
+        /// The class.
+        class: String,
+        /// "training" or "test".
+        part: &'static str,
+    },
+
+    /// A label names no class.
+    #[error("{}: label {label} of image {index} is outside 0..{classes}; mend the labels or the class names", path.display())]
+    LabelOutOfRange {
+        /// The file.
+        path: PathBuf,
+        /// The image's index.
+        index: usize,
+        /// The label found.
+        label: i64,
+        /// How many classes there are.
+        classes: usize,
+    },
+
+    /// Pixels and labels do not fit together.
+    #[error("{pixels} pixel bytes do not make {labels} images of {image_len} bytes")]
+    LengthMismatch {
+        /// Bytes of pixels.
+        pixels: usize,
+        /// Labels.
+        labels: usize,
+        /// Bytes of one image.
+        image_len: usize,
+    },
+
+    /// An option makes no sense.
+    #[error("{name} is {value}, but must be {expected}")]
+    BadOption {
+        /// The option.
+        name: &'static str,
+        /// What it was.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+
+    /// A file could not be fetched.
+    #[error("cannot download {url}: {reason}; {remedy}")]
+    Download {
+        /// Where from.
+        url: String,
+        /// What went wrong.
+        reason: String,
+        /// How to get on without.
+        remedy: String,
+    },
+
+    /// An image could not be encoded.
+    #[error("cannot encode the contact sheet: {reason}")]
+    Encode {
+        /// What the encoder says.
+        reason: String,
+    },
+}
+
+impl DataError {
+    pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    pub(crate) fn broken(path: &Path, reason: impl Into<String>, remedy: &'static str) -> Self {
+        Self::BrokenFile {
+            path: path.to_owned(),
+            reason: reason.into(),
+            remedy,
+        }
+    }
+
+    pub(crate) fn unknown(path: &Path, reason: impl Into<String>) -> Self {
+        Self::NotRecognized {
+            path: path.to_owned(),
+            reason: reason.into(),
+        }
+    }
+}
