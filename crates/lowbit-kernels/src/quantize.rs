@@ -18,6 +18,40 @@ pub fn quantize_u8(isa: Isa, input: &[f32], inv_scale: f32, zero_point: i32, out
     });
 }
 
+/// Rounds in training: `q = clamp(round_ties_even(x / scale) + zero_point, 0, high)` to `codes`, `x̂ = (q − zero_point) ·
+/// scale` back into `value`, and to `terms` what the gradient of x̂ is multiplied with for that of ln(scale): `x̂ − x` where x
+/// lies inside the range, x̂ where it was clipped (Esser et al. 2020, equation 3, times the scale).
+///
+/// # Panics
+/// If the lengths differ.
+pub fn fake_quant(
+    isa: Isa,
+    scale: f32,
+    zero_point: f32,
+    high: f32,
+    value: &mut [f32],
+    codes: &mut [u8],
+    terms: &mut [f32],
+) {
+    assert!(value.len() == codes.len() && value.len() == terms.len());
+    let inverse = 1.0 / scale;
+    vectorized!(
+        isa,
+        || for ((x, q), term) in value.iter_mut().zip(codes).zip(terms) {
+            let level = (*x * inverse).round_ties_even() + zero_point;
+            let clamped = level.clamp(0.0, high);
+            let rounded = (clamped - zero_point) * scale;
+            *term = if clamped == level {
+                rounded - *x
+            } else {
+                rounded
+            };
+            *q = clamped as u8;
+            *x = rounded;
+        }
+    );
+}
+
 /// `out = (q − zero_point) · scale`.
 ///
 /// # Panics

@@ -15,6 +15,7 @@ pub mod quantizers;
 
 pub use calibrate::{Calibration, calibrate};
 pub use observers::Observer;
+pub(crate) use ptq::edges;
 pub use ptq::{PtqConfig, QuantError, fold_batch_norm, quantize};
 
 use crate::graph::Graph;

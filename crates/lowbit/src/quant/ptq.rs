@@ -201,7 +201,7 @@ fn check(
 }
 
 /// Indices of the first and the last block with weights.
-fn edges(blocks: &Blocks) -> [usize; 2] {
+pub(crate) fn edges(blocks: &Blocks) -> [usize; 2] {
     let with_weights = |(index, block): (usize, &Block)| block.has_weights().then_some(index);
     let mut indices = blocks.list().iter().enumerate().filter_map(with_weights);
     let first = indices.next().unwrap_or(0);

@@ -150,7 +150,7 @@ fn check(model: &QuantizedModel, plan: &Plan) -> Result<(), RuntimeError> {
 }
 
 /// The image's parameters, and by how many steps its zero point differs from the real zero.
-pub(super) fn pixel_params(graph: &Graph) -> (ActivationParams, f64) {
+pub(crate) fn pixel_params(graph: &Graph) -> (ActivationParams, f64) {
     let pixel = PixelMap::of(graph);
     let zero = -f64::from(pixel.shift) / f64::from(pixel.scale);
     let zero_point = zero.round_ties_even().clamp(0.0, 255.0) as u8;

@@ -12,7 +12,7 @@ pub(crate) mod plan;
 pub use float::FloatModel;
 pub(crate) use float::PixelMap;
 pub use integer::IntegerModel;
-pub(crate) use integer::check_quantized;
+pub(crate) use integer::{check_quantized, pixel_params};
 
 use crate::WeightsError;
 use crate::graph::{Graph, GraphError};

@@ -8,10 +8,12 @@ mod ops;
 mod optimizer;
 mod parameter;
 mod pass;
+mod qat;
 mod schedule;
 mod trainer;
 
 pub use optimizer::Optimizer;
+pub use qat::{ActivationQuantizer, QatConfig, WeightQuantizer};
 pub use schedule::Schedule;
 pub use trainer::{StepMetrics, Trainer, TrainerState, epoch_order};
 
@@ -41,6 +43,12 @@ pub enum TrainError {
         layer: String,
         /// What is missing.
         reason: String,
+    },
+    /// A width that does not exist.
+    #[error("{bits} bits cannot be trained: use 8, 4, 2 or 1")]
+    Bits {
+        /// The width asked for.
+        bits: u8,
     },
     /// A label that is not a class.
     #[error("image {index} of the batch has label {label}, the model has {classes} classes")]

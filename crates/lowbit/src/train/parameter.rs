@@ -30,6 +30,25 @@ impl Parameter {
         }
     }
 
+    /// The tensor `name` if the weights have it, else a vector of `initial` values.
+    pub(super) fn or(name: String, initial: Vec<f32>, weights: &Weights) -> Self {
+        if weights
+            .get(&name)
+            .is_some_and(|tensor| tensor.data().len() == initial.len())
+        {
+            return Self::new(name, weights);
+        }
+        let zeros = vec![0.0; initial.len()];
+        Self {
+            name,
+            shape: vec![initial.len()],
+            value: initial,
+            grad: zeros.clone(),
+            first: zeros.clone(),
+            second: zeros,
+        }
+    }
+
     pub(super) fn save(&self, weights: &mut Weights) {
         weights.insert(
             self.name.clone(),

@@ -1,6 +1,10 @@
 //! The values and gradients of one batch.
 
-use crate::graph::ValueId;
+use super::qat::{ActivationState, QatConfig};
+use crate::Weights;
+use crate::graph::{Graph, ValueId};
+use crate::quant::ActivationParams;
+use crate::runtime::pixel_params;
 use crate::runtime::plan::Plan;
 use lowbit_kernels::{AlignedBuffer, Isa};
 
@@ -16,16 +20,53 @@ pub(super) struct Pass {
     pub(super) grads: Vec<AlignedBuffer<f32>>,
     /// Whether a gradient holds something already: a later reader adds to it.
     pub(super) written: Vec<bool>,
+    /// Quantizers of the values; empty in f32 training, none for the logits and (as pixels are integers) the image.
+    pub(super) quantizers: Vec<Option<ActivationState>>,
+    /// The image's own integers, with its halo; empty in f32 training.
+    pub(super) pixels: AlignedBuffer<u8>,
+    /// What the image's integers stand for, and its zero point's distance from the real zero in steps.
+    pub(super) pixel_params: (ActivationParams, f64),
+    /// What quantization-aware training does; none in f32 training.
+    pub(super) qat: Option<QatConfig>,
+    /// Whether batch-norm uses, and leaves alone, its running statistics.
+    pub(super) frozen_norm: bool,
     capacity: usize,
 }
 
 impl Pass {
-    pub(super) fn new(mut plan: Plan, isa: Isa) -> Self {
+    pub(super) fn new(
+        mut plan: Plan,
+        isa: Isa,
+        qat: Option<QatConfig>,
+        graph: &Graph,
+        weights: &Weights,
+    ) -> Self {
         for layout in &mut plan.layouts {
             layout.chunked = true;
         }
         let values = plan.layouts.len();
+        let quantizers = match &qat {
+            None => Vec::new(),
+            Some(config) => (0..values)
+                .map(|value| {
+                    let inner = value > 0 && value + 1 < values;
+                    let block = inner.then(|| &plan.blocks.list()[value - 1])?;
+                    Some(ActivationState::new(
+                        config.activation_quantizer,
+                        config.activation_bits,
+                        block.relu,
+                        &block.name,
+                        weights,
+                    ))
+                })
+                .collect(),
+        };
         Self {
+            quantizers,
+            pixels: AlignedBuffer::zeroed(0),
+            pixel_params: pixel_params(graph),
+            qat,
+            frozen_norm: false,
             isa,
             plan,
             count: 0,
@@ -43,10 +84,44 @@ impl Pass {
                 self.values[value] = AlignedBuffer::zeroed(layout.image_len * count);
                 self.grads[value] = AlignedBuffer::zeroed(layout.dense_len() * count);
             }
+            if self.qat.is_some() {
+                self.pixels = AlignedBuffer::zeroed(self.plan.layouts[0].image_len * count);
+                self.pixels.fill(self.pixel_params.0.zero_point);
+            }
             self.capacity = count;
         }
         self.count = count;
         self.written.fill(false);
+    }
+
+    /// Rounds a value that a block has just written.
+    pub(super) fn quantize(&mut self, value: ValueId) {
+        if let Some(Some(quantizer)) = self.quantizers.get_mut(value) {
+            let layout = &self.plan.layouts[value];
+            quantizer.forward(self.isa, layout, self.count, &mut self.values[value]);
+        }
+    }
+
+    /// Takes a value's gradient back through its rounding.
+    pub(super) fn quantize_backward(&mut self, value: ValueId) {
+        if let (Some(Some(quantizer)), Some(config)) = (self.quantizers.get_mut(value), &self.qat) {
+            let dense = self.plan.layouts[value].dense_len();
+            quantizer.backward(self.count, dense, &mut self.grads[value], config.ste);
+        }
+    }
+
+    /// A value's integers, what they stand for, and their zero point's distance from the real zero in steps.
+    pub(super) fn codes(&self, value: ValueId) -> (&AlignedBuffer<u8>, ActivationParams, f64) {
+        if value == 0 {
+            return (&self.pixels, self.pixel_params.0, self.pixel_params.1);
+        }
+        let quantizer = self.quantizers[value]
+            .as_ref()
+            .expect("inner values are quantized");
+        let params = quantizer
+            .params()
+            .expect("a value is rounded before it is read");
+        (&quantizer.codes, params, 0.0)
     }
 
     /// A value to read and another, later one to write.

@@ -5,8 +5,10 @@ use super::loss::cross_entropy;
 use super::ops::{self, Layer};
 use super::optimizer::Optimizer;
 use super::pass::Pass;
+use super::qat::{ActivationState, QatConfig};
 use crate::Weights;
 use crate::graph::Graph;
+use crate::quant::{Method, QuantizedModel};
 use crate::runtime::PixelMap;
 use crate::runtime::plan::Plan;
 use lowbit_kernels::{Isa, random};
@@ -59,11 +61,40 @@ impl Trainer {
         optimizer: Optimizer,
         isa: Isa,
     ) -> Result<Self, TrainError> {
+        Self::build(graph, weights, optimizer, None, isa)
+    }
+
+    /// Starts quantization-aware training from `weights`, fresh or trained in f32, on rayon's current pool.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`]; also for a width that does not exist.
+    pub fn quantized(
+        graph: &Graph,
+        weights: &Weights,
+        optimizer: Optimizer,
+        config: QatConfig,
+        isa: Isa,
+    ) -> Result<Self, TrainError> {
+        for bits in [config.weight_bits, config.edge_bits, config.activation_bits] {
+            if ![8, 4, 2, 1].contains(&bits) {
+                return Err(TrainError::Bits { bits });
+            }
+        }
+        Self::build(graph, weights, optimizer, Some(config), isa)
+    }
+
+    fn build(
+        graph: &Graph,
+        weights: &Weights,
+        optimizer: Optimizer,
+        qat: Option<QatConfig>,
+        isa: Isa,
+    ) -> Result<Self, TrainError> {
         weights.check(graph)?;
-        let pass = Pass::new(Plan::new(graph.blocks()?)?, isa);
+        let pass = Pass::new(Plan::new(graph.blocks()?)?, isa, qat, graph, weights);
         let blocks = pass.plan.blocks.list();
         let layers = (0..blocks.len())
-            .map(|index| ops::layer(&pass.plan, index, weights, isa))
+            .map(|index| ops::layer(&pass.plan, index, weights, isa, qat.as_ref()))
             .collect::<Result<Vec<_>, _>>()?;
         let pixel = PixelMap::of(graph);
         Ok(Self {
@@ -94,6 +125,9 @@ impl Trainer {
             for parameter in layer.parameters() {
                 self.optimizer.update(parameter, lr, steps);
             }
+        }
+        for quantizer in self.pass.quantizers.iter_mut().flatten() {
+            self.optimizer.update(quantizer.parameter(), lr, steps);
         }
         Ok(metrics)
     }
@@ -141,6 +175,14 @@ impl Trainer {
     fn load(&mut self, images: &[u8]) {
         let layout = self.pass.plan.layouts[0];
         let row_len = layout.w * layout.c;
+        if self.pass.qat.is_some() {
+            for (row, pixels) in images.chunks_exact(row_len).enumerate() {
+                let start = row / layout.h * layout.image_len
+                    + layout.offset(0)
+                    + row % layout.h * layout.row_stride;
+                self.pass.pixels[start..][..row_len].copy_from_slice(pixels);
+            }
+        }
         let pixel = self.pixel;
         self.pass.values[0]
             .par_chunks_mut(layout.image_len)
@@ -162,6 +204,9 @@ impl Trainer {
         for layer in &self.layers {
             layer.save(&mut weights);
         }
+        for quantizer in self.pass.quantizers.iter().flatten() {
+            quantizer.save(&mut weights);
+        }
         weights
     }
 
@@ -173,6 +218,9 @@ impl Trainer {
             for parameter in layer.parameters() {
                 parameter.save_moments(&mut tensors);
             }
+        }
+        for quantizer in self.pass.quantizers.iter_mut().flatten() {
+            quantizer.parameter().save_moments(&mut tensors);
         }
         TrainerState {
             steps: self.steps,
@@ -186,19 +234,57 @@ impl Trainer {
     /// [`TrainError`] when they are of another model.
     pub fn restore(&mut self, weights: &Weights, state: &TrainerState) -> Result<(), TrainError> {
         weights.check(&self.graph)?;
+        let quantizers = self.pass.quantizers.iter_mut().flatten();
+        let mut parameters: Vec<_> = quantizers.map(ActivationState::parameter).collect();
         for layer in &mut self.layers {
             layer.restore(weights);
-            for parameter in layer.parameters() {
-                if !parameter.restore(weights, &state.tensors) {
-                    return Err(TrainError::Unsupported {
-                        layer: parameter.name.clone(),
-                        reason: "the checkpoint lacks its optimizer state".into(),
-                    });
-                }
+            parameters.extend(layer.parameters());
+        }
+        for parameter in parameters {
+            if !parameter.restore(weights, &state.tensors) {
+                return Err(TrainError::Unsupported {
+                    layer: parameter.name.clone(),
+                    reason: "the checkpoint lacks it or its optimizer state".into(),
+                });
             }
         }
         self.steps = state.steps;
         Ok(())
+    }
+
+    /// Makes batch-norm use its running statistics, and leave them as they are, from the next step on.
+    pub fn freeze_batch_norm(&mut self, frozen: bool) {
+        self.pass.frozen_norm = frozen;
+    }
+
+    /// The integer model of the weights as they stand: what evaluation runs, and what is shipped. None in f32 training,
+    /// or before the first step has set the activations' scales.
+    #[must_use]
+    pub fn quantized_model(&mut self) -> Option<QuantizedModel> {
+        let config = self.pass.qat?;
+        let mut activations = vec![None];
+        for quantizer in &self.pass.quantizers[1..self.layers.len()] {
+            activations.push(Some(quantizer.as_ref()?.params()?));
+        }
+        activations.push(None);
+        let provenance = [
+            ("quantized", "while training".to_owned()),
+            ("weight_quantizer", config.quantizer.to_string()),
+            (
+                "activation_quantizer",
+                config.activation_quantizer.to_string(),
+            ),
+        ];
+        Some(QuantizedModel {
+            graph: self.graph.clone(),
+            method: Method::Static,
+            layers: self.layers.iter_mut().map(|layer| layer.export()).collect(),
+            activations,
+            activation_bits: config.activation_bits,
+            provenance: provenance
+                .map(|(key, value)| (key.to_owned(), value))
+                .into(),
+        })
     }
 
     /// Steps taken.

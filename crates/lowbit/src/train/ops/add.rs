@@ -45,9 +45,11 @@ impl Layer for Add {
                     quantize::add_f32(isa, a, b, relu, out);
                 }
             });
+        pass.quantize(self.index + 1);
     }
 
     fn backward(&mut self, pass: &mut Pass) {
+        pass.quantize_backward(self.index + 1);
         let to = self.index + 1;
         let layout = pass.plan.layouts[to];
         let row_len = layout.w * layout.c;

@@ -2,11 +2,13 @@
 
 use super::{Layer, Parameter, Pass};
 use crate::graph::{Block, BlockKind};
+use crate::quant::QuantizedLayer;
 use crate::runtime::plan::Plan;
-use crate::train::SLICE;
+use crate::train::qat::{IntegerProduct, WeightState};
+use crate::train::{QatConfig, SLICE};
 use crate::{Tensor, Weights};
 use lowbit_kernels::norm::{self, MapShape};
-use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, float};
+use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, float, u8i8};
 use rayon::prelude::*;
 
 pub(super) struct Conv {
@@ -30,6 +32,8 @@ pub(super) struct Conv {
     shift: Vec<f32>,
     mean: Vec<f64>,
     inv_std: Vec<f64>,
+    /// None in f32 training.
+    quantizer: Option<WeightState>,
 }
 
 /// How the gradient of the map lies in a slice's scratch, zeros around and (with a stride) between its pixels, so that
@@ -62,7 +66,13 @@ struct Slice {
 }
 
 impl Conv {
-    pub(super) fn new(plan: &Plan, index: usize, weights: &Weights, isa: Isa) -> Self {
+    pub(super) fn new(
+        plan: &Plan,
+        index: usize,
+        weights: &Weights,
+        isa: Isa,
+        qat: Option<&QatConfig>,
+    ) -> Self {
         let block = plan.blocks.list()[index].clone();
         let BlockKind::Conv {
             kernel,
@@ -125,8 +135,10 @@ impl Conv {
             name: norm.name.clone(),
         });
         let shape = block.weight_shape().expect("convolutions have weights");
+        let quantizer = super::weight_state(plan, index, &weight, weights, qat);
         Self {
             index,
+            quantizer,
             shape: MapShape {
                 h: map.h,
                 w: map.w,
@@ -173,9 +185,32 @@ impl Conv {
         }
     }
 
+    /// Brings the weights into the kernels' orders; the integer product in quantization-aware training.
+    fn pack(&mut self, pass: &Pass) -> Option<IntegerProduct> {
+        let inner = self.backward.geometry.is_some();
+        let Some(quantizer) = &mut self.quantizer else {
+            self.packed.repack(&self.weight.value);
+            if inner {
+                self.packed_backward.repack_backward(&self.weight.value);
+            }
+            return None;
+        };
+        quantizer.forward(&self.weight.value);
+        if inner {
+            self.packed_backward.repack_backward(&quantizer.dequantized);
+        }
+        let (_, params, residual) = pass.codes(self.block.inputs[0]);
+        let shape = self
+            .block
+            .weight_shape()
+            .expect("convolutions have weights");
+        let bias = self.bias.as_ref().map(|bias| &bias.value[..]);
+        Some(quantizer.product(pass.isa, shape, (params, residual), bias))
+    }
+
     /// Scale and shift of the map from this batch's moments; running statistics as PyTorch keeps them (the variance
     /// unbiased there, biased here).
-    fn normalize(&mut self, moments: &[f64], pixels: f64) {
+    fn normalize(&mut self, moments: &[f64], pixels: f64, frozen: bool) {
         let c = self.shape.c;
         let Some(norm) = &mut self.batch_norm else {
             return;
@@ -187,8 +222,15 @@ impl Conv {
                     .map(|image| image[which * c + channel])
                     .sum()
             };
-            let mean = sum(0) / pixels;
-            let var = (sum(1) / pixels - mean * mean).max(0.0);
+            let (mean, var) = if frozen {
+                (
+                    f64::from(norm.running_mean[channel]),
+                    f64::from(norm.running_var[channel]),
+                )
+            } else {
+                let mean = sum(0) / pixels;
+                (mean, (sum(1) / pixels - mean * mean).max(0.0))
+            };
             let inv_std = 1.0 / (var + norm.eps).sqrt();
             let gamma = f64::from(norm.gamma.value[channel]);
             self.mean[channel] = mean;
@@ -196,6 +238,9 @@ impl Conv {
             self.scale[channel] = (gamma * inv_std) as f32;
             self.shift[channel] =
                 (f64::from(norm.beta.value[channel]) - mean * gamma * inv_std) as f32;
+            if frozen {
+                continue;
+            }
             let unbiased = var * pixels / (pixels - 1.0).max(1.0);
             let blend = |old: f32, new: f64| {
                 (f64::from(old) * (1.0 - norm.momentum) + new * norm.momentum) as f32
@@ -207,7 +252,7 @@ impl Conv {
 
     /// Gradients of γ and β (or of the bias) from the sums of `dy` and `dy·x`, and the coefficients of the gradient of
     /// the map: `dx = a·dy + (b·x + c)`.
-    fn coefficients(&mut self, sums: &[f64], pixels: f64) -> [Vec<f32>; 3] {
+    fn coefficients(&mut self, sums: &[f64], pixels: f64, frozen: bool) -> [Vec<f32>; 3] {
         let channels = self.shape.c;
         let mut coefficients = [
             vec![1.0f32; channels],
@@ -233,8 +278,12 @@ impl Conv {
             norm.gamma.grad[channel] = dy_xhat as f32;
             // Ioffe & Szegedy 2015, the last equations of section 3, solved for the coefficients of dy and x.
             let a = f64::from(norm.gamma.value[channel]) * inv_std;
-            let b = -a * inv_std * dy_xhat / pixels;
             coefficients[0][channel] = a as f32;
+            if frozen {
+                // Running statistics do not depend on the batch.
+                continue;
+            }
+            let b = -a * inv_std * dy_xhat / pixels;
             coefficients[1][channel] = b as f32;
             coefficients[2][channel] = (-a * dy / pixels - b * mean) as f32;
         }
@@ -265,14 +314,15 @@ impl Layer for Conv {
     fn forward(&mut self, pass: &mut Pass) {
         let (isa, count, c) = (pass.isa, pass.count, self.shape.c);
         self.reserve(count);
-        self.packed.repack(&self.weight.value);
-        if self.backward.geometry.is_some() {
-            self.packed_backward.repack_backward(&self.weight.value);
-        }
         let (from, to) = (self.block.inputs[0], self.index + 1);
+        let product = self.pack(pass);
         let (input, output) = (pass.plan.layouts[from], pass.plan.layouts[to]);
-        let (image, value) = pass.value_pair(from, to);
-        let image = image.with_slack();
+        let image = pass.values[from].with_slack();
+        let codes: &[u8] = if product.is_some() {
+            pass.codes(from).0.with_slack()
+        } else {
+            &[]
+        };
         let normalized = self.batch_norm.is_some();
         let (packed, geometry, block) = (&self.packed, &self.forward, &self.block);
         let epilogue = float::Epilogue {
@@ -286,14 +336,24 @@ impl Layer for Conv {
             .zip(moments.par_chunks_mut(2 * c))
             .enumerate()
             .for_each(|(number, (map, moments))| {
-                let view = &image[number * input.image_len + input.offset(block.padding())..];
-                float::conv(packed, geometry, 0..geometry.out_h, view, &epilogue, map);
+                let start = number * input.image_len + input.offset(block.padding());
+                let rows = 0..geometry.out_h;
+                match &product {
+                    None => float::conv(packed, geometry, rows, &image[start..], &epilogue, map),
+                    Some(product) => {
+                        let dequantize = product.dequantize(false);
+                        let view = &codes[start..];
+                        u8i8::conv_f32(&product.weights, geometry, rows, view, &dequantize, map);
+                    }
+                }
                 if normalized {
                     let (sum, squares) = moments.split_at_mut(c);
                     norm::channel_moments(isa, map, c, sum, squares);
                 }
             });
-        self.normalize(&moments, (count * self.shape.h * self.shape.w) as f64);
+        let pixels = (count * self.shape.h * self.shape.w) as f64;
+        self.normalize(&moments, pixels, pass.frozen_norm);
+        let value = &mut pass.values[to];
         let pooled = self.shape.pooled_len();
         let (shape, scale, shift) = (&self.shape, &self.scale, &self.shift);
         value[..count * output.image_len]
@@ -315,12 +375,14 @@ impl Layer for Conv {
                     peaks,
                 );
             });
+        pass.quantize(to);
     }
 
     fn backward(&mut self, pass: &mut Pass) {
         let (isa, count, c) = (pass.isa, pass.count, self.shape.c);
         let (map_len, pooled) = (self.shape.len(), self.shape.pooled_len());
         let (from, to) = (self.block.inputs[0], self.index + 1);
+        pass.quantize_backward(to);
         let (earlier, later) = pass.grads.split_at_mut(to);
         let grad_out = &later[0][..count * pooled];
         let mut sums = vec![0.0f64; count * 2 * c];
@@ -335,7 +397,11 @@ impl Layer for Conv {
                 let (dy, dy_x) = sums.split_at_mut(c);
                 norm::gradient_sums(isa, grad, winners, peaks, dy, dy_x);
             });
-        let [a, b, shift] = self.coefficients(&sums, (count * self.shape.h * self.shape.w) as f64);
+        let [a, b, shift] = self.coefficients(
+            &sums,
+            (count * self.shape.h * self.shape.w) as f64,
+            pass.frozen_norm,
+        );
         let input = pass.plan.layouts[from];
         let image = pass.values[from].with_slack();
         let dense = input.dense_len();
@@ -394,6 +460,9 @@ impl Layer for Conv {
             });
         pass.written[from] = true;
         self.reduce(count.div_ceil(SLICE));
+        if let Some(quantizer) = &mut self.quantizer {
+            quantizer.backward(&self.weight.value, &mut self.weight.grad);
+        }
     }
 
     fn parameters(&mut self) -> Vec<&mut Parameter> {
@@ -403,11 +472,15 @@ impl Layer for Conv {
         if let Some(norm) = &mut self.batch_norm {
             parameters.extend([&mut norm.gamma, &mut norm.beta]);
         }
+        parameters.extend(self.quantizer.as_mut().map(WeightState::parameter));
         parameters
     }
 
     fn save(&self, weights: &mut Weights) {
         self.weight.save(weights);
+        if let Some(quantizer) = &self.quantizer {
+            quantizer.save(weights);
+        }
         if let Some(bias) = &self.bias {
             bias.save(weights);
         }
@@ -422,6 +495,23 @@ impl Layer for Conv {
                 weights.insert(format!("{}.{suffix}", norm.name), tensor);
             }
         }
+    }
+
+    fn export(&mut self) -> Option<QuantizedLayer> {
+        let quantizer = self.quantizer.as_mut()?;
+        quantizer.forward(&self.weight.value);
+        let bias = self.bias.as_ref().map(|bias| &bias.value[..]);
+        let norm = self.batch_norm.as_ref();
+        let folded = |channel: usize| match norm {
+            None => (1.0, 0.0, 0.0),
+            Some(norm) => {
+                let std = (f64::from(norm.running_var[channel]) + norm.eps).sqrt();
+                let factor = f64::from(norm.gamma.value[channel]) / std;
+                let (mean, beta) = (norm.running_mean[channel], norm.beta.value[channel]);
+                (factor, f64::from(mean), f64::from(beta))
+            }
+        };
+        Some(quantizer.export(bias, folded))
     }
 
     fn restore(&mut self, weights: &Weights) {

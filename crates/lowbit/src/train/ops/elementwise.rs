@@ -66,9 +66,11 @@ impl Layer for Elementwise {
         for (at, x) in results {
             pass.values[to][at] = if self.block.relu { x.max(0.0) } else { x };
         }
+        pass.quantize(self.index + 1);
     }
 
     fn backward(&mut self, pass: &mut Pass) {
+        pass.quantize_backward(self.index + 1);
         let (from, to) = (self.block.inputs[0], self.index + 1);
         let mut passed = Vec::new();
         self.each(pass, |value, grad, _, winner| {

@@ -3,8 +3,11 @@
 use super::{Layer, Parameter, Pass};
 use crate::Weights;
 use crate::graph::Block;
+use crate::quant::QuantizedLayer;
 use crate::runtime::plan::Plan;
-use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, float};
+use crate::train::QatConfig;
+use crate::train::qat::{IntegerProduct, WeightState};
+use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, float, u8i8};
 use rayon::prelude::*;
 
 pub(super) struct Linear {
@@ -19,6 +22,8 @@ pub(super) struct Linear {
     /// `[in, out]`.
     grad_weights: Vec<f32>,
     grad_input: AlignedBuffer<f32>,
+    /// None in f32 training.
+    quantizer: Option<WeightState>,
 }
 
 /// Rows of the batch that one thread takes at a time.
@@ -28,12 +33,19 @@ const ROWS: usize = 8;
 const FEATURES: usize = 280;
 
 impl Linear {
-    pub(super) fn new(plan: &Plan, index: usize, weights: &Weights, isa: Isa) -> Self {
+    pub(super) fn new(
+        plan: &Plan,
+        index: usize,
+        weights: &Weights,
+        isa: Isa,
+        qat: Option<&QatConfig>,
+    ) -> Self {
         let block = plan.blocks.list()[index].clone();
         let shape = block.weight_shape().expect("linear layers have weights");
         let weight = Parameter::new(format!("{}.weight", block.name), weights);
         Self {
             index,
+            quantizer: super::weight_state(plan, index, &weight, weights, qat),
             bias: Parameter::new(format!("{}.bias", block.name), weights),
             packed: float::PackedWeights::pack(isa, &weight.value, shape),
             packed_backward: float::PackedWeights::pack_backward(isa, &weight.value, shape),
@@ -50,35 +62,70 @@ impl Linear {
     }
 }
 
+impl Linear {
+    /// Brings the weights into the kernels' orders; the integer product in quantization-aware training.
+    fn pack(&mut self, pass: &Pass) -> Option<IntegerProduct> {
+        let inner = self.block.inputs[0] != 0;
+        let Some(quantizer) = &mut self.quantizer else {
+            self.packed.repack(&self.weight.value);
+            if inner {
+                self.packed_backward.repack_backward(&self.weight.value);
+            }
+            return None;
+        };
+        quantizer.forward(&self.weight.value);
+        if inner {
+            self.packed_backward.repack_backward(&quantizer.dequantized);
+        }
+        let (_, params, residual) = pass.codes(self.block.inputs[0]);
+        let shape = self
+            .block
+            .weight_shape()
+            .expect("linear layers have weights");
+        Some(quantizer.product(pass.isa, shape, (params, residual), Some(&self.bias.value)))
+    }
+}
+
 impl Layer for Linear {
     fn forward(&mut self, pass: &mut Pass) {
         let (inputs, outputs) = self.features();
         let count = pass.count;
-        self.packed.repack(&self.weight.value);
-        if self.block.inputs[0] != 0 {
-            self.packed_backward.repack_backward(&self.weight.value);
-        }
-        let (input, output) = pass.value_pair(self.block.inputs[0], self.index + 1);
-        let input = input.with_slack();
+        let (from, to) = (self.block.inputs[0], self.index + 1);
+        let mut value = std::mem::replace(&mut pass.values[to], AlignedBuffer::zeroed(0));
+        let product = self.pack(pass);
+        let codes: &[u8] = match &product {
+            Some(_) => pass.codes(from).0.with_slack(),
+            None => &[],
+        };
+        let input = pass.values[from].with_slack();
+        let relu = self.block.relu;
         let epilogue = float::Epilogue {
             bias: Some(&self.bias.value),
-            relu: self.block.relu,
+            relu,
         };
         let packed = &self.packed;
-        output[..count * outputs]
-            .par_chunks_mut(ROWS * outputs)
-            .enumerate()
-            .for_each(|(part, out)| {
-                let geometry = ConvGeometry::linear(out.len() / outputs, inputs, outputs);
-                let view = &input[part * ROWS * inputs..];
-                float::conv(packed, &geometry, 0..1, view, &epilogue, out);
-            });
+        let parts = value[..count * outputs].par_chunks_mut(ROWS * outputs);
+        parts.enumerate().for_each(|(part, out)| {
+            let geometry = ConvGeometry::linear(out.len() / outputs, inputs, outputs);
+            let start = part * ROWS * inputs;
+            match &product {
+                None => float::conv(packed, &geometry, 0..1, &input[start..], &epilogue, out),
+                Some(product) => {
+                    let view = &codes[start..];
+                    let dequantize = product.dequantize(relu);
+                    u8i8::conv_f32(&product.weights, &geometry, 0..1, view, &dequantize, out);
+                }
+            }
+        });
+        pass.values[to] = value;
+        pass.quantize(to);
     }
 
     fn backward(&mut self, pass: &mut Pass) {
         let (inputs, outputs) = self.features();
         let (count, isa) = (pass.count, pass.isa);
         let (from, to) = (self.block.inputs[0], self.index + 1);
+        pass.quantize_backward(to);
         if self.grad.len() < count * outputs {
             self.grad = AlignedBuffer::zeroed(count * outputs);
             self.grad_input = AlignedBuffer::zeroed(count * inputs);
@@ -121,6 +168,9 @@ impl Layer for Linear {
                     *grad = by_input[input * outputs + output];
                 }
             });
+        if let Some(quantizer) = &mut self.quantizer {
+            quantizer.backward(&self.weight.value, &mut self.weight.grad);
+        }
         if from == 0 {
             return;
         }
@@ -155,11 +205,22 @@ impl Layer for Linear {
     }
 
     fn parameters(&mut self) -> Vec<&mut Parameter> {
-        vec![&mut self.weight, &mut self.bias]
+        let mut parameters = vec![&mut self.weight, &mut self.bias];
+        parameters.extend(self.quantizer.as_mut().map(WeightState::parameter));
+        parameters
     }
 
     fn save(&self, weights: &mut Weights) {
         self.weight.save(weights);
         self.bias.save(weights);
+        if let Some(quantizer) = &self.quantizer {
+            quantizer.save(weights);
+        }
+    }
+
+    fn export(&mut self) -> Option<QuantizedLayer> {
+        let quantizer = self.quantizer.as_mut()?;
+        quantizer.forward(&self.weight.value);
+        Some(quantizer.export(Some(&self.bias.value), |_| (1.0, 0.0, 0.0)))
     }
 }

@@ -11,7 +11,10 @@ use super::parameter::Parameter;
 use super::pass::Pass;
 use crate::Weights;
 use crate::graph::BlockKind;
+use crate::quant::QuantizedLayer;
 use crate::runtime::plan::Plan;
+use crate::train::QatConfig;
+use crate::train::qat::WeightState;
 use lowbit_kernels::Isa;
 
 /// A block in training.
@@ -30,6 +33,11 @@ pub(super) trait Layer: Send {
     /// Writes parameters and statistics.
     fn save(&self, _weights: &mut Weights) {}
 
+    /// The deployed integers of the weights as they stand; none for blocks without weights.
+    fn export(&mut self) -> Option<QuantizedLayer> {
+        None
+    }
+
     /// Reads what is not a parameter.
     fn restore(&mut self, _weights: &Weights) {}
 }
@@ -39,6 +47,7 @@ pub(super) fn layer(
     index: usize,
     weights: &Weights,
     isa: Isa,
+    qat: Option<&QatConfig>,
 ) -> Result<Box<dyn Layer>, TrainError> {
     let block = &plan.blocks.list()[index];
     let unsupported = |reason: &str| {
@@ -56,13 +65,27 @@ pub(super) fn layer(
         } if padding >= kernel => {
             return unsupported("padding must be smaller than the kernel in training");
         }
-        BlockKind::Conv { .. } => Box::new(conv::Conv::new(plan, index, weights, isa)),
+        BlockKind::Conv { .. } => Box::new(conv::Conv::new(plan, index, weights, isa, qat)),
         BlockKind::Linear if block.batch_norm.is_some() => {
             return unsupported("batch-norm behind a linear layer cannot be trained");
         }
-        BlockKind::Linear => Box::new(linear::Linear::new(plan, index, weights, isa)),
+        BlockKind::Linear => Box::new(linear::Linear::new(plan, index, weights, isa, qat)),
         BlockKind::Add => Box::new(add::Add::new(plan, index)),
         BlockKind::GlobalAvgPool => Box::new(pool::GlobalAvgPool::new(plan, index)),
         BlockKind::Elementwise => Box::new(elementwise::Elementwise::new(plan, index)),
     })
+}
+
+/// The quantizer of a block's weights, if there is quantization-aware training.
+fn weight_state(
+    plan: &Plan,
+    index: usize,
+    latent: &Parameter,
+    weights: &Weights,
+    qat: Option<&QatConfig>,
+) -> Option<WeightState> {
+    let config = qat?;
+    let bits = config.bits_of(&plan.blocks, index);
+    let name = &plan.blocks.list()[index].name;
+    Some(WeightState::new(config, bits, name, latent, weights))
 }

@@ -33,9 +33,11 @@ impl Layer for GlobalAvgPool {
                 out.iter_mut().for_each(|x| *x = x.max(0.0));
             }
         }
+        pass.quantize(self.index + 1);
     }
 
     fn backward(&mut self, pass: &mut Pass) {
+        pass.quantize_backward(self.index + 1);
         let (from, to) = (self.block.inputs[0], self.index + 1);
         let layout = pass.plan.layouts[from];
         let scale = 1.0 / (layout.h * layout.w) as f32;

@@ -203,3 +203,153 @@ fn a_step_that_diverges_says_where() {
         "{diverged:?}"
     );
 }
+
+/// Images whose class a small network can learn: the class sets the channel that is brightest.
+fn learnable(graph: &Graph, count: usize, seed: u64) -> (Vec<u8>, Vec<u32>) {
+    let mut rng = random::stream(seed, "learnable", 0);
+    let shape = graph.input();
+    let mut images = Vec::new();
+    let mut labels = Vec::new();
+    for _ in 0..count {
+        let label = random::below(&mut rng, graph.classes() as u32);
+        labels.push(label);
+        for pixel in 0..shape.h * shape.w {
+            for c in 0..shape.c {
+                let signal = if c == label as usize % shape.c {
+                    90
+                } else {
+                    30
+                };
+                let striped = if (label as usize / shape.c + pixel / shape.w) % 2 == 0 {
+                    40
+                } else {
+                    0
+                };
+                images.push((signal + striped + random::below(&mut rng, 60)) as u8);
+            }
+        }
+    }
+    (images, labels)
+}
+
+fn qat(graph: &Graph, config: QatConfig, steps: u64) -> (Trainer, f64, f64) {
+    let weights = Weights::init(graph, 1);
+    let mut trainer =
+        Trainer::quantized(graph, &weights, Optimizer::default(), config, Isa::best()).unwrap();
+    let mut losses = Vec::new();
+    for step in 0..steps {
+        let (images, labels) = learnable(graph, 24, step);
+        losses.push(trainer.step(&images, &labels, 3e-3).unwrap().loss);
+    }
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    let (first, last) = (mean(&losses[..4]), mean(&losses[losses.len() - 4..]));
+    (trainer, first, last)
+}
+
+#[test]
+fn quantized_training_learns_at_every_width_and_with_every_quantizer() {
+    use crate::train::{ActivationQuantizer as A, WeightQuantizer as W};
+    for (name, size) in [("eurosat-cnn", 32), ("resnet8", 16), ("mlp", 8)] {
+        let graph = crate::graph::zoo::build(name, Shape::new(size, size, 3), &classes(6)).unwrap();
+        for (bits, quantizer, activation_quantizer) in [
+            (8, W::Lsq, A::Lsq),
+            (4, W::AbsMax, A::Ema),
+            (2, W::Lsq, A::Pact),
+            (1, W::DoReFa, A::Lsq),
+        ] {
+            let config = QatConfig {
+                quantizer,
+                activation_quantizer,
+                ..QatConfig::of(bits)
+            };
+            let (_, first, last) = qat(&graph, config, 30);
+            assert!(
+                last < 0.7 * first,
+                "{name} {config:?}: loss {first} to {last}"
+            );
+        }
+    }
+}
+
+#[test]
+fn without_the_straight_through_estimator_latent_weights_get_no_gradient() {
+    let graph = crate::graph::zoo::mlp(Shape::new(8, 8, 3), &classes(6)).unwrap();
+    for ste in [true, false] {
+        let config = QatConfig {
+            ste,
+            ..QatConfig::of(4)
+        };
+        let (mut trainer, ..) = qat(&graph, config, 4);
+        let moved = trainer.layers[1].parameters()[0]
+            .grad
+            .iter()
+            .any(|&g| g != 0.0);
+        assert_eq!(moved, ste);
+    }
+}
+
+#[test]
+fn the_exported_integers_are_what_was_trained() {
+    use crate::runtime::{IntegerModel, Model};
+    for name in ["eurosat-cnn", "resnet8", "mlp"] {
+        let graph = crate::graph::zoo::build(name, Shape::new(32, 32, 3), &classes(6)).unwrap();
+        let (mut trainer, ..) = qat(&graph, QatConfig::of(4), 12);
+        let (images, labels) = learnable(&graph, 16, 99);
+        let model = trainer.quantized_model().unwrap();
+        // The training forward pass with the running statistics, in float behind the integer products.
+        trainer.freeze_batch_norm(true);
+        trainer.gradients(&images, &labels).unwrap();
+        let trained = trainer.pass.values.last().unwrap()[..16 * 6].to_vec();
+        let mut reference = None;
+        for isa in Isa::available() {
+            let mut logits = vec![0.0; 16 * 6];
+            IntegerModel::compile(&model, isa)
+                .unwrap()
+                .run(&images, &mut logits);
+            let reference = reference.get_or_insert_with(|| logits.clone());
+            assert_eq!(&logits, reference, "{name} on {isa}");
+        }
+        // Batch-norm folded into one multiplication may round a tie the other way: a step of an activation here and
+        // there, which moves a logit by little.
+        let largest = trained.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+        for (a, b) in trained.iter().zip(reference.unwrap()) {
+            assert!(
+                (a - b).abs() < 0.02 * largest,
+                "{name}: {a} in training, {b} deployed"
+            );
+        }
+    }
+}
+
+#[test]
+fn quantized_training_is_the_same_bits_at_any_number_of_threads_and_after_a_resume() {
+    let graph = crate::graph::zoo::resnet8(Shape::new(16, 16, 3), &classes(6)).unwrap();
+    let run = |threads: usize, resume: bool| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| {
+            let new = |seed| {
+                let weights = Weights::init(&graph, seed);
+                let config = QatConfig::of(4);
+                Trainer::quantized(&graph, &weights, Optimizer::default(), config, Isa::best())
+                    .unwrap()
+            };
+            let mut trainer = new(1);
+            for step in 0..4 {
+                if resume && step == 2 {
+                    let (weights, state) = (trainer.weights(), trainer.state());
+                    trainer = new(2);
+                    trainer.restore(&weights, &state).unwrap();
+                }
+                let (images, labels) = learnable(&graph, 21, step);
+                trainer.step(&images, &labels, 1e-3).unwrap();
+            }
+            (trainer.weights(), trainer.quantized_model().unwrap())
+        })
+    };
+    let expected = run(1, false);
+    assert_eq!(run(2, false), expected);
+    assert_eq!(run(3, true), expected);
+}

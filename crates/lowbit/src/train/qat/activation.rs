@@ -1,0 +1,184 @@
+//! Activations and their integers.
+
+use super::{ActivationQuantizer, best_scale};
+use crate::Weights;
+use crate::quant::{ActivationParams, level_max};
+use crate::runtime::plan::Layout;
+use crate::train::parameter::Parameter;
+use lowbit_kernels::{AlignedBuffer, Isa};
+use rayon::prelude::*;
+
+/// A step's logarithm that was never set.
+const UNSET: f32 = -1e30;
+
+/// Weight of a new batch in a moving range.
+const EMA: f32 = 0.05;
+
+/// Values of the first batch that choose the first scale.
+const SAMPLE: usize = 1 << 15;
+
+/// The quantizer of one value.
+pub(in crate::train) struct ActivationState {
+    kind: ActivationQuantizer,
+    bits: u8,
+    zero_point: u8,
+    ln_scale: Parameter,
+    /// Integers in the value's layout, the halo holding the zero point.
+    pub(in crate::train) codes: AlignedBuffer<u8>,
+    /// Per element, dense: what its gradient contributes to the step's logarithm, `x̂ − x` inside the range and `x̂`
+    /// where it was clipped.
+    terms: AlignedBuffer<f32>,
+}
+
+impl ActivationState {
+    /// `relu` says that the value is never negative.
+    pub(in crate::train) fn new(
+        kind: ActivationQuantizer,
+        bits: u8,
+        relu: bool,
+        layer: &str,
+        weights: &Weights,
+    ) -> Self {
+        let name = format!("{layer}.activation_ln_scale");
+        Self {
+            kind,
+            bits,
+            zero_point: if relu { 0 } else { level_max(bits).div_ceil(2) },
+            ln_scale: Parameter::or(name, vec![UNSET], weights),
+            codes: AlignedBuffer::zeroed(0),
+            terms: AlignedBuffer::zeroed(0),
+        }
+    }
+
+    /// The parameters as they stand; none before the first batch.
+    pub(in crate::train) fn params(&self) -> Option<ActivationParams> {
+        let ln_scale = self.ln_scale.value[0];
+        (ln_scale > UNSET).then(|| ActivationParams {
+            scale: ln_scale.exp(),
+            zero_point: self.zero_point,
+        })
+    }
+
+    /// Makes room for `count` images.
+    pub(in crate::train) fn reserve(&mut self, layout: &Layout, count: usize) {
+        if self.codes.len() < count * layout.image_len {
+            self.codes = AlignedBuffer::zeroed(count * layout.image_len);
+            self.codes.fill(self.zero_point);
+            self.terms = AlignedBuffer::zeroed(count * layout.dense_len());
+        }
+    }
+
+    /// Rounds the value: integers to `codes`, what they stand for back into `value`.
+    pub(in crate::train) fn forward(
+        &mut self,
+        isa: Isa,
+        layout: &Layout,
+        count: usize,
+        value: &mut [f32],
+    ) {
+        self.reserve(layout, count);
+        let dense = layout.dense_len();
+        let value = &mut value[..count * layout.image_len];
+        if self.ln_scale.value[0] <= UNSET || self.kind == ActivationQuantizer::Ema {
+            self.look(layout, value);
+        }
+        let scale = self.ln_scale.value[0].exp();
+        let zero = f32::from(self.zero_point);
+        let high = f32::from(level_max(self.bits));
+        let row_len = layout.w * layout.c;
+        value
+            .par_chunks_mut(layout.image_len)
+            .zip(self.codes.par_chunks_mut(layout.image_len))
+            .zip(self.terms.par_chunks_mut(dense))
+            .for_each(|((value, codes), terms)| {
+                for row in 0..layout.h {
+                    let start = layout.offset(0) + row * layout.row_stride;
+                    round_row(
+                        isa,
+                        [scale, zero, high],
+                        &mut value[start..][..row_len],
+                        &mut codes[start..][..row_len],
+                        &mut terms[row * row_len..][..row_len],
+                    );
+                }
+            });
+    }
+
+    /// Chooses the first scale, or moves the range.
+    fn look(&mut self, layout: &Layout, value: &[f32]) {
+        let zero = f32::from(self.zero_point);
+        let high = f32::from(level_max(self.bits));
+        // The halo's zeros do no harm: zero is always in range.
+        let step = (value.len() / SAMPLE).max(1);
+        let sample = value.iter().copied().step_by(step);
+        let _ = layout;
+        let reach = (high - zero).max(1.0);
+        let largest = value
+            .iter()
+            .fold(f32::MIN_POSITIVE, |max, x| max.max(x.abs()));
+        let covering = largest / reach;
+        let current = self.ln_scale.value[0];
+        let scale = if self.kind == ActivationQuantizer::Ema && current > UNSET {
+            current.exp() * (1.0 - EMA) + covering * EMA
+        } else if self.kind == ActivationQuantizer::Ema {
+            covering
+        } else {
+            let rounded =
+                |x: f32, s: f32| ((x / s).round_ties_even().clamp(-zero, high - zero)) * s;
+            best_scale(sample, covering, rounded)
+        };
+        self.ln_scale.value[0] = scale.max(1e-12).ln();
+    }
+
+    /// Turns the gradient of the rounded value into that of the value itself, in place: straight through inside the
+    /// range, zero outside; and sums the step's.
+    pub(in crate::train) fn backward(
+        &mut self,
+        count: usize,
+        dense: usize,
+        grad: &mut [f32],
+        ste: bool,
+    ) {
+        let half = 0.500_01 * self.ln_scale.value[0].exp();
+        let pact = self.kind == ActivationQuantizer::Pact;
+        let sums: Vec<f64> = grad[..count * dense]
+            .par_chunks_mut(dense)
+            .zip(self.terms.par_chunks(dense))
+            .map(|(grad, terms)| {
+                let mut total = 0.0f64;
+                for (grad, terms) in grad.chunks_mut(64).zip(terms.chunks(64)) {
+                    let mut sum = 0.0f32;
+                    for (g, &term) in grad.iter_mut().zip(terms) {
+                        let inside = term.abs() <= half;
+                        sum += if pact && inside { 0.0 } else { *g * term };
+                        *g = if inside && ste { *g } else { 0.0 };
+                    }
+                    total += f64::from(sum);
+                }
+                total
+            })
+            .collect();
+        let scale = 1.0 / (dense as f64 * f64::from(level_max(self.bits))).sqrt();
+        let learned = self.kind != ActivationQuantizer::Ema;
+        let sum: f64 = sums.iter().sum();
+        self.ln_scale.grad[0] = if learned { (sum * scale) as f32 } else { 0.0 };
+    }
+
+    pub(in crate::train) fn parameter(&mut self) -> &mut Parameter {
+        &mut self.ln_scale
+    }
+
+    pub(in crate::train) fn save(&self, weights: &mut Weights) {
+        self.ln_scale.save(weights);
+    }
+}
+
+fn round_row(
+    isa: Isa,
+    [scale, zero, high]: [f32; 3],
+    value: &mut [f32],
+    codes: &mut [u8],
+    terms: &mut [f32],
+) {
+    lowbit_kernels::quantize::fake_quant(isa, scale, zero, high, value, codes, terms);
+}

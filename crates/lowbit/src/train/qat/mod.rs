@@ -1,0 +1,145 @@
+//! Quantization-aware training: the forward pass runs the deployed integers, the backward pass a straight-through
+//! estimator (Bengio et al. 2013) on latent f32 weights.
+//!
+//! Activations are quantized to unsigned integers where a block writes its value, weights to signed ones once a step.
+//! Convolutions and linear layers then run the same integer kernels as the deployed model; batch-norm and ReLU follow in
+//! f32 (with the batch's statistics), and fold into the requantization at deployment.
+
+mod activation;
+mod weight;
+
+pub(super) use activation::ActivationState;
+pub(super) use weight::{IntegerProduct, WeightState};
+
+use crate::graph::Blocks;
+use serde::{Deserialize, Serialize};
+
+/// How weights become integers in training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightQuantizer {
+    /// Learned step size (Esser et al. 2020). The logarithm of the step is what is learned (Jain et al. 2020, TQT), since
+    /// Adam's steps do not shrink with the step size.
+    #[default]
+    Lsq,
+    /// The largest magnitude takes the largest integer, recomputed each step.
+    AbsMax,
+    /// As absmax, on `tanh(w)` (Zhou et al. 2016, DoReFa-Net, equation 9, on a symmetric grid with zero).
+    DoReFa,
+}
+
+/// How activations become integers in training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActivationQuantizer {
+    /// Learned step size (Esser et al. 2020), its logarithm being learned.
+    #[default]
+    Lsq,
+    /// Learned clipping value (Choi et al. 2018, PACT): the step learns from clipped values alone.
+    Pact,
+    /// Moving average of each batch's range, not learned (Jacob et al. 2018, section 3.1).
+    Ema,
+}
+
+macro_rules! names {
+    ($kind:ty, $what:literal, $($variant:ident = $name:literal),*) => {
+        impl std::fmt::Display for $kind {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(match self { $(Self::$variant => $name),* })
+            }
+        }
+
+        impl std::str::FromStr for $kind {
+            type Err = String;
+            fn from_str(name: &str) -> Result<Self, String> {
+                match name {
+                    $($name => Ok(Self::$variant),)*
+                    _ => Err(format!(
+                        "unknown {} {name}: use {}", $what, [$($name),*].join(", ")
+                    )),
+                }
+            }
+        }
+    };
+}
+
+names!(
+    WeightQuantizer,
+    "quantizer",
+    Lsq = "lsq",
+    AbsMax = "absmax",
+    DoReFa = "dorefa"
+);
+names!(
+    ActivationQuantizer,
+    "activation quantizer",
+    Lsq = "lsq",
+    Pact = "pact",
+    Ema = "ema"
+);
+
+/// What quantization-aware training does.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QatConfig {
+    /// Bits per weight: 8, 4, 2 or 1.
+    pub weight_bits: u8,
+    /// Bits per activation: 8, 4, 2 or 1.
+    pub activation_bits: u8,
+    /// Bits per weight of the first and the last layer (at least `weight_bits`).
+    pub edge_bits: u8,
+    /// How weights become integers.
+    pub quantizer: WeightQuantizer,
+    /// How activations become integers.
+    pub activation_quantizer: ActivationQuantizer,
+    /// Whether rounding passes gradients. Without, latent weights learn through nothing but their scales: a mistake that
+    /// published comparisons contain, kept to show what it costs.
+    pub ste: bool,
+}
+
+impl QatConfig {
+    /// `bits`-bit weights (8 at the edges), 8-bit activations.
+    #[must_use]
+    pub fn of(bits: u8) -> Self {
+        Self {
+            weight_bits: bits,
+            activation_bits: 8,
+            edge_bits: 8,
+            quantizer: WeightQuantizer::default(),
+            activation_quantizer: ActivationQuantizer::default(),
+            ste: true,
+        }
+    }
+
+    /// Bits per weight of block `index`.
+    pub(super) fn bits_of(&self, blocks: &Blocks, index: usize) -> u8 {
+        if crate::quant::edges(blocks).contains(&index) {
+            self.edge_bits.max(self.weight_bits)
+        } else {
+            self.weight_bits
+        }
+    }
+}
+
+/// Steps tried when a scale is first chosen.
+const CANDIDATES: u32 = 40;
+
+/// The scale with the smallest squared rounding error among fractions of the one that just covers `largest`.
+///
+/// `quantized` rounds and clips one value at a scale.
+fn best_scale(
+    values: impl Iterator<Item = f32> + Clone,
+    covering: f32,
+    quantized: impl Fn(f32, f32) -> f32,
+) -> f32 {
+    let error = |scale: f32| -> f64 {
+        let squares = values
+            .clone()
+            .map(|x| f64::from(quantized(x, scale) - x).powi(2));
+        squares.sum()
+    };
+    let scales = (1..=CANDIDATES).map(|step| covering * step as f32 / CANDIDATES as f32);
+    let best = scales
+        .map(|scale| (error(scale), scale))
+        .min_by(|a, b| a.0.total_cmp(&b.0));
+    best.map_or(covering, |(_, scale)| scale)
+}

@@ -1,0 +1,219 @@
+//! Latent weights and their integers.
+
+use super::{QatConfig, WeightQuantizer, best_scale};
+use crate::Weights;
+use crate::quant::{ActivationParams, QuantizedLayer, quantizers};
+use crate::train::parameter::Parameter;
+use lowbit_kernels::{Isa, WeightShape, u8i8};
+use rayon::prelude::*;
+
+/// A layer's product as the integer kernels take it.
+pub(in crate::train) struct IntegerProduct {
+    pub(in crate::train) weights: u8i8::PackedWeights,
+    acc_offset: Vec<i32>,
+    multiplier: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl IntegerProduct {
+    pub(in crate::train) fn dequantize(&self, relu: bool) -> u8i8::Dequantize<'_> {
+        let Self {
+            acc_offset,
+            multiplier,
+            bias,
+            ..
+        } = self;
+        u8i8::Dequantize {
+            acc_offset,
+            multiplier,
+            bias,
+            relu,
+        }
+    }
+}
+
+/// The quantizer of one layer's weights.
+pub(in crate::train) struct WeightState {
+    pub(in crate::train) bits: u8,
+    quantizer: WeightQuantizer,
+    ste: bool,
+    fan_in: usize,
+    /// ln of the step of each output channel; learned by LSQ.
+    ln_scale: Parameter,
+    /// Integers, OHWI.
+    pub(in crate::train) codes: Vec<i8>,
+    /// Step of each output channel.
+    pub(in crate::train) scale: Vec<f32>,
+    /// `codes · scale`: what the backward pass sees.
+    pub(in crate::train) dequantized: Vec<f32>,
+}
+
+impl WeightState {
+    pub(in crate::train) fn new(
+        config: &QatConfig,
+        bits: u8,
+        layer: &str,
+        latent: &Parameter,
+        weights: &Weights,
+    ) -> Self {
+        let channels = latent.shape[0];
+        let fan_in = latent.value.len() / channels;
+        let limit = f32::from(quantizers::magnitude_max(bits));
+        let initial = |channel: &[f32]| {
+            let largest = channel
+                .iter()
+                .fold(f32::MIN_POSITIVE, |max, w| max.max(w.abs()));
+            let rounded = |w: f32, s: f32| (w / s).round_ties_even().clamp(-limit, limit) * s;
+            best_scale(channel.iter().copied(), largest / limit, rounded).ln()
+        };
+        let ln_scale = latent.value.chunks_exact(fan_in).map(initial).collect();
+        Self {
+            bits,
+            quantizer: config.quantizer,
+            ste: config.ste,
+            fan_in,
+            ln_scale: Parameter::or(format!("{layer}.weight_ln_scale"), ln_scale, weights),
+            codes: vec![0; latent.value.len()],
+            scale: vec![1.0; channels],
+            dequantized: vec![0.0; latent.value.len()],
+        }
+    }
+
+    /// Whether the step is learned: one bit has no step but the mean magnitude.
+    fn learns_scale(&self) -> bool {
+        self.quantizer == WeightQuantizer::Lsq && self.bits > 1
+    }
+
+    /// Rounds the latent weights.
+    pub(in crate::train) fn forward(&mut self, latent: &[f32]) {
+        let (bits, quantizer, learned) = (self.bits, self.quantizer, self.learns_scale());
+        let limit = f32::from(quantizers::magnitude_max(bits));
+        let ln_scale = &self.ln_scale.value;
+        self.codes
+            .par_chunks_mut(self.fan_in)
+            .zip(self.dequantized.par_chunks_mut(self.fan_in))
+            .zip(self.scale.par_iter_mut())
+            .zip(latent.par_chunks(self.fan_in))
+            .enumerate()
+            .for_each(|(channel, (((codes, dequantized), scale), latent))| {
+                let mut integers = vec![0i16; latent.len()];
+                *scale = if learned {
+                    let scale = ln_scale[channel].exp();
+                    for (q, &w) in integers.iter_mut().zip(latent) {
+                        *q = (w / scale).round_ties_even().clamp(-limit, limit) as i16;
+                    }
+                    scale
+                } else if quantizer == WeightQuantizer::DoReFa && bits > 1 {
+                    let squashed: Vec<f32> = latent.iter().map(|w| w.tanh()).collect();
+                    quantizers::quantize_channel(&squashed, bits, &mut integers)
+                } else {
+                    quantizers::quantize_channel(latent, bits, &mut integers)
+                };
+                for ((code, x), &q) in codes.iter_mut().zip(dequantized).zip(&integers) {
+                    *code = q as i8;
+                    *x = f32::from(q) * *scale;
+                }
+            });
+    }
+
+    /// Turns the gradient of the dequantized weights into that of the latent ones, in place, and of the step.
+    ///
+    /// Straight through inside the range, zero outside; for the step, Esser et al. 2020, equation 3 (times the step,
+    /// since its logarithm is learned), with their gradient scale.
+    pub(in crate::train) fn backward(&mut self, latent: &[f32], grad: &mut [f32]) {
+        let limit = f32::from(quantizers::magnitude_max(self.bits));
+        let learned = self.learns_scale();
+        let grad_scale = 1.0 / (self.fan_in as f32 * limit).sqrt();
+        let (ste, quantizer, bits) = (self.ste, self.quantizer, self.bits);
+        let scales = self
+            .scale
+            .par_iter()
+            .zip(self.dequantized.par_chunks(self.fan_in));
+        self.ln_scale
+            .grad
+            .par_iter_mut()
+            .zip(grad.par_chunks_mut(self.fan_in))
+            .zip(latent.par_chunks(self.fan_in))
+            .zip(scales)
+            .for_each(|(((grad_ln_scale, grad), latent), (&scale, dequantized))| {
+                let mut sum = 0.0;
+                for ((g, &w), &x) in grad.iter_mut().zip(latent).zip(dequantized) {
+                    let inside = !learned || (w / scale).abs() <= limit + 0.5;
+                    sum += *g * if inside { x - w } else { x };
+                    let slope = match quantizer {
+                        WeightQuantizer::DoReFa if bits > 1 => 1.0 - w.tanh().powi(2),
+                        // A sign passes gradients while the latent weight is of the size of its kind (Courbariaux et
+                        // al. 2016, the clipping of section 1.2, relative to the scale).
+                        _ if bits == 1 => f32::from(u8::from(w.abs() <= 4.0 * scale)),
+                        _ => f32::from(u8::from(inside)),
+                    };
+                    *g *= if ste { slope } else { 0.0 };
+                }
+                *grad_ln_scale = if learned { sum * grad_scale } else { 0.0 };
+            });
+    }
+
+    /// The integers in the kernel's order, and how accumulators of an input with these parameters become real numbers.
+    pub(in crate::train) fn product(
+        &self,
+        isa: Isa,
+        shape: WeightShape,
+        (input, residual): (ActivationParams, f64),
+        bias: Option<&[f32]>,
+    ) -> IntegerProduct {
+        let weights = u8i8::PackedWeights::pack(isa, &self.codes, shape);
+        let zero_point = i32::from(input.zero_point);
+        let sums = weights.sums();
+        let acc_offset = sums.iter().map(|sum| -zero_point * sum).collect();
+        let step = |c: usize| f64::from(input.scale) * f64::from(self.scale[c]);
+        let channels = 0..shape.out_channels;
+        let multiplier = channels.clone().map(|c| step(c) as f32).collect();
+        let bias = channels
+            .map(|c| {
+                let own = bias.map_or(0.0, |bias| f64::from(bias[c]));
+                (own + step(c) * residual * f64::from(sums[c])) as f32
+            })
+            .collect();
+        IntegerProduct {
+            weights,
+            acc_offset,
+            multiplier,
+            bias,
+        }
+    }
+
+    /// The deployed layer: `folded` gives batch-norm's factor, mean and shift per channel. A negative factor turns the
+    /// signs of its channel's integers, so that all scales are positive.
+    pub(in crate::train) fn export(
+        &self,
+        bias: Option<&[f32]>,
+        folded: impl Fn(usize) -> (f64, f64, f64),
+    ) -> QuantizedLayer {
+        let mut layer = QuantizedLayer {
+            bits: self.bits,
+            weights: Vec::with_capacity(self.codes.len()),
+            scale: Vec::new(),
+            bias: Vec::new(),
+        };
+        for (channel, codes) in self.codes.chunks_exact(self.fan_in).enumerate() {
+            let (factor, mean, beta) = folded(channel);
+            let sign = if factor < 0.0 { -1 } else { 1 };
+            layer
+                .weights
+                .extend(codes.iter().map(|&q| i16::from(q) * sign));
+            let scale = (f64::from(self.scale[channel]) * factor.abs()) as f32;
+            layer.scale.push(scale.max(f32::MIN_POSITIVE));
+            let own = bias.map_or(0.0, |bias| f64::from(bias[channel]));
+            layer.bias.push(((own - mean) * factor + beta) as f32);
+        }
+        layer
+    }
+
+    pub(in crate::train) fn parameter(&mut self) -> &mut Parameter {
+        &mut self.ln_scale
+    }
+
+    pub(in crate::train) fn save(&self, weights: &mut Weights) {
+        self.ln_scale.save(weights);
+    }
+}
