@@ -32,9 +32,8 @@ impl DynamicModel {
         let layer = |(block, layer): (&Block, &Option<crate::quant::QuantizedLayer>)| {
             let layer = layer.as_ref()?;
             let shape = block.weight_shape()?;
-            let integers: Vec<i8> = layer.weights.iter().map(|&w| w as i8).collect();
             Some(Layer {
-                weights: u8i8::PackedWeights::pack(isa, &integers, shape),
+                weights: super::integer::pack(layer, shape, isa),
                 scale: layer.scale.clone(),
                 bias: layer.bias.clone(),
             })

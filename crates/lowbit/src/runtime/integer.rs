@@ -7,7 +7,8 @@ use super::plan::Plan;
 use super::{LayerProfile, Model, RuntimeError};
 use crate::graph::{Block, BlockKind, Graph};
 use crate::quant::{ActivationParams, Method, QuantizedLayer, QuantizedModel, level_max};
-use lowbit_kernels::{Isa, quantize, u8i8};
+use lowbit_kernels::packed::WeightWidth;
+use lowbit_kernels::{Isa, WeightShape, quantize, u8i8};
 
 /// A quantized model compiled for integer inference.
 pub struct IntegerModel {
@@ -105,16 +106,16 @@ fn check(model: &QuantizedModel, plan: &Plan) -> Result<(), RuntimeError> {
                 {
                     return Err(wrong(&block.name, "weights of another shape".into()));
                 }
-                let limit = crate::quant::quantizers::magnitude_max(layer.bits);
-                if layer
-                    .weights
-                    .iter()
-                    .any(|w| w.unsigned_abs() > limit.unsigned_abs())
-                {
-                    return Err(wrong(
-                        &block.name,
-                        format!("weights beyond {} bits", layer.bits),
-                    ));
+                let width = WeightWidth::of_bits(layer.bits.into());
+                let fits = |width: WeightWidth| {
+                    layer
+                        .weights
+                        .chunks_exact(shape.fan_in())
+                        .all(|channel| width.fits(channel))
+                };
+                if !width.is_some_and(fits) {
+                    let reason = format!("weights that {} bits cannot hold", layer.bits);
+                    return Err(wrong(&block.name, reason));
                 }
                 let scales = layer.scale.iter().all(|&s| s.is_finite() && s > 0.0);
                 if !scales || layer.bias.iter().any(|b| !b.is_finite()) {
@@ -147,6 +148,12 @@ fn check(model: &QuantizedModel, plan: &Plan) -> Result<(), RuntimeError> {
         }
     }
     Ok(())
+}
+
+/// A checked layer's weights in the kernel's order, at their own width.
+pub(super) fn pack(layer: &QuantizedLayer, shape: WeightShape, isa: Isa) -> u8i8::PackedWeights {
+    let width = WeightWidth::of_bits(layer.bits.into()).expect("checked");
+    u8i8::PackedWeights::pack_width(isa, width, &layer.weights, shape)
 }
 
 /// The image's parameters, and by how many steps its zero point differs from the real zero.
@@ -222,8 +229,7 @@ impl Layer {
             .position(|b| b == block)
             .expect("one of the plan's");
         let output = activations[index + 1];
-        let integers: Vec<i8> = layer.weights.iter().map(|&w| w as i8).collect();
-        let weights = u8i8::PackedWeights::pack(isa, &integers, shape);
+        let weights = pack(layer, shape, isa);
         let zero_point = i32::from(input.zero_point);
         let acc_offset: Vec<i32> = weights.sums().iter().map(|sum| -zero_point * sum).collect();
         // The image's real zero may lie between two integers; the difference goes into the bias.

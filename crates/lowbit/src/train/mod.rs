@@ -45,7 +45,7 @@ pub enum TrainError {
         reason: String,
     },
     /// A width that does not exist.
-    #[error("{bits} bits cannot be trained: use 8, 4, 2 or 1")]
+    #[error("{bits} bits cannot be trained: use 16 (weights alone), 8, 4, 2 or 1")]
     Bits {
         /// The width asked for.
         bits: u8,

@@ -75,8 +75,12 @@ impl Trainer {
         config: QatConfig,
         isa: Isa,
     ) -> Result<Self, TrainError> {
-        for bits in [config.weight_bits, config.edge_bits, config.activation_bits] {
-            if ![8, 4, 2, 1].contains(&bits) {
+        for (bits, widths) in [
+            (config.weight_bits, &[16, 8, 4, 2, 1][..]),
+            (config.edge_bits, &[16, 8, 4, 2, 1]),
+            (config.activation_bits, &[8, 4, 2, 1]),
+        ] {
+            if !widths.contains(&bits) {
                 return Err(TrainError::Bits { bits });
             }
         }

@@ -6,6 +6,8 @@ mod binary;
 pub use absmax::absmax;
 pub use binary::binary;
 
+use lowbit_kernels::packed::WeightWidth;
+
 /// The largest magnitude of a signed symmetric integer of `bits` bits: 127 for 8; 1 for 2 and for 1 bit.
 #[must_use]
 pub fn magnitude_max(bits: u8) -> i16 {
@@ -15,13 +17,49 @@ pub fn magnitude_max(bits: u8) -> i16 {
     }
 }
 
-/// Quantizes one channel with the default quantizer of its width: [`binary`] for 1 bit, [`absmax`] above.
+/// Quantizes one channel with the default quantizer of its width: [`binary`] for 1 bit, [`absmax`] above. At 16 bits the
+/// step is widened where Σ|q| could overflow an i32 accumulator of u8 activations.
 ///
 /// Returns the step size; the integers go to `out`, which is as long as `weights`.
 pub fn quantize_channel(weights: &[f32], bits: u8, out: &mut [i16]) -> f32 {
     if bits == 1 {
-        binary(weights, out)
-    } else {
-        absmax(weights, bits, out)
+        return binary(weights, out);
+    }
+    let scale = absmax(weights, bits, out);
+    if bits < 16 {
+        return scale;
+    }
+    let sum: u64 = out.iter().map(|q| u64::from(q.unsigned_abs())).sum();
+    let most = WeightWidth::Bits16.max_magnitude_sum();
+    if sum <= most {
+        return scale;
+    }
+    // Rounding may add half a step per weight.
+    let room = (most as f64 - 0.5 * weights.len() as f64).max(1.0);
+    let scale = scale * (sum as f64 / room) as f32 * 1.000_001;
+    for (q, &w) in out.iter_mut().zip(weights) {
+        *q = (w / scale).round_ties_even() as i16;
+    }
+    scale
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sixteen_bit_channels_never_overflow_an_accumulator() {
+        for fan_in in [10, 800, 2400, 100_000] {
+            let weights: Vec<f32> = (0..fan_in)
+                .map(|i| if i % 2 == 0 { 0.1 } else { -0.1 })
+                .collect();
+            let mut q = vec![0; fan_in];
+            let scale = quantize_channel(&weights, 16, &mut q);
+            assert!(WeightWidth::Bits16.fits(&q), "{fan_in}");
+            assert!(
+                (f32::from(q[0]) * scale - 0.1).abs() < 0.51 * scale,
+                "{fan_in}"
+            );
+        }
     }
 }

@@ -81,7 +81,7 @@ names!(
 /// What quantization-aware training does.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QatConfig {
-    /// Bits per weight: 8, 4, 2 or 1.
+    /// Bits per weight: 16, 8, 4, 2 or 1.
     pub weight_bits: u8,
     /// Bits per activation: 8, 4, 2 or 1.
     pub activation_bits: u8,

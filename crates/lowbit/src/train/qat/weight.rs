@@ -4,6 +4,7 @@ use super::{QatConfig, WeightQuantizer, best_scale};
 use crate::Weights;
 use crate::quant::{ActivationParams, QuantizedLayer, quantizers};
 use crate::train::parameter::Parameter;
+use lowbit_kernels::packed::WeightWidth;
 use lowbit_kernels::{Isa, WeightShape, u8i8};
 use rayon::prelude::*;
 
@@ -41,7 +42,7 @@ pub(in crate::train) struct WeightState {
     /// ln of the step of each output channel; learned by LSQ.
     ln_scale: Parameter,
     /// Integers, OHWI.
-    pub(in crate::train) codes: Vec<i8>,
+    pub(in crate::train) codes: Vec<i16>,
     /// Step of each output channel.
     pub(in crate::train) scale: Vec<f32>,
     /// `codes · scale`: what the backward pass sees.
@@ -79,9 +80,9 @@ impl WeightState {
         }
     }
 
-    /// Whether the step is learned: one bit has no step but the mean magnitude.
+    /// Whether the step is learned: one bit has no step but the mean magnitude, and 16 bits must not overflow.
     fn learns_scale(&self) -> bool {
-        self.quantizer == WeightQuantizer::Lsq && self.bits > 1
+        self.quantizer == WeightQuantizer::Lsq && (2..16).contains(&self.bits)
     }
 
     /// Rounds the latent weights.
@@ -110,7 +111,7 @@ impl WeightState {
                     quantizers::quantize_channel(latent, bits, &mut integers)
                 };
                 for ((code, x), &q) in codes.iter_mut().zip(dequantized).zip(&integers) {
-                    *code = q as i8;
+                    *code = q;
                     *x = f32::from(q) * *scale;
                 }
             });
@@ -161,7 +162,8 @@ impl WeightState {
         (input, residual): (ActivationParams, f64),
         bias: Option<&[f32]>,
     ) -> IntegerProduct {
-        let weights = u8i8::PackedWeights::pack(isa, &self.codes, shape);
+        let width = WeightWidth::of_bits(self.bits.into()).expect("checked");
+        let weights = u8i8::PackedWeights::pack_width(isa, width, &self.codes, shape);
         let zero_point = i32::from(input.zero_point);
         let sums = weights.sums();
         let acc_offset = sums.iter().map(|sum| -zero_point * sum).collect();
@@ -198,9 +200,7 @@ impl WeightState {
         for (channel, codes) in self.codes.chunks_exact(self.fan_in).enumerate() {
             let (factor, mean, beta) = folded(channel);
             let sign = if factor < 0.0 { -1 } else { 1 };
-            layer
-                .weights
-                .extend(codes.iter().map(|&q| i16::from(q) * sign));
+            layer.weights.extend(codes.iter().map(|&q| q * sign));
             let scale = (f64::from(self.scale[channel]) * factor.abs()) as f32;
             layer.scale.push(scale.max(f32::MIN_POSITIVE));
             let own = bias.map_or(0.0, |bias| f64::from(bias[channel]));
