@@ -3,13 +3,17 @@
 //! [`load`] turns what a user wrote after `--data` into a [`Dataset`]: 8-bit images `[n, h, w, c]` in memory with their
 //! labels, split into training and test images. Nothing here prints: what is going on goes to a [`Progress`].
 
+mod contact_sheet;
 mod dataset;
+mod decode;
 mod error;
 mod options;
 mod progress;
+mod resize;
 mod sources;
 mod split;
 
+pub use contact_sheet::contact_sheet;
 pub use dataset::{Dataset, Split};
 pub use error::DataError;
 pub use options::{LoadOptions, default_cache_dir};
