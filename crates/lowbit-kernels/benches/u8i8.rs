@@ -1,9 +1,10 @@
-//! u8×i8 convolutions of the zoo's layers on one thread: GMAC/s and share of the register-only peak, per ISA.
+//! Convolutions and products of the zoo's layers with u8 activations on one thread, per ISA: GMAC/s for weights of 16, 8, 4,
+//! 2 and 1 bits, and the 8-bit kernel's share of the register-only peak.
 //!
 //! `cargo bench -p lowbit-kernels --bench u8i8`
 
 use lowbit_kernels::u8i8::{PackedWeights, Requantize, conv_u8};
-use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, WeightShape, peak};
+use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, WeightShape, WeightWidth, peak};
 use std::time::{Duration, Instant};
 
 struct Layer {
@@ -57,6 +58,7 @@ fn layers() -> Vec<Layer> {
         conv("resnet8 3x3 64-64", (10, 10, 64), 64, 3, 1, 1),
         conv("resnet8 1x1 32-64, stride 2", (15, 15, 32), 64, 1, 2, 1),
         linear("linear 4096-4096, batch 1", 1, 4096, 4096),
+        linear("linear 8192-8192, batch 1", 1, 8192, 8192),
     ]
 }
 
@@ -72,7 +74,7 @@ fn best_s(budget: Duration, mut run: impl FnMut()) -> f64 {
     best
 }
 
-fn measure(isa: Isa, layer: &Layer) -> f64 {
+fn measure(isa: Isa, layer: &Layer, width: WeightWidth) -> f64 {
     let g = &layer.geometry;
     let shape = WeightShape {
         out_channels: g.out_channels,
@@ -80,8 +82,12 @@ fn measure(isa: Isa, layer: &Layer) -> f64 {
         kernel_w: g.kernel_w,
         in_channels: g.in_channels,
     };
-    let values: Vec<i8> = (0..shape.len()).map(|i| (i * 37 % 255) as i8).collect();
-    let weights = PackedWeights::pack(isa, &values, shape);
+    let high = i32::from(*width.range().end()).min(900);
+    let values: Vec<i16> = (0..shape.len())
+        .map(|i| (i * 37 % 255) as i32 * 2 * high / 255 - high)
+        .map(|w| if w < 0 { w } else { w.max(1) } as i16)
+        .collect();
+    let weights = PackedWeights::pack_width(isa, width, &values, shape);
     let mut input = AlignedBuffer::<u8>::zeroed(g.input_extent());
     for (i, x) in input.iter_mut().enumerate() {
         *x = (i * 91 % 256) as u8;
@@ -95,7 +101,7 @@ fn measure(isa: Isa, layer: &Layer) -> f64 {
         low: 3,
         high: 255,
     };
-    best_s(Duration::from_millis(150), || {
+    best_s(Duration::from_millis(100), || {
         conv_u8(
             &weights,
             g,
@@ -108,20 +114,23 @@ fn measure(isa: Isa, layer: &Layer) -> f64 {
 }
 
 fn main() {
+    let widths = [16, 8, 4, 2, 1].map(|bits| WeightWidth::of_bits(bits).expect("a width"));
     for isa in Isa::available() {
         if isa == Isa::Portable {
             continue;
         }
         let peaks = peak::measure(isa, Duration::from_millis(500));
         println!("{isa}: {peaks:.0?}");
+        let titles = "16 bits  8 bits (µs, of peak)   4 bits   2 bits    1 bit";
+        println!("{:36} {titles}", "GMAC/s");
         for layer in layers() {
-            let seconds = measure(isa, &layer);
-            let rate = layer.geometry.macs() as f64 / seconds / 1e9;
-            let share = 100.0 * rate / peaks.u8i8_gmac_per_s;
+            let macs = layer.geometry.macs() as f64;
+            let [s16, s8, s4, s2, s1] = widths.map(|width| measure(isa, &layer, width));
+            let [r16, r8, r4, r2, r1] = [s16, s8, s4, s2, s1].map(|s| macs / s / 1e9);
+            let (us, share) = (s8 * 1e6, 100.0 * r8 / peaks.u8i8_gmac_per_s);
             let name = layer.name;
             println!(
-                "{name:36} {:9.2} µs {rate:7.1} GMAC/s {share:5.1} %",
-                seconds * 1e6
+                "{name:36} {r16:7.1} {r8:7.1} {us:9.2} {share:5.1} % {r4:8.1} {r2:8.1} {r1:8.1}"
             );
         }
     }

@@ -4,6 +4,7 @@ use super::WeightWidth;
 use crate::WeightShape;
 use crate::tiles::avx2::{Format, family};
 use crate::tiles::{Family, Panels};
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// Packs weights of 4, 2 or 1 bits.
@@ -26,6 +27,26 @@ pub(crate) fn pack(width: WeightWidth, weights: &[i16], shape: WeightShape) -> P
     })
 }
 
+/// A number as the shift instructions take it from memory.
+#[derive(Clone, Copy)]
+#[repr(align(16))]
+struct Count([u64; 2]);
+
+#[repr(align(32))]
+struct Ones([u16; 16]);
+
+static ONES: Ones = Ones([1; 16]);
+
+static COUNTS: [Count; 16] = {
+    let mut counts = [Count([0; 2]); 16];
+    let mut count = 0;
+    while count < 16 {
+        counts[count].0[0] = count as u64;
+        count += 1;
+    }
+    counts
+};
+
 /// Weights of `BITS` bits.
 struct Packed<const BITS: usize>;
 
@@ -36,17 +57,21 @@ unsafe impl<const BITS: usize> Format for Packed<BITS> {
     const BLOCK_STEPS: usize = 16 / BITS;
     const START_FIRST: bool = true;
 
-    #[inline(always)]
+    #[inline]
+    #[target_feature(enable = "avx2")]
     unsafe fn weights(block: *const u8, step: usize) -> __m256i {
         // SAFETY: the caller's promises; panels are aligned.
         unsafe {
             let codes = _mm256_load_si256(block.cast());
-            let up = _mm_cvtsi32_si128((16 - BITS * (step + 1)) as i32);
-            let down = _mm_cvtsi32_si128((16 - BITS) as i32);
+            let up = _mm_load_si128(COUNTS[16 - BITS * (step + 1)].0.as_ptr().cast());
+            let down = _mm_load_si128(COUNTS[16 - BITS].0.as_ptr().cast());
             let weights = _mm256_sra_epi16(_mm256_sll_epi16(codes, up), down);
             if BITS == 1 {
-                // −1 or 0 to −1 or 1.
-                _mm256_or_si256(weights, _mm256_set1_epi16(1))
+                // −1 or 0 to −1 or 1. The ones stay in memory: no register is left for them.
+                let mut signs = weights;
+                asm!("vpor {0}, {0}, [{1}]", inout(ymm_reg) signs, in(reg) ONES.0.as_ptr(),
+                    options(pure, readonly, nostack, preserves_flags));
+                signs
             } else {
                 weights
             }

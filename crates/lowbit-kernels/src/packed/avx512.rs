@@ -25,11 +25,7 @@ pub(crate) fn pack(width: WeightWidth, weights: &[i16], shape: WeightShape) -> P
     let bits = width.bits() as usize;
     Panels::pack(family, weights, shape, |panels, slot, weight| {
         let index = 4 * slot.lane + slot.tap;
-        let (byte, shift) = if bits == 1 {
-            (index / 8, index % 8)
-        } else {
-            (index % (8 * bits), index / (8 * bits) * bits)
-        };
+        let (byte, shift) = (index % (8 * bits), index / (8 * bits) * bits);
         panels[slot.block + byte] |= (width.code(weight) << shift) as u8;
     })
 }
@@ -135,15 +131,18 @@ unsafe impl Format for I1 {
     const STEP_TAPS: usize = 4;
     const ELEMENT_BYTES: usize = 1;
     const VECTOR_BYTES: usize = 8;
-    const START_FIRST: bool = true;
+    const START_FIRST: bool = false;
 
-    /// All bits set where the weight is −1, then the lowest bit set everywhere: −1 or 1.
+    /// The weights times 64: the sign at the top of each byte is −128 or 0, and 64 is added.
     #[inline(always)]
     unsafe fn weights(at: *const u8) -> __m512i {
         // SAFETY: the caller's promises.
         unsafe {
-            let signs = at.cast::<u64>().read_unaligned();
-            _mm512_or_si512(_mm512_movm_epi8(signs), _mm512_set1_epi8(1))
+            let codes = _mm512_set1_epi64(at.cast::<i64>().read_unaligned());
+            let shifts = _mm512_setr_epi64(7, 6, 5, 4, 3, 2, 1, 0);
+            let (sign, bias) = (_mm512_set1_epi8(-128), _mm512_set1_epi8(64));
+            // (codes << shifts & sign) | bias
+            _mm512_ternarylogic_epi64::<0xea>(_mm512_sllv_epi64(codes, shifts), sign, bias)
         }
     }
 
@@ -151,5 +150,11 @@ unsafe impl Format for I1 {
     unsafe fn multiply(acc: __m512i, x: __m512i, weights: __m512i) -> __m512i {
         // SAFETY: as above.
         unsafe { _mm512_dpbusd_epi32(acc, x, weights) }
+    }
+
+    #[inline(always)]
+    unsafe fn finish(acc: __m512i, start: __m512i) -> __m512i {
+        // SAFETY: as above.
+        unsafe { _mm512_add_epi32(_mm512_srai_epi32::<6>(acc), start) }
     }
 }

@@ -6,7 +6,7 @@
 //! | ISA | order |
 //! |---|---|
 //! | portable | per output channel, OHWI, lowest bits of a byte first, each channel starting at a byte |
-//! | AVX-512 | per vector and step 64 weights `[16 channels, 4 taps]`; weight i of 64 in byte `i mod 8b`, bits from `b·⌊i/8b⌋` on; 1 bit: bit i of a 64-bit mask |
+//! | AVX-512 | per vector and step 64 weights `[16 channels, 4 taps]`; weight i of 64 in byte `i mod 8b`, bits from `b·⌊i/8b⌋` on |
 //! | AVX2 | per vector and block of 16/b steps eight 32-bit words `[8 channels]`, the first tap of a step in the low half, the second in the high half, step s in bits from `b·s` on |
 //!
 //! Steps and vectors that a layer does not fill are padded with zeros. One bit has no zero: layers whose input channels
@@ -84,8 +84,8 @@ impl WeightWidth {
         let accumulator_bits = match self {
             // Unpacked to the top of a byte: 16 and 64 times the weight.
             Self::Bits4 => 27,
-            Self::Bits2 => 25,
-            Self::Bits16 | Self::Bits8 | Self::Bits1 => 31,
+            Self::Bits2 | Self::Bits1 => 25,
+            Self::Bits16 | Self::Bits8 => 31,
         };
         ((1 << accumulator_bits) - 1) / 255
     }
