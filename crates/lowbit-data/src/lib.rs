@@ -3,10 +3,14 @@
 //! [`load`] turns what a user wrote after `--data` into a [`Dataset`]: 8-bit images `[n, h, w, c]` in memory with their
 //! labels, split into training and test images. Nothing here prints: what is going on goes to a [`Progress`].
 
+mod assemble;
+mod cache;
 mod contact_sheet;
 mod dataset;
 mod decode;
 mod error;
+mod fingerprint;
+mod layout;
 mod options;
 mod progress;
 mod resize;
