@@ -1,8 +1,10 @@
 //! Convolutions and products of the zoo's layers with u8 activations on one thread, per ISA: GMAC/s for weights of 16, 8, 4,
-//! 2 and 1 bits, and the 8-bit kernel's share of the register-only peak.
+//! 2 and 1 bits and for weights and activations of 1 bit, and the 8-bit kernel's share of the register-only peak.
 //!
 //! `cargo bench -p lowbit-kernels --bench u8i8`
 
+use lowbit_kernels::bits::{self, BitWeights};
+use lowbit_kernels::geometry::SLACK;
 use lowbit_kernels::u8i8::{PackedWeights, Requantize, conv_u8};
 use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, WeightShape, WeightWidth, peak};
 use std::time::{Duration, Instant};
@@ -113,6 +115,47 @@ fn measure(isa: Isa, layer: &Layer, width: WeightWidth) -> f64 {
     })
 }
 
+/// 1-bit weights and activations.
+fn measure_bits(isa: Isa, layer: &Layer) -> f64 {
+    let g = &layer.geometry;
+    let shape = WeightShape {
+        out_channels: g.out_channels,
+        kernel_h: g.kernel_h,
+        kernel_w: g.kernel_w,
+        in_channels: g.in_channels,
+    };
+    let words = bits::words(g.in_channels);
+    let geometry = ConvGeometry {
+        in_channels: words,
+        in_row_stride: g.in_row_stride / g.in_channels * words,
+        in_pixel_stride: words,
+        ..*g
+    };
+    let values: Vec<i16> = (0..shape.len()).map(|i| i as i16 * 37 % 5 - 2).collect();
+    let weights = BitWeights::pack(isa, &values, shape);
+    let input = vec![0x5353_a1b2; geometry.input_extent() + SLACK];
+    let mut out = AlignedBuffer::<u8>::zeroed(g.output_extent(g.pooled_h()));
+    let requantize = Requantize {
+        acc_offset: &vec![0; g.out_channels],
+        multiplier: &vec![0.1; g.out_channels],
+        bias: &vec![0.5; g.out_channels],
+        zero_point: 128,
+        low: 0,
+        high: 255,
+    };
+    let rows = 0..g.pooled_h();
+    best_s(Duration::from_millis(100), || {
+        bits::conv_u8(
+            &weights,
+            &geometry,
+            rows.clone(),
+            &input,
+            &requantize,
+            &mut out,
+        );
+    })
+}
+
 fn main() {
     let widths = [16, 8, 4, 2, 1].map(|bits| WeightWidth::of_bits(bits).expect("a width"));
     for isa in Isa::available() {
@@ -121,7 +164,7 @@ fn main() {
         }
         let peaks = peak::measure(isa, Duration::from_millis(500));
         println!("{isa}: {peaks:.0?}");
-        let titles = "16 bits  8 bits (µs, of peak)   4 bits   2 bits    1 bit";
+        let titles = "16 bits  8 bits (µs, of peak)   4 bits   2 bits    1 bit      1×1";
         println!("{:36} {titles}", "GMAC/s");
         for layer in layers() {
             let macs = layer.geometry.macs() as f64;

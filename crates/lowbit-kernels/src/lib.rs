@@ -7,6 +7,7 @@
 //! All activations are channels-last (`[n, h, w, c]`), weights are `[out, kernel_h, kernel_w, in]` (OHWI) until they are
 //! packed into a kernel's tile order.
 
+pub mod bits;
 pub mod buffer;
 pub mod float;
 pub mod geometry;

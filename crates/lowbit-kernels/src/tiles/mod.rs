@@ -137,12 +137,58 @@ fn pieces(len: usize, longest: usize) -> impl Iterator<Item = Range<usize>> {
     (0..count).map(move |i| i * len / count..(i + 1) * len / count)
 }
 
+/// An input view.
+#[derive(Clone, Copy)]
+pub(crate) enum Activations<'a> {
+    /// One byte each.
+    Bytes(&'a [u8]),
+    /// 32 signs each.
+    Words(&'a [u32]),
+}
+
+impl<'a> Activations<'a> {
+    fn len(self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Words(words) => words.len(),
+        }
+    }
+
+    /// What rows `rows` depend on, as the family reads it.
+    fn of_rows(self, family: &Family, g: &ConvGeometry, rows: &Range<usize>) -> Cow<'a, [u8]> {
+        let part = ConvGeometry {
+            out_h: rows.len() * g.pool,
+            ..*g
+        };
+        let first = rows.start * g.pool * g.stride * g.in_row_stride;
+        let needed = first..first + part.input_extent() + READ_PAST;
+        if rows.is_empty() || g.out_w == 0 {
+            return Cow::Borrowed(&[]);
+        }
+        match self {
+            Self::Bytes(bytes) if family.element_bytes == 1 => Cow::Borrowed(&bytes[needed]),
+            Self::Bytes(bytes) => {
+                let widened = bytes[needed].iter().map(|&x| u16::from(x).to_ne_bytes());
+                Cow::Owned(widened.flatten().collect())
+            }
+            Self::Words(words) => {
+                let words = &words[needed];
+                // SAFETY: the same memory; any byte is a valid u8.
+                let bytes = unsafe {
+                    std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words))
+                };
+                Cow::Borrowed(bytes)
+            }
+        }
+    }
+}
+
 /// Convolves one image and stores u8; the portable twin of the caller's format does not come here.
 pub(crate) fn conv_u8(
     panels: &Panels,
     geometry: &ConvGeometry,
     rows: Range<usize>,
-    input: &[u8],
+    input: Activations<'_>,
     requantize: &Requantize<'_>,
     out: &mut [u8],
 ) {
@@ -191,7 +237,7 @@ pub(crate) fn conv_f32(
     panels: &Panels,
     geometry: &ConvGeometry,
     rows: Range<usize>,
-    input: &[u8],
+    input: Activations<'_>,
     dequantize: &Dequantize<'_>,
     out: &mut [f32],
 ) {
@@ -235,30 +281,6 @@ pub(crate) fn conv_f32(
     }
 }
 
-/// The elements that rows `rows` depend on, as the family reads them.
-fn activations<'a>(
-    family: &Family,
-    g: &ConvGeometry,
-    rows: &Range<usize>,
-    input: &'a [u8],
-) -> Cow<'a, [u8]> {
-    let first = rows.start * g.pool * g.stride * g.in_row_stride;
-    if family.element_bytes == 1 || rows.is_empty() {
-        return Cow::Borrowed(&input[first.min(input.len())..]);
-    }
-    let part = ConvGeometry {
-        out_h: rows.len() * g.pool,
-        ..*g
-    };
-    let needed = &input[first..][..part.input_extent() + READ_PAST];
-    Cow::Owned(
-        needed
-            .iter()
-            .flat_map(|&x| u16::from(x).to_ne_bytes())
-            .collect(),
-    )
-}
-
 /// Runs one convolution: panels outermost, so that a panel's weights stay in the first-level cache over the rows.
 ///
 /// # Safety
@@ -267,7 +289,7 @@ unsafe fn run<S: Store>(
     panels: &Panels,
     g: &ConvGeometry,
     rows: Range<usize>,
-    input: &[u8],
+    input: Activations<'_>,
     acc_offset: &[i32],
     store: &S,
     out: &mut [S::Out],
@@ -275,7 +297,7 @@ unsafe fn run<S: Store>(
     let family = panels.family;
     let layout = family.layout;
     let (weights, segments) = panels.serving(g);
-    let input = activations(family, g, &rows, input);
+    let input = input.of_rows(family, g, &rows);
     let kernels = if g.pool == 2 {
         family.pooled
     } else {
@@ -298,7 +320,11 @@ unsafe fn run<S: Store>(
             segment_column_step: g.in_pixel_stride * family.element_bytes,
             steps,
             panel: weights[first / layout.lanes * vector_bytes..].as_ptr(),
-            start: PerChannel::of(acc_offset, channels.clone()),
+            start: PerChannel(
+                PerChannel::of(acc_offset, channels.clone())
+                    .0
+                    .map(|start: i32| start.wrapping_add(panels.start)),
+            ),
             sums: &raw mut sums,
         };
         for row in 0..rows.len() {

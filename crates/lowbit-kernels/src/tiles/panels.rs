@@ -119,6 +119,8 @@ pub(crate) struct Panels {
     by_row: AlignedBuffer<u8>,
     /// For all others, where the order differs.
     by_pixel: Option<AlignedBuffer<u8>>,
+    /// Added to all start values.
+    pub(crate) start: i32,
 }
 
 impl Panels {
@@ -150,6 +152,7 @@ impl Panels {
             by_row: pack(Segments::by_row(&shape)),
             by_pixel: (shape.kernel_w > 1 && !whole_steps)
                 .then(|| pack(Segments::by_pixel(&shape))),
+            start: 0,
         }
     }
 

@@ -74,7 +74,10 @@ pub fn conv_u8(
     );
     let offset = requantize.acc_offset;
     match &weights.form {
-        Form::Panels(panels) => tiles::conv_u8(panels, geometry, rows, input, requantize, out),
+        Form::Panels(panels) => {
+            let input = tiles::Activations::Bytes(input);
+            tiles::conv_u8(panels, geometry, rows, input, requantize, out)
+        }
         Form::Codes(codes) => {
             let (shape, lengths) = (&weights.shape(), requantize.lengths());
             tiles::check(shape, geometry, &rows, input.len(), lengths, out.len());
@@ -99,7 +102,10 @@ pub fn conv_f32(
 ) {
     let offset = dequantize.acc_offset;
     match &weights.form {
-        Form::Panels(panels) => tiles::conv_f32(panels, geometry, rows, input, dequantize, out),
+        Form::Panels(panels) => {
+            let input = tiles::Activations::Bytes(input);
+            tiles::conv_f32(panels, geometry, rows, input, dequantize, out)
+        }
         Form::Codes(codes) => {
             let (shape, lengths) = (&weights.shape(), dequantize.lengths());
             tiles::check(shape, geometry, &rows, input.len(), lengths, out.len());
