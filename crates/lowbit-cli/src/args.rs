@@ -48,6 +48,22 @@ Writes OUT/real_quantization_comparison/: comparison_results.json, model_fp32.sa
 Writes OUT/train/: model_fp32.safetensors, training_results.json, checkpoint.safetensors."
     )]
     Train,
+    /// Train with quantization or quantize after: which is better for your data?
+    #[command(
+        name = "qat-vs-ptq",
+        after_help = "Examples:
+  lowbit qat-vs-ptq                                8 bits, three seeds, built-in synthetic data
+  lowbit qat-vs-ptq --bits 2 --data EuroSAT_RGB.zip --seeds 3
+  lowbit qat-vs-ptq --from model_fp32.safetensors  QAT as fine-tuning of a trained model
+
+Writes OUT/qat_vs_ptq_comparison/: comparison_results.json, model_qat_<b>bit, model_ptq_int<b>, model_baseline_fp32.
+A run that was stopped goes on with --resume; a finished seed is not run again."
+    )]
+    QatVsPtq {
+        /// Start quantization-aware training from this FP32 model instead of from scratch
+        #[arg(long, value_name = "MODEL")]
+        from: Option<PathBuf>,
+    },
     /// Quantize a trained model
     #[command(after_help = "Examples:
   lowbit quantize model_fp32.safetensors --data photos/
@@ -149,6 +165,30 @@ pub(crate) struct Shared {
     /// Training images that set the activation ranges [default: 512]
     #[arg(long, global = true, value_name = "N")]
     pub(crate) calibration_images: Option<u32>,
+    /// Bits per weight of a quantized model: 16, 8, 4, 2 or 1 [default: 8]
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) bits: Option<u32>,
+    /// Bits per activation: 8, 4, 2 or 1 [default: 8]
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) act_bits: Option<u32>,
+    /// Bits per weight of the first and the last layer, at least --bits [default: 8]
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) edge_bits: Option<u32>,
+    /// Weights in quantization-aware training: lsq, absmax or dorefa [default: lsq]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) quantizer: Option<String>,
+    /// Activations in quantization-aware training: lsq, pact or ema [default: lsq]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) act_quantizer: Option<String>,
+    /// Round without a straight-through gradient, to see what that mistake costs
+    #[arg(long, global = true)]
+    pub(crate) no_ste: bool,
+    /// Last epochs of quantization-aware training with frozen batch-norm statistics [default: 0]
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) freeze_bn_epochs: Option<u32>,
+    /// Seeds of an experiment over seeds: --seed, --seed + 1, ... [default: 3]
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) seeds: Option<u32>,
     /// Folder for results [default: outputs]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
@@ -189,6 +229,8 @@ impl Shared {
             ("schedule", self.schedule.clone()),
             ("method", self.method.clone()),
             ("observer", self.observer.clone()),
+            ("quantizer", self.quantizer.clone()),
+            ("act_quantizer", self.act_quantizer.clone()),
             ("out", path(&self.out)),
             ("data_dir", path(&self.data_dir)),
         ];
@@ -205,11 +247,19 @@ impl Shared {
             ("limit", self.limit),
             ("image_size", self.image_size),
             ("calibration_images", self.calibration_images),
+            ("bits", self.bits),
+            ("act_bits", self.act_bits),
+            ("edge_bits", self.edge_bits),
+            ("freeze_bn_epochs", self.freeze_bn_epochs),
+            ("seeds", self.seeds),
         ];
         for (key, value) in numbers {
             if let Some(value) = value {
                 table.insert(key.into(), i64::from(value).into());
             }
+        }
+        if self.no_ste {
+            table.insert("ste".into(), false.into());
         }
         if let Some(lr) = self.lr {
             table.insert("lr".into(), lr.into());

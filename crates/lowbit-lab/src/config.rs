@@ -1,7 +1,7 @@
 //! The settings of every command: the same names as flags, as keys of a TOML file and in `--set key=value`.
 
-use lowbit::quant::{Method, Observer};
-use lowbit::train::{Optimizer, Schedule};
+use lowbit::quant::{Method, Observer, PtqConfig, QuantScheme};
+use lowbit::train::{ActivationQuantizer, Optimizer, QatConfig, Schedule, WeightQuantizer};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -43,6 +43,24 @@ pub struct Config {
     pub observer: Observer,
     /// Training images that set the activation ranges.
     pub calibration_images: usize,
+    /// Bits per weight of a quantized model.
+    pub bits: u8,
+    /// Bits per activation of a quantized model.
+    pub act_bits: u8,
+    /// Bits per weight of the first and the last layer (at least `bits`).
+    pub edge_bits: u8,
+    /// Of weights in quantization-aware training: `lsq`, `absmax` or `dorefa`.
+    #[serde(with = "text")]
+    pub quantizer: WeightQuantizer,
+    /// Of activations in quantization-aware training: `lsq`, `pact` or `ema`.
+    #[serde(with = "text")]
+    pub act_quantizer: ActivationQuantizer,
+    /// Whether rounding passes gradients.
+    pub ste: bool,
+    /// Last epochs of quantization-aware training that leave batch-norm's running statistics alone.
+    pub freeze_bn_epochs: usize,
+    /// Seeds of an experiment over seeds: `seed`, `seed + 1`, ...
+    pub seeds: usize,
     /// Where data sets lie that have a name.
     pub data_dir: PathBuf,
     /// Whether decoded images are kept for the next run.
@@ -67,6 +85,14 @@ impl Default for Config {
             method: Method::Static,
             observer: Observer::MinMax,
             calibration_images: 512,
+            bits: 8,
+            act_bits: 8,
+            edge_bits: 8,
+            quantizer: WeightQuantizer::default(),
+            act_quantizer: ActivationQuantizer::default(),
+            ste: true,
+            freeze_bn_epochs: 0,
+            seeds: 3,
             data_dir: "data".into(),
             cache: true,
         }
@@ -192,6 +218,31 @@ impl Config {
         Ok(all.try_into().expect("every single key was accepted"))
     }
 
+    /// Quantization-aware training at `bits` as the settings say.
+    #[must_use]
+    pub fn qat(&self, bits: u8) -> QatConfig {
+        QatConfig {
+            weight_bits: bits,
+            activation_bits: self.act_bits,
+            edge_bits: self.edge_bits,
+            quantizer: self.quantizer,
+            activation_quantizer: self.act_quantizer,
+            ste: self.ste,
+        }
+    }
+
+    /// Post-training quantization at `bits` as the settings say.
+    #[must_use]
+    pub fn ptq(&self, bits: u8) -> PtqConfig {
+        PtqConfig {
+            method: self.method,
+            observer: self.observer,
+            weights: QuantScheme::weights(bits),
+            activation_bits: self.act_bits,
+            edge_bits: self.edge_bits,
+        }
+    }
+
     /// What no type can say.
     fn check(&self) -> Result<(), ConfigError> {
         let wrong = |reason: &str| {
@@ -211,6 +262,15 @@ impl Config {
         }
         if self.calibration_images == 0 {
             return wrong("calibration_images must be at least 1");
+        }
+        if ![16, 8, 4, 2, 1].contains(&self.bits) || ![16, 8, 4, 2, 1].contains(&self.edge_bits) {
+            return wrong("bits and edge_bits must be 16, 8, 4, 2 or 1");
+        }
+        if ![8, 4, 2, 1].contains(&self.act_bits) {
+            return wrong("act_bits must be 8, 4, 2 or 1");
+        }
+        if self.seeds == 0 || self.seeds > 1000 {
+            return wrong("seeds must lie in 1..1000");
         }
         if self.threads > 1024 {
             return wrong("threads must be at most 1024");

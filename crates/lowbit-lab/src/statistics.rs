@@ -1,5 +1,7 @@
 //! Medians, spreads and intervals.
 
+use lowbit_kernels::random;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// A sample's middle and its spread.
@@ -84,6 +86,96 @@ pub fn paired_difference(a: &[bool], b: &[bool]) -> Difference {
     }
 }
 
+/// Resamples of [`bootstrap_difference`].
+const RESAMPLES: u64 = 2000;
+
+/// The mean difference of two accuracies over seeds and test images, `a − b`, with its 95 % percentile interval.
+///
+/// `pairs` holds one pair of hit lists per seed, over the same images. Each resample draws seeds and images with
+/// replacement (Efron & Tibshirani 1993, chapter 8: a two-level bootstrap), the same for `a` and `b`.
+///
+/// # Panics
+/// If there are no seeds or images, or lists differ in length.
+#[must_use]
+pub fn bootstrap_difference(pairs: &[(Vec<bool>, Vec<bool>)], seed: u64) -> Difference {
+    let images = pairs[0].0.len();
+    assert!(
+        images > 0
+            && pairs
+                .iter()
+                .all(|(a, b)| a.len() == images && b.len() == images)
+    );
+    // Per seed and image: +1 where only a is right, −1 where only b is.
+    let differences: Vec<Vec<i8>> = pairs
+        .iter()
+        .map(|(a, b)| {
+            a.iter()
+                .zip(b)
+                .map(|(&a, &b)| i8::from(a) - i8::from(b))
+                .collect()
+        })
+        .collect();
+    let total: i64 = differences.iter().flatten().map(|&d| i64::from(d)).sum();
+    let count = (pairs.len() * images) as f64;
+    let mut means: Vec<f64> = (0..RESAMPLES)
+        .into_par_iter()
+        .map(|resample| {
+            let mut rng = random::stream(seed, "bootstrap", resample);
+            let mut draw = |bound: usize| random::below(&mut rng, bound as u32) as usize;
+            let seeds: Vec<usize> = (0..pairs.len()).map(|_| draw(pairs.len())).collect();
+            let mut sum = 0i64;
+            for _ in 0..images {
+                let image = draw(images);
+                sum += seeds
+                    .iter()
+                    .map(|&seed| i64::from(differences[seed][image]))
+                    .sum::<i64>();
+            }
+            sum as f64 / count
+        })
+        .collect();
+    means.sort_by(f64::total_cmp);
+    let at = |share: f64| means[((means.len() - 1) as f64 * share).round() as usize];
+    Difference {
+        value: total as f64 / count,
+        low: at(0.025),
+        high: at(0.975),
+    }
+}
+
+/// Mean and 95 % interval of a mean over a few runs (Student's t).
+///
+/// # Panics
+/// If there are no runs.
+#[must_use]
+pub fn mean_interval(runs: &[f64]) -> Difference {
+    assert!(!runs.is_empty(), "a mean needs a run");
+    let n = runs.len() as f64;
+    let mean = runs.iter().sum::<f64>() / n;
+    if runs.len() == 1 {
+        return Difference {
+            value: mean,
+            low: f64::NEG_INFINITY,
+            high: f64::INFINITY,
+        };
+    }
+    // 97.5 % quantiles of t with 1 to 10 degrees of freedom.
+    const T: [f64; 10] = [
+        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    ];
+    let t = T
+        .get(runs.len() - 2)
+        .copied()
+        .unwrap_or(1.96 + 2.4 / (n - 1.0));
+    let variance = runs.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    let half = t * (variance / n).sqrt();
+    Difference {
+        value: mean,
+        low: mean - half,
+        high: mean + half,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +205,31 @@ mod tests {
             (difference.high - (0.058_824 + 0.073_541)).abs() < 1e-4,
             "{difference:?}"
         );
+    }
+
+    #[test]
+    fn bootstrap_intervals_hold_the_wald_interval_of_one_seed_about() {
+        let a: Vec<bool> = (0..2000).map(|i| i % 10 != 0).collect();
+        let b: Vec<bool> = (0..2000).map(|i| i % 10 != 0 && i % 25 != 1).collect();
+        let wald = paired_difference(&a, &b);
+        let bootstrap = bootstrap_difference(&[(a, b)], 1);
+        assert!((bootstrap.value - wald.value).abs() < 1e-12);
+        assert!(
+            (bootstrap.low - wald.low).abs() < 0.002,
+            "{bootstrap:?} {wald:?}"
+        );
+        assert!(
+            (bootstrap.high - wald.high).abs() < 0.002,
+            "{bootstrap:?} {wald:?}"
+        );
+    }
+
+    #[test]
+    fn a_mean_of_three_runs_has_students_interval() {
+        let interval = mean_interval(&[1.0, 2.0, 3.0]);
+        assert_eq!(interval.value, 2.0);
+        // t(2) · 1/√3 = 4.303 · 0.57735
+        assert!((interval.high - 4.4843).abs() < 1e-3);
     }
 
     #[test]

@@ -96,6 +96,12 @@ pub fn measure(
     cells
 }
 
+/// Times both models in turn on all images at once, on one thread.
+#[must_use]
+pub fn one_thread(fp32: &dyn Model, other: &dyn Model, images: &[u8]) -> SpeedCell {
+    pool(1).install(|| cell(fp32, other, images, 1, fp32.count(images)))
+}
+
 fn cell(
     fp32: &dyn Model,
     int8: &dyn Model,

@@ -3,8 +3,9 @@
 use crate::evaluate::{Score, evaluate};
 use crate::{Config, Events, LabError};
 use lowbit::format::{Checkpoint, load_checkpoint, save_checkpoint};
-use lowbit::runtime::FloatModel;
-use lowbit::train::{TrainError, Trainer, TrainerState, epoch_order};
+use lowbit::quant::QuantizedModel;
+use lowbit::runtime::{FloatModel, IntegerModel};
+use lowbit::train::{QatConfig, TrainError, Trainer, TrainerState, epoch_order};
 use lowbit::{Graph, Weights};
 use lowbit_data::{Dataset, Split};
 use lowbit_kernels::Isa;
@@ -22,9 +23,9 @@ pub struct EpochRecord {
     pub train_loss: f64,
     /// Accuracy (0–1) over the epoch, while the weights changed.
     pub train_accuracy: f64,
-    /// Of the float inference path, after the epoch.
+    /// Of the deployed model (the float inference path, or the packed integers), after the epoch.
     pub test_loss: f64,
-    /// Of the float inference path, after the epoch, 0–1.
+    /// Of the deployed model, after the epoch, 0–1.
     pub test_accuracy: f64,
     /// Learning rate of the last step.
     pub lr: f32,
@@ -37,10 +38,27 @@ pub struct EpochRecord {
 /// A finished training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trained {
-    /// The last epoch's weights.
+    /// The last epoch's weights; latent ones in quantization-aware training.
     pub weights: Weights,
     /// One record per epoch.
     pub epochs: Vec<EpochRecord>,
+    /// The integer model that quantization-aware training ended with.
+    pub quantized: Option<QuantizedModel>,
+}
+
+/// How to train, beyond the settings.
+#[derive(Clone, Debug, Default)]
+pub struct Plan<'a> {
+    /// Quantization-aware training; none for f32.
+    pub qat: Option<QatConfig>,
+    /// Start from these weights instead of fresh ones.
+    pub start: Option<Weights>,
+    /// Epochs at the end that keep batch-norm's running statistics as they are.
+    pub frozen_norm_epochs: usize,
+    /// Where the state is written after every epoch.
+    pub checkpoint: Option<&'a Path>,
+    /// Go on from the checkpoint if there is one.
+    pub resume: bool,
 }
 
 impl Trained {
@@ -49,10 +67,36 @@ impl Trained {
     pub fn train_seconds(&self) -> f64 {
         self.epochs.iter().map(|epoch| epoch.train_seconds).sum()
     }
+
+    /// The last epoch.
+    ///
+    /// # Panics
+    /// If there was none.
+    #[must_use]
+    pub fn last(&self) -> &EpochRecord {
+        self.epochs.last().expect("training has at least one epoch")
+    }
+
+    /// Best test accuracy of any epoch, 0–1.
+    #[must_use]
+    pub fn best_test_accuracy(&self) -> f64 {
+        self.epochs
+            .iter()
+            .map(|epoch| epoch.test_accuracy)
+            .fold(0.0, f64::max)
+    }
 }
 
 /// The settings that a checkpoint must share with the run that goes on from it.
-fn fingerprint(config: &Config, graph: &Graph, data: &Dataset) -> BTreeMap<String, String> {
+fn fingerprint(
+    config: &Config,
+    plan: &Plan<'_>,
+    graph: &Graph,
+    data: &Dataset,
+) -> BTreeMap<String, String> {
+    let qat = plan.qat.map_or("none".to_owned(), |qat| {
+        serde_json::to_string(&qat).expect("a configuration is plain data")
+    });
     [
         ("model", graph.name().to_owned()),
         (
@@ -70,6 +114,16 @@ fn fingerprint(config: &Config, graph: &Graph, data: &Dataset) -> BTreeMap<Strin
         ("optimizer", config.optimizer.to_string()),
         ("schedule", config.schedule.to_string()),
         ("seed", config.seed.to_string()),
+        ("qat", qat),
+        (
+            "start",
+            if plan.start.is_some() {
+                "a model"
+            } else {
+                "scratch"
+            }
+            .to_owned(),
+        ),
     ]
     .into_iter()
     .map(|(key, value)| (key.to_owned(), value))
@@ -81,26 +135,31 @@ const EPOCHS: &str = "history";
 /// Metadata key of the optimizer's step count.
 const STEPS: &str = "steps";
 
-/// Trains `graph` in f32 on rayon's current pool. With `checkpoint`, the state is written there after every epoch; with
-/// `resume` as well, a run goes on from it, to the same bits as if it had never stopped.
+/// Trains `graph` as `plan` says, on rayon's current pool. After a resume it ends with the same bits as a run that never
+/// stopped. Test accuracy is the deployed model's: the float inference path, or the packed integers.
 ///
 /// # Errors
 /// [`LabError`] when the data do not fit the model, the loss diverges, or a checkpoint cannot be written or is another
 /// run's.
 pub fn train(
     config: &Config,
+    plan: &Plan<'_>,
     graph: &Graph,
     data: &Dataset,
     isa: Isa,
-    checkpoint: Option<&Path>,
-    resume: bool,
     events: &dyn Events,
 ) -> Result<Trained, LabError> {
-    let mut weights = Weights::init(graph, config.seed);
-    let mut trainer = Trainer::new(graph, &weights, config.optimizer, isa)?;
+    let mut weights = plan
+        .start
+        .clone()
+        .unwrap_or_else(|| Weights::init(graph, config.seed));
+    let mut trainer = match plan.qat {
+        None => Trainer::new(graph, &weights, config.optimizer, isa)?,
+        Some(qat) => Trainer::quantized(graph, &weights, config.optimizer, qat, isa)?,
+    };
     let mut epochs: Vec<EpochRecord> = Vec::new();
-    let identity = fingerprint(config, graph, data);
-    if let Some(path) = checkpoint.filter(|path| resume && path.exists()) {
+    let identity = fingerprint(config, plan, graph, data);
+    if let Some(path) = plan.checkpoint.filter(|path| plan.resume && path.exists()) {
         let saved = load_checkpoint(path)?;
         (weights, epochs) = restore(path, &saved, &identity, &mut trainer)?;
         events.note(&format!(
@@ -113,39 +172,59 @@ pub fn train(
     let total = (steps_per_epoch * config.epochs) as u64;
     for epoch in epochs.len()..config.epochs {
         events.epoch_started(epoch + 1, config.epochs, data.train.len());
+        trainer.freeze_batch_norm(epoch + plan.frozen_norm_epochs >= config.epochs);
         let start = Instant::now();
         let (score, lr) = run_epoch(config, &mut trainer, &data.train, epoch, total, events)?;
         let train_seconds = start.elapsed().as_secs_f64();
         weights = trainer.weights();
-        let test = evaluate(&FloatModel::compile(graph, &weights, isa)?, &data.test).score();
+        let test = match trainer.quantized_model() {
+            Some(model) => evaluate(&IntegerModel::compile(&model, isa)?, &data.test),
+            None => evaluate(&FloatModel::compile(graph, &weights, isa)?, &data.test),
+        };
         let record = EpochRecord {
             epoch: epoch + 1,
             train_loss: score.loss,
             train_accuracy: score.accuracy,
             test_loss: test.loss,
-            test_accuracy: test.accuracy,
+            test_accuracy: test.accuracy(),
             lr,
             train_seconds,
             train_img_per_s: data.train.len() as f64 / train_seconds,
         };
         epochs.push(record);
-        if let Some(path) = checkpoint {
-            let state = trainer.state();
-            let mut metadata = identity.clone();
-            metadata.insert(STEPS.into(), state.steps.to_string());
-            let history = serde_json::to_string(&epochs).expect("records are plain data");
-            metadata.insert(EPOCHS.into(), history);
-            let checkpoint = Checkpoint {
-                graph: graph.clone(),
-                weights: weights.clone(),
-                optimizer: state.tensors,
-                metadata,
-            };
-            save_checkpoint(path, &checkpoint)?;
+        if let Some(path) = plan.checkpoint {
+            write_checkpoint(path, &identity, &mut trainer, graph, &weights, &epochs)?;
         }
         events.epoch_done(&record, config.epochs);
     }
-    Ok(Trained { weights, epochs })
+    Ok(Trained {
+        quantized: trainer.quantized_model(),
+        weights,
+        epochs,
+    })
+}
+
+fn write_checkpoint(
+    path: &Path,
+    identity: &BTreeMap<String, String>,
+    trainer: &mut Trainer,
+    graph: &Graph,
+    weights: &Weights,
+    epochs: &[EpochRecord],
+) -> Result<(), LabError> {
+    let state = trainer.state();
+    let mut metadata = identity.clone();
+    metadata.insert(STEPS.into(), state.steps.to_string());
+    let history = serde_json::to_string(epochs).expect("records are plain data");
+    metadata.insert(EPOCHS.into(), history);
+    let checkpoint = Checkpoint {
+        graph: graph.clone(),
+        weights: weights.clone(),
+        optimizer: state.tensors,
+        metadata,
+    };
+    save_checkpoint(path, &checkpoint)?;
+    Ok(())
 }
 
 fn restore(

@@ -11,7 +11,6 @@ use lowbit::runtime::{FloatModel, IntegerModel, Model};
 use lowbit::train::Trainer;
 use lowbit::{Graph, Shape, Weights};
 use lowbit_kernels::{peak, random};
-use lowbit_lab::experiments::compare::ptq_config;
 use lowbit_lab::machine::Machine;
 use lowbit_lab::timing::{self, LayerSpeed, SpeedCell};
 use serde::Serialize;
@@ -56,7 +55,7 @@ pub(super) fn run(
     let quantized = quantize(
         &graph,
         &weights,
-        &ptq_config(&context.config),
+        &context.config.ptq(context.config.bits),
         calibration,
         isa,
     )?;

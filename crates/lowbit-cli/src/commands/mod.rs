@@ -5,6 +5,7 @@ mod compare;
 mod data;
 mod eval;
 mod inspect;
+mod qat_vs_ptq;
 mod quantize;
 mod train;
 
@@ -51,6 +52,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     pool.install(|| match command {
         Command::Compare { from } => compare::run(&context, from),
         Command::Train => train::run(&context),
+        Command::QatVsPtq { from } => qat_vs_ptq::run(&context, from.as_deref()),
         Command::Quantize { model, output } => quantize::run(&context, &model, output),
         Command::Eval { model } => eval::run(&context, &model),
         Command::Bench { file, serve, peak } => bench::run(&context, file.as_deref(), serve, peak),

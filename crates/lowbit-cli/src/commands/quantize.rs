@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::output::grouped;
 use lowbit::format::{self, StoredModel};
 use lowbit::quant::{Method, quantize};
-use lowbit_lab::experiments::compare::{calibration_images, check_fits, ptq_config};
+use lowbit_lab::experiments::compare::{calibration_images, check_fits};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ pub(super) fn run(context: &Context, model: &Path, output: Option<PathBuf>) -> R
         );
         return Err(Failure::Input(text));
     };
-    let config = ptq_config(&context.config);
+    let config = context.config.ptq(context.config.bits);
     let calibration = match config.method {
         Method::Dynamic => Vec::new(),
         Method::Static => {

@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use lowbit::format;
 use lowbit_lab::experiments::compare::{DataResults, data_results, graph_for};
 use lowbit_lab::machine::Machine;
-use lowbit_lab::training::{EpochRecord, train};
+use lowbit_lab::training::{EpochRecord, Plan, train};
 use lowbit_lab::{Config, LabError};
 use serde::Serialize;
 
@@ -33,15 +33,12 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
         source,
     })?;
     let checkpoint = folder.join("checkpoint.safetensors");
-    let trained = train(
-        config,
-        &graph,
-        &data,
-        context.isa,
-        Some(&checkpoint),
-        context.resume,
-        &context.progress,
-    )?;
+    let plan = Plan {
+        checkpoint: Some(&checkpoint),
+        resume: context.resume,
+        ..Plan::default()
+    };
+    let trained = train(config, &plan, &graph, &data, context.isa, &context.progress)?;
     format::save_float(
         &folder.join("model_fp32.safetensors"),
         &graph,

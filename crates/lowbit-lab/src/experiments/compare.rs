@@ -4,11 +4,11 @@ use crate::evaluate::{Evaluation, evaluate};
 use crate::machine::Machine;
 use crate::statistics::{Difference, paired_difference};
 use crate::timing::{self, LayerSpeed, SpeedCell};
-use crate::training::{EpochRecord, Trained, train};
+use crate::training::{EpochRecord, Plan, Trained, train};
 use crate::{Config, Events, LabError};
 use lowbit::format;
 use lowbit::graph::zoo;
-use lowbit::quant::{PtqConfig, QuantizedModel, quantize};
+use lowbit::quant::{QuantizedModel, quantize};
 use lowbit::runtime::{FloatModel, IntegerModel};
 use lowbit::{Graph, Shape, Weights};
 use lowbit_data::Dataset;
@@ -152,9 +152,8 @@ pub fn compare(
     let (graph, trained) = float_model(config, data, start, &folder, isa, events)?;
     let weights = &trained.weights;
     events.stage("quantizing");
-    let ptq = ptq_config(config);
     let calibration = calibration_images(config, data);
-    let quantized = quantize(&graph, weights, &ptq, &calibration, isa)?;
+    let quantized = quantize(&graph, weights, &config.ptq(8), &calibration, isa)?;
     let measured = measure(
         config, data, &graph, weights, &quantized, &folder, isa, events,
     )?;
@@ -229,6 +228,7 @@ fn float_model(
                     Trained {
                         weights,
                         epochs: vec![],
+                        quantized: None,
                     },
                 ))
             }
@@ -241,26 +241,13 @@ fn float_model(
     let graph = graph_for(&config.model, data)?;
     events.stage("training");
     let checkpoint = folder.join("checkpoint.safetensors");
-    let trained = train(
-        config,
-        &graph,
-        data,
-        isa,
-        Some(&checkpoint),
-        start.resume,
-        events,
-    )?;
+    let plan = Plan {
+        checkpoint: Some(&checkpoint),
+        resume: start.resume,
+        ..Plan::default()
+    };
+    let trained = train(config, &plan, &graph, data, isa, events)?;
     Ok((graph, trained))
-}
-
-/// Post-training quantization as the settings say.
-#[must_use]
-pub fn ptq_config(config: &Config) -> PtqConfig {
-    PtqConfig {
-        method: config.method,
-        observer: config.observer,
-        ..PtqConfig::default()
-    }
 }
 
 /// Training images, drawn by the seed, that set the activation ranges.

@@ -1,3 +1,4 @@
 //! The experiments: one file each.
 
 pub mod compare;
+pub mod qat_vs_ptq;

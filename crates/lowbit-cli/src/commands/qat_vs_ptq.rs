@@ -1,0 +1,94 @@
+//! `lowbit qat-vs-ptq`: train with quantization, or quantize after?
+
+use super::Context;
+use crate::failure::Failure;
+use crate::output::{bold, grouped};
+use crate::table::table;
+use lowbit_lab::experiments::qat_vs_ptq::{self, FOLDER, MethodResults, Results};
+use std::path::Path;
+
+pub(super) fn run(context: &Context, from: Option<&Path>) -> Result<(), Failure> {
+    if context.config.bits == 16 {
+        return Err(Failure::Input("--bits 16: use 8, 4, 2 or 1".into()));
+    }
+    let data = context.load_data(None)?;
+    let results = qat_vs_ptq::qat_vs_ptq(
+        &context.config,
+        &data,
+        from,
+        context.resume,
+        context.isa,
+        &context.progress,
+    )?;
+    context.progress.stop();
+    context.output.results(&results, || report(&results));
+    context.output.written(&context.config.out.join(FOLDER));
+    Ok(())
+}
+
+fn report(results: &Results) -> String {
+    let methods = [
+        &results.fp32_results,
+        &results.ptq_results,
+        &results.qat_results,
+    ];
+    let row = |name: &str, of: &dyn Fn(&MethodResults) -> String| {
+        let mut row = vec![name.to_owned()];
+        row.extend(methods.iter().map(|method| of(method)));
+        row
+    };
+    let best = |method: &MethodResults| {
+        method
+            .best_test_accuracy
+            .map_or("–".into(), |best| format!("{best:.2}"))
+    };
+    let interval = |method: &MethodResults| match method.final_test_accuracy_interval {
+        Some([low, high]) => format!("[{low:.2}, {high:.2}]"),
+        None => "–".into(),
+    };
+    let rows = [
+        row("final test accuracy, %", &|m| {
+            format!("{:.2}", m.final_test_accuracy)
+        }),
+        row("  95 % over seeds", &interval),
+        row("best test accuracy, %", &best),
+        row("train accuracy, %", &|m| format!("{:.2}", m.train_accuracy)),
+        row("overfitting gap", &|m| format!("{:+.2}", m.overfitting_gap)),
+        row("file, bytes", &|m| grouped(m.size_bytes)),
+        row("img/s, 1 thread", &|m| format!("{:.0}", m.img_per_s)),
+        row("training, s", &|m| {
+            format!("{:.0}", m.training_time_seconds)
+        }),
+    ];
+    let bits = results.bits;
+    let header = [
+        "",
+        "FP32",
+        &format!("PTQ {bits}-bit"),
+        &format!("QAT {bits}-bit"),
+    ];
+    let verdict = &results.comparison.comparison;
+    let [low, high] = verdict.accuracy_difference_interval;
+    let seeds = results.config.seeds;
+    format!(
+        "\n{}\n\n{}\nPTQ − QAT: {:+.2} points, 95 % interval [{low:+.2}, {high:+.2}] over {seeds} seed{} and the test images\n{}: {}. {}\n",
+        bold(&format!(
+            "{} on {}{}, {} test images, {}",
+            results.config.model,
+            results.data.name,
+            if results.data.synthetic {
+                " (synthetic data)"
+            } else {
+                ""
+            },
+            results.data.test_images,
+            results.machine.summary()
+        )),
+        table(&header, &rows),
+        verdict.accuracy_difference,
+        if seeds == 1 { "" } else { "s" },
+        bold(&verdict.winner),
+        verdict.reason,
+        verdict.advice,
+    )
+}
