@@ -29,10 +29,23 @@ impl Canvas {
 
     /// Draws a line of `width` pixels along `path`, with a soft edge.
     pub(crate) fn line(&mut self, path: &[(f32, f32)], width: f32, color: Color) {
-        self.repaint(|x, y, under| {
-            let inside = width / 2.0 - distance(path, x, y) + 0.5;
-            mix(under, color, inside.clamp(0.0, 1.0))
-        });
+        let reach = width / 2.0 + 0.5;
+        let mut inside = vec![0f32; SIDE * SIDE];
+        for ends in path.windows(2) {
+            let ((x0, y0), (x1, y1)) = (ends[0], ends[1]);
+            for y in span(y0.min(y1), y0.max(y1), reach) {
+                for x in span(x0.min(x1), x0.max(x1), reach) {
+                    let near = reach - distance(ends[0], ends[1], (x as f32, y as f32));
+                    let at = &mut inside[y * SIDE + x];
+                    *at = at.max(near.min(1.0));
+                }
+            }
+        }
+        for (pixel, inside) in self.pixels.iter_mut().zip(inside) {
+            if inside > 0.0 {
+                *pixel = mix(*pixel, color, inside);
+            }
+        }
     }
 
     /// Draws a rectangle around `center`, `half` its half width and half height, turned by `angle`.
@@ -45,12 +58,8 @@ impl Canvas {
     ) {
         let (sin, cos) = angle.sin_cos();
         let reach = half.0.abs() + half.1.abs() + 1.0;
-        let range = |middle: f32| {
-            let low = (middle - reach).max(0.0) as usize;
-            low..((middle + reach).max(0.0) as usize + 1).min(SIDE)
-        };
-        for y in range(center.1) {
-            for x in range(center.0) {
+        for y in span(center.1, center.1, reach) {
+            for x in span(center.0, center.0, reach) {
                 let (dx, dy) = (x as f32 - center.0, y as f32 - center.1);
                 let (u, v) = (dx * cos + dy * sin, dy * cos - dx * sin);
                 let inside = (half.0 - u.abs()).min(half.1 - v.abs()) + 0.5;
@@ -62,12 +71,8 @@ impl Canvas {
 
     /// Draws a disk, as a tree's crown is.
     pub(crate) fn disk(&mut self, center: (f32, f32), radius: f32, color: Color) {
-        let range = |middle: f32| {
-            let low = (middle - radius - 1.0).max(0.0) as usize;
-            low..((middle + radius + 1.0).max(0.0) as usize + 1).min(SIDE)
-        };
-        for y in range(center.1) {
-            for x in range(center.0) {
+        for y in span(center.1, center.1, radius + 1.0) {
+            for x in span(center.0, center.0, radius + 1.0) {
                 let (dx, dy) = (x as f32 - center.0, y as f32 - center.1);
                 let inside = radius - (dx * dx + dy * dy).sqrt() + 0.5;
                 let pixel = &mut self.pixels[y * SIDE + x];
@@ -200,19 +205,19 @@ pub(crate) fn winding_path(rng: &mut impl RngCore, bend: f32) -> Vec<(f32, f32)>
         .collect()
 }
 
-/// The distance of a point from a path, in pixels.
-fn distance(path: &[(f32, f32)], x: f32, y: f32) -> f32 {
-    path.windows(2)
-        .map(|ends| {
-            let ((x0, y0), (x1, y1)) = (ends[0], ends[1]);
-            let (dx, dy) = (x1 - x0, y1 - y0);
-            let t = ((x - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy).max(1e-9);
-            let t = t.clamp(0.0, 1.0);
-            let (ex, ey) = (x - x0 - t * dx, y - y0 - t * dy);
-            ex * ex + ey * ey
-        })
-        .fold(f32::INFINITY, f32::min)
-        .sqrt()
+/// The pixels from `low` to `high` and `reach` beyond, as far as there are any.
+fn span(low: f32, high: f32, reach: f32) -> std::ops::Range<usize> {
+    let first = (low - reach).max(0.0) as usize;
+    first..((high + reach).max(-1.0) + 1.0).min(SIDE as f32) as usize
+}
+
+/// The distance of `point` from the stretch between two points, in pixels.
+fn distance(from: (f32, f32), to: (f32, f32), point: (f32, f32)) -> f32 {
+    let (dx, dy) = (to.0 - from.0, to.1 - from.1);
+    let (px, py) = (point.0 - from.0, point.1 - from.1);
+    let t = ((px * dx + py * dy) / (dx * dx + dy * dy).max(1e-9)).clamp(0.0, 1.0);
+    let (ex, ey) = (px - t * dx, py - t * dy);
+    (ex * ex + ey * ey).sqrt()
 }
 
 #[cfg(test)]

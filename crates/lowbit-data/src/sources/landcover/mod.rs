@@ -104,11 +104,14 @@ fn expose(rng: &mut impl RngCore, scene: &Canvas, image: &mut [u8]) {
         let x = (at % SIDE) as f32 / SIDE as f32 - 0.5;
         let y = (at / SIDE) as f32 / SIDE as f32 - 0.5;
         let light = gain * (1.0 + slope_x * x + slope_y * y);
-        let grain = noise * normal(rng);
+        let [a, b, c, d] = rng.next_u32().to_le_bytes();
+        // Four bytes' sum, of standard deviation 148, is near enough to normal and costs a tenth.
+        let grain = noise / 148.0
+            * (f32::from(u16::from(a) + u16::from(b) + u16::from(c) + u16::from(d)) - 510.0);
+        let speckle = [a, b, c].map(|byte| noise / 512.0 * (f32::from(byte) - 127.5));
         for channel in 0..3 {
-            let speckle = 0.5 * noise * (uniform(rng) - 0.5);
             let value = haze + (1.0 - haze) * pixel[channel] * cast[channel] * light;
-            out[channel] = ((value + grain + speckle) * 255.0).clamp(0.0, 255.0) as u8;
+            out[channel] = ((value + grain + speckle[channel]) * 255.0).clamp(0.0, 255.0) as u8;
         }
     }
 }

@@ -1,0 +1,58 @@
+//! The real images, where they lie beside the repository; without them, these tests say so and pass.
+
+use std::path::PathBuf;
+
+use lowbit_data::{LoadOptions, load};
+
+fn real(name: &str) -> Option<String> {
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../../../shared/data", name]
+        .iter()
+        .collect();
+    if !path.is_file() {
+        println!("skipped: ../shared/data/{name} is not there");
+        return None;
+    }
+    path.to_str().map(str::to_owned)
+}
+
+fn options(limit: usize) -> LoadOptions<'static> {
+    LoadOptions {
+        limit: Some(limit),
+        cache_dir: None,
+        ..LoadOptions::new(1)
+    }
+}
+
+#[test]
+fn eurosat_has_ten_classes_and_its_known_channel_means() {
+    let Some(path) = real("EuroSAT_RGB.zip") else {
+        return;
+    };
+    let set = load(&path, &options(2000)).expect("loads");
+    assert_eq!(set.class_names.len(), 10);
+    assert_eq!(set.class_names[3], "Highway");
+    assert_eq!((set.height, set.width, set.channels), (64, 64, 3));
+    assert_eq!(set.train.counts(10), vec![200; 10]);
+    let mut sums = [0u64; 3];
+    for pixel in set.train.images().chunks_exact(3) {
+        (0..3).for_each(|channel| sums[channel] += u64::from(pixel[channel]));
+    }
+    // Means over all images, scale 0 to 1: 0.3425 0.3793 0.4067.
+    let count = (set.train.images().len() / 3) as f64 * 255.0;
+    for (sum, expected) in sums.into_iter().zip([0.3425, 0.3793, 0.4067]) {
+        let mean = sum as f64 / count;
+        assert!((mean - expected).abs() < 0.02, "{mean} {expected}");
+    }
+}
+
+#[test]
+fn cifar10_keeps_its_own_split() {
+    let Some(path) = real("cifar10.zip") else {
+        return;
+    };
+    let set = load(&path, &options(200)).expect("loads");
+    assert_eq!(set.split, "as shipped");
+    assert_eq!(set.class_names[0], "airplane");
+    assert_eq!((set.height, set.width, set.channels), (32, 32, 3));
+    assert_eq!(set.test.counts(10), vec![20; 10]);
+}
