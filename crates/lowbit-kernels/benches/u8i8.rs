@@ -172,9 +172,9 @@ fn main() {
             let [r16, r8, r4, r2, r1] = [s16, s8, s4, s2, s1].map(|s| macs / s / 1e9);
             let (us, share) = (s8 * 1e6, 100.0 * r8 / peaks.u8i8_gmac_per_s);
             let name = layer.name;
-            println!(
-                "{name:36} {r16:7.1} {r8:7.1} {us:9.2} {share:5.1} % {r4:8.1} {r2:8.1} {r1:8.1}"
-            );
+            let bits = macs / measure_bits(isa, &layer) / 1e9;
+            print!("{name:36} {r16:7.1} {r8:7.1} {us:9.2} {share:5.1} %");
+            println!(" {r4:8.1} {r2:8.1} {r1:8.1} {bits:8.1}");
         }
     }
 }
