@@ -1,7 +1,10 @@
 //! One file per kind of data, and the place that tells them apart.
 
+mod cifar;
 mod folder;
+mod idx;
 mod landcover;
+mod raw;
 mod zip;
 
 use std::fs::File;
@@ -30,14 +33,33 @@ fn load_path(path: &Path, options: &LoadOptions) -> Result<Dataset, DataError> {
         other => other.map_err(|source| DataError::io("open", path, source))?,
     };
     let name = name_of(path);
-    if data.is_dir() {
-        return folder::load(path, &name, options);
+    if let Some(folder) = cifar::folder_of(path) {
+        return cifar::load(&folder, "cifar10", options);
     }
+    if data.is_dir() {
+        return match first_name(path, idx::is_idx_name)? {
+            true => idx::load(path, &name, options),
+            false => folder::load(path, &name, options),
+        };
+    }
+    let file_name = path.file_name().and_then(|name| name.to_str());
     match first_bytes(path)? {
+        first if idx::is_idx(&first) || file_name.is_some_and(idx::is_idx_name) => {
+            idx::load(path, &parent_name(path), options)
+        }
         [b'P', b'K', ..] => zip::load(path, &name, options),
         _ if has_extension(path, "zip") => zip::load(path, &name, options),
         _ => Err(DataError::unknown(path, "a file of an unknown kind")),
     }
+}
+
+/// Whether a file right in `folder` has a name that `wanted` takes.
+fn first_name(folder: &Path, wanted: fn(&str) -> bool) -> Result<bool, DataError> {
+    let entries =
+        std::fs::read_dir(folder).map_err(|source| DataError::io("list", folder, source))?;
+    Ok(entries
+        .flatten()
+        .any(|entry| entry.file_name().to_str().is_some_and(wanted)))
 }
 
 fn has_extension(path: &Path, wanted: &str) -> bool {
@@ -57,6 +79,12 @@ fn first_bytes(path: &Path) -> Result<[u8; 4], DataError> {
         }
     }
     Ok(bytes)
+}
+
+/// The short name of a data set of several files, of which `path` is one.
+fn parent_name(path: &Path) -> String {
+    let absolute = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    absolute.parent().map_or_else(|| "data".into(), name_of)
 }
 
 /// A data set's short name: the file's or folder's, without extension.

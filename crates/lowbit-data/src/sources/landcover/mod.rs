@@ -7,9 +7,13 @@
 mod canvas;
 mod scenes;
 
+use std::path::Path;
+
 use lowbit_kernels::random::{RngCore, below, normal, stream, uniform};
 use rayon::prelude::*;
 
+use super::raw::resized;
+use crate::assemble::Shape;
 use crate::{DataError, Dataset, LoadOptions, Split, Unit};
 use canvas::{Canvas, SIDE};
 
@@ -50,16 +54,22 @@ pub(crate) fn generate(options: &LoadOptions) -> Result<Dataset, DataError> {
     let train = patches(options, 0, train_len);
     let test = patches(options, TEST_STREAMS, test_len);
     options.progress.finish();
+    let own = Shape {
+        height: SIDE,
+        width: SIDE,
+        channels: 3,
+    };
+    let (shape, [train, test]) = resized(Path::new("landcover"), own, [train?, test?], options)?;
     Ok(Dataset {
         name: "landcover".into(),
         source: format!("landcover (synthetic, seed {})", options.seed),
         synthetic: true,
         class_names: CLASSES.map(String::from).to_vec(),
-        height: SIDE,
-        width: SIDE,
-        channels: 3,
-        train: train?,
-        test: test?,
+        height: shape.height,
+        width: shape.width,
+        channels: shape.channels,
+        train,
+        test,
         split: "generated apart".into(),
     })
 }

@@ -1,0 +1,106 @@
+//! Data whose pixels need no decoder: from whole splits to a data set.
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use crate::assemble::{Shape, room, select};
+use crate::decode::Picture;
+use crate::layout::Part;
+use crate::resize::resize;
+use crate::{DataError, Dataset, LoadOptions, Split};
+
+/// Everything that a raw source read.
+pub(crate) struct Raw {
+    pub(crate) path: PathBuf,
+    pub(crate) name: String,
+    pub(crate) source: String,
+    pub(crate) class_names: Vec<String>,
+    pub(crate) shape: Shape,
+    pub(crate) train: Split,
+    /// `None` where the data has no split of its own.
+    pub(crate) test: Option<Split>,
+}
+
+impl Raw {
+    /// Splits, limits and resizes as `options` say.
+    pub(crate) fn finish(self, options: &LoadOptions) -> Result<Dataset, DataError> {
+        let mut labels = self.train.labels().to_vec();
+        let mut parts = vec![Part::Undivided; labels.len()];
+        if let Some(test) = &self.test {
+            parts.fill(Part::Train);
+            labels.extend_from_slice(test.labels());
+            parts.resize(labels.len(), Part::Test);
+        }
+        let selection = select(&self.path, &self.class_names, &labels, &parts, options)?;
+        let (train, test) = match self.test {
+            None => (
+                self.train.take(&selection.train),
+                self.train.take(&selection.test),
+            ),
+            Some(test) => {
+                let shift = self.train.len();
+                let within: Vec<usize> = selection.test.iter().map(|i| i - shift).collect();
+                (chosen(self.train, &selection.train), chosen(test, &within))
+            }
+        };
+        let (shape, [train, test]) = resized(&self.path, self.shape, [train, test], options)?;
+        Ok(Dataset {
+            name: self.name,
+            source: self.source,
+            synthetic: false,
+            class_names: self.class_names,
+            height: shape.height,
+            width: shape.width,
+            channels: shape.channels,
+            train,
+            test,
+            split: selection.description,
+        })
+    }
+}
+
+/// `take`, but a split taken whole is not copied.
+fn chosen(split: Split, indices: &[usize]) -> Split {
+    match indices.len() == split.len() {
+        true => split,
+        false => split.take(indices),
+    }
+}
+
+/// `splits` at the size that `options` ask for.
+pub(crate) fn resized(
+    path: &Path,
+    shape: Shape,
+    splits: [Split; 2],
+    options: &LoadOptions,
+) -> Result<(Shape, [Split; 2]), DataError> {
+    let Some(size) = options
+        .image_size
+        .filter(|&size| (size, size) != (shape.height, shape.width))
+    else {
+        return Ok((shape, splits));
+    };
+    let to = Shape {
+        height: size,
+        width: size,
+        ..shape
+    };
+    let [train, test] = splits.map(|split| {
+        let mut pixels = room(path, split.len(), to.image_len())?;
+        pixels
+            .par_chunks_exact_mut(to.image_len())
+            .enumerate()
+            .for_each(|(index, out)| {
+                let picture = Picture {
+                    height: shape.height,
+                    width: shape.width,
+                    channels: shape.channels,
+                    pixels: split.image(index).to_vec(),
+                };
+                out.copy_from_slice(&resize(&picture, size, size).pixels);
+            });
+        Split::new(to.image_len(), pixels, split.labels().to_vec())
+    });
+    Ok((to, [train?, test?]))
+}
