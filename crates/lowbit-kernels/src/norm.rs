@@ -146,41 +146,77 @@ pub fn forward(
         for column in 0..w {
             let at = (row * w + column) * c;
             let out = &mut out[row * out_row_stride + column * c..][..c];
-            let winners = &mut winners[at..][..c];
-            let peaks = &mut peaks[at..][..c];
-            if shape.pool == 1 {
-                let x = &map[at..][..c];
-                for i in 0..c {
-                    let y = x[i] * scale[i] + shift[i];
-                    let cut = shape.relu && y <= 0.0;
-                    out[i] = if cut { 0.0 } else { y };
-                    winners[i] = if cut { CUT } else { 0 };
-                    peaks[i] = x[i];
-                }
-            } else {
-                let top = &map[row * 2 * row_len + column * 2 * c..][..2 * c];
-                let bottom = &map[(row * 2 + 1) * row_len + column * 2 * c..][..2 * c];
-                let (x0, x1) = top.split_at(c);
-                let (x2, x3) = bottom.split_at(c);
-                let (x2, x3) = (&x2[..c], &x3[..c]);
-                for i in 0..c {
-                    let mut best = x0[i] * scale[i] + shift[i];
-                    let (mut winner, mut peak) = (0u32, x0[i]);
-                    for (tap, x) in [(1, x1[i]), (2, x2[i]), (3, x3[i])] {
-                        let y = x * scale[i] + shift[i];
-                        let better = y > best;
-                        best = if better { y } else { best };
-                        winner = if better { tap } else { winner };
-                        peak = if better { x } else { peak };
-                    }
-                    let cut = shape.relu && best <= 0.0;
-                    out[i] = if cut { 0.0 } else { best };
-                    winners[i] = if cut { u32::from(CUT) } else { winner } as u8;
-                    peaks[i] = peak;
-                }
+            let (winners, peaks) = (&mut winners[at..][..c], &mut peaks[at..][..c]);
+            let first = (row * shape.w + column) * shape.pool * c;
+            let first = if shape.pool == 1 { at } else { first };
+            // The window's pixels; without pooling, one pixel four times.
+            let taps = match shape.pool {
+                1 => [first; 4],
+                _ => [first, first + c, first + row_len, first + row_len + c],
+            };
+            let mut start = 0;
+            while start + LANES <= c {
+                forward_lanes::<LANES>(shape, map, taps, scale, shift, start, out, winners, peaks);
+                start += LANES;
+            }
+            while start < c {
+                forward_lanes::<1>(shape, map, taps, scale, shift, start, out, winners, peaks);
+                start += 1;
             }
         }
     });
+}
+
+/// `N` channels of one window of [`forward`].
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn forward_lanes<const N: usize>(
+    shape: &MapShape,
+    map: &[f32],
+    taps: [usize; 4],
+    scale: &[f32],
+    shift: &[f32],
+    start: usize,
+    out: &mut [f32],
+    winners: &mut [u8],
+    peaks: &mut [f32],
+) {
+    let (scale, shift) = (lanes::<N>(scale, start), lanes::<N>(shift, start));
+    let mut peak = *lanes::<N>(map, taps[0] + start);
+    let mut best: [f32; N] = std::array::from_fn(|i| peak[i] * scale[i] + shift[i]);
+    let mut winner = [0i32; N];
+    if shape.pool == 2 {
+        for tap in 1..4 {
+            let x = lanes::<N>(map, taps[tap] + start);
+            for i in 0..N {
+                let y = x[i] * scale[i] + shift[i];
+                let better = y > best[i];
+                best[i] = if better { y } else { best[i] };
+                peak[i] = if better { x[i] } else { peak[i] };
+                winner[i] = if better { tap as i32 } else { winner[i] };
+            }
+        }
+    }
+    if shape.relu {
+        for i in 0..N {
+            let cut = best[i] <= 0.0;
+            best[i] = if cut { 0.0 } else { best[i] };
+            winner[i] = if cut { i32::from(CUT) } else { winner[i] };
+        }
+    }
+    out[start..][..N].copy_from_slice(&best);
+    peaks[start..][..N].copy_from_slice(&peak);
+    for (to, from) in winners[start..][..N].iter_mut().zip(winner) {
+        *to = from as u8;
+    }
+}
+
+/// `N` elements as an array, whose loops the compiler unrolls.
+#[inline(always)]
+fn lanes<const N: usize>(slice: &[f32], start: usize) -> &[f32; N] {
+    slice[start..][..N]
+        .try_into()
+        .expect("the slice has N elements")
 }
 
 /// Adds `Σ dy` and `Σ dy · x` per channel, where `dy` is the gradient of the scaled and shifted map: zero but at the
@@ -242,27 +278,70 @@ pub fn backward(
         b.len() == channels && c.len() == channels,
         "coefficients per channel"
     );
-    vectorized!(isa, || for row in 0..shape.h {
-        for column in 0..shape.w {
-            let x = &map[(row * shape.w + column) * channels..][..channels];
-            let out = &mut out[row * out_row_stride + column * out_pixel_stride..][..channels];
-            let (pooled_row, pooled_column) = (row / shape.pool, column / shape.pool);
-            if pooled_row >= h || pooled_column >= w {
+    let window = shape.pool;
+    vectorized!(isa, || {
+        for row in 0..h {
+            for column in 0..w {
+                let at = (row * w + column) * channels;
+                let dy = &grad_out[at..][..channels];
+                let winners = &winners[at..][..channels];
+                for tap in 0..window * window {
+                    let (y, x) = (row * window + tap / window, column * window + tap % window);
+                    let from = &map[(y * shape.w + x) * channels..][..channels];
+                    let to = &mut out[y * out_row_stride + x * out_pixel_stride..][..channels];
+                    let mut start = 0;
+                    while start + LANES <= channels {
+                        backward_lanes::<LANES>(tap as u8, start, dy, winners, from, [a, b, c], to);
+                        start += LANES;
+                    }
+                    while start < channels {
+                        backward_lanes::<1>(tap as u8, start, dy, winners, from, [a, b, c], to);
+                        start += 1;
+                    }
+                }
+            }
+        }
+        // What pooling dropped has a gradient through the statistics alone.
+        for row in 0..shape.h {
+            let dropped = if row < h * window { w * window } else { 0 };
+            for column in dropped..shape.w {
+                let x = &map[(row * shape.w + column) * channels..][..channels];
+                let out = &mut out[row * out_row_stride + column * out_pixel_stride..][..channels];
                 for i in 0..channels {
                     out[i] = b[i] * x[i] + c[i];
                 }
-                continue;
-            }
-            let tap = (row % shape.pool * 2 + column % shape.pool) as u8;
-            let at = (pooled_row * w + pooled_column) * channels;
-            let dy = &grad_out[at..][..channels];
-            let winners = &winners[at..][..channels];
-            for i in 0..channels {
-                let passed = if winners[i] == tap { dy[i] } else { 0.0 };
-                out[i] = a[i] * passed + (b[i] * x[i] + c[i]);
             }
         }
     });
+}
+
+/// `N` channels of one pixel of [`backward`].
+#[inline(always)]
+fn backward_lanes<const N: usize>(
+    tap: u8,
+    start: usize,
+    dy: &[f32],
+    winners: &[u8],
+    x: &[f32],
+    [a, b, c]: [&[f32]; 3],
+    out: &mut [f32],
+) {
+    let (dy, x) = (lanes::<N>(dy, start), lanes::<N>(x, start));
+    let (a, b, c) = (
+        lanes::<N>(a, start),
+        lanes::<N>(b, start),
+        lanes::<N>(c, start),
+    );
+    let winners: &[u8; N] = winners[start..][..N]
+        .try_into()
+        .expect("the slice has N elements");
+    let out: &mut [f32; N] = (&mut out[start..][..N])
+        .try_into()
+        .expect("the slice has N elements");
+    for i in 0..N {
+        let passed = if winners[i] == tap { dy[i] } else { 0.0 };
+        out[i] = a[i] * passed + (b[i] * x[i] + c[i]);
+    }
 }
 
 #[cfg(test)]

@@ -59,12 +59,23 @@ pub(super) unsafe fn conv(
     panels: &[f32],
     g: &ConvGeometry,
     rows: Range<usize>,
+    zero_rows: usize,
     input: &[f32],
     epilogue: &Epilogue<'_>,
     out: &mut [f32],
 ) {
     // SAFETY: the caller checked the ISA, the geometry and the slices' lengths.
-    unsafe { tile::conv::<__m256>(panels, g, rows, input.as_ptr(), epilogue, out.as_mut_ptr()) }
+    unsafe {
+        tile::conv::<__m256>(
+            panels,
+            g,
+            rows,
+            zero_rows,
+            input.as_ptr(),
+            epilogue,
+            out.as_mut_ptr(),
+        )
+    }
 }
 
 #[target_feature(enable = "avx2,fma")]

@@ -155,6 +155,25 @@ pub fn conv(
     epilogue: &Epilogue<'_>,
     out: &mut [f32],
 ) {
+    conv_haloed(weights, geometry, rows, 0, input, epilogue, out);
+}
+
+/// As [`conv`], where the first and the last `zero_rows` rows of the input view hold zeros: kernel rows that see nothing
+/// else are skipped. The result is the same to the bit, unless weights are not finite.
+///
+/// # Panics
+/// As [`conv`], or if `zero_rows` are more rows than there are.
+pub fn conv_haloed(
+    weights: &PackedWeights,
+    geometry: &ConvGeometry,
+    rows: Range<usize>,
+    zero_rows: usize,
+    input: &[f32],
+    epilogue: &Epilogue<'_>,
+    out: &mut [f32],
+) {
+    let in_rows = (geometry.out_h.max(1) - 1) * geometry.stride + geometry.kernel_h;
+    assert!(2 * zero_rows <= in_rows, "more rows of zeros than rows");
     geometry.check(weights.shape, &rows, out.len());
     assert!(
         input.len() >= geometry.input_extent() + SLACK,
@@ -170,10 +189,12 @@ pub fn conv(
     match weights.isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Isa` value proves that its features are there; the assertions bound every access.
-        Isa::Avx512 => unsafe { avx512::conv(packed, geometry, rows, input, epilogue, out) },
+        Isa::Avx512 => unsafe {
+            avx512::conv(packed, geometry, rows, zero_rows, input, epilogue, out)
+        },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Isa::Avx2 => unsafe { avx2::conv(packed, geometry, rows, input, epilogue, out) },
+        Isa::Avx2 => unsafe { avx2::conv(packed, geometry, rows, zero_rows, input, epilogue, out) },
         _ => portable::conv(packed, geometry, rows, input, epilogue, out),
     }
 }

@@ -93,6 +93,32 @@ fn every_isa_convolves_to_the_scalar_bits_over_odd_shapes() {
 }
 
 #[test]
+fn rows_of_zeros_are_skipped_to_the_same_bits() {
+    for number in (0..80).filter(|number| number % 4 != 3) {
+        let mut g = geometry(number);
+        g.kernel_h = g.kernel_h.max(2);
+        let in_h = (g.out_h - 1) * g.stride + g.kernel_h;
+        let zero_rows = (number as usize % g.kernel_h).min(in_h / 2);
+        let weights = numbers(number, "weights", shape(&g).len());
+        let mut input = numbers(number, "input", g.input_extent());
+        for row in (0..zero_rows).chain(in_h - zero_rows..in_h) {
+            let start = row * g.in_row_stride;
+            let end = (start + g.in_row_stride).min(input.len());
+            input[start..end].fill(0.0);
+        }
+        for isa in Isa::available() {
+            let packed = PackedWeights::pack(isa, &weights, shape(&g));
+            let mut expected = vec![99.0; g.output_extent(g.pooled_h())];
+            let mut found = expected.clone();
+            let (rows, view, plain) = (0..g.pooled_h(), input.with_slack(), Epilogue::default());
+            conv(&packed, &g, rows.clone(), view, &plain, &mut expected);
+            conv_haloed(&packed, &g, rows, zero_rows, view, &plain, &mut found);
+            assert_eq!(found, expected, "case {number} on {isa}: {g:?}");
+        }
+    }
+}
+
+#[test]
 fn every_isa_adds_weight_gradients_to_the_scalar_bits_over_odd_shapes() {
     for number in 0..120 {
         let mut g = geometry(number);

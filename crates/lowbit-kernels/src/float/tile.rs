@@ -78,7 +78,7 @@ pub(super) fn packed_len(lanes: usize, out_channels: usize, fan_in: usize) -> us
     out_channels.div_ceil(NR * lanes) * NR * lanes * fan_in
 }
 
-/// Convolves as [`super::conv`] says.
+/// Convolves as [`super::conv`] says; `zero_rows` rows at the top and at the bottom of the input hold zeros.
 ///
 /// # Safety
 /// The ISA of `V` must be available; `panels` must come from [`pack`] with this geometry's shape; `input` must be readable
@@ -88,11 +88,14 @@ pub(super) unsafe fn conv<V: Vector>(
     panels: &[f32],
     g: &ConvGeometry,
     rows: Range<usize>,
+    zero_rows: usize,
     input: *const f32,
     epilogue: &Epilogue<'_>,
     out: *mut f32,
 ) {
     let (offsets, run) = segments(g);
+    let per_row = offsets.len() / g.kernel_h.max(1);
+    let in_h = (g.out_h.max(1) - 1) * g.stride + g.kernel_h;
     let pool_taps = g.pool * g.pool;
     let (row_step, pixel_step) = (g.in_row_stride * g.stride, g.in_pixel_stride * g.stride);
     let width = g.pooled_w();
@@ -108,6 +111,15 @@ pub(super) unsafe fn conv<V: Vector>(
     for (panel, weights) in panels.chunks_exact(panel_len.max(1)).enumerate() {
         let first_channel = panel * NR * V::LANES;
         for row in rows.clone() {
+            // Kernel rows that see the zeros of the halo alone, for all of a window's rows.
+            let top = row * g.pool * g.stride;
+            let bottom = top + (g.pool - 1) * g.stride;
+            let skipped = zero_rows.saturating_sub(bottom).min(g.kernel_h);
+            let seen = (in_h - zero_rows)
+                .saturating_sub(top)
+                .clamp(skipped, g.kernel_h);
+            let offsets = &offsets[skipped * per_row..seen * per_row];
+            let weights = &weights[skipped * per_row * run * NR * V::LANES..];
             let mut column = 0;
             for tile in 0..tiles {
                 let stored = base + usize::from(tile < longer);
@@ -123,7 +135,7 @@ pub(super) unsafe fn conv<V: Vector>(
                     let tile = Tile {
                         origin,
                         pixels: &pixels,
-                        offsets: &offsets,
+                        offsets,
                         run,
                         weights: weights.as_ptr(),
                     };

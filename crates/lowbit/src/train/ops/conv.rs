@@ -42,6 +42,8 @@ struct Backward {
     /// None for the first layer: the image needs no gradient.
     geometry: Option<ConvGeometry>,
     offset: usize,
+    /// Rows of zeros above and below.
+    halo: usize,
     row_stride: usize,
     pixel_stride: usize,
     scratch_len: usize,
@@ -95,6 +97,7 @@ impl Conv {
             Backward {
                 geometry: None,
                 offset: 0,
+                halo: 0,
                 row_stride: map.w * c,
                 pixel_stride: c,
                 scratch_len: map.len(),
@@ -111,6 +114,7 @@ impl Conv {
                     1,
                 )),
                 offset: halo * (w + 1) * c,
+                halo,
                 row_stride: stride * w * c,
                 pixel_stride: stride * c,
                 // Rows that a stride never reaches keep their zeros; a winner's row may lie in them.
@@ -446,15 +450,18 @@ impl Layer for Conv {
                     let grad_map = slice.grad_map.with_slack();
                     let rows = 0..geometry.out_h;
                     let epilogue = float::Epilogue::default();
+                    let halo = backward.halo;
                     if accumulate {
                         let own = &mut slice.grad_input[..];
-                        float::conv(packed, geometry, rows, grad_map, &epilogue, own);
+                        float::conv_haloed(packed, geometry, rows, halo, grad_map, &epilogue, own);
                         grad_input
                             .iter_mut()
                             .zip(own)
                             .for_each(|(sum, &mut x)| *sum += x);
                     } else {
-                        float::conv(packed, geometry, rows, grad_map, &epilogue, grad_input);
+                        float::conv_haloed(
+                            packed, geometry, rows, halo, grad_map, &epilogue, grad_input,
+                        );
                     }
                 }
             });
