@@ -6,7 +6,7 @@
 use lowbit_kernels::bits::{self, BitWeights};
 use lowbit_kernels::geometry::SLACK;
 use lowbit_kernels::u8i8::{PackedWeights, Requantize, conv_u8};
-use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, WeightShape, WeightWidth, peak};
+use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, WeightShape, WeightWidth, peak, random};
 use std::time::{Duration, Instant};
 
 struct Layer {
@@ -84,10 +84,15 @@ fn measure(isa: Isa, layer: &Layer, width: WeightWidth) -> f64 {
         kernel_w: g.kernel_w,
         in_channels: g.in_channels,
     };
-    let high = i32::from(*width.range().end()).min(900);
+    // Bell-shaped, as trained weights are: the sum of four uniform numbers, ±3.5 σ wide.
+    let high = f32::from(*width.range().end()).min(900.0);
+    let mut rng = random::stream(1, "bench", 0);
     let values: Vec<i16> = (0..shape.len())
-        .map(|i| (i * 37 % 255) as i32 * 2 * high / 255 - high)
-        .map(|w| if w < 0 { w } else { w.max(1) } as i16)
+        .map(|_| {
+            let sum: f32 = (0..4).map(|_| random::uniform(&mut rng) - 0.5).sum();
+            let weight = (sum / 2.0 * high).round_ties_even() as i16;
+            if weight == 0 { 1 } else { weight }
+        })
         .collect();
     let weights = PackedWeights::pack_width(isa, width, &values, shape);
     let mut input = AlignedBuffer::<u8>::zeroed(g.input_extent());
