@@ -1,48 +1,83 @@
 //! Passes over the maps of one image in training: batch-norm (Ioffe & Szegedy 2015), ReLU, 2×2 max-pooling and their
-//! gradients, each fused into one pass.
+//! gradients.
 //!
-//! A map is dense, `[h, w, c]`; sums over its pixels run in a fixed order, so that they depend neither on the ISA nor on
-//! the number of threads.
+//! A map is dense, `[h, w, c]`. Since `y = x · scale + shift` is monotonic per channel, a pooling window's winner is known
+//! before the scale is: it is the window's largest `x`, or the smallest where the scale will be negative. So the winners
+//! are taken while a map is still in cache, and the passes between (normalizing, and gradients up to the winners) touch
+//! the pooled maps alone.
+//!
+//! Sums over pixels run in a fixed order, so that they depend neither on the ISA nor on the number of threads.
 
 use crate::Isa;
 use crate::vectorize::vectorized;
 
-/// Winner of a pooling window that passes no gradient, because the ReLU cut it.
-pub const CUT: u8 = 4;
-
-/// Channels that are summed at a time.
+/// Channels that are handled at a time.
 const LANES: usize = 16;
 
 /// Pixels whose sum is taken in f32 before it goes to f64.
 const RUN: usize = 64;
 
-/// Adds `Σ a` to `sums[0]` and `Σ a·b` to `sums[1]`, per channel, over `[pixels, channels]` maps.
+/// [`LANES`] channels, or fewer at the end of a pixel.
+type Lanes<T> = [T; LANES];
+
+#[inline(always)]
+fn load<T: Copy + Default>(from: &[T], at: usize, lanes: usize) -> Lanes<T> {
+    if lanes == LANES {
+        return *from[at..].first_chunk().expect("a full group");
+    }
+    let mut loaded = [T::default(); LANES];
+    for (to, &value) in loaded.iter_mut().zip(&from[at..at + lanes]) {
+        *to = value;
+    }
+    loaded
+}
+
+#[inline(always)]
+fn store<T: Copy>(to: &mut [T], at: usize, lanes: usize, values: Lanes<T>) {
+    if lanes == LANES {
+        *to[at..].first_chunk_mut().expect("a full group") = values;
+        return;
+    }
+    for (to, value) in to[at..at + lanes].iter_mut().zip(values) {
+        *to = value;
+    }
+}
+
+/// `f` per lane.
+#[inline(always)]
+fn lanewise<T: Copy + Default>(f: impl Fn(usize) -> T) -> Lanes<T> {
+    let mut result = [T::default(); LANES];
+    for (lane, value) in result.iter_mut().enumerate() {
+        *value = f(lane);
+    }
+    result
+}
+
+/// Calls `visit` with the first channel and the number of each group of [`LANES`] channels.
+#[inline(always)]
+fn each_group(channels: usize, mut visit: impl FnMut(usize, usize)) {
+    for start in (0..channels).step_by(LANES) {
+        visit(start, (channels - start).min(LANES));
+    }
+}
+
+/// Adds `Σ a` to `sums[0]` and `Σ a·b` to `sums[1]`, per channel, over `pixels`; `pair` gives the `a` and `b` of a group of
+/// channels from its first element's index and the number of its channels.
+#[inline(always)]
 fn sums_of(
-    a: impl Fn(usize) -> f32,
-    b: impl Fn(usize) -> f32,
     pixels: usize,
     channels: usize,
-    sums: [&mut [f64]; 2],
+    [first, second]: [&mut [f64]; 2],
+    mut pair: impl FnMut(usize, usize, usize) -> [Lanes<f32>; 2],
 ) {
-    let [first, second] = sums;
-    for start in (0..channels).step_by(LANES) {
-        let lanes = (channels - start).min(LANES);
+    each_group(channels, |start, lanes| {
         for run in (0..pixels).step_by(RUN) {
             let (mut sum, mut product) = ([0.0f32; LANES], [0.0f32; LANES]);
             for pixel in run..(run + RUN).min(pixels) {
-                let at = pixel * channels + start;
-                if lanes == LANES {
-                    for lane in 0..LANES {
-                        let x = a(at + lane);
-                        sum[lane] += x;
-                        product[lane] += x * b(at + lane);
-                    }
-                } else {
-                    for lane in 0..lanes {
-                        let x = a(at + lane);
-                        sum[lane] += x;
-                        product[lane] += x * b(at + lane);
-                    }
+                let [a, b] = pair(pixel * channels + start, start, lanes);
+                for lane in 0..LANES {
+                    sum[lane] += a[lane];
+                    product[lane] += a[lane] * b[lane];
                 }
             }
             for lane in 0..lanes {
@@ -50,33 +85,28 @@ fn sums_of(
                 second[start + lane] += f64::from(product[lane]);
             }
         }
-    }
+    });
 }
 
-/// Adds one map's Σx and Σx² per channel.
+/// Adds one map's `Σ(x − pivot)` to `sums[0]` and `Σ(x − pivot)²` to `sums[1]`, per channel. A pivot near the mean keeps
+/// the variance from cancelling.
 ///
 /// # Panics
-/// If the map is not whole pixels or the sums are not one per channel.
-pub fn channel_moments(
-    isa: Isa,
-    map: &[f32],
-    channels: usize,
-    sum: &mut [f64],
-    sum_of_squares: &mut [f64],
-) {
+/// If the map is not whole pixels, or the pivots or sums are not one per channel.
+pub fn channel_moments(isa: Isa, map: &[f32], pivot: &[f32], sums: [&mut [f64]; 2]) {
+    let channels = pivot.len();
     let pixels = map.len() / channels;
+    assert_eq!(map.len(), pixels * channels, "whole pixels");
     assert!(
-        map.len() == pixels * channels && sum.len() == channels && sum_of_squares.len() == channels
+        sums.iter().all(|sum| sum.len() == channels),
+        "two sums per channel"
     );
     vectorized!(isa, || {
-        let map = &map[..pixels * channels];
-        sums_of(
-            |at| map[at],
-            |at| map[at],
-            pixels,
-            channels,
-            [sum, sum_of_squares],
-        );
+        sums_of(pixels, channels, sums, |at, start, lanes| {
+            let (x, pivot) = (load(map, at, lanes), load(pivot, start, lanes));
+            let x = lanewise(|lane| x[lane] - pivot[lane]);
+            [x, x]
+        });
     });
 }
 
@@ -115,309 +145,220 @@ impl MapShape {
     }
 }
 
-/// `pool(relu(map · scale + shift))`, and what the way back needs.
-///
-/// `out` is a view with rows `out_row_stride` apart. `winners` and `peaks` (dense, pooled) get the position 0..3 of each
-/// window's maximum (the first one in row-major order; [`CUT`] where the ReLU cut it) and the map's value there.
+/// Finds the maximum of `x · sign` in each 2×2 window of a map (the first one in row-major order): its `x` goes to `peaks`,
+/// its position 0..3 to `winners` (both dense and pooled; an odd last row or column is in no window).
 ///
 /// # Panics
-/// If the lengths do not fit the shape.
-#[allow(clippy::too_many_arguments)]
-pub fn forward(
+/// If the lengths do not fit the shape, or it does not pool.
+pub fn pool_peaks(
     isa: Isa,
     shape: &MapShape,
     map: &[f32],
-    scale: &[f32],
-    shift: &[f32],
-    out: &mut [f32],
-    out_row_stride: usize,
-    winners: &mut [u8],
+    sign: &[f32],
     peaks: &mut [f32],
+    winners: &mut [u8],
 ) {
-    let c = shape.c;
     let (h, w) = shape.pooled();
-    assert!(map.len() == shape.len() && winners.len() == h * w * c && peaks.len() == h * w * c);
+    let (c, row_len) = (shape.c, shape.w * shape.c);
     assert!(
-        scale.len() == c && shift.len() == c,
-        "a scale and a shift per channel"
+        shape.pool == 2 && map.len() == shape.len(),
+        "a map to be pooled"
     );
-    let row_len = shape.w * c;
+    assert!(
+        peaks.len() == h * w * c && winners.len() == peaks.len(),
+        "pooled lengths"
+    );
+    assert_eq!(sign.len(), c, "a sign per channel");
     vectorized!(isa, || for row in 0..h {
         for column in 0..w {
-            let at = (row * w + column) * c;
-            let out = &mut out[row * out_row_stride + column * c..][..c];
-            let (winners, peaks) = (&mut winners[at..][..c], &mut peaks[at..][..c]);
-            let first = (row * shape.w + column) * shape.pool * c;
-            let first = if shape.pool == 1 { at } else { first };
-            // The window's pixels; without pooling, one pixel four times.
-            let taps = match shape.pool {
-                1 => [first; 4],
-                _ => [first, first + c, first + row_len, first + row_len + c],
-            };
-            let mut start = 0;
-            while start + LANES <= c {
-                forward_lanes::<LANES>(shape, map, taps, scale, shift, start, out, winners, peaks);
-                start += LANES;
-            }
-            while start < c {
-                forward_lanes::<1>(shape, map, taps, scale, shift, start, out, winners, peaks);
-                start += 1;
-            }
+            let (from, to) = (row * 2 * row_len + column * 2 * c, (row * w + column) * c);
+            each_group(c, |start, lanes| {
+                let sign = load(sign, start, lanes);
+                let mut peak = load(map, from + start, lanes);
+                let mut winner = [0u32; LANES];
+                for (tap, offset) in [(1, c), (2, row_len), (3, row_len + c)] {
+                    let x = load(map, from + offset + start, lanes);
+                    for lane in 0..LANES {
+                        let better = x[lane] * sign[lane] > peak[lane] * sign[lane];
+                        peak[lane] = if better { x[lane] } else { peak[lane] };
+                        winner[lane] = if better { tap } else { winner[lane] };
+                    }
+                }
+                store(peaks, to + start, lanes, peak);
+                store(
+                    winners,
+                    to + start,
+                    lanes,
+                    lanewise(|lane| winner[lane] as u8),
+                );
+            });
         }
     });
 }
 
-/// `N` channels of one window of [`forward`].
+/// Whether a ReLU lets `x · scale + shift` through: the one definition for both ways.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn forward_lanes<const N: usize>(
+fn passes(relu: bool, y: f32) -> bool {
+    !relu || y > 0.0
+}
+
+/// `relu(peaks · scale + shift)`, where `peaks` is the map itself if nothing is pooled, else its peaks.
+///
+/// `out` is a view with rows `out_row_stride` apart.
+///
+/// # Panics
+/// If the lengths do not fit the shape.
+pub fn normalize(
+    isa: Isa,
     shape: &MapShape,
-    map: &[f32],
-    taps: [usize; 4],
-    scale: &[f32],
-    shift: &[f32],
-    start: usize,
+    peaks: &[f32],
+    [scale, shift]: [&[f32]; 2],
     out: &mut [f32],
-    winners: &mut [u8],
-    peaks: &mut [f32],
+    out_row_stride: usize,
 ) {
-    let (scale, shift) = (lanes::<N>(scale, start), lanes::<N>(shift, start));
-    let mut peak = *lanes::<N>(map, taps[0] + start);
-    let mut best: [f32; N] = std::array::from_fn(|i| peak[i] * scale[i] + shift[i]);
-    let mut winner = [0i32; N];
-    if shape.pool == 2 {
-        for tap in 1..4 {
-            let x = lanes::<N>(map, taps[tap] + start);
-            for i in 0..N {
-                let y = x[i] * scale[i] + shift[i];
-                let better = y > best[i];
-                best[i] = if better { y } else { best[i] };
-                peak[i] = if better { x[i] } else { peak[i] };
-                winner[i] = if better { tap as i32 } else { winner[i] };
-            }
+    let c = shape.c;
+    let (h, w) = shape.pooled();
+    assert_eq!(peaks.len(), h * w * c, "pooled length");
+    assert!(
+        scale.len() == c && shift.len() == c,
+        "a scale and a shift per channel"
+    );
+    vectorized!(isa, || for row in 0..h {
+        for column in 0..w {
+            let from = (row * w + column) * c;
+            let to = row * out_row_stride + column * c;
+            each_group(c, |start, lanes| {
+                let (scale, shift) = (load(scale, start, lanes), load(shift, start, lanes));
+                let x = load(peaks, from + start, lanes);
+                let y = lanewise(|lane| {
+                    let y = x[lane] * scale[lane] + shift[lane];
+                    if passes(shape.relu, y) { y } else { 0.0 }
+                });
+                store(out, to + start, lanes, y);
+            });
         }
-    }
-    if shape.relu {
-        for i in 0..N {
-            let cut = best[i] <= 0.0;
-            best[i] = if cut { 0.0 } else { best[i] };
-            winner[i] = if cut { i32::from(CUT) } else { winner[i] };
-        }
-    }
-    out[start..][..N].copy_from_slice(&best);
-    peaks[start..][..N].copy_from_slice(&peak);
-    for (to, from) in winners[start..][..N].iter_mut().zip(winner) {
-        *to = from as u8;
-    }
+    });
 }
 
-/// `N` elements as an array, whose loops the compiler unrolls.
-#[inline(always)]
-fn lanes<const N: usize>(slice: &[f32], start: usize) -> &[f32; N] {
-    slice[start..][..N]
-        .try_into()
-        .expect("the slice has N elements")
-}
-
-/// Adds `Σ dy` and `Σ dy · x` per channel, where `dy` is the gradient of the scaled and shifted map: zero but at the
-/// winners. All slices are dense and pooled.
+/// Takes the gradient of [`normalize`]'s result back through the ReLU, in place, and adds `Σ dy` to `sums[0]` and
+/// `Σ dy · (x − pivot)` to `sums[1]`, per channel. All slices are dense and pooled.
 ///
 /// # Panics
 /// If the lengths differ or are not whole pixels.
-pub fn gradient_sums(
+pub fn cut_and_sum(
     isa: Isa,
-    grad_out: &[f32],
-    winners: &[u8],
+    relu: bool,
+    grad: &mut [f32],
     peaks: &[f32],
-    sum: &mut [f64],
-    sum_of_products: &mut [f64],
+    [scale, shift, pivot]: [&[f32]; 3],
+    sums: [&mut [f64]; 2],
 ) {
-    let channels = sum.len();
-    let pixels = grad_out.len() / channels;
-    assert!(winners.len() == grad_out.len() && peaks.len() == grad_out.len());
+    let channels = pivot.len();
+    let pixels = grad.len() / channels;
+    assert!(
+        grad.len() == pixels * channels && peaks.len() == grad.len(),
+        "whole pixels"
+    );
+    assert!(
+        scale.len() == channels && shift.len() == channels,
+        "a scale and a shift per channel"
+    );
+    assert!(
+        sums.iter().all(|sum| sum.len() == channels),
+        "two sums per channel"
+    );
     vectorized!(isa, || {
-        let passed = |at: usize| {
-            if winners[at] == CUT {
-                0.0
-            } else {
-                grad_out[at]
-            }
-        };
-        sums_of(
-            passed,
-            |at| peaks[at],
-            pixels,
-            channels,
-            [sum, sum_of_products],
-        );
+        sums_of(pixels, channels, sums, |at, start, lanes| {
+            let (scale, shift) = (load(scale, start, lanes), load(shift, start, lanes));
+            let (x, pivot) = (load(peaks, at, lanes), load(pivot, start, lanes));
+            let dy = load(grad, at, lanes);
+            let dy = lanewise(|lane| {
+                let y = x[lane] * scale[lane] + shift[lane];
+                if passes(relu, y) { dy[lane] } else { 0.0 }
+            });
+            store(grad, at, lanes, dy);
+            [dy, lanewise(|lane| x[lane] - pivot[lane])]
+        });
     });
 }
 
 /// The gradient of the map: `dx = a·dy + (b·x + c)` per channel, `dy` being zero but at the winners.
 ///
-/// `out` is a view with rows and pixels at the given strides, so that it can lie in a haloed or dilated buffer.
+/// `grad` is what [`cut_and_sum`] left; `winners` is not read if nothing is pooled. `out` is a view with rows and pixels
+/// at the given strides, so that it can lie in a haloed or dilated buffer.
 ///
 /// # Panics
 /// If the lengths do not fit the shape.
 #[allow(clippy::too_many_arguments)]
-pub fn backward(
+pub fn map_gradient(
     isa: Isa,
     shape: &MapShape,
     map: &[f32],
-    grad_out: &[f32],
+    grad: &[f32],
     winners: &[u8],
     [a, b, c]: [&[f32]; 3],
     out: &mut [f32],
-    (out_row_stride, out_pixel_stride): (usize, usize),
+    (row_stride, pixel_stride): (usize, usize),
 ) {
     let channels = shape.c;
     let (h, w) = shape.pooled();
-    assert!(map.len() == shape.len() && grad_out.len() == h * w * channels);
-    assert!(winners.len() == grad_out.len() && a.len() == channels);
     assert!(
-        b.len() == channels && c.len() == channels,
+        map.len() == shape.len() && grad.len() == h * w * channels,
+        "the lengths of the map and its gradient"
+    );
+    assert!(
+        shape.pool == 1 || winners.len() == grad.len(),
+        "a winner per window"
+    );
+    assert!(
+        [a, b, c].iter().all(|of| of.len() == channels),
         "coefficients per channel"
     );
-    let window = shape.pool;
+    let pool = shape.pool;
     vectorized!(isa, || {
         for row in 0..h {
             for column in 0..w {
-                let at = (row * w + column) * channels;
-                let dy = &grad_out[at..][..channels];
-                let winners = &winners[at..][..channels];
-                for tap in 0..window * window {
-                    let (y, x) = (row * window + tap / window, column * window + tap % window);
-                    let from = &map[(y * shape.w + x) * channels..][..channels];
-                    let to = &mut out[y * out_row_stride + x * out_pixel_stride..][..channels];
-                    let mut start = 0;
-                    while start + LANES <= channels {
-                        backward_lanes::<LANES>(tap as u8, start, dy, winners, from, [a, b, c], to);
-                        start += LANES;
+                let pooled = (row * w + column) * channels;
+                each_group(channels, |start, lanes| {
+                    let (a, b) = (load(a, start, lanes), load(b, start, lanes));
+                    let (c, dy) = (load(c, start, lanes), load(grad, pooled + start, lanes));
+                    let dy = lanewise(|lane| a[lane] * dy[lane]);
+                    let winner = match pool {
+                        1 => [0; LANES],
+                        _ => load(winners, pooled + start, lanes),
+                    };
+                    for tap in 0..pool * pool {
+                        let (y, x) = (row * pool + tap / pool, column * pool + tap % pool);
+                        let from = (y * shape.w + x) * channels + start;
+                        let to = y * row_stride + x * pixel_stride + start;
+                        let x = load(map, from, lanes);
+                        let dx = lanewise(|lane| {
+                            let passed = if winner[lane] == tap as u8 {
+                                dy[lane]
+                            } else {
+                                0.0
+                            };
+                            passed + (b[lane] * x[lane] + c[lane])
+                        });
+                        store(out, to, lanes, dx);
                     }
-                    while start < channels {
-                        backward_lanes::<1>(tap as u8, start, dy, winners, from, [a, b, c], to);
-                        start += 1;
-                    }
-                }
+                });
             }
         }
-        // What pooling dropped has a gradient through the statistics alone.
-        for row in 0..shape.h {
-            let dropped = if row < h * window { w * window } else { 0 };
-            for column in dropped..shape.w {
-                let x = &map[(row * shape.w + column) * channels..][..channels];
-                let out = &mut out[row * out_row_stride + column * out_pixel_stride..][..channels];
-                for i in 0..channels {
-                    out[i] = b[i] * x[i] + c[i];
-                }
+        // An odd last row and column are in no window.
+        for y in 0..shape.h {
+            let first = if y < h * pool { w * pool } else { 0 };
+            for x in first..shape.w {
+                each_group(channels, |start, lanes| {
+                    let (b, c) = (load(b, start, lanes), load(c, start, lanes));
+                    let from = load(map, (y * shape.w + x) * channels + start, lanes);
+                    let dx = lanewise(|lane| b[lane] * from[lane] + c[lane]);
+                    store(out, y * row_stride + x * pixel_stride + start, lanes, dx);
+                });
             }
         }
     });
 }
 
-/// `N` channels of one pixel of [`backward`].
-#[inline(always)]
-fn backward_lanes<const N: usize>(
-    tap: u8,
-    start: usize,
-    dy: &[f32],
-    winners: &[u8],
-    x: &[f32],
-    [a, b, c]: [&[f32]; 3],
-    out: &mut [f32],
-) {
-    let (dy, x) = (lanes::<N>(dy, start), lanes::<N>(x, start));
-    let (a, b, c) = (
-        lanes::<N>(a, start),
-        lanes::<N>(b, start),
-        lanes::<N>(c, start),
-    );
-    let winners: &[u8; N] = winners[start..][..N]
-        .try_into()
-        .expect("the slice has N elements");
-    let out: &mut [f32; N] = (&mut out[start..][..N])
-        .try_into()
-        .expect("the slice has N elements");
-    for i in 0..N {
-        let passed = if winners[i] == tap { dy[i] } else { 0.0 };
-        out[i] = a[i] * passed + (b[i] * x[i] + c[i]);
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_maximum_of_a_window_wins_and_the_relu_cuts() {
-        let shape = MapShape {
-            h: 3,
-            w: 4,
-            c: 1,
-            pool: 2,
-            relu: true,
-        };
-        let map = [
-            1.0, 3.0, -1.0, -2.0, 3.0, 3.0, -5.0, -1.0, 9.0, 9.0, 9.0, 9.0,
-        ];
-        for isa in Isa::available() {
-            let (mut out, mut winners, mut peaks) = ([9.0; 2], [9; 2], [9.0; 2]);
-            forward(
-                isa,
-                &shape,
-                &map,
-                &[2.0],
-                &[1.0],
-                &mut out,
-                2,
-                &mut winners,
-                &mut peaks,
-            );
-            assert_eq!((out, winners, peaks), ([7.0, 0.0], [1, CUT], [3.0, -1.0]));
-            let mut grad = [9.0; 12];
-            let coefficients: [&[f32]; 3] = [&[10.0], &[0.0], &[0.5]];
-            backward(
-                isa,
-                &shape,
-                &map,
-                &[1.0, 1.0],
-                &winners,
-                coefficients,
-                &mut grad,
-                (4, 1),
-            );
-            let mut expected = [0.5; 12];
-            expected[1] = 10.5;
-            assert_eq!(grad, expected);
-        }
-    }
-
-    #[test]
-    fn sums_do_not_depend_on_the_isa() {
-        let channels = 37;
-        let map: Vec<f32> = (0..channels * 131)
-            .map(|i| ((i * 7919) % 1000) as f32 * 0.01 - 4.0)
-            .collect();
-        let winners: Vec<u8> = (0..map.len()).map(|i| (i % 5) as u8).collect();
-        let run = |isa| {
-            let mut sums = vec![vec![0.5f64; channels]; 4];
-            let [a, b, c, d] = &mut sums[..] else {
-                unreachable!()
-            };
-            channel_moments(isa, &map, channels, a, b);
-            gradient_sums(isa, &map, &winners, &map, c, d);
-            sums
-        };
-        let expected = run(Isa::Portable);
-        let naive: f64 = map
-            .iter()
-            .skip(3)
-            .step_by(channels)
-            .map(|&x| f64::from(x))
-            .sum();
-        assert!((expected[0][3] - 0.5 - naive).abs() < 1e-3);
-        for isa in Isa::available() {
-            assert_eq!(run(isa), expected, "{isa}");
-        }
-    }
-}
+mod tests;

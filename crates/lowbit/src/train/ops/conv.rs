@@ -25,11 +25,16 @@ pub(super) struct Conv {
     packed_backward: float::PackedWeights,
     /// Dense results of the convolution, `[n, h, w, c]`.
     maps: AlignedBuffer<f32>,
+    /// Where a 2×2 max-pool follows: each window's winner and its value in the map.
     winners: AlignedBuffer<u8>,
     peaks: AlignedBuffer<f32>,
     slices: Vec<Slice>,
     scale: Vec<f32>,
     shift: Vec<f32>,
+    /// Of the scale: -1 or 1.
+    sign: Vec<f32>,
+    /// What the batch's moments are taken about: the running mean before this batch.
+    pivot: Vec<f32>,
     mean: Vec<f64>,
     inv_std: Vec<f64>,
     /// None in f32 training.
@@ -163,6 +168,8 @@ impl Conv {
             slices: Vec::new(),
             scale: vec![1.0; c],
             shift: vec![0.0; c],
+            sign: vec![1.0; c],
+            pivot: vec![0.0; c],
             mean: vec![0.0; c],
             inv_std: vec![1.0; c],
             block,
@@ -172,8 +179,12 @@ impl Conv {
     fn reserve(&mut self, count: usize) {
         if self.maps.len() < count * self.shape.len() {
             self.maps = AlignedBuffer::zeroed(count * self.shape.len());
-            self.winners = AlignedBuffer::zeroed(count * self.shape.pooled_len());
-            self.peaks = AlignedBuffer::zeroed(count * self.shape.pooled_len());
+            let windows = match self.shape.pool {
+                1 => 0,
+                _ => count * self.shape.pooled_len(),
+            };
+            self.winners = AlignedBuffer::zeroed(windows);
+            self.peaks = AlignedBuffer::zeroed(windows);
         }
         while self.slices.len() < count.div_ceil(SLICE) {
             let input_len = if self.backward.geometry.is_some() {
@@ -212,7 +223,17 @@ impl Conv {
         Some(quantizer.product(pass.isa, shape, (params, residual), bias))
     }
 
-    /// Scale and shift of the map from this batch's moments; running statistics as PyTorch keeps them (the variance
+    /// What is known of batch-norm before the batch is seen.
+    fn prepare(&mut self) {
+        if let Some(norm) = &self.batch_norm {
+            self.pivot.copy_from_slice(&norm.running_mean);
+            for (sign, gamma) in self.sign.iter_mut().zip(&norm.gamma.value) {
+                *sign = if *gamma < 0.0 { -1.0 } else { 1.0 };
+            }
+        }
+    }
+
+    /// Scale and shift of the map from this batch's moments about the pivot; running statistics as PyTorch keeps them (the variance
     /// unbiased there, biased here).
     fn normalize(&mut self, moments: &[f64], pixels: f64, frozen: bool) {
         let c = self.shape.c;
@@ -232,8 +253,11 @@ impl Conv {
                     f64::from(norm.running_var[channel]),
                 )
             } else {
-                let mean = sum(0) / pixels;
-                (mean, (sum(1) / pixels - mean * mean).max(0.0))
+                let offset = sum(0) / pixels;
+                (
+                    f64::from(self.pivot[channel]) + offset,
+                    (sum(1) / pixels - offset * offset).max(0.0),
+                )
             };
             let inv_std = 1.0 / (var + norm.eps).sqrt();
             let gamma = f64::from(norm.gamma.value[channel]);
@@ -254,7 +278,7 @@ impl Conv {
         }
     }
 
-    /// Gradients of γ and β (or of the bias) from the sums of `dy` and `dy·x`, and the coefficients of the gradient of
+    /// Gradients of γ and β (or of the bias) from the sums of `dy` and `dy·(x − pivot)`, and the coefficients of the gradient of
     /// the map: `dx = a·dy + (b·x + c)`.
     fn coefficients(&mut self, sums: &[f64], pixels: f64, frozen: bool) -> [Vec<f32>; 3] {
         let channels = self.shape.c;
@@ -277,7 +301,7 @@ impl Conv {
                 continue;
             };
             let (mean, inv_std) = (self.mean[channel], self.inv_std[channel]);
-            let dy_xhat = (dy_x - mean * dy) * inv_std;
+            let dy_xhat = (dy_x - (mean - f64::from(self.pivot[channel])) * dy) * inv_std;
             norm.beta.grad[channel] = dy as f32;
             norm.gamma.grad[channel] = dy_xhat as f32;
             // Ioffe & Szegedy 2015, the last equations of section 3, solved for the coefficients of dy and x.
@@ -327,19 +351,28 @@ impl Layer for Conv {
         } else {
             &[]
         };
+        self.prepare();
         let normalized = self.batch_norm.is_some();
         let (packed, geometry, block) = (&self.packed, &self.forward, &self.block);
+        let (shape, sign, pivot) = (&self.shape, &self.sign, &self.pivot);
         let epilogue = float::Epilogue {
             bias: self.bias.as_ref().map(|b| &b.value[..]),
             relu: false,
         };
         let mut moments = vec![0.0f64; count * 2 * c];
-        let map_len = self.shape.len();
+        let (map_len, pooled) = (shape.len(), shape.pooled_len());
+        let pools = shape.pool == 2;
+        let windows = if pools { count * pooled } else { 0 };
+        let mut peaks: Vec<_> = self.peaks[..windows].chunks_mut(pooled).collect();
+        let mut winners: Vec<_> = self.winners[..windows].chunks_mut(pooled).collect();
+        peaks.resize_with(count, Default::default);
+        winners.resize_with(count, Default::default);
         self.maps[..count * map_len]
             .par_chunks_mut(map_len)
             .zip(moments.par_chunks_mut(2 * c))
+            .zip(peaks.into_par_iter().zip(winners))
             .enumerate()
-            .for_each(|(number, (map, moments))| {
+            .for_each(|(number, ((map, moments), (peaks, winners)))| {
                 let start = number * input.image_len + input.offset(block.padding());
                 let rows = 0..geometry.out_h;
                 match &product {
@@ -352,32 +385,22 @@ impl Layer for Conv {
                 }
                 if normalized {
                     let (sum, squares) = moments.split_at_mut(c);
-                    norm::channel_moments(isa, map, c, sum, squares);
+                    norm::channel_moments(isa, map, pivot, [sum, squares]);
+                }
+                if pools {
+                    norm::pool_peaks(isa, shape, map, sign, peaks, winners);
                 }
             });
         let pixels = (count * self.shape.h * self.shape.w) as f64;
         self.normalize(&moments, pixels, pass.frozen_norm);
-        let value = &mut pass.values[to];
-        let pooled = self.shape.pooled_len();
-        let (shape, scale, shift) = (&self.shape, &self.scale, &self.shift);
-        value[..count * output.image_len]
+        let (shape, affine) = (&self.shape, [&self.scale[..], &self.shift]);
+        let peaks = if pools { &self.peaks } else { &self.maps };
+        pass.values[to][..count * output.image_len]
             .par_chunks_mut(output.image_len)
-            .zip(self.maps.par_chunks(map_len))
-            .zip(self.winners.par_chunks_mut(pooled))
-            .zip(self.peaks.par_chunks_mut(pooled))
-            .for_each(|(((value, map), winners), peaks)| {
+            .zip(peaks.par_chunks(pooled))
+            .for_each(|(value, peaks)| {
                 let out = &mut value[output.offset(0)..];
-                norm::forward(
-                    isa,
-                    shape,
-                    map,
-                    scale,
-                    shift,
-                    out,
-                    output.row_stride,
-                    winners,
-                    peaks,
-                );
+                norm::normalize(isa, shape, peaks, affine, out, output.row_stride);
             });
         pass.quantize(to);
     }
@@ -388,18 +411,17 @@ impl Layer for Conv {
         let (from, to) = (self.block.inputs[0], self.index + 1);
         pass.quantize_backward(to);
         let (earlier, later) = pass.grads.split_at_mut(to);
-        let grad_out = &later[0][..count * pooled];
+        let grad_out = &mut later[0][..count * pooled];
+        let pools = self.shape.pool == 2;
+        let peaks = if pools { &self.peaks } else { &self.maps };
+        let (relu, affine) = (self.shape.relu, [&self.scale[..], &self.shift, &self.pivot]);
         let mut sums = vec![0.0f64; count * 2 * c];
         sums.par_chunks_mut(2 * c)
-            .zip(grad_out.par_chunks(pooled))
-            .zip(
-                self.winners
-                    .par_chunks(pooled)
-                    .zip(self.peaks.par_chunks(pooled)),
-            )
-            .for_each(|((sums, grad), (winners, peaks))| {
+            .zip(grad_out.par_chunks_mut(pooled))
+            .zip(peaks.par_chunks(pooled))
+            .for_each(|((sums, grad), peaks)| {
                 let (dy, dy_x) = sums.split_at_mut(c);
-                norm::gradient_sums(isa, grad, winners, peaks, dy, dy_x);
+                norm::cut_and_sum(isa, relu, grad, peaks, affine, [dy, dy_x]);
             });
         let [a, b, shift] = self.coefficients(
             &sums,
@@ -416,7 +438,11 @@ impl Layer for Conv {
             out_pixel_stride: backward.pixel_stride,
             ..self.forward
         };
-        let (packed, maps, winners) = (&self.packed_backward, &self.maps, &self.winners);
+        let (packed, maps, grad_out) = (&self.packed_backward, &self.maps, &*grad_out);
+        let winners = |number: usize| match pools {
+            true => &self.winners[number * pooled..][..pooled],
+            false => &[],
+        };
         self.slices[..count.div_ceil(SLICE)]
             .par_iter_mut()
             .zip(earlier[from][..count * dense].par_chunks_mut(SLICE * dense))
@@ -426,12 +452,12 @@ impl Layer for Conv {
                 for (within, grad_input) in grad_input.chunks_exact_mut(dense).enumerate() {
                     let number = slice_number * SLICE + within;
                     let grad_map = &mut slice.grad_map.with_slack_mut()[backward.offset..];
-                    norm::backward(
+                    norm::map_gradient(
                         isa,
                         shape,
                         &maps[number * map_len..][..map_len],
                         &grad_out[number * pooled..][..pooled],
-                        &winners[number * pooled..][..pooled],
+                        winners(number),
                         [&a, &b, &shift],
                         grad_map,
                         (backward.row_stride, backward.pixel_stride),
