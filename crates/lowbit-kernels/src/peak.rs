@@ -57,10 +57,12 @@ impl Loops {
     fn of(isa: Isa) -> Self {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY (each closure below): a value of `Isa` is proof that its features are available.
             Isa::Avx512 => Self {
+                // SAFETY: a value of `Isa` is proof of its features.
                 f32: |n| unsafe { x86::f32_avx512(n) },
+                // SAFETY: a value of `Isa` is proof of its features.
                 u8i8: |n| unsafe { x86::u8i8_avx512(n) },
+                // SAFETY: a value of `Isa` is proof of its features.
                 i16: |n| unsafe { x86::i16_avx512(n) },
                 bit: if std::arch::is_x86_feature_detected!("avx512vpopcntdq") {
                     // SAFETY: the feature was just detected.
@@ -72,9 +74,13 @@ impl Loops {
             },
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Self {
+                // SAFETY: a value of `Isa` is proof of its features.
                 f32: |n| unsafe { x86::f32_avx2(n) },
+                // SAFETY: a value of `Isa` is proof of its features.
                 u8i8: |n| unsafe { x86::u8i8_avx2(n) },
+                // SAFETY: a value of `Isa` is proof of its features.
                 i16: |n| unsafe { x86::i16_avx2(n) },
+                // SAFETY: a value of `Isa` is proof of its features.
                 bit: |n| unsafe { x86::bit_avx2(n) },
             },
             _ => Self {

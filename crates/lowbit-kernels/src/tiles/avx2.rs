@@ -129,7 +129,7 @@ unsafe fn products<F: Format, const COLUMNS: usize, const VECTORS: usize>(
     call: &TileCall,
     input: *const u8,
 ) -> [[__m256i; VECTORS]; COLUMNS] {
-    // SAFETY (whole body): the caller promises that every segment of every pixel of the tile and the whole panel can be
+    // SAFETY: (whole body) the caller promises that every segment of every pixel of the tile and the whole panel can be
     // read; `start` holds MAX_PANEL numbers, at least VECTORS · 8.
     unsafe {
         let step = call.column_step;

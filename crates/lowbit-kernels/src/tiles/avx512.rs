@@ -116,7 +116,7 @@ unsafe fn tile<
 >(
     call: &TileCall,
 ) {
-    // SAFETY (whole body): the caller promises that `sums` can be written, which holds TILE_LEN numbers: at least
+    // SAFETY: (whole body) the caller promises that `sums` can be written, which holds TILE_LEN numbers: at least
     // COLUMNS · VECTORS · 16 for every tile shape in the tables above; `start` holds MAX_PANEL, at least VECTORS · 16.
     unsafe {
         let start: [__m512i; VECTORS] =
@@ -158,7 +158,7 @@ unsafe fn products<
     call: &TileCall,
     start: &[__m512i; VECTORS],
 ) -> Acc<ROWS, COLUMNS, VECTORS> {
-    // SAFETY (whole body): the caller promises that every segment of every pixel of the tile and the whole panel can be
+    // SAFETY: (whole body) the caller promises that every segment of every pixel of the tile and the whole panel can be
     // read.
     unsafe {
         let step = call.column_step;

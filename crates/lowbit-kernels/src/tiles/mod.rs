@@ -200,9 +200,9 @@ pub(crate) fn conv_u8(
         requantize.lengths(),
         out.len(),
     );
-    // SAFETY (both): `check` passed, and a family's `isa` is proof of its instruction set.
     match panels.family.isa {
         #[cfg(target_arch = "x86_64")]
+        // SAFETY: `check` passed, and a family's `isa` is proof of its instruction set.
         Isa::Avx512 => unsafe {
             let store = store_avx512::StoreU8(requantize);
             run(
@@ -216,6 +216,7 @@ pub(crate) fn conv_u8(
             );
         },
         #[cfg(target_arch = "x86_64")]
+        // SAFETY: `check` passed, and a family's `isa` is proof of its instruction set.
         Isa::Avx2 => unsafe {
             let store = store_avx2::StoreU8(requantize);
             run(
@@ -249,9 +250,9 @@ pub(crate) fn conv_f32(
         dequantize.lengths(),
         out.len(),
     );
-    // SAFETY (both): as in `conv_u8`.
     match panels.family.isa {
         #[cfg(target_arch = "x86_64")]
+        // SAFETY: `check` passed, and a family's `isa` is proof of its instruction set.
         Isa::Avx512 => unsafe {
             let store = store_avx512::StoreF32(dequantize);
             run(
@@ -265,6 +266,7 @@ pub(crate) fn conv_f32(
             );
         },
         #[cfg(target_arch = "x86_64")]
+        // SAFETY: `check` passed, and a family's `isa` is proof of its instruction set.
         Isa::Avx2 => unsafe {
             let store = store_avx2::StoreF32(dequantize);
             run(
