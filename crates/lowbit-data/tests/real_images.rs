@@ -56,3 +56,18 @@ fn cifar10_keeps_its_own_split() {
     assert_eq!((set.height, set.width, set.channels), (32, 32, 3));
     assert_eq!(set.test.counts(10), vec![20; 10]);
 }
+
+#[test]
+fn the_name_eurosat_finds_the_archive_in_the_data_folder() {
+    let Some(path) = real("EuroSAT_RGB.zip") else {
+        return;
+    };
+    let data_dir = PathBuf::from(path).parent().map(PathBuf::from);
+    let options = LoadOptions {
+        data_dir: data_dir.expect("has one"),
+        ..options(20)
+    };
+    let set = load("eurosat", &options).expect("loads");
+    assert_eq!((set.name.as_str(), set.synthetic), ("eurosat", false));
+    assert_eq!(set.test.counts(10), vec![2; 10]);
+}

@@ -1,6 +1,7 @@
 //! One file per kind of data, and the place that tells them apart.
 
 mod cifar;
+mod eurosat;
 mod folder;
 mod idx;
 mod landcover;
@@ -21,6 +22,7 @@ pub fn load(spec: &str, options: &LoadOptions) -> Result<Dataset, DataError> {
     options.check()?;
     match spec {
         "landcover" => landcover::generate(options),
+        "eurosat" => eurosat::load(options),
         _ => load_path(Path::new(spec), options),
     }
 }

@@ -18,7 +18,7 @@ use crate::{DataError, Dataset, LoadOptions, Split, Unit};
 use canvas::{Canvas, SIDE};
 
 /// The largest share of a patch that its neighbor class may cover; above one half, the label is a matter of luck.
-const DIFFICULTY: f32 = 0.55;
+const DIFFICULTY: f32 = 0.3;
 
 /// Patches in both parts together.
 const TOTAL: usize = 7500;

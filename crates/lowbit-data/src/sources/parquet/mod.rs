@@ -1,0 +1,259 @@
+//! Hugging Face's parquet files: `image: {bytes, path}` and `label`, with the class names in the metadata.
+//!
+//! A file or a folder of them. Files named `train-*`, `test-*` and `validation-*` (or in folders of those names) are
+//! parts. Only the footers and the labels are read at first; a row group's images are read when the first is asked for.
+
+mod column;
+mod footer;
+mod thrift;
+
+use std::borrow::Cow;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::UNIX_EPOCH;
+
+use crate::assemble::{Fetch, Listing, assemble};
+use crate::fingerprint::Fingerprint;
+use crate::layout::Part;
+use crate::{DataError, Dataset, LoadOptions};
+use column::{Binaries, Chunk};
+use footer::{Footer, Group, Place};
+
+/// The most classes accepted where no metadata names them.
+const MAX_CLASSES: i64 = 1 << 16;
+/// Folders below this are not looked into.
+const MAX_DEPTH: usize = 3;
+
+const REMEDY: &str = "fetch the file again, or write it with pyarrow's defaults";
+
+/// Whether a file begins as parquet does.
+pub(crate) fn is_parquet(first: [u8; 4]) -> bool {
+    &first == b"PAR1"
+}
+
+/// Whether `folder` or the folders in it hold parquet files.
+pub(crate) fn is_in(folder: &Path) -> bool {
+    list(folder).is_ok_and(|files| !files.is_empty())
+}
+
+/// Loads the parquet file at `path`, or those in the folder at `path`.
+pub(crate) fn load(path: &Path, name: &str, options: &LoadOptions) -> Result<Dataset, DataError> {
+    let (files, parts) = match path.is_dir() {
+        true => divided(path, list(path)?)?,
+        false => (vec![path.to_owned()], vec![Part::Undivided]),
+    };
+    let mut fingerprint = Fingerprint::new("parquet");
+    let (mut labels, mut image_parts) = (Vec::new(), Vec::new());
+    let mut class_names = None;
+    let mut rows = Rows {
+        root: path.to_owned(),
+        groups: Vec::new(),
+    };
+    for (file, part) in files.iter().zip(parts) {
+        let (footer, identity) = open(file, fingerprint)?;
+        fingerprint = identity;
+        class_names = class_names.or(footer.class_names);
+        for group in footer.groups {
+            labels.extend(labels_of(file, &group, footer.label_width)?);
+            image_parts.resize(labels.len(), part);
+            rows.groups.push(Images {
+                file: file.clone(),
+                end: labels.len(),
+                rows: group.rows,
+                place: group.images,
+                decoded: OnceLock::new(),
+            });
+        }
+    }
+    let class_names = match class_names {
+        Some(names) => names,
+        None => numbered(&labels),
+    };
+    let labels = checked(path, &labels, class_names.len())?;
+    let listing = Listing {
+        path: path.to_owned(),
+        name: name.to_owned(),
+        source: format!("{} (parquet, {} images)", path.display(), labels.len()),
+        class_names,
+        labels,
+        parts: image_parts,
+        fingerprint: fingerprint.finish(),
+    };
+    assemble(&listing, &rows, options)
+}
+
+/// The parquet files in `folder` and the folders in it, sorted.
+fn list(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let mut files = Vec::new();
+    let mut folders = vec![(folder.to_owned(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        let failed = |source| DataError::io("list", &folder, source);
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let path = entry.path();
+            if entry.file_name().to_str().is_none_or(|name| name.starts_with('.')) {
+                continue;
+            }
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            if extension.is_some_and(|it| it.eq_ignore_ascii_case("parquet")) {
+                files.push(path);
+            } else if depth < MAX_DEPTH && path.is_dir() {
+                folders.push((path, depth + 1));
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The files to read and the part that each is.
+fn divided(root: &Path, files: Vec<PathBuf>) -> Result<(Vec<PathBuf>, Vec<Part>), DataError> {
+    let words: Vec<_> = files.iter().map(|file| part_word(root, file)).collect();
+    let has = |word| words.contains(&Some(word));
+    let tested = if has("test") { "test" } else { "validation" };
+    if !has("train") || !has(tested) {
+        let parts = vec![Part::Undivided; files.len()];
+        return Ok((files, parts));
+    }
+    let mut chosen = (Vec::new(), Vec::new());
+    for (file, word) in files.into_iter().zip(words) {
+        let part = match word {
+            Some("train") => Part::Train,
+            Some(word) if word == tested => Part::Test,
+            Some(_) => continue,
+            None => {
+                let reason = format!("{} is neither training nor test", file.display());
+                return Err(DataError::unknown(root, reason));
+            }
+        };
+        chosen.0.push(file);
+        chosen.1.push(part);
+    }
+    Ok(chosen)
+}
+
+/// The part that a file's name, or else its folder's below `root`, begins with.
+fn part_word(root: &Path, file: &Path) -> Option<&'static str> {
+    let below = file.strip_prefix(root).unwrap_or(file);
+    let mut names = below.iter().rev().filter_map(|name| name.to_str());
+    names.find_map(|name| {
+        let word = name.split(|c: char| !c.is_ascii_alphabetic()).next()?;
+        match word.to_ascii_lowercase().as_str() {
+            "train" | "training" => Some("train"),
+            "test" | "testing" => Some("test"),
+            "val" | "valid" | "validation" => Some("validation"),
+            _ => None,
+        }
+    })
+}
+
+fn broken(path: &Path, reason: String) -> DataError {
+    DataError::broken(path, reason, REMEDY)
+}
+
+fn open(path: &Path, fingerprint: Fingerprint) -> Result<(Footer, Fingerprint), DataError> {
+    let failed = |source| DataError::io("open", path, source);
+    let mut file = File::open(path).map_err(failed)?;
+    let data = file.metadata().map_err(failed)?;
+    let footer = footer::read(&mut file).map_err(|reason| broken(path, reason))?;
+    let age = data.modified().ok();
+    let age = age.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let identity = fingerprint
+        .text(&path.to_string_lossy())
+        .number(data.len().into())
+        .number(age.map_or(0, |age| age.as_nanos()));
+    Ok((footer, identity))
+}
+
+fn labels_of(path: &Path, group: &Group, width: usize) -> Result<Vec<i64>, DataError> {
+    decode(path, group.labels, group.rows, |chunk| {
+        column::integers(chunk, width)
+    })
+    .map_err(|reason| broken(path, format!("the labels: {reason}")))
+}
+
+fn decode<T>(
+    path: &Path,
+    place: Place,
+    rows: usize,
+    read: impl FnOnce(&Chunk) -> Result<T, String>,
+) -> Result<T, String> {
+    let bytes = footer::chunk(path, place).map_err(|error| error.to_string())?;
+    read(&Chunk {
+        bytes: &bytes,
+        codec: place.codec,
+        max_definition: place.max_definition,
+        rows,
+    })
+}
+
+/// Names for classes that the metadata does not name: their numbers.
+fn numbered(labels: &[i64]) -> Vec<String> {
+    let last = labels.iter().copied().max().unwrap_or(-1);
+    let classes = (last.saturating_add(1)).clamp(0, MAX_CLASSES);
+    (0..classes).map(|class| class.to_string()).collect()
+}
+
+fn checked(path: &Path, labels: &[i64], classes: usize) -> Result<Vec<u32>, DataError> {
+    let fits = |(index, &label): (usize, &i64)| match usize::try_from(label) {
+        Ok(class) if class < classes => Ok(class as u32),
+        _ => Err(DataError::LabelOutOfRange {
+            path: path.to_owned(),
+            index,
+            label,
+            classes,
+        }),
+    };
+    labels.iter().enumerate().map(fits).collect()
+}
+
+/// The encoded images of all files, by row.
+struct Rows {
+    root: PathBuf,
+    groups: Vec<Images>,
+}
+
+/// The encoded images of one row group.
+struct Images {
+    file: PathBuf,
+    /// The first row that is beyond it, over all files.
+    end: usize,
+    rows: usize,
+    place: Place,
+    decoded: OnceLock<Result<Binaries, String>>,
+}
+
+impl Rows {
+    fn locate(&self, index: usize) -> (&Images, usize) {
+        let group = self.groups.partition_point(|group| group.end <= index);
+        let group = &self.groups[group];
+        (group, index + group.rows - group.end)
+    }
+}
+
+impl Fetch for Rows {
+    fn bytes(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError> {
+        let (group, row) = self.locate(index);
+        let decoded = group
+            .decoded
+            .get_or_init(|| decode(&group.file, group.place, group.rows, column::binaries));
+        let found = match decoded {
+            Ok(images) => images.get(row),
+            Err(reason) => return Err(broken(&group.file, format!("the images: {reason}"))),
+        };
+        let bytes = found.ok_or_else(|| broken(&group.file, format!("row {row} has no image")))?;
+        Ok(Cow::Borrowed(bytes))
+    }
+
+    fn entry(&self, index: usize) -> String {
+        let (group, row) = self.locate(index);
+        let before = self.groups.iter().filter(|other| other.file == group.file);
+        let first = before.map(|other| other.end - other.rows).min();
+        let row = row + group.end - group.rows - first.unwrap_or(0);
+        match group.file == self.root {
+            true => format!("in row {row}"),
+            false => format!("in row {row} of {}", group.file.display()),
+        }
+    }
+}
