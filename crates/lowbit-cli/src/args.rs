@@ -70,7 +70,8 @@ A run that was stopped goes on with --resume; a finished seed is not run again."
   lowbit quantize model_fp32.safetensors --method dynamic -o model_dynamic.safetensors")]
     Quantize {
         /// A model file with FP32 weights
-        model: PathBuf,
+        #[arg(value_name = "MODEL")]
+        file: PathBuf,
         /// Where to write the quantized model [default: MODEL with _int8 in its name]
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
@@ -79,7 +80,8 @@ A run that was stopped goes on with --resume; a finished seed is not run again."
     #[command(after_help = "Example: lowbit eval model_int8.safetensors --data photos/")]
     Eval {
         /// A model file
-        model: PathBuf,
+        #[arg(value_name = "MODEL")]
+        file: PathBuf,
     },
     /// Speed of a model file, or of a model of the zoo with random weights: FP32 against INT8
     #[command(after_help = "Examples:
@@ -89,6 +91,7 @@ A run that was stopped goes on with --resume; a finished seed is not run again."
   lowbit bench --peak                              what this machine's arithmetic units can do")]
     Bench {
         /// A model file with FP32 weights [default: a model of the zoo with random weights]
+        #[arg(value_name = "MODEL")]
         file: Option<PathBuf>,
         /// Answer `fp32|int8|train BATCH ITERATIONS` lines on standard input with seconds per iteration
         #[arg(long, hide_short_help = true)]
@@ -101,7 +104,8 @@ A run that was stopped goes on with --resume; a finished seed is not run again."
     #[command(after_help = "Example: lowbit inspect model_int8.safetensors")]
     Inspect {
         /// A model file
-        model: PathBuf,
+        #[arg(value_name = "MODEL")]
+        file: PathBuf,
     },
     /// Images per class and split, and a contact sheet
     #[command(after_help = "Examples:
@@ -136,7 +140,7 @@ pub(crate) struct Shared {
     #[arg(long, global = true, value_name = "N")]
     pub(crate) batch_size: Option<u32>,
     /// Base learning rate [default: 0.001]
-    #[arg(long, global = true, value_name = "RATE")]
+    #[arg(long, global = true, value_name = "RATE", allow_negative_numbers = true)]
     pub(crate) lr: Option<f64>,
     /// adam or sgd [default: adam]
     #[arg(long, global = true, value_name = "NAME")]

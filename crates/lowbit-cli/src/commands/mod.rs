@@ -53,10 +53,10 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Compare { from } => compare::run(&context, from),
         Command::Train => train::run(&context),
         Command::QatVsPtq { from } => qat_vs_ptq::run(&context, from.as_deref()),
-        Command::Quantize { model, output } => quantize::run(&context, &model, output),
-        Command::Eval { model } => eval::run(&context, &model),
+        Command::Quantize { file, output } => quantize::run(&context, &file, output),
+        Command::Eval { file } => eval::run(&context, &file),
         Command::Bench { file, serve, peak } => bench::run(&context, file.as_deref(), serve, peak),
-        Command::Inspect { model } => inspect::run(&context, &model),
+        Command::Inspect { file } => inspect::run(&context, &file),
         Command::Data {
             path,
             sheet,

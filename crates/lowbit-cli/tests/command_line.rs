@@ -1,0 +1,229 @@
+//! What a user sees and what is left on the disk: the binary, run as a whole.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Small enough to train in a moment.
+const QUICK: [&str; 10] =
+    ["--model", "mlp", "--limit", "60", "--epochs", "3", "--batch-size", "16", "--threads", "2"];
+
+fn lowbit(folder: &Path, arguments: &[&str]) -> Output {
+    command(folder, arguments).output().expect("the binary starts")
+}
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lowbit"));
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env("XDG_CACHE_HOME", folder.join("cache"))
+        .env_remove("LOWBIT_ISA")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Runs to an error of one line and returns the line.
+fn refused(folder: &Path, arguments: &[&str], code: i32) -> String {
+    let output = lowbit(folder, arguments);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+    assert!(!text.contains("panicked"), "{text}");
+    let last = text.lines().last().unwrap_or_default().to_owned();
+    assert!(last.starts_with("error: "), "{arguments:?}: {text}");
+    last
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn help_of_every_command_has_an_example_and_fits_a_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let commands =
+        ["", "compare", "train", "quantize", "eval", "bench", "inspect", "data", "qat-vs-ptq"];
+    for name in commands {
+        let mut arguments = vec![name, "--help"];
+        arguments.retain(|argument| !argument.is_empty());
+        let output = lowbit(folder.path(), &arguments);
+        let text = stdout(&output);
+        assert!(output.status.success(), "{name}: {}", stderr(&output));
+        assert!(text.contains("Example"), "{name}: {text}");
+        assert!(text.contains("--seed") && text.contains("--json"), "{name}");
+    }
+}
+
+#[test]
+fn bad_input_gets_one_line_with_the_place_and_exit_code_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    std::fs::write(path.join("broken.safetensors"), b"not a model").unwrap();
+    std::fs::write(path.join("bad.toml"), "epochs = \"many\"").unwrap();
+    std::fs::create_dir(path.join("empty")).unwrap();
+    for (arguments, parts) in [
+        (&["compare", "--data", "nowhere"][..], &["nowhere"][..]),
+        (&["compare", "--data", "empty"], &["empty"]),
+        (&["compare", "--model", "vgg"], &["vgg", "eurosat-cnn, resnet8, mlp"]),
+        (&["compare", "--set", "epoch=3"], &["epoch", "did you mean epochs?"]),
+        (&["compare", "--config", "bad.toml"], &["bad.toml", "epochs"]),
+        (&["compare", "--config", "none.toml"], &["none.toml"]),
+        (&["compare", "--lr", "-1"], &["lr must be a positive number"]),
+        (&["compare", "--image-size", "8", "--limit", "10"], &["conv"]),
+        (&["compare", "--from", "broken.safetensors"], &["broken.safetensors"]),
+        (&["eval", "broken.safetensors"], &["broken.safetensors", "not a usable model file"]),
+        (&["inspect", "none.safetensors"], &["none.safetensors", "cannot read"]),
+        (&["qat-vs-ptq", "--bits", "3"], &["bits", "16, 8, 4, 2 or 1"]),
+    ] {
+        let line = refused(path, arguments, 2);
+        for part in parts {
+            assert!(line.contains(part), "{arguments:?} lacks {part}: {line}");
+        }
+    }
+    let output = lowbit(path, &["compare", "--epoch", "3"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--epochs"), "{}", stderr(&output));
+}
+
+#[test]
+fn an_unknown_instruction_set_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = command(folder.path(), &["bench"]).env("LOWBIT_ISA", "sse9").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("use portable, avx2 or avx512"), "{}", stderr(&output));
+}
+
+#[test]
+fn compare_leaves_results_and_models_and_prints_json_alone_on_standard_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let mut arguments = vec!["compare", "--json", "--out", "here"];
+    arguments.extend(QUICK);
+    let output = lowbit(path, &arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for pointer in [
+        "/training/epochs/2/test_accuracy",
+        "/comparison/fp32/size_mb",
+        "/comparison/int8/inference_time_ms",
+        "/comparison/comparison/compression_ratio",
+        "/comparison/comparison/accuracy_drop_points/low",
+        "/speed/0/speedup/median",
+        "/layers/0/int8_gmac_per_s",
+        "/machine/cpu",
+        "/config/seed",
+    ] {
+        assert!(results.pointer(pointer).is_some(), "{pointer} is missing");
+    }
+    let written = path.join("here/real_quantization_comparison");
+    let expected = [
+        "checkpoint.safetensors",
+        "comparison_results.json",
+        "model_fp32.safetensors",
+        "model_int8.safetensors",
+    ];
+    assert_eq!(names(&written), expected);
+    let size = std::fs::metadata(written.join("model_int8.safetensors")).unwrap().len();
+    assert_eq!(results.pointer("/comparison/int8/size_bytes").unwrap(), size);
+    assert_eq!(results.pointer("/data/synthetic").unwrap(), true);
+    // The parts agree with the whole.
+    let model = written.join("model_int8.safetensors");
+    let mut arguments = vec!["eval", model.to_str().unwrap(), "--json"];
+    arguments.extend(QUICK);
+    let again: serde_json::Value =
+        serde_json::from_slice(&lowbit(path, &arguments).stdout).unwrap();
+    assert_eq!(again["accuracy"], results["comparison"]["int8"]["accuracy"]);
+    let inspected = stdout(&lowbit(path, &["inspect", model.to_str().unwrap()]));
+    assert!(inspected.contains("fc1") && inspected.contains("integer, static"), "{inspected}");
+}
+
+#[test]
+fn quiet_prints_where_the_results_are_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut arguments = vec!["train", "--quiet"];
+    arguments.extend(QUICK);
+    let output = lowbit(folder.path(), &arguments);
+    assert_eq!(stdout(&output).trim(), Path::new("outputs/train").display().to_string());
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let run = |out: &str, resume: bool| {
+        let mut arguments = vec!["train", "--quiet", "--out", out];
+        arguments.extend(QUICK);
+        arguments.extend(["--set", "epochs=12"]);
+        let keep: Vec<&str> = arguments.iter().copied().filter(|&a| a != "--epochs").collect();
+        let at = keep.iter().position(|&a| a == "3").expect("the epochs of QUICK");
+        let mut keep = keep;
+        keep.remove(at);
+        if resume {
+            keep.push("--resume");
+        }
+        command(path, &keep)
+    };
+    let whole = run("whole", false).output().unwrap();
+    assert!(whole.status.success(), "{}", stderr(&whole));
+    let mut child = run("killed", false).spawn().unwrap();
+    let checkpoint = path.join("killed/train/checkpoint.safetensors");
+    let start = Instant::now();
+    while !checkpoint.exists() && start.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let resumed = run("killed", true).output().unwrap();
+    assert!(resumed.status.success(), "{}", stderr(&resumed));
+    let model = |out: &str| std::fs::read(path.join(out).join("train/model_fp32.safetensors"));
+    assert_eq!(model("killed").unwrap(), model("whole").unwrap());
+    let left = names(&path.join("killed/train"));
+    assert!(left.iter().all(|name| !name.ends_with(".tmp") || name.starts_with('.')), "{left:?}");
+    // Other settings are refused, not mixed in.
+    let mut other = vec!["train", "--out", "killed", "--resume"];
+    other.extend(QUICK);
+    let line = refused(path, &other, 2);
+    assert!(line.contains("epochs = 12") && line.contains("3"), "{line}");
+}
+
+#[test]
+fn a_model_of_other_images_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let mut arguments = vec!["train", "--quiet"];
+    arguments.extend(QUICK);
+    lowbit(path, &arguments);
+    let model = "outputs/train/model_fp32.safetensors";
+    let line = refused(path, &["eval", model, "--image-size", "32", "--limit", "10"], 2);
+    assert!(line.contains("64×64×3") && line.contains("32×32×3"), "{line}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_is_one_line_with_the_file_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let mut arguments = vec!["train", "--quiet"];
+    arguments.extend(QUICK);
+    lowbit(path, &arguments);
+    let model = "outputs/train/model_fp32.safetensors";
+    let line =
+        refused(path, &["quantize", model, "--method", "dynamic", "-o", "/dev/full/x"], 1);
+    assert!(line.contains("/dev/full/x") && line.contains("cannot write"), "{line}");
+}
