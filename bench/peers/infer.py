@@ -1,0 +1,198 @@
+"""Inference of `eurosat-cnn` in PyTorch, ONNX Runtime and OpenVINO, FP32 and static INT8; serves run.py's lines.
+
+Every engine takes f32 NCHW input and quantizes inside the clock where it is an INT8 engine. Weights and images come from
+recipe.py; batch-norm statistics and calibration ranges from its images.
+"""
+
+import argparse
+import copy
+import tempfile
+import warnings
+from functools import cache
+from pathlib import Path
+
+import torch
+
+import models
+import protocol
+import recipe
+
+CALIBRATION_BATCHES = 4
+
+
+def images(batch, step=0):
+    return models.normalized(recipe.batch(step, batch, 64)[0])
+
+
+@cache
+def model():
+    net = models.eurosat_cnn()
+    models.initialize(net)
+    net.train()
+    with torch.no_grad():
+        for step in range(20):
+            net(images(16, step))
+    return net.eval()
+
+
+def timed(net, x):
+    def run():
+        with torch.inference_mode():
+            net(x)
+
+    run()
+    return run
+
+
+def torch_eager(batch):
+    return timed(model(), images(batch))
+
+
+def channels_last(net):
+    return copy.deepcopy(net).to(memory_format=torch.channels_last)
+
+
+def torch_channels_last(batch):
+    return timed(channels_last(model()), images(batch).to(memory_format=torch.channels_last))
+
+
+def torch_compile(batch):
+    import torch._inductor.config as inductor
+
+    inductor.freezing = True
+    net, x = channels_last(model()), images(batch).to(memory_format=torch.channels_last)
+    compiled = torch.compile(net, dynamic=False)
+    with torch.no_grad():
+        compiled(x)
+
+    def run():
+        with torch.no_grad():
+            compiled(x)
+
+    return run
+
+
+@cache
+def fx_model():
+    from torch.ao.quantization import get_default_qconfig_mapping
+    from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
+
+    torch.backends.quantized.engine = "x86"
+    net = prepare_fx(channels_last(model()), get_default_qconfig_mapping("x86"), images(1))
+    with torch.no_grad():
+        for step in range(CALIBRATION_BATCHES):
+            net(images(16, step))
+    return convert_fx(net)
+
+
+def torch_fx_int8(batch):
+    return timed(fx_model(), images(batch).to(memory_format=torch.channels_last))
+
+
+class OnnxFiles:
+    """The model as ONNX files, exported and quantized when first asked for."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def fp32(self):
+        path = self.folder / "fp32.onnx"
+        if not path.exists():
+            batch = torch.export.Dim("batch", min=1, max=4096)
+            torch.onnx.export(
+                model(), (images(2),), path, dynamo=True, dynamic_shapes=({0: batch},),
+                input_names=["input"], output_names=["logits"], external_data=False,
+            )  # fmt: skip
+        return path
+
+    def int8(self):
+        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+
+        class Reader(CalibrationDataReader):
+            batches = iter([{"input": images(16, step).numpy()} for step in range(CALIBRATION_BATCHES)])
+
+            def get_next(self):
+                return next(self.batches, None)
+
+        path, prepared = self.folder / "int8.onnx", self.folder / "prepared.onnx"
+        if not path.exists():
+            quant_pre_process(self.fp32(), prepared, skip_symbolic_shape=True)
+            quantize_static(
+                prepared, path, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            )  # fmt: skip
+        return path
+
+
+def onnx_runtime(path, threads):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def build(batch):
+        feed = {"input": images(batch).numpy()}
+        session.run(None, feed)
+        return lambda: session.run(None, feed)
+
+    return build
+
+
+def open_vino(net, batch, threads):
+    import openvino
+
+    core = openvino.Core()
+    net = core.read_model(net) if isinstance(net, Path) else net.clone()
+    net.reshape([batch, 3, 64, 64])
+    config = {
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": "f32",  # its own choice, bf16, is slower where there is no AMX
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+    }
+    request = core.compile_model(net, "CPU", config).create_infer_request()
+    request.set_input_tensor(openvino.Tensor(images(batch).numpy(), shared_memory=False))
+    request.infer()
+    return request.infer
+
+
+@cache
+def nncf_model(path):
+    import nncf
+    import openvino
+
+    batches = [images(16, step).numpy() for step in range(CALIBRATION_BATCHES)]
+    return nncf.quantize(openvino.Core().read_model(path), nncf.Dataset(batches), subset_size=len(batches))
+
+
+def engines(threads, files):
+    ort = cache(lambda precision: onnx_runtime(getattr(files, precision)(), threads))
+    return {
+        "fp32:torch-eager": torch_eager,
+        "fp32:torch-channels-last": torch_channels_last,
+        "fp32:torch-compile": torch_compile,
+        "fp32:onnxruntime": lambda batch: ort("fp32")(batch),
+        "fp32:openvino": lambda batch: open_vino(files.fp32(), batch, threads),
+        "int8:torch-fx": torch_fx_int8,
+        "int8:onnxruntime": lambda batch: ort("int8")(batch),
+        "int8:openvino": lambda batch: open_vino(nncf_model(files.fp32()), batch, threads),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--files", type=Path, help="folder for the exported models [default: a temporary one]")
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(args.threads)
+    with tempfile.TemporaryDirectory() as temporary:
+        files = OnnxFiles(args.files or Path(temporary))
+        protocol.serve(engines(args.threads, files))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""Times lowbit and its peers in one run, in turn, and prints how they compare (README.md).
+
+  python run.py infer --lowbit ../../target/release/lowbit
+  python run.py train --lowbit ../../target/release/lowbit --threads 2
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+
+from protocol import EngineError, Server
+
+HERE = Path(__file__).resolve().parent
+OURS = {"infer": ["fp32", "int8"], "train": ["train", "qat"]}
+BATCHES = {"infer": [1, 64], "train": [64]}
+PACKAGES = ["torch", "onnxruntime", "openvino", "nncf", "onnx", "numpy"]
+
+
+def note(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def start(args, threads, folder, log):
+    """The servers that start, and `(name, server, its word for it)` of every engine."""
+    commands = {"peers": [sys.executable, HERE / f"{args.what}.py", "--threads", str(threads)]}
+    if args.what == "infer":
+        commands["peers"] += ["--files", folder]
+    if args.lowbit:
+        commands["lowbit"] = [args.lowbit, "bench", "--serve", "--model", "eurosat-cnn", "--threads", str(threads)]
+    servers, engines = [], []
+    for who, command in commands.items():
+        try:
+            server = Server([str(word) for word in command], log)
+            servers.append(server)
+            names = OURS[args.what] if who == "lowbit" else server.ask("list").split()
+            engines += [(f"{word}:lowbit" if who == "lowbit" else word, server, word) for word in names]
+        except (EngineError, OSError) as error:
+            note(f"skipped {who}: {error}")
+    return servers, engines
+
+
+def iterations_for(server, word, batch, seconds):
+    """Builds and warms an engine up; how many iterations fill a sample."""
+    server.ask(f"{word} {batch} 1")
+    each = float(server.ask(f"{word} {batch} 2"))
+    return max(1, round(seconds / each))
+
+
+def measure(args, threads, batch, engines):
+    """Seconds an iteration of every engine that works, one sample a round."""
+    working = []
+    for name, server, word in engines:
+        if args.only and args.only not in name:
+            continue
+        try:
+            working.append((name, server, word, iterations_for(server, word, batch, args.seconds)))
+        except EngineError as error:
+            note(f"skipped {name}, batch {batch}, {threads} threads: {error}")
+    samples = {name: [] for name, *_ in working}
+    for turn in range(args.rounds):
+        first = turn % max(1, len(working))
+        for name, server, word, iterations in working[first:] + working[:first]:
+            time.sleep(0.02)  # lets the last engine's threads stop spinning
+            samples[name].append(float(server.ask(f"{word} {batch} {iterations}")))
+    return samples
+
+
+def summarize(samples, threads, batch):
+    rows = []
+    for name, seconds in samples.items():
+        kind, _, engine = name.partition(":")
+        ours = samples.get(f"{kind}:lowbit")
+        rows.append(
+            {
+                "kind": kind,
+                "engine": engine,
+                "threads": threads,
+                "batch": batch,
+                "median_img_per_s": batch / statistics.median(seconds),
+                "best_img_per_s": batch / min(seconds),
+                "lowbit_ratio_paired_median": ours and statistics.median(t / o for t, o in zip(seconds, ours)),
+                "lowbit_ratio_of_best": ours and min(seconds) / min(ours),
+                "seconds_per_iteration": seconds,
+            }
+        )
+    return rows
+
+
+def table(rows, kind):
+    """Markdown: one line per engine, one column per cell: median / best img/s, then lowbit's ratio to the engine."""
+    cells = sorted({(r["threads"], r["batch"]) for r in rows})
+    found = {(r["engine"], r["threads"], r["batch"]): r for r in rows if r["kind"] == kind}
+    names = list(dict.fromkeys(engine for engine, *_ in found))
+    lines = [f"| {kind} | " + " | ".join(f"{t} thread{'s' * (t > 1)}, batch {b}" for t, b in cells) + " |"]
+    lines.append("|---|" + "--:|" * len(cells))
+    for name in names:
+        texts = []
+        for cell in cells:
+            row = found.get((name, *cell))
+            if row is None:
+                texts.append("-")
+                continue
+            text = f"{row['median_img_per_s']:,.0f} / {row['best_img_per_s']:,.0f}"
+            if row["lowbit_ratio_paired_median"] and name != "lowbit":
+                text += f", {row['lowbit_ratio_paired_median']:.2f}x / {row['lowbit_ratio_of_best']:.2f}x"
+            texts.append(text)
+        lines.append(f"| {name} | " + " | ".join(texts) + " |")
+    return "\n".join(lines)
+
+
+def versions():
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def cpu():
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["infer", "train"])
+    parser.add_argument("--lowbit", type=Path, help="the built binary [default: peers alone]")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=0.3, help="length of one sample")
+    parser.add_argument("--threads", default="1,2", help="comma-separated")
+    parser.add_argument("--batches", help="comma-separated [default: 1,64 for infer, 64 for train]")
+    parser.add_argument("--only", help="engines whose name contains this")
+    parser.add_argument("--out", type=Path, default=Path("outputs/peers"), help="folder for results and the log")
+    return parser.parse_args()
+
+
+def main():
+    args = arguments()
+    args.out.mkdir(parents=True, exist_ok=True)
+    batches = [int(b) for b in args.batches.split(",")] if args.batches else BATCHES[args.what]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, open(args.out / f"{args.what}.log", "w") as log:
+        for threads in map(int, args.threads.split(",")):
+            servers, engines = start(args, threads, folder, log)
+            for batch in batches:
+                note(f"{threads} threads, batch {batch} ...")
+                rows += summarize(measure(args, threads, batch, engines), threads, batch)
+            for server in servers:
+                server.close()
+    machine = {"cpu": cpu(), "cores": os.cpu_count(), "system": platform.platform()}
+    result = {"model": "eurosat-cnn", "rounds": args.rounds, "machine": machine, "versions": versions(), "rows": rows}
+    path = args.out / f"{args.what}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"{cpu()}, {args.rounds} rounds; median / best img/s, and lowbit's speed over the engine's: median of the")
+    print("paired ratios / ratio of the bests.\n")
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        print(table(rows, kind), end="\n\n")
+    note(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

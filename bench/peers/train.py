@@ -1,0 +1,67 @@
+"""Training steps of `eurosat-cnn` in PyTorch: Adam, cross-entropy; serves run.py's lines."""
+
+import argparse
+import warnings
+
+import torch
+
+import models
+import protocol
+import recipe
+
+
+def step(net, batch, memory_format=torch.contiguous_format, prepare=lambda net: net):
+    """A training step, built and run twice."""
+    images, labels = recipe.batch(0, batch, 64)
+    x = models.normalized(images).to(memory_format=memory_format)
+    labels = torch.from_numpy(labels)
+    net = net.train().to(memory_format=memory_format)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-6)
+    net = prepare(net)
+
+    def run():
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(x), labels).backward()
+        optimizer.step()
+
+    run()
+    run()
+    return run
+
+
+def fresh():
+    net = models.eurosat_cnn()
+    models.initialize(net)
+    return net
+
+
+def qat():
+    from torch.ao.quantization import get_default_qat_qconfig_mapping
+    from torch.ao.quantization.quantize_fx import prepare_qat_fx
+
+    example = models.normalized(recipe.batch(0, 1, 64)[0])
+    return prepare_qat_fx(fresh().train(), get_default_qat_qconfig_mapping("x86"), example)
+
+
+LAST = torch.channels_last
+ENGINES = {
+    "train:torch-eager": lambda batch: step(fresh(), batch),
+    "train:torch-channels-last": lambda batch: step(fresh(), batch, LAST),
+    "train:torch-compile": lambda batch: step(fresh(), batch, prepare=torch.compile),
+    "train:torch-compile-channels-last": lambda batch: step(fresh(), batch, LAST, torch.compile),
+    "qat:torch-fx": lambda batch: step(qat(), batch),
+    "qat:torch-fx-channels-last": lambda batch: step(qat(), batch, LAST),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(args.threads)
+    protocol.serve(ENGINES)
+
+
+if __name__ == "__main__":
+    main()
