@@ -64,6 +64,31 @@ A run that was stopped goes on with --resume; a finished seed is not run again."
         #[arg(long, value_name = "MODEL")]
         from: Option<PathBuf>,
     },
+    /// Train one model per width, 32 to 1 bit, each a real file and a real kernel
+    #[command(after_help = "Examples:
+  lowbit sweep                                     six widths on the built-in synthetic data, one seed
+  lowbit sweep --quick                             the same in a few minutes, to see how it looks
+  lowbit sweep --widths 32,8,2 --seeds 3 --data EuroSAT_RGB.zip
+
+Writes OUT/<b>bit/run_<time>_seed<n>/. A width that is finished with the same settings is not run again, a stopped one goes on.")]
+    Sweep {
+        /// Bits per weight
+        #[arg(long, value_delimiter = ',', default_values_t = [32, 16, 8, 4, 2, 1], value_name = "LIST")]
+        widths: Vec<u8>,
+        /// 3 epochs on 1,500 images per split, one seed
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Tables of what the runs of a sweep came to
+    #[command(after_help = "Example: lowbit analyze outputs --max-drop 0.5
+Writes results_summary.csv and results_summary.json into the folder.")]
+    Analyze {
+        /// Folder of the runs [default: --out]
+        folder: Option<PathBuf>,
+        /// Points that the sweet spot may lose against 32 bits
+        #[arg(long, default_value_t = 1.0, value_name = "POINTS")]
+        max_drop: f64,
+    },
     /// Quantize a trained model
     #[command(after_help = "Examples:
   lowbit quantize model_fp32.safetensors --data photos/
@@ -140,7 +165,12 @@ pub(crate) struct Shared {
     #[arg(long, global = true, value_name = "N")]
     pub(crate) batch_size: Option<u32>,
     /// Base learning rate [default: 0.001]
-    #[arg(long, global = true, value_name = "RATE", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "RATE",
+        allow_negative_numbers = true
+    )]
     pub(crate) lr: Option<f64>,
     /// adam or sgd [default: adam]
     #[arg(long, global = true, value_name = "NAME")]

@@ -5,11 +5,23 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Small enough to train in a moment.
-const QUICK: [&str; 10] =
-    ["--model", "mlp", "--limit", "60", "--epochs", "3", "--batch-size", "16", "--threads", "2"];
+const QUICK: [&str; 10] = [
+    "--model",
+    "mlp",
+    "--limit",
+    "60",
+    "--epochs",
+    "3",
+    "--batch-size",
+    "16",
+    "--threads",
+    "2",
+];
 
 fn lowbit(folder: &Path, arguments: &[&str]) -> Output {
-    command(folder, arguments).output().expect("the binary starts")
+    command(folder, arguments)
+        .output()
+        .expect("the binary starts")
 }
 
 fn command(folder: &Path, arguments: &[&str]) -> Command {
@@ -56,8 +68,19 @@ fn names(folder: &Path) -> Vec<String> {
 #[test]
 fn help_of_every_command_has_an_example_and_fits_a_terminal() {
     let folder = tempfile::tempdir().unwrap();
-    let commands =
-        ["", "compare", "train", "quantize", "eval", "bench", "inspect", "data", "qat-vs-ptq"];
+    let commands = [
+        "",
+        "compare",
+        "train",
+        "quantize",
+        "eval",
+        "bench",
+        "inspect",
+        "data",
+        "qat-vs-ptq",
+        "sweep",
+        "analyze",
+    ];
     for name in commands {
         let mut arguments = vec![name, "--help"];
         arguments.retain(|argument| !argument.is_empty());
@@ -79,16 +102,43 @@ fn bad_input_gets_one_line_with_the_place_and_exit_code_2() {
     for (arguments, parts) in [
         (&["compare", "--data", "nowhere"][..], &["nowhere"][..]),
         (&["compare", "--data", "empty"], &["empty"]),
-        (&["compare", "--model", "vgg"], &["vgg", "eurosat-cnn, resnet8, mlp"]),
-        (&["compare", "--set", "epoch=3"], &["epoch", "did you mean epochs?"]),
-        (&["compare", "--config", "bad.toml"], &["bad.toml", "epochs"]),
+        (
+            &["compare", "--model", "vgg"],
+            &["vgg", "eurosat-cnn, resnet8, mlp"],
+        ),
+        (
+            &["compare", "--set", "epoch=3"],
+            &["epoch", "did you mean epochs?"],
+        ),
+        (
+            &["compare", "--config", "bad.toml"],
+            &["bad.toml", "epochs"],
+        ),
         (&["compare", "--config", "none.toml"], &["none.toml"]),
-        (&["compare", "--lr", "-1"], &["lr must be a positive number"]),
-        (&["compare", "--image-size", "8", "--limit", "10"], &["conv"]),
-        (&["compare", "--from", "broken.safetensors"], &["broken.safetensors"]),
-        (&["eval", "broken.safetensors"], &["broken.safetensors", "not a usable model file"]),
-        (&["inspect", "none.safetensors"], &["none.safetensors", "cannot read"]),
-        (&["qat-vs-ptq", "--bits", "3"], &["bits", "16, 8, 4, 2 or 1"]),
+        (
+            &["compare", "--lr", "-1"],
+            &["lr must be a positive number"],
+        ),
+        (
+            &["compare", "--image-size", "8", "--limit", "10"],
+            &["conv"],
+        ),
+        (
+            &["compare", "--from", "broken.safetensors"],
+            &["broken.safetensors"],
+        ),
+        (
+            &["eval", "broken.safetensors"],
+            &["broken.safetensors", "not a usable model file"],
+        ),
+        (
+            &["inspect", "none.safetensors"],
+            &["none.safetensors", "cannot read"],
+        ),
+        (
+            &["qat-vs-ptq", "--bits", "3"],
+            &["bits", "16, 8, 4, 2 or 1"],
+        ),
     ] {
         let line = refused(path, arguments, 2);
         for part in parts {
@@ -103,9 +153,16 @@ fn bad_input_gets_one_line_with_the_place_and_exit_code_2() {
 #[test]
 fn an_unknown_instruction_set_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let output = command(folder.path(), &["bench"]).env("LOWBIT_ISA", "sse9").output().unwrap();
+    let output = command(folder.path(), &["bench"])
+        .env("LOWBIT_ISA", "sse9")
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("use portable, avx2 or avx512"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("use portable, avx2 or avx512"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -138,8 +195,13 @@ fn compare_leaves_results_and_models_and_prints_json_alone_on_standard_output() 
         "model_int8.safetensors",
     ];
     assert_eq!(names(&written), expected);
-    let size = std::fs::metadata(written.join("model_int8.safetensors")).unwrap().len();
-    assert_eq!(results.pointer("/comparison/int8/size_bytes").unwrap(), size);
+    let size = std::fs::metadata(written.join("model_int8.safetensors"))
+        .unwrap()
+        .len();
+    assert_eq!(
+        results.pointer("/comparison/int8/size_bytes").unwrap(),
+        size
+    );
     assert_eq!(results.pointer("/data/synthetic").unwrap(), true);
     // The parts agree with the whole.
     let model = written.join("model_int8.safetensors");
@@ -149,7 +211,42 @@ fn compare_leaves_results_and_models_and_prints_json_alone_on_standard_output() 
         serde_json::from_slice(&lowbit(path, &arguments).stdout).unwrap();
     assert_eq!(again["accuracy"], results["comparison"]["int8"]["accuracy"]);
     let inspected = stdout(&lowbit(path, &["inspect", model.to_str().unwrap()]));
-    assert!(inspected.contains("fc1") && inspected.contains("integer, static"), "{inspected}");
+    assert!(
+        inspected.contains("fc1") && inspected.contains("integer, static"),
+        "{inspected}"
+    );
+}
+
+#[test]
+fn a_sweep_writes_a_run_per_width_and_does_not_repeat_a_finished_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut arguments = vec!["sweep", "--widths", "32,4,1"];
+    arguments.extend(QUICK);
+    let first = lowbit(folder.path(), &arguments);
+    assert!(first.status.success(), "{}", stderr(&first));
+    let out = folder.path().join("outputs");
+    for width in ["32bit", "4bit", "1bit"] {
+        let runs = names(&out.join(width));
+        assert_eq!(runs.len(), 1, "{runs:?}");
+        let files = names(&out.join(width).join(&runs[0]));
+        assert!(
+            files.contains(&"training_results.json".to_owned()),
+            "{files:?}"
+        );
+        assert!(
+            files.contains(&"compression_metrics.json".to_owned()),
+            "{files:?}"
+        );
+    }
+    assert!(stdout(&first).contains("sweet spot"), "{}", stdout(&first));
+    let again = lowbit(folder.path(), &arguments);
+    assert_eq!(
+        stderr(&again).matches("finished earlier").count(),
+        3,
+        "{}",
+        stderr(&again)
+    );
+    assert_eq!(stdout(&again), stdout(&first));
 }
 
 #[test]
@@ -158,7 +255,10 @@ fn quiet_prints_where_the_results_are_and_nothing_else() {
     let mut arguments = vec!["train", "--quiet"];
     arguments.extend(QUICK);
     let output = lowbit(folder.path(), &arguments);
-    assert_eq!(stdout(&output).trim(), Path::new("outputs/train").display().to_string());
+    assert_eq!(
+        stdout(&output).trim(),
+        Path::new("outputs/train").display().to_string()
+    );
     assert_eq!(stderr(&output), "");
 }
 
@@ -170,8 +270,15 @@ fn a_killed_run_goes_on_to_the_same_bits() {
         let mut arguments = vec!["train", "--quiet", "--out", out];
         arguments.extend(QUICK);
         arguments.extend(["--set", "epochs=12"]);
-        let keep: Vec<&str> = arguments.iter().copied().filter(|&a| a != "--epochs").collect();
-        let at = keep.iter().position(|&a| a == "3").expect("the epochs of QUICK");
+        let keep: Vec<&str> = arguments
+            .iter()
+            .copied()
+            .filter(|&a| a != "--epochs")
+            .collect();
+        let at = keep
+            .iter()
+            .position(|&a| a == "3")
+            .expect("the epochs of QUICK");
         let mut keep = keep;
         keep.remove(at);
         if resume {
@@ -194,7 +301,11 @@ fn a_killed_run_goes_on_to_the_same_bits() {
     let model = |out: &str| std::fs::read(path.join(out).join("train/model_fp32.safetensors"));
     assert_eq!(model("killed").unwrap(), model("whole").unwrap());
     let left = names(&path.join("killed/train"));
-    assert!(left.iter().all(|name| !name.ends_with(".tmp") || name.starts_with('.')), "{left:?}");
+    assert!(
+        left.iter()
+            .all(|name| !name.ends_with(".tmp") || name.starts_with('.')),
+        "{left:?}"
+    );
     // Other settings are refused, not mixed in.
     let mut other = vec!["train", "--out", "killed", "--resume"];
     other.extend(QUICK);
@@ -210,8 +321,15 @@ fn a_model_of_other_images_is_refused() {
     arguments.extend(QUICK);
     lowbit(path, &arguments);
     let model = "outputs/train/model_fp32.safetensors";
-    let line = refused(path, &["eval", model, "--image-size", "32", "--limit", "10"], 2);
-    assert!(line.contains("64×64×3") && line.contains("32×32×3"), "{line}");
+    let line = refused(
+        path,
+        &["eval", model, "--image-size", "32", "--limit", "10"],
+        2,
+    );
+    assert!(
+        line.contains("64×64×3") && line.contains("32×32×3"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -223,7 +341,20 @@ fn a_full_disk_is_one_line_with_the_file_and_leaves_nothing() {
     arguments.extend(QUICK);
     lowbit(path, &arguments);
     let model = "outputs/train/model_fp32.safetensors";
-    let line =
-        refused(path, &["quantize", model, "--method", "dynamic", "-o", "/dev/full/x"], 1);
-    assert!(line.contains("/dev/full/x") && line.contains("cannot write"), "{line}");
+    let line = refused(
+        path,
+        &[
+            "quantize",
+            model,
+            "--method",
+            "dynamic",
+            "-o",
+            "/dev/full/x",
+        ],
+        1,
+    );
+    assert!(
+        line.contains("/dev/full/x") && line.contains("cannot write"),
+        "{line}"
+    );
 }

@@ -3,6 +3,7 @@
 //! Nothing here prints: progress goes to an [`Events`] listener, results are values that serialize to documented JSON
 //! (docs/results-format.md). One experiment is one file in [`experiments`].
 
+pub mod analysis;
 pub mod config;
 pub mod evaluate;
 mod events;

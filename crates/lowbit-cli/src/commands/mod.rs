@@ -1,5 +1,6 @@
 //! The commands: one file each, and what they share.
 
+mod analyze;
 mod bench;
 mod compare;
 mod data;
@@ -7,6 +8,7 @@ mod eval;
 mod inspect;
 mod qat_vs_ptq;
 mod quantize;
+mod sweep;
 mod train;
 
 use crate::args::{Cli, Command};
@@ -28,7 +30,15 @@ pub(crate) struct Context {
 
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { command, shared } = cli;
-    let config = Config::layered(shared.config.as_deref(), &shared.set, shared.table())?;
+    let mut flags = shared.table();
+    if let Command::Sweep { quick: true, .. } = command {
+        for (key, value) in [("epochs", 3), ("limit", 1500), ("seeds", 1)] {
+            flags.entry(key).or_insert(value.into());
+        }
+    } else if let Command::Sweep { .. } = command {
+        flags.entry("seeds").or_insert(1.into());
+    }
+    let config = Config::layered(shared.config.as_deref(), &shared.set, flags)?;
     let isa = Isa::current()?;
     let output = Output {
         json: shared.json,
@@ -53,6 +63,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Compare { from } => compare::run(&context, from),
         Command::Train => train::run(&context),
         Command::QatVsPtq { from } => qat_vs_ptq::run(&context, from.as_deref()),
+        Command::Sweep { widths, quick: _ } => sweep::run(&context, &widths),
+        Command::Analyze { folder, max_drop } => analyze::run(&context, folder, max_drop),
         Command::Quantize { file, output } => quantize::run(&context, &file, output),
         Command::Eval { file } => eval::run(&context, &file),
         Command::Bench { file, serve, peak } => bench::run(&context, file.as_deref(), serve, peak),

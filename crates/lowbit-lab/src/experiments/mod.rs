@@ -2,3 +2,4 @@
 
 pub mod compare;
 pub mod qat_vs_ptq;
+pub mod sweep;
