@@ -15,7 +15,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let graph = zoo::build("resnet8", Shape::new(32, 32, 3), &classes)?;
     // Fresh weights: train them with `lowbit::train::Trainer`, or load a file with `format::load`.
     let weights = Weights::init(&graph, 1);
-    let images: Vec<u8> = (0..8 * graph.input().len()).map(|i| (i * 37 % 251) as u8).collect();
+    let images: Vec<u8> = (0..8 * graph.input().len())
+        .map(|i| (i * 37 % 251) as u8)
+        .collect();
 
     let isa = Isa::current()?;
     let float = FloatModel::compile(&graph, &weights, isa)?;
@@ -24,14 +26,24 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let folder = std::env::temp_dir();
     for bits in [8, 2] {
-        let config = PtqConfig { weights: QuantScheme::weights(bits), ..PtqConfig::default() };
+        let config = PtqConfig {
+            weights: QuantScheme::weights(bits),
+            ..PtqConfig::default()
+        };
         let model = quantize(&graph, &weights, &config, &images, isa)?;
         let path = folder.join(format!("resnet8_{bits}bit.safetensors"));
         let bytes = format::save_quantized(&path, &model)?;
         let mut logits = vec![0.0; expected.len()];
         IntegerModel::compile(&model, isa)?.run(&images, &mut logits);
-        let error: f32 = logits.iter().zip(&expected).map(|(a, b)| (a - b).abs()).sum();
-        println!("{bits} bits: {bytes} bytes, mean error {:.4}", error / logits.len() as f32);
+        let error: f32 = logits
+            .iter()
+            .zip(&expected)
+            .map(|(a, b)| (a - b).abs())
+            .sum();
+        println!(
+            "{bits} bits: {bytes} bytes, mean error {:.4}",
+            error / logits.len() as f32
+        );
         std::fs::remove_file(path)?;
     }
     Ok(())

@@ -205,7 +205,7 @@ pub(crate) fn edges(blocks: &Blocks) -> [usize; 2] {
     let with_weights = |(index, block): (usize, &Block)| block.has_weights().then_some(index);
     let mut indices = blocks.list().iter().enumerate().filter_map(with_weights);
     let first = indices.next().unwrap_or(0);
-    [first, indices.last().unwrap_or(first)]
+    [first, indices.next_back().unwrap_or(first)]
 }
 
 /// A block's weights and bias with its batch-norm (running statistics) folded in: `w·γ/σ` and `(b − μ)·γ/σ + β`.

@@ -220,7 +220,7 @@ fn learnable(graph: &Graph, count: usize, seed: u64) -> (Vec<u8>, Vec<u32>) {
                 } else {
                     30
                 };
-                let striped = if (label as usize / shape.c + pixel / shape.w) % 2 == 0 {
+                let striped = if (label as usize / shape.c + pixel / shape.w).is_multiple_of(2) {
                     40
                 } else {
                     0
