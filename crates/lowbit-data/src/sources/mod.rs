@@ -5,6 +5,7 @@ mod eurosat;
 mod folder;
 mod idx;
 mod landcover;
+mod parquet;
 mod raw;
 mod zip;
 
@@ -41,6 +42,7 @@ fn load_path(path: &Path, options: &LoadOptions) -> Result<Dataset, DataError> {
     if data.is_dir() {
         return match first_name(path, idx::is_idx_name)? {
             true => idx::load(path, &name, options),
+            false if parquet::is_in(path) => parquet::load(path, &name, options),
             false => folder::load(path, &name, options),
         };
     }
@@ -49,7 +51,9 @@ fn load_path(path: &Path, options: &LoadOptions) -> Result<Dataset, DataError> {
         first if idx::is_idx(&first) || file_name.is_some_and(idx::is_idx_name) => {
             idx::load(path, &parent_name(path), options)
         }
+        first if parquet::is_parquet(first) => parquet::load(path, &name, options),
         [b'P', b'K', ..] => zip::load(path, &name, options),
+        _ if has_extension(path, "parquet") => parquet::load(path, &name, options),
         _ if has_extension(path, "zip") => zip::load(path, &name, options),
         _ => Err(DataError::unknown(path, "a file of an unknown kind")),
     }
