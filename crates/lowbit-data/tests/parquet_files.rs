@@ -1,18 +1,25 @@
-//! Hugging Face parquet files; `fixtures/make_parquet.py` made them.
+//! Hugging Face's parquet files, written by pyarrow (`fixtures/make_fixtures.py`).
 
+use std::fs;
 use std::path::PathBuf;
 
-use lowbit_data::{DataError, Dataset, LoadOptions, load};
+use lowbit_data::{DataError, Dataset, LoadOptions, Progress, Unit, load};
 
-fn try_load(name: &str) -> Result<Dataset, DataError> {
-    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests/fixtures/parquet", name]
+fn fixture(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests/fixtures", name]
         .iter()
-        .collect();
-    let options = LoadOptions {
+        .collect()
+}
+
+fn options() -> LoadOptions<'static> {
+    LoadOptions {
         cache_dir: None,
         ..LoadOptions::new(1)
-    };
-    load(path.to_str().expect("plain"), &options)
+    }
+}
+
+fn try_load(name: &str) -> Result<Dataset, DataError> {
+    load(fixture(name).to_str().expect("plain"), &options())
 }
 
 fn message(name: &str) -> String {
@@ -22,59 +29,106 @@ fn message(name: &str) -> String {
 }
 
 #[test]
-fn shards_of_both_page_versions_and_codecs_make_one_set() {
-    let set = try_load("set").expect("loads");
-    assert_eq!(set.class_names, ["corn", "wood"]);
-    assert_eq!(set.split, "as shipped");
+fn a_folder_of_parquet_files_has_its_classes_parts_and_rows() {
+    let set = try_load("hub").expect("loads");
+    assert_eq!((&*set.name, &*set.split), ("hub", "as shipped"));
+    assert_eq!(set.class_names, ["corn", "lake", "wood"]);
     assert_eq!((set.height, set.width, set.channels), (4, 4, 3));
-    assert_eq!((set.train.len(), set.test.len()), (20, 6));
-    for index in 0..20 {
-        assert_eq!(set.train.image(index), [index as u8; 48]);
-        assert_eq!(set.train.labels()[index], index as u32 % 2);
+    assert_eq!((set.train.len(), set.test.len()), (24, 6));
+    for index in 0..24 {
+        assert_eq!(set.train.image(index), [index as u8; 48], "image {index}");
+        let row = if index < 20 { index } else { index - 20 };
+        assert_eq!(set.train.labels()[index], row as u32 % 3, "label {index}");
     }
     assert_eq!(set.test.image(5), [105; 48]);
+    assert_eq!(set.test.labels(), [0, 1, 2, 0, 1, 2]);
 }
 
 #[test]
-fn one_shard_stands_for_its_set() {
-    let all = try_load("set").expect("loads");
-    let from_shard = try_load("set/train-00001-of-00002.parquet").expect("loads");
-    assert_eq!((from_shard.train, from_shard.test), (all.train, all.test));
-}
-
-#[test]
-fn a_single_file_without_names_is_split_and_its_classes_numbered() {
-    let set = try_load("single.parquet").expect("loads");
-    assert_eq!(set.class_names, ["0", "1"]);
+fn one_file_is_split_and_classes_without_names_are_numbered() {
+    let set = try_load("plain.parquet").expect("loads");
+    assert_eq!((&*set.name, set.class_names.len()), ("plain", 3));
+    assert_eq!(set.class_names, ["0", "1", "2"]);
     assert_eq!(set.split, "seeded stratified 80/20 (seed 1)");
-    assert_eq!((set.train.len(), set.test.len()), (8, 2));
-    for index in 0..8 {
-        let value = set.train.image(index)[0];
-        assert_eq!(u32::from(value % 2), set.train.labels()[index]);
+    assert_eq!(
+        (set.train.counts(3), set.test.counts(3)),
+        (vec![4; 3], vec![1; 3])
+    );
+    for (part, index) in [(&set.train, 7), (&set.test, 2)] {
+        assert_eq!(u32::from(part.image(index)[0]) % 3, part.labels()[index]);
     }
 }
 
 #[test]
-fn what_the_reader_does_not_know_is_named() {
-    let zstd = message("zstd.parquet");
+fn a_missing_image_and_an_unknown_codec_are_named() {
+    let missing = message("missing.parquet");
     assert!(
-        zstd.contains("compressed by Zstandard, known are snappy"),
-        "{zstd}"
+        missing.contains("missing.parquet: the images: a value is missing (null)"),
+        "{missing}"
     );
-    let columns = message("columns.parquet");
+    let zstandard = message("zstandard.parquet");
     assert!(
-        columns.contains("no column image: {bytes, path}"),
-        "{columns}"
+        zstandard.contains("compressed with Zstandard"),
+        "{zstandard}"
     );
 }
 
 #[test]
-fn missing_images_and_wrong_labels_are_named() {
-    let missing = message("missing.parquet");
-    assert!(missing.contains("row 2 is empty"), "{missing}");
-    let label = message("label.parquet");
+fn a_file_that_is_cut_off_says_so() {
+    let root = tempfile::tempdir().expect("a folder");
+    let path = root.path().join("cut.parquet");
+    let bytes = fs::read(fixture("plain.parquet")).expect("reads");
+    fs::write(&path, &bytes[..bytes.len() - 9]).expect("writes");
+    let error = load(path.to_str().expect("plain"), &options()).expect_err("cut");
+    let error = error.to_string();
     assert!(
-        label.contains("label 2 of image 2 is outside 0..2"),
-        "{label}"
+        error.contains("cut.parquet: it does not end as a parquet file does"),
+        "{error}"
     );
+}
+
+#[test]
+fn a_broken_image_is_named_by_its_row() {
+    let root = tempfile::tempdir().expect("a folder");
+    let path = root.path().join("broken.parquet");
+    let mut bytes = fs::read(fixture("plain.parquet")).expect("reads");
+    let signature = b"\x89PNG";
+    let starts: Vec<usize> = (0..bytes.len() - 4)
+        .filter(|&at| bytes[at..at + 4] == *signature)
+        .collect();
+    bytes[starts[4]] = b'X';
+    fs::write(&path, &bytes).expect("writes");
+    let error = load(path.to_str().expect("plain"), &options()).expect_err("broken");
+    let error = error.to_string();
+    assert!(
+        error.contains("image in row 4 cannot be decoded"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_second_start_reads_the_cache() {
+    struct Decodes(std::sync::atomic::AtomicBool);
+    impl Progress for Decodes {
+        fn begin(&self, what: &str, _: u64, _: Unit) {
+            let decodes = what.starts_with("decoding");
+            self.0.store(decodes, std::sync::atomic::Ordering::Relaxed);
+        }
+        fn advance(&self, _: u64) {}
+        fn finish(&self) {}
+        fn note(&self, _: &str) {}
+    }
+    let cache = tempfile::tempdir().expect("a folder");
+    let runs = [true, false].map(|decodes| {
+        let watcher = Decodes(true.into());
+        let options = LoadOptions {
+            cache_dir: Some(cache.path().to_owned()),
+            progress: &watcher,
+            ..options()
+        };
+        let set = load(fixture("hub").to_str().expect("plain"), &options).expect("loads");
+        assert_eq!(watcher.0.into_inner(), decodes);
+        set
+    });
+    assert_eq!(runs[0], runs[1]);
 }

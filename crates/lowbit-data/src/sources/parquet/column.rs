@@ -1,258 +1,298 @@
-//! The values of one column chunk: pages, levels, dictionaries.
+//! One column of one row group: from its pages to values.
 //!
-//! Specification: apache/parquet-format, README.md (data pages) and Encodings.md (plain, RLE/bit-packed, dictionary).
+//! Pages of version 1 and 2, plain or dictionary-encoded, uncompressed, snappy or gzip: what pyarrow writes by default and
+//! what the Hugging Face hub holds. Apache Parquet, parquet-format's "Data Pages" and "Encodings".
 
 use std::io::Read;
 
-use super::footer::{Chunk, Codec, Physical};
-use super::thrift::{Cursor, Value, structure};
+use flate2::read::MultiGzDecoder;
 
-const PLAIN: i64 = 0;
-const PLAIN_DICTIONARY: i64 = 2;
-const RLE: i64 = 3;
-const RLE_DICTIONARY: i64 = 8;
+use super::thrift::{self, Value};
 
-/// Snappy's densest copy makes 64 bytes of 3.
-const SNAPPY_MAX_RATIO: usize = 22;
-/// The largest page accepted.
-const MAX_PAGE_BYTES: usize = 1 << 30;
-
-/// One value of a column.
-pub(crate) trait Plain: Sized + Clone {
-    /// Reads one value stored plainly.
-    fn read(cursor: &mut Cursor, physical: Physical) -> Option<Self>;
+/// A column chunk's bytes and what the footer says about them.
+pub(super) struct Chunk<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) codec: i64,
+    /// The definition level of a value that is there; 0 where none can be missing.
+    pub(super) max_definition: u32,
+    /// Values that the row group has.
+    pub(super) rows: usize,
 }
 
-impl Plain for i64 {
-    fn read(cursor: &mut Cursor, physical: Physical) -> Option<Self> {
-        match physical {
-            Physical::Int32 => cursor
-                .take(4)
-                .and_then(|bytes| Some(i32::from_le_bytes(bytes.try_into().ok()?).into())),
-            Physical::Int64 => cursor
-                .take(8)
-                .and_then(|bytes| Some(i64::from_le_bytes(bytes.try_into().ok()?))),
-            Physical::Bytes => None,
-        }
+/// Byte strings and the decompressed pages that they lie in.
+pub(super) struct Binaries {
+    pages: Vec<Vec<u8>>,
+    values: Vec<Span>,
+}
+
+#[derive(Clone, Copy)]
+struct Span {
+    page: u32,
+    start: u32,
+    len: u32,
+}
+
+impl Binaries {
+    pub(super) fn get(&self, row: usize) -> Option<&[u8]> {
+        let span = self.values.get(row)?;
+        self.pages[span.page as usize]
+            .get(span.start as usize..)?
+            .get(..span.len as usize)
     }
 }
 
-impl Plain for Vec<u8> {
-    fn read(cursor: &mut Cursor, _: Physical) -> Option<Self> {
-        let len = u32::from_le_bytes(cursor.take(4)?.try_into().ok()?);
-        cursor.take(len as usize).map(<[u8]>::to_vec)
-    }
-}
-
-/// All values of the chunk that `bytes` hold; a value that is absent is an error.
-pub(crate) fn values<T: Plain>(bytes: &[u8], chunk: &Chunk) -> Result<Vec<T>, String> {
-    let mut cursor = Cursor { rest: bytes };
-    let mut dictionary: Vec<T> = Vec::new();
-    let mut values: Vec<T> = Vec::new();
-    while values.len() < chunk.values {
-        let header = structure(&mut cursor).ok_or("a page's header is broken")?;
-        let size = |field| {
-            header
-                .field(field)
-                .count()
-                .filter(|&size| size <= MAX_PAGE_BYTES)
-        };
-        let (packed, unpacked) = size(3)
-            .zip(size(2))
-            .ok_or("a page's size is out of range")?;
-        let page = cursor.take(packed).ok_or("a page ends too early")?;
-        match header.field(1).int() {
-            Some(0) => {
-                let page = unpack(page, unpacked, chunk.codec)?;
-                let (levels, body) = levels_of_v1(&page, chunk, header.field(5))?;
-                data(
-                    levels,
-                    body,
-                    header.field(5),
-                    2,
-                    chunk,
-                    &dictionary,
-                    &mut values,
-                )?;
+/// The byte strings of a `BYTE_ARRAY` column, one for each row.
+pub(super) fn binaries(chunk: &Chunk) -> Result<Binaries, String> {
+    let mut pages: Vec<Vec<u8>> = Vec::new();
+    let values = values(chunk, |page, count| {
+        let mut spans = Vec::new();
+        let mut at = 0;
+        for _ in 0..count {
+            let len = word(&page, at)?;
+            let start = at + 4;
+            at = start + len as usize;
+            if at > page.len() {
+                return Err("a value ends beyond its page".into());
             }
+            spans.push(Span {
+                page: pages.len() as u32,
+                start: start as u32,
+                len,
+            });
+        }
+        pages.push(page);
+        Ok(spans)
+    })?;
+    Ok(Binaries { pages, values })
+}
+
+/// The numbers of an `INT32` (4 bytes wide) or `INT64` (8 bytes wide) column, one for each row.
+pub(super) fn integers(chunk: &Chunk, width: usize) -> Result<Vec<i64>, String> {
+    values(chunk, |page, count| {
+        if page.len() / width < count {
+            return Err("a page holds fewer values than it claims".into());
+        }
+        let values = page.chunks_exact(width).take(count);
+        Ok(values
+            .map(|bytes| match width {
+                4 => i64::from(i32::from_le_bytes(std::array::from_fn(|i| bytes[i]))),
+                _ => i64::from_le_bytes(std::array::from_fn(|i| bytes[i])),
+            })
+            .collect())
+    })
+}
+
+/// Reads all pages; `plain` turns a page of that many plain values into them.
+fn values<T: Copy>(
+    chunk: &Chunk,
+    mut plain: impl FnMut(Vec<u8>, usize) -> Result<Vec<T>, String>,
+) -> Result<Vec<T>, String> {
+    let mut rest = chunk.bytes;
+    let mut dictionary = Vec::new();
+    let mut values = Vec::new();
+    while values.len() < chunk.rows {
+        let (header, header_len) = thrift::read(rest).map_err(|e| format!("a page header: {e}"))?;
+        rest = &rest[header_len..];
+        let body_len = header.size(3).filter(|&len| len <= rest.len());
+        let (body, after) = rest.split_at(body_len.ok_or("a page ends beyond its column")?);
+        rest = after;
+        match header.int(1) {
             Some(2) => {
-                let count = header.field(7).field(1).count().unwrap_or(0);
-                let page = unpack(page, unpacked, chunk.codec)?;
-                let mut plain = Cursor { rest: &page };
-                dictionary = (0..count)
-                    .map_while(|_| T::read(&mut plain, chunk.physical))
-                    .collect();
-                if dictionary.len() != count {
-                    return Err("a dictionary ends too early".into());
+                let about = header
+                    .get(7)
+                    .ok_or("a dictionary page without its header")?;
+                let count = about.size(1).ok_or("a dictionary without a size")?;
+                let page = unpack(chunk.codec, body, size_of_page(&header)?)?;
+                dictionary = plain(page, count)?;
+            }
+            Some(0 | 3) => {
+                let page = data_page(chunk, &header, body, chunk.rows - values.len())?;
+                match page.encoding {
+                    0 => values.extend(plain(page.values, page.count)?),
+                    2 | 8 => values.extend(looked_up(&dictionary, &page)?),
+                    other => return Err(format!("the encoding {other} is not supported")),
                 }
             }
-            Some(3) => {
-                let head = header.field(8);
-                let (levels, body) = levels_of_v2(page, unpacked, chunk, head)?;
-                data(levels, &body, head, 4, chunk, &dictionary, &mut values)?;
-            }
-            _ => {}
+            Some(1) => {}
+            other => return Err(format!("a page of the unknown kind {other:?}")),
         }
     }
     Ok(values)
 }
 
-fn unpack(page: &[u8], unpacked: usize, codec: Codec) -> Result<Vec<u8>, String> {
-    let bytes = match codec {
-        Codec::Plain => page.to_vec(),
-        Codec::Snappy => {
-            let claimed = snap::raw::decompress_len(page).map_err(|error| error.to_string())?;
-            if claimed != unpacked || claimed / SNAPPY_MAX_RATIO > page.len() {
-                return Err("a page's size is out of range".into());
+struct DataPage {
+    /// The values alone, without the levels before them.
+    values: Vec<u8>,
+    count: usize,
+    encoding: i64,
+}
+
+fn data_page(chunk: &Chunk, header: &Value, body: &[u8], left: usize) -> Result<DataPage, String> {
+    let size = size_of_page(header)?;
+    let second = header.int(1) == Some(3);
+    let about = header.get(if second { 8 } else { 5 });
+    let about = about.ok_or("a data page without its header")?;
+    let count = about.size(1).filter(|&count| count > 0 && count <= left);
+    let count = count.ok_or("a page claims more values than the row group has")?;
+    let encoding = about.int(if second { 4 } else { 2 });
+    let encoding = encoding.ok_or("a data page without an encoding")?;
+    let values = if second {
+        let repetition_len = about.size(6).unwrap_or(0);
+        let level_len = about.size(5).unwrap_or(0);
+        let levels_end = repetition_len.checked_add(level_len);
+        let levels_end = levels_end.filter(|&end| end <= body.len() && end <= size);
+        let levels_end = levels_end.ok_or("levels end beyond their page")?;
+        all_defined(chunk, &body[repetition_len..levels_end], count)?;
+        let codec = match about.bool(7) {
+            Some(false) => 0,
+            _ => chunk.codec,
+        };
+        unpack(codec, &body[levels_end..], size - levels_end)?
+    } else {
+        let mut page = unpack(chunk.codec, body, size)?;
+        if chunk.max_definition > 0 {
+            let len = word(&page, 0)? as usize;
+            let levels = page.get(4..).and_then(|rest| rest.get(..len));
+            all_defined(chunk, levels.ok_or("levels end beyond their page")?, count)?;
+            page.drain(..4 + len);
+        }
+        page
+    };
+    Ok(DataPage {
+        values,
+        count,
+        encoding,
+    })
+}
+
+/// Refuses missing values: an image without bytes or label is no use.
+fn all_defined(chunk: &Chunk, levels: &[u8], count: usize) -> Result<(), String> {
+    if chunk.max_definition == 0 {
+        return Ok(());
+    }
+    let bits = 32 - chunk.max_definition.leading_zeros();
+    let levels = hybrid(levels, bits, count)?;
+    match levels.iter().all(|&level| level == chunk.max_definition) {
+        true => Ok(()),
+        false => Err("a value is missing (null)".into()),
+    }
+}
+
+fn looked_up<T: Copy>(dictionary: &[T], page: &DataPage) -> Result<Vec<T>, String> {
+    let (&bits, indices) = page.values.split_first().ok_or("an empty page")?;
+    hybrid(indices, u32::from(bits), page.count)?
+        .into_iter()
+        .map(|index| dictionary.get(index as usize).copied())
+        .collect::<Option<_>>()
+        .ok_or_else(|| "an index beyond its dictionary".into())
+}
+
+/// `count` numbers of `bits` bits in parquet's hybrid of runs and bit-packed groups of eight.
+fn hybrid(bytes: &[u8], bits: u32, count: usize) -> Result<Vec<u32>, String> {
+    if bits > 32 {
+        return Err(format!("numbers of {bits} bits"));
+    }
+    let early = || "a run ends beyond its page".to_string();
+    let mut values = Vec::new();
+    let mut rest = bytes;
+    while values.len() < count {
+        let (header, header_len) = varint(rest).ok_or_else(early)?;
+        rest = &rest[header_len..];
+        let left = count - values.len();
+        if header & 1 == 1 {
+            let groups = (header >> 1) as usize;
+            let wanted = groups.saturating_mul(8).min(left);
+            let len = groups.saturating_mul(bits as usize).min(rest.len());
+            let (packed, after) = rest.split_at(len);
+            rest = after;
+            for index in 0..wanted {
+                values.push(packed_at(packed, index * bits as usize, bits).ok_or_else(early)?);
             }
-            snap::raw::Decoder::new()
-                .decompress_vec(page)
+        } else {
+            let width = bits.div_ceil(8) as usize;
+            let value = rest.get(..width).ok_or_else(early)?;
+            let value = (0..width).fold(0, |sum, i| sum | u32::from(value[i]) << (8 * i));
+            rest = &rest[width..];
+            let run = ((header >> 1) as usize).min(left);
+            values.resize(values.len() + run, value);
+        }
+        if header >> 1 == 0 {
+            return Err("an empty run".into());
+        }
+    }
+    Ok(values)
+}
+
+/// The number of `bits` bits at bit `at`, least significant bit first.
+fn packed_at(packed: &[u8], at: usize, bits: u32) -> Option<u32> {
+    let (first, shift) = (at / 8, at % 8);
+    let end = (at + bits as usize).div_ceil(8);
+    let word = packed.get(first..end)?;
+    let value = (0..word.len()).fold(0u64, |sum, i| sum | u64::from(word[i]) << (8 * i));
+    Some(((value >> shift) & ((1 << bits) - 1)) as u32)
+}
+
+fn varint(bytes: &[u8]) -> Option<(u32, usize)> {
+    let mut value = 0u32;
+    for (index, &byte) in bytes.iter().take(5).enumerate() {
+        value |= u32::from(byte & 0x7F).checked_shl(7 * index as u32)?;
+        if byte < 0x80 {
+            return Some((value, index + 1));
+        }
+    }
+    None
+}
+
+fn word(bytes: &[u8], at: usize) -> Result<u32, String> {
+    let bytes = bytes.get(at..).and_then(|rest| rest.get(..4));
+    let bytes = bytes.ok_or("a page ends too early")?;
+    Ok(u32::from_le_bytes(std::array::from_fn(|i| bytes[i])))
+}
+
+fn size_of_page(header: &Value) -> Result<usize, String> {
+    let size = header.size(2).filter(|&size| size <= i32::MAX as usize);
+    size.ok_or_else(|| "a page without a size".into())
+}
+
+/// The `size` bytes that `body` is compressed from; never allocates more than `body` can unpack to.
+fn unpack(codec: i64, body: &[u8], size: usize) -> Result<Vec<u8>, String> {
+    let bytes = match codec {
+        0 => body.to_vec(),
+        1 => {
+            let claim = snap::raw::decompress_len(body).map_err(|error| error.to_string())?;
+            // Three bytes of snappy copy at most 64.
+            if claim != size || claim / 32 > body.len() {
+                return Err("a page unpacks to another size than it claims".into());
+            }
+            let mut decoder = snap::raw::Decoder::new();
+            decoder
+                .decompress_vec(body)
                 .map_err(|error| error.to_string())?
         }
-        Codec::Gzip => {
+        2 => {
             let mut bytes = Vec::new();
-            flate2::read::MultiGzDecoder::new(page)
-                .take(unpacked as u64 + 1)
+            MultiGzDecoder::new(body)
+                .take(size as u64 + 1)
                 .read_to_end(&mut bytes)
                 .map_err(|error| error.to_string())?;
             bytes
         }
-    };
-    match bytes.len() == unpacked {
-        true => Ok(bytes),
-        false => Err("a page is not as long as it says".into()),
-    }
-}
-
-/// The definition levels of a page of the first version, with their length before them, and what follows.
-fn levels_of_v1<'a>(
-    page: &'a [u8],
-    chunk: &Chunk,
-    header: &Value,
-) -> Result<(&'a [u8], &'a [u8]), String> {
-    if chunk.optional_levels == 0 {
-        return Ok((&[], page));
-    }
-    if header.field(3).int() != Some(RLE) {
-        return Err("a page's levels are in an unknown encoding".into());
-    }
-    let (len, rest) = page.split_at_checked(4).ok_or("a page ends too early")?;
-    let len = len
-        .iter()
-        .rev()
-        .fold(0usize, |len, &byte| len << 8 | usize::from(byte));
-    rest.split_at_checked(len)
-        .ok_or("a page ends too early".into())
-}
-
-/// The definition levels of a page of the second version, which stand uncompressed before the values.
-fn levels_of_v2<'a>(
-    page: &'a [u8],
-    unpacked: usize,
-    chunk: &Chunk,
-    header: &Value,
-) -> Result<(&'a [u8], Vec<u8>), String> {
-    let len = header.field(5).count().unwrap_or(0);
-    if header.field(6).count().unwrap_or(0) != 0 {
-        return Err("a page has repeated values".into());
-    }
-    let (levels, body) = page.split_at_checked(len).ok_or("a page ends too early")?;
-    let codec = match header.field(7) {
-        Value::Bool(false) => Codec::Plain,
-        _ => chunk.codec,
-    };
-    let unpacked = unpacked.checked_sub(len).ok_or("a page ends too early")?;
-    Ok((levels, unpack(body, unpacked, codec)?))
-}
-
-/// Appends the values of one data page; `encoding` is the header's field for it.
-fn data<T: Plain>(
-    levels: &[u8],
-    body: &[u8],
-    header: &Value,
-    encoding: i16,
-    chunk: &Chunk,
-    dictionary: &[T],
-    values: &mut Vec<T>,
-) -> Result<(), String> {
-    let count = header
-        .field(1)
-        .count()
-        .filter(|&count| count > 0 && count <= chunk.values - values.len())
-        .ok_or("a page's number of values is out of range")?;
-    if chunk.optional_levels > 0 {
-        let width = u32::BITS - chunk.optional_levels.leading_zeros();
-        let present = hybrid(levels, width, count).ok_or("a page's levels are broken")?;
-        if let Some(at) = present
-            .iter()
-            .position(|&level| level != chunk.optional_levels)
-        {
-            return Err(format!("row {} is empty", values.len() + at));
-        }
-    }
-    match header.field(encoding).int() {
-        Some(PLAIN) => {
-            let mut cursor = Cursor { rest: body };
-            for _ in 0..count {
-                let value = T::read(&mut cursor, chunk.physical).ok_or("a page ends too early")?;
-                values.push(value);
-            }
-        }
-        Some(PLAIN_DICTIONARY | RLE_DICTIONARY) => {
-            let (&width, body) = body.split_first().ok_or("a page ends too early")?;
-            let keys = hybrid(body, width.into(), count).ok_or("a page's keys are broken")?;
-            for key in keys {
-                let value = dictionary
-                    .get(key as usize)
-                    .ok_or("a key is not in the dictionary")?;
-                values.push(value.clone());
-            }
-        }
         other => {
+            let name = match other {
+                4 => "Brotli",
+                5 | 7 => "LZ4",
+                6 => "Zstandard",
+                _ => "an unknown codec",
+            };
             return Err(format!(
-                "a page's encoding is {}, known are PLAIN and RLE_DICTIONARY",
-                other.unwrap_or(-1)
+                "it is compressed with {name}, not snappy or gzip; write it again with pyarrow's defaults"
             ));
         }
+    };
+    match bytes.len() == size {
+        true => Ok(bytes),
+        false => Err("a page unpacks to another size than it claims".into()),
     }
-    Ok(())
-}
-
-/// `count` numbers of `width` bits in runs that are either repeated or packed in groups of eight.
-fn hybrid(bytes: &[u8], width: u32, count: usize) -> Option<Vec<u32>> {
-    if width > 32 {
-        return None;
-    }
-    let mut cursor = Cursor { rest: bytes };
-    let mut numbers = Vec::new();
-    while numbers.len() < count {
-        let header = cursor.varint()?;
-        let missing = count - numbers.len();
-        let run = usize::try_from(header >> 1).ok().filter(|&run| run > 0)?;
-        if header & 1 == 0 {
-            let value = cursor.take(width.div_ceil(8) as usize)?;
-            let value = value
-                .iter()
-                .rev()
-                .fold(0u32, |value, &byte| value << 8 | u32::from(byte));
-            numbers.resize(numbers.len() + run.min(missing), value);
-        } else {
-            let packed = cursor.take(run.checked_mul(width as usize)?)?;
-            let here = run.checked_mul(8)?.min(missing);
-            numbers.extend((0..here).map(|index| bits(packed, index * width as usize, width)));
-        }
-    }
-    Some(numbers)
-}
-
-/// `width` bits of `bytes` from bit `at`, the lowest first.
-fn bits(bytes: &[u8], at: usize, width: u32) -> u32 {
-    let word = bytes[(at / 8).min(bytes.len())..]
-        .iter()
-        .take(5)
-        .rev()
-        .fold(0u64, |word, &byte| word << 8 | u64::from(byte));
-    ((word >> (at % 8)) & ((1u64 << width) - 1)) as u32
 }
 
 #[cfg(test)]
@@ -260,19 +300,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packed_and_repeated_runs_alternate() {
-        // The specification's example: 0 to 7 in three bits; then five times 6.
-        let bytes = [0x03, 0x88, 0xC6, 0xFA, 0x0A, 0x06];
-        let numbers = hybrid(&bytes, 3, 13).expect("reads");
-        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 6, 6, 6, 6, 6]);
-        assert_eq!(hybrid(&bytes, 3, 14), None);
-        assert_eq!(hybrid(&[0x03], 0, 8), Some(vec![0; 8]));
-        assert_eq!(hybrid(&[0x00, 0x00], 1, 1), None);
+    fn runs_and_packed_groups_are_read() {
+        // Parquet's own example: 0..8 in 3 bits; then a run of three fives.
+        let bytes = [0x03, 0b1000_1000, 0b1100_0110, 0b1111_1010, 0x06, 5];
+        let values = hybrid(&bytes, 3, 11).expect("reads");
+        assert_eq!(values, [0, 1, 2, 3, 4, 5, 6, 7, 5, 5, 5]);
+        assert_eq!(hybrid(&bytes, 3, 2).expect("reads"), [0, 1]);
+        assert_eq!(hybrid(&[0x08], 0, 4).expect("reads"), [0; 4]);
+        assert_eq!(hybrid(&[0x03], 0, 8).expect("reads"), [0; 8]);
+        let wide = [0x03, 1, 2, 3, 4, 5, 6, 7, 8];
+        assert!(hybrid(&wide, 32, 8).is_err());
+        assert_eq!(hybrid(&wide, 32, 2).expect("reads")[0], 0x0403_0201);
     }
 
     #[test]
-    fn a_long_run_makes_no_more_than_was_asked_for() {
-        let bytes = [0xFE, 0xFF, 0xFF, 0xFF, 0x0F, 1];
-        assert_eq!(hybrid(&bytes, 1, 3), Some(vec![1; 3]));
+    fn runs_that_end_early_or_never_advance_are_errors() {
+        for bytes in [&[][..], &[0x06], &[0x80], &[0, 0], &[1, 0]] {
+            assert!(hybrid(bytes, 3, 8).is_err(), "{bytes:?}");
+        }
+        assert!(hybrid(&[0x06, 5], 40, 3).is_err());
+    }
+
+    #[test]
+    fn a_page_that_claims_to_unpack_to_too_much_is_refused_before_allocating() {
+        let claim = [0xFF, 0xFF, 0xFF, 0x7F, 0];
+        assert!(unpack(1, &claim, (1 << 28) - 1).is_err());
+        assert!(unpack(0, &[1, 2], 3).is_err());
+        let error = unpack(6, &[], 0).expect_err("zstd");
+        assert!(error.contains("Zstandard"), "{error}");
     }
 }

@@ -1,216 +1,269 @@
-//! What a Parquet file's footer says: its columns, its row groups and what Hugging Face noted about its classes.
-//!
-//! Specification: apache/parquet-format, src/main/thrift/parquet.thrift; the numbers below are its field numbers.
+//! A parquet file's footer: where the images and the labels lie, and what the classes are called.
 
-use super::thrift::{Cursor, Value, structure};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
 
-/// How a column's bytes are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Codec {
-    Plain,
-    Snappy,
-    Gzip,
+use super::thrift::{self, Value};
+
+/// The largest footer accepted.
+const MAX_FOOTER_BYTES: u64 = 1 << 24;
+/// The most rows accepted in one file: a claim beyond is not allocated for.
+const MAX_ROWS: usize = 1 << 24;
+
+const MAGIC: &[u8; 4] = b"PAR1";
+
+/// What the footer says.
+#[derive(Debug)]
+pub(super) struct Footer {
+    pub(super) groups: Vec<Group>,
+    /// Bytes of one label: 4 or 8.
+    pub(super) label_width: usize,
+    /// From the Hugging Face metadata, where the file has it.
+    pub(super) class_names: Option<Vec<String>>,
 }
 
-/// How a column's values are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Physical {
-    Int32,
-    Int64,
-    Bytes,
+/// A row group.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) rows: usize,
+    pub(super) images: Place,
+    pub(super) labels: Place,
 }
 
-/// One column's part of a row group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Chunk {
-    pub(crate) start: usize,
-    pub(crate) len: usize,
-    pub(crate) values: usize,
-    pub(crate) codec: Codec,
-    pub(crate) physical: Physical,
-    /// How many of the column's levels may be absent.
-    pub(crate) optional_levels: u32,
+/// A column chunk in the file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) start: u64,
+    pub(super) len: u64,
+    pub(super) codec: i64,
+    pub(super) max_definition: u32,
 }
 
-/// The two columns of a row group that matter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RowGroup {
-    pub(crate) rows: usize,
-    pub(crate) images: Chunk,
-    pub(crate) labels: Chunk,
-}
-
-/// A file's row groups and, where Hugging Face noted them, its class names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Footer {
-    pub(crate) groups: Vec<RowGroup>,
-    pub(crate) class_names: Option<Vec<String>>,
-}
-
-/// A leaf of the schema: its path, what it holds and how many of its levels may be absent.
-struct Leaf<'a> {
-    path: Vec<&'a str>,
+/// A column of the schema that holds values.
+struct Leaf {
+    path: String,
     kind: i64,
-    optional_levels: u32,
+    max_definition: u32,
     repeated: bool,
 }
 
-/// Reads the footer `bytes` of a file of `file_len` bytes.
-pub(crate) fn read(bytes: &[u8], file_len: usize) -> Result<Footer, String> {
-    let broken = || "its footer is broken".to_owned();
-    let meta = structure(&mut Cursor { rest: bytes }).ok_or_else(broken)?;
-    let leaves = leaves(meta.field(2).list()).ok_or_else(broken)?;
-    let hint = class_label(&meta);
-    let images = find_images(&leaves)?;
-    let labels = find_labels(&leaves, hint.as_ref().map(|(name, _)| name.as_str()))?;
+const BYTE_ARRAY: i64 = 6;
+
+/// Reads the footer of an open file.
+pub(super) fn read(file: &mut File) -> Result<Footer, String> {
+    let text = |error: std::io::Error| error.to_string();
+    let file_len = file.metadata().map_err(text)?.len();
+    if file_len < 12 {
+        return Err(format!("{file_len} bytes are no parquet file"));
+    }
+    let mut tail = [0; 8];
+    file.seek(SeekFrom::Start(file_len - 8)).map_err(text)?;
+    file.read_exact(&mut tail).map_err(text)?;
+    let [a, b, c, d, magic @ ..] = tail;
+    if &magic != MAGIC {
+        return Err(
+            "it does not end as a parquet file does, so it is cut off or of another kind".into(),
+        );
+    }
+    let footer_len = u64::from(u32::from_le_bytes([a, b, c, d]));
+    let body_len = (file_len - 12).checked_sub(footer_len);
+    let body_len = body_len.filter(|_| footer_len <= MAX_FOOTER_BYTES);
+    let body_end = 4 + body_len.ok_or_else(|| format!("its footer claims {footer_len} bytes"))?;
+    let mut bytes = vec![0; footer_len as usize];
+    file.seek(SeekFrom::Start(body_end)).map_err(text)?;
+    file.read_exact(&mut bytes).map_err(text)?;
+    let (footer, _) = thrift::read(&bytes).map_err(|error| format!("its footer: {error}"))?;
+    understand(&footer, body_end)
+}
+
+/// Reads the bytes of `place`.
+pub(super) fn chunk(path: &Path, place: Place) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(place.start))?;
+    let mut bytes = Vec::new();
+    file.take(place.len).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn understand(footer: &Value, body_end: u64) -> Result<Footer, String> {
+    let leaves = leaves(footer.list(2))?;
+    let features = Features::of(footer);
+    let image = image_column(&leaves, &features)?;
+    let label = label_column(&leaves, &features)?;
+    for column in [image, label] {
+        if leaves[column].repeated {
+            return Err(format!("its column {} holds lists", leaves[column].path));
+        }
+    }
     let mut groups = Vec::new();
-    let mut total = 0usize;
-    for group in meta.field(4).list() {
-        let rows = group.field(3).count().ok_or_else(broken)?;
-        // Every image takes bytes, so a file has fewer rows than bytes: what claims more is not allocated for.
-        total = total
-            .checked_add(rows)
-            .filter(|&total| total <= file_len)
-            .ok_or_else(broken)?;
-        let chunk = |leaf: usize| {
-            let column = group.field(1).list().get(leaf).ok_or_else(broken)?;
-            chunk(column.field(3), &leaves[leaf], rows, file_len)
-        };
-        groups.push(RowGroup {
-            rows,
-            images: chunk(images)?,
-            labels: chunk(labels)?,
-        });
+    let (mut rows_left, mut bytes_left) = (MAX_ROWS, body_end);
+    for group in footer.list(4) {
+        let rows = group
+            .size(3)
+            .ok_or("a row group without a number of rows")?;
+        rows_left = rows_left
+            .checked_sub(rows)
+            .ok_or_else(|| format!("it claims more than {MAX_ROWS} rows"))?;
+        let columns = group.list(1);
+        if columns.len() != leaves.len() {
+            return Err("a row group lacks columns".into());
+        }
+        let images = place(&columns[image], leaves[image].max_definition, body_end)?;
+        let labels = place(&columns[label], leaves[label].max_definition, body_end)?;
+        // Chunks do not overlap, so that a small file cannot stand for a large one.
+        bytes_left = bytes_left
+            .checked_sub(images.len)
+            .and_then(|left| left.checked_sub(labels.len))
+            .ok_or("its columns overlap")?;
+        if rows > 0 {
+            groups.push(Group {
+                rows,
+                images,
+                labels,
+            });
+        }
     }
     Ok(Footer {
         groups,
-        class_names: hint.map(|(_, names)| names),
+        label_width: if leaves[label].kind == 1 { 4 } else { 8 },
+        class_names: features.class_names(&leaves[label].path),
     })
 }
 
-/// The schema's leaves in order; its list is the tree, parents before their children.
-fn leaves<'a>(elements: &[Value<'a>]) -> Option<Vec<Leaf<'a>>> {
+fn leaves(schema: &[Value]) -> Result<Vec<Leaf>, String> {
     let mut leaves = Vec::new();
-    let mut open: Vec<(usize, &str, bool, bool)> = Vec::new();
-    for (index, element) in elements.iter().enumerate() {
-        let name = element.field(4).text()?;
-        let children = element.field(5).count().unwrap_or(0);
-        let repetition = element.field(3).int();
-        let (optional, repeated) = (repetition == Some(1), repetition == Some(2));
-        if children == 0 {
-            let levels = open.iter().filter(|level| level.2).count() as u32;
-            let mut path: Vec<&str> = open.iter().skip(1).map(|level| level.1).collect();
-            path.push(name);
-            leaves.push(Leaf {
-                path,
-                kind: element.field(1).int()?,
-                optional_levels: levels + u32::from(optional),
-                repeated: repeated || open.iter().any(|level| level.3),
-            });
-            while let Some(parent) = open.last_mut() {
-                parent.0 -= 1;
-                if parent.0 > 0 {
-                    break;
-                }
-                open.pop();
+    // The enclosing structs: name, children left, definition level, repeated.
+    let mut open: Vec<(String, usize, u32, bool)> = Vec::new();
+    for (index, element) in schema.iter().enumerate() {
+        let name = element.text(4).ok_or("a column without a name")?;
+        let (mut path, definition, repeated) = match open.last_mut() {
+            Some((path, left, definition, repeated)) => {
+                *left -= 1;
+                (path.clone(), *definition, *repeated)
             }
-        } else {
-            // The root's own repetition says nothing.
-            open.push((children, name, index > 0 && optional, index > 0 && repeated));
+            None if index == 0 => (String::new(), 0, false),
+            None => return Err("its schema has two roots".into()),
+        };
+        // 0 is required, 1 optional, 2 repeated; the root has none.
+        let repetition = element.int(3).filter(|_| index > 0).unwrap_or(0);
+        let definition = definition + u32::from(repetition != 0);
+        let repeated = repeated || repetition == 2;
+        if index > 0 {
+            if !path.is_empty() {
+                path.push('.');
+            }
+            path.push_str(name);
+        }
+        if open.len() > 16 {
+            return Err("its columns nest too deep".into());
+        }
+        match element.size(5) {
+            Some(children) if children > 0 => open.push((path, children, definition, repeated)),
+            _ => leaves.push(Leaf {
+                path,
+                kind: element.int(1).unwrap_or(-1),
+                max_definition: definition,
+                repeated,
+            }),
+        }
+        while open.last().is_some_and(|(_, left, _, _)| *left == 0) {
+            open.pop();
         }
     }
-    open.is_empty().then_some(leaves)
+    Ok(leaves)
 }
 
-/// The leaf `image.bytes`, or the only one called `bytes`.
-fn find_images(leaves: &[Leaf]) -> Result<usize, String> {
-    let fits = |leaf: &Leaf| {
-        leaf.path.len() == 2 && leaf.path[1] == "bytes" && leaf.kind == 6 && !leaf.repeated
-    };
-    ["image", "img"]
-        .iter()
-        .find_map(|name| leaves.iter().position(|l| fits(l) && l.path[0] == *name))
-        .or_else(|| leaves.iter().position(fits))
-        .ok_or_else(|| "it has no column image: {bytes, path}".to_owned())
-}
-
-/// The leaf that Hugging Face calls a class label, or `label`.
-fn find_labels(leaves: &[Leaf], hint: Option<&str>) -> Result<usize, String> {
-    let fits = |leaf: &Leaf| leaf.path.len() == 1 && matches!(leaf.kind, 1 | 2) && !leaf.repeated;
-    hint.into_iter()
-        .chain(["label", "labels", "fine_label"])
-        .find_map(|name| leaves.iter().position(|l| fits(l) && l.path[0] == name))
-        .ok_or_else(|| "it has no column label of whole numbers".to_owned())
-}
-
-fn chunk(meta: &Value, leaf: &Leaf, rows: usize, file_len: usize) -> Result<Chunk, String> {
-    let name = leaf.path.join(".");
-    let broken = || format!("its footer is broken at column {name}");
-    let codec = match meta.field(4).int() {
-        Some(0) => Codec::Plain,
-        Some(1) => Codec::Snappy,
-        Some(2) => Codec::Gzip,
-        Some(other) => {
-            let known = ["LZO", "Brotli", "LZ4", "Zstandard", "LZ4"];
-            let found = usize::try_from(other - 3).ok().and_then(|at| known.get(at));
-            return Err(format!(
-                "column {name} is compressed by {}, known are snappy, gzip and none",
-                found.unwrap_or(&"something unknown")
-            ));
+fn image_column(leaves: &[Leaf], features: &Features) -> Result<usize, String> {
+    let named = features.of_kind("Image");
+    let usual = ["image", "img", "picture", "pixels"].map(str::to_owned);
+    for name in named.iter().chain(&usual) {
+        let inside = format!("{name}.bytes");
+        let found =
+            |leaf: &Leaf| leaf.kind == BYTE_ARRAY && (leaf.path == inside || leaf.path == *name);
+        if let Some(index) = leaves.iter().position(found) {
+            return Ok(index);
         }
-        None => return Err(broken()),
-    };
-    let data = meta.field(9).count().ok_or_else(broken)?;
-    let start = meta
-        .field(11)
-        .count()
-        .filter(|&at| at > 0)
-        .map_or(data, |at| at.min(data));
-    let len = meta.field(7).count().ok_or_else(broken)?;
-    if start.checked_add(len).is_none_or(|end| end > file_len)
-        || meta.field(5).count() != Some(rows)
-        || meta.field(1).int() != Some(leaf.kind)
-    {
-        return Err(broken());
     }
-    Ok(Chunk {
+    Err(format!(
+        "it has no column image.bytes with encoded images, but {}",
+        listed(leaves)
+    ))
+}
+
+fn label_column(leaves: &[Leaf], features: &Features) -> Result<usize, String> {
+    let usual = ["label", "labels", "fine_label", "class", "target"].map(str::to_owned);
+    for name in usual.iter().chain(&features.of_kind("ClassLabel")) {
+        let found = |leaf: &Leaf| matches!(leaf.kind, 1 | 2) && leaf.path == *name;
+        if let Some(index) = leaves.iter().position(found) {
+            return Ok(index);
+        }
+    }
+    Err(format!(
+        "it has no column label with whole numbers, but {}",
+        listed(leaves)
+    ))
+}
+
+fn listed(leaves: &[Leaf]) -> String {
+    let names: Vec<&str> = leaves.iter().take(8).map(|leaf| &*leaf.path).collect();
+    match names.is_empty() {
+        true => "no column at all".into(),
+        false => names.join(", "),
+    }
+}
+
+fn place(column: &Value, max_definition: u32, body_end: u64) -> Result<Place, String> {
+    let about = column.get(3).ok_or("a column without its description")?;
+    let offset = |id| about.size(id).filter(|&at| at > 0).map(|at| at as u64);
+    let data = offset(9).ok_or("a column without a place")?;
+    let start = offset(11).map_or(data, |dictionary| dictionary.min(data));
+    let len = about.size(7).ok_or("a column without a length")? as u64;
+    if start.checked_add(len).is_none_or(|end| end > body_end) {
+        return Err("a column ends beyond the file".into());
+    }
+    Ok(Place {
         start,
         len,
-        values: rows,
-        codec,
-        physical: match leaf.kind {
-            1 => Physical::Int32,
-            2 => Physical::Int64,
-            _ => Physical::Bytes,
-        },
-        optional_levels: leaf.optional_levels,
+        codec: about.int(4).ok_or("a column without a codec")?,
+        max_definition,
     })
 }
 
-/// The first `ClassLabel` feature in the metadata of the key `huggingface`: its column and its class names.
-fn class_label(meta: &Value) -> Option<(String, Vec<String>)> {
-    let note = meta
-        .field(5)
-        .list()
-        .iter()
-        .find(|pair| pair.field(1).text() == Some("huggingface"))?;
-    let note: serde_json::Value = serde_json::from_str(note.field(2).text()?).ok()?;
-    let features = note.get("info")?.get("features")?.as_object()?;
-    let known = ["label", "labels", "fine_label"];
-    let mut labels: Vec<(&String, &Vec<serde_json::Value>)> = features
-        .iter()
-        .filter_map(|(name, feature)| Some((name, feature.get("names")?.as_array()?)))
-        .collect();
-    labels.sort_by_key(|(name, _)| {
-        known
+/// The data set's description that the Hugging Face libraries put into the file.
+struct Features(serde_json::Value);
+
+impl Features {
+    fn of(footer: &Value) -> Self {
+        let entry = footer
+            .list(5)
             .iter()
-            .position(|known| known == name)
-            .unwrap_or(known.len())
-    });
-    let (name, names) = labels.first()?;
-    let names: Option<Vec<String>> = names
-        .iter()
-        .map(|name| name.as_str().map(str::to_owned))
-        .collect();
-    Some(((*name).clone(), names?))
+            .find(|e| e.text(1) == Some("huggingface"));
+        let json = entry.and_then(|entry| serde_json::from_str(entry.text(2)?).ok());
+        let features =
+            json.and_then(|json: serde_json::Value| json.pointer("/info/features").cloned());
+        Self(features.unwrap_or_default())
+    }
+
+    /// The features of a kind, by name.
+    fn of_kind(&self, kind: &str) -> Vec<String> {
+        let features = self.0.as_object().into_iter().flatten();
+        features
+            .filter(|(_, about)| about.get("_type").is_some_and(|it| it == kind))
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    fn class_names(&self, label: &str) -> Option<Vec<String>> {
+        let names = self.0.get(label)?.get("names")?;
+        // A list, or an object of numbers and names in older files.
+        let name_at = |index: usize| match names.as_array() {
+            Some(list) => list.get(index),
+            None => names.get(index.to_string()),
+        };
+        let names: Vec<String> = (0..)
+            .map_while(|index| Some(name_at(index)?.as_str()?.to_owned()))
+            .collect();
+        Some(names).filter(|names| !names.is_empty())
+    }
 }

@@ -1,8 +1,7 @@
-//! Hugging Face parquet files: `image: {bytes, path}`, `label`, and the class names in the file's metadata.
+//! Hugging Face's parquet files: `image: {bytes, path}` and `label`, with the class names in the metadata.
 //!
-//! A small reader of our own: the `parquet` crate with snappy alone takes longer to build than the rest of this crate. It
-//! knows what `datasets` writes (pages of both versions, plain and dictionary encoding, snappy, gzip or none) and says so
-//! where a file has more.
+//! A file or a folder of them. Files named `train-*`, `test-*` and `validation-*` (or in folders of those names) are
+//! parts. Only the footers and the labels are read at first; a row group's images are read when the first is asked for.
 
 mod column;
 mod footer;
@@ -10,272 +9,255 @@ mod thrift;
 
 use std::borrow::Cow;
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::UNIX_EPOCH;
 
 use crate::assemble::{Fetch, Listing, assemble};
 use crate::fingerprint::Fingerprint;
-use crate::layout::{Part, is_litter, part_of};
+use crate::layout::Part;
 use crate::{DataError, Dataset, LoadOptions};
-use footer::{Chunk, Footer, RowGroup};
+use column::{Binaries, Chunk};
+use footer::{Footer, Group, Place};
 
-const MAGIC: &[u8; 4] = b"PAR1";
-const REMEDY: &str = "fetch the file again, or write it with `datasets`' to_parquet";
-/// Folders below a data set's: `data/`, `default/train/`.
-const MAX_DEPTH: usize = 4;
-/// Most classes where the file does not name them.
-const MAX_UNNAMED: i64 = 1 << 16;
+/// The most classes accepted where no metadata names them.
+const MAX_CLASSES: i64 = 1 << 16;
+/// Folders below this are not looked into.
+const MAX_DEPTH: usize = 3;
 
-/// One row group; its images are read when the first is asked for.
-struct Group {
-    path: PathBuf,
-    first: usize,
-    meta: RowGroup,
-    images: OnceLock<Result<Vec<Vec<u8>>, String>>,
+const REMEDY: &str = "fetch the file again, or write it with pyarrow's defaults";
+
+/// Whether a file begins as parquet does.
+pub(crate) fn is_parquet(first: [u8; 4]) -> bool {
+    &first == b"PAR1"
 }
 
-struct Groups(Vec<Group>);
-
-impl Groups {
-    fn of(&self, index: usize) -> (&Group, usize) {
-        let at = self.0.partition_point(|group| group.first <= index) - 1;
-        (&self.0[at], index - self.0[at].first)
-    }
+/// Whether `folder` or the folders in it hold parquet files.
+pub(crate) fn is_in(folder: &Path) -> bool {
+    list(folder).is_ok_and(|files| !files.is_empty())
 }
 
-impl Fetch for Groups {
-    fn bytes(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError> {
-        let (group, row) = self.of(index);
-        let images = group.images.get_or_init(|| {
-            let bytes = read_chunk(&group.path, &group.meta.images)?;
-            column::values(&bytes, &group.meta.images)
-        });
-        match images {
-            Ok(images) => Ok(Cow::Borrowed(&images[row])),
-            Err(reason) => {
-                let reason = format!("column image from row {}: {reason}", group.first);
-                Err(DataError::broken(&group.path, reason, REMEDY))
-            }
-        }
-    }
-
-    fn entry(&self, index: usize) -> String {
-        let (group, row) = self.of(index);
-        let name = group.path.file_name().unwrap_or_default();
-        format!("{} of the row group in {}", row, name.to_string_lossy())
-    }
-}
-
-/// Whether a folder holds parquet files.
-pub(crate) fn is_folder(path: &Path) -> bool {
-    files_below(path).is_ok_and(|files| !files.is_empty())
-}
-
-/// Loads a file, with the other files of its set where its name tells them apart, or all files of a folder.
+/// Loads the parquet file at `path`, or those in the folder at `path`.
 pub(crate) fn load(path: &Path, name: &str, options: &LoadOptions) -> Result<Dataset, DataError> {
-    let files = match path.is_dir() {
-        true => files_below(path)?,
-        false if named_part(path, Path::new("")).is_some() => {
-            let folder = path
-                .parent()
-                .filter(|folder| !folder.as_os_str().is_empty());
-            files_below(folder.unwrap_or(Path::new(".")))?
-        }
-        false => vec![path.to_owned()],
+    let (files, parts) = match path.is_dir() {
+        true => divided(path, list(path)?)?,
+        false => (vec![path.to_owned()], vec![Part::Undivided]),
     };
-    let root = if path.is_dir() {
-        path
-    } else {
-        path.parent().unwrap_or(Path::new(""))
+    let mut fingerprint = Fingerprint::new("parquet");
+    let (mut labels, mut image_parts) = (Vec::new(), Vec::new());
+    let mut class_names = None;
+    let mut rows = Rows {
+        root: path.to_owned(),
+        groups: Vec::new(),
     };
-    let parts = parts_of(&files, root);
-    let mut groups = Vec::new();
-    let mut class_names: Option<Vec<String>> = None;
-    let (mut labels, mut places, mut fingerprint) =
-        (Vec::new(), Vec::new(), Fingerprint::new("parquet"));
     for (file, part) in files.iter().zip(parts) {
-        let Some(part) = part else { continue };
-        let broken = |reason: String| DataError::broken(file, reason, REMEDY);
-        let footer = read_footer(file)?;
-        fingerprint = stamp(fingerprint, file)?;
+        let (footer, identity) = open(file, fingerprint)?;
+        fingerprint = identity;
         class_names = class_names.or(footer.class_names);
-        for meta in footer.groups {
-            let bytes = read_chunk(file, &meta.labels).map_err(broken)?;
-            let found: Vec<i64> = column::values(&bytes, &meta.labels)
-                .map_err(|reason| broken(format!("column label: {reason}")))?;
-            let first = labels.len();
-            labels.extend(found);
-            places.resize(labels.len(), part);
-            groups.push(Group {
-                path: file.clone(),
-                first,
-                meta,
-                images: OnceLock::new(),
+        for group in footer.groups {
+            labels.extend(labels_of(file, &group, footer.label_width)?);
+            image_parts.resize(labels.len(), part);
+            rows.groups.push(Images {
+                file: file.clone(),
+                end: labels.len(),
+                rows: group.rows,
+                place: group.images,
+                decoded: OnceLock::new(),
             });
         }
     }
-    groups.retain(|group| group.meta.rows > 0);
-    let class_names = named_classes(path, class_names, &labels)?;
+    let class_names = match class_names {
+        Some(names) => names,
+        None => numbered(&labels),
+    };
+    let labels = checked(path, &labels, class_names.len())?;
     let listing = Listing {
         path: path.to_owned(),
         name: name.to_owned(),
         source: format!("{} (parquet, {} images)", path.display(), labels.len()),
-        labels: checked(path, &labels, class_names.len())?,
         class_names,
-        parts: places,
+        labels,
+        parts: image_parts,
         fingerprint: fingerprint.finish(),
     };
-    assemble(&listing, &Groups(groups), options)
+    assemble(&listing, &rows, options)
 }
 
-/// The class names in the metadata, or numbers up to the largest label.
-fn named_classes(
-    path: &Path,
-    names: Option<Vec<String>>,
-    labels: &[i64],
-) -> Result<Vec<String>, DataError> {
-    if let Some(names) = names {
-        return Ok(names);
-    }
-    let classes = labels
-        .iter()
-        .max()
-        .map_or(0, |label| label.saturating_add(1));
-    if classes > MAX_UNNAMED {
-        let reason = format!("its largest label is {}", classes - 1);
-        return Err(DataError::broken(
-            path,
-            reason,
-            "mend the labels or name the classes",
-        ));
-    }
-    Ok((0..classes).map(|class| class.to_string()).collect())
-}
-
-fn checked(path: &Path, labels: &[i64], classes: usize) -> Result<Vec<u32>, DataError> {
-    labels
-        .iter()
-        .enumerate()
-        .map(|(index, &label)| {
-            u32::try_from(label)
-                .ok()
-                .filter(|&label| (label as usize) < classes)
-                .ok_or_else(|| DataError::LabelOutOfRange {
-                    path: path.to_owned(),
-                    index,
-                    label,
-                    classes,
-                })
-        })
-        .collect()
-}
-
-/// All parquet files below `root`, by path.
-fn files_below(root: &Path) -> Result<Vec<PathBuf>, DataError> {
-    fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
-        let failed = |source| DataError::io("list", folder, source);
-        for entry in fs::read_dir(folder).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            let name = path
+/// The parquet files in `folder` and the folders in it, sorted.
+fn list(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let mut files = Vec::new();
+    let mut folders = vec![(folder.to_owned(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        let failed = |source| DataError::io("list", &folder, source);
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let path = entry.path();
+            if entry
                 .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or(".");
-            if is_litter(name) {
+                .to_str()
+                .is_none_or(|name| name.starts_with('.'))
+            {
                 continue;
             }
-            if path.is_dir() && depth < MAX_DEPTH {
-                walk(&path, depth + 1, files)?;
-            } else if name.to_ascii_lowercase().ends_with(".parquet") {
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            if extension.is_some_and(|it| it.eq_ignore_ascii_case("parquet")) {
                 files.push(path);
+            } else if depth < MAX_DEPTH && path.is_dir() {
+                folders.push((path, depth + 1));
             }
         }
-        Ok(())
     }
-    let mut files = Vec::new();
-    walk(root, 0, &mut files)?;
     files.sort();
     Ok(files)
 }
 
-/// The part that a file's name or one of its folders below `root` stands for: `train-00000-of-00001.parquet`,
-/// `test/0000.parquet`.
-fn named_part(file: &Path, root: &Path) -> Option<&'static str> {
-    let below = file
-        .strip_prefix(root)
-        .ok()
-        .filter(|below| !root.as_os_str().is_empty() && *below != file);
-    let names = below.or_else(|| file.file_name().map(Path::new))?;
-    names.iter().find_map(|name| {
-        let name = name.to_str()?;
-        part_of(name.split(['-', '.', '_']).next()?)
+/// The files to read and the part that each is.
+fn divided(root: &Path, files: Vec<PathBuf>) -> Result<(Vec<PathBuf>, Vec<Part>), DataError> {
+    let words: Vec<_> = files.iter().map(|file| part_word(root, file)).collect();
+    let has = |word| words.contains(&Some(word));
+    let tested = if has("test") { "test" } else { "validation" };
+    if !has("train") || !has(tested) {
+        let parts = vec![Part::Undivided; files.len()];
+        return Ok((files, parts));
+    }
+    let mut chosen = (Vec::new(), Vec::new());
+    for (file, word) in files.into_iter().zip(words) {
+        let part = match word {
+            Some("train") => Part::Train,
+            Some(word) if word == tested => Part::Test,
+            Some(_) => continue,
+            None => {
+                let reason = format!("{} is neither training nor test", file.display());
+                return Err(DataError::unknown(root, reason));
+            }
+        };
+        chosen.0.push(file);
+        chosen.1.push(part);
+    }
+    Ok(chosen)
+}
+
+/// The part that a file's name, or else its folder's below `root`, begins with.
+fn part_word(root: &Path, file: &Path) -> Option<&'static str> {
+    let below = file.strip_prefix(root).unwrap_or(file);
+    let mut names = below.iter().rev().filter_map(|name| name.to_str());
+    names.find_map(|name| {
+        let word = name.split(|c: char| !c.is_ascii_alphabetic()).next()?;
+        match word.to_ascii_lowercase().as_str() {
+            "train" | "training" => Some("train"),
+            "test" | "testing" => Some("test"),
+            "val" | "valid" | "validation" => Some("validation"),
+            _ => None,
+        }
     })
 }
 
-/// The part of each file; `None` for a file that is left out.
-fn parts_of(files: &[PathBuf], root: &Path) -> Vec<Option<Part>> {
-    let named: Vec<Option<&str>> = files.iter().map(|file| named_part(file, root)).collect();
-    let has = |part| named.contains(&Some(part));
-    let tested = ["test", "validation"].into_iter().find(|part| has(part));
-    match tested.filter(|_| has("train")) {
-        None => vec![Some(Part::Undivided); files.len()],
-        Some(tested) => named
-            .into_iter()
-            .map(|part| match part {
-                Some("train") => Some(Part::Train),
-                Some(part) if part == tested => Some(Part::Test),
-                _ => None,
-            })
-            .collect(),
-    }
+fn broken(path: &Path, reason: String) -> DataError {
+    DataError::broken(path, reason, REMEDY)
 }
 
-fn stamp(fingerprint: Fingerprint, file: &Path) -> Result<Fingerprint, DataError> {
-    let data = fs::metadata(file).map_err(|source| DataError::io("read", file, source))?;
-    let age = data
-        .modified()
-        .ok()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    Ok(fingerprint
-        .text(&file.to_string_lossy())
-        .number(data.len().into())
-        .number(age.map_or(0, |age| age.as_nanos())))
-}
-
-/// The footer stands at the end: its bytes, its length, `PAR1`.
-fn read_footer(path: &Path) -> Result<Footer, DataError> {
-    let failed = |source| DataError::io("read", path, source);
-    let broken = |reason: &str| DataError::broken(path, reason, REMEDY);
+fn open(path: &Path, fingerprint: Fingerprint) -> Result<(Footer, Fingerprint), DataError> {
+    let failed = |source| DataError::io("open", path, source);
     let mut file = File::open(path).map_err(failed)?;
-    let file_len = file.metadata().map_err(failed)?.len();
-    let tail_at = file_len
-        .checked_sub(8)
-        .ok_or_else(|| broken("it is too short"))?;
-    file.seek(SeekFrom::Start(tail_at)).map_err(failed)?;
-    let mut tail = [0; 8];
-    file.read_exact(&mut tail).map_err(failed)?;
-    let [a, b, c, d, magic @ ..] = tail;
-    let len = u64::from(u32::from_le_bytes([a, b, c, d]));
-    if &magic != MAGIC {
-        return Err(broken("it does not end as a parquet file does"));
-    }
-    let start = tail_at
-        .checked_sub(len)
-        .ok_or_else(|| broken("its footer's length is out of range"))?;
-    file.seek(SeekFrom::Start(start)).map_err(failed)?;
-    let mut bytes = Vec::new();
-    file.take(len).read_to_end(&mut bytes).map_err(failed)?;
-    footer::read(&bytes, file_len as usize).map_err(|reason| broken(&reason))
+    let data = file.metadata().map_err(failed)?;
+    let footer = footer::read(&mut file).map_err(|reason| broken(path, reason))?;
+    let age = data.modified().ok();
+    let age = age.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let identity = fingerprint
+        .text(&path.to_string_lossy())
+        .number(data.len().into())
+        .number(age.map_or(0, |age| age.as_nanos()));
+    Ok((footer, identity))
 }
 
-fn read_chunk(path: &Path, chunk: &Chunk) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|mut file| {
-            file.seek(SeekFrom::Start(chunk.start as u64))?;
-            file.take(chunk.len as u64).read_to_end(&mut bytes)
-        })
-        .map_err(|error| error.to_string())?;
-    Ok(bytes)
+fn labels_of(path: &Path, group: &Group, width: usize) -> Result<Vec<i64>, DataError> {
+    decode(path, group.labels, group.rows, |chunk| {
+        column::integers(chunk, width)
+    })
+    .map_err(|reason| broken(path, format!("the labels: {reason}")))
+}
+
+fn decode<T>(
+    path: &Path,
+    place: Place,
+    rows: usize,
+    read: impl FnOnce(&Chunk) -> Result<T, String>,
+) -> Result<T, String> {
+    let bytes = footer::chunk(path, place).map_err(|error| error.to_string())?;
+    read(&Chunk {
+        bytes: &bytes,
+        codec: place.codec,
+        max_definition: place.max_definition,
+        rows,
+    })
+}
+
+/// Names for classes that the metadata does not name: their numbers.
+fn numbered(labels: &[i64]) -> Vec<String> {
+    let last = labels.iter().copied().max().unwrap_or(-1);
+    let classes = (last.saturating_add(1)).clamp(0, MAX_CLASSES);
+    (0..classes).map(|class| class.to_string()).collect()
+}
+
+fn checked(path: &Path, labels: &[i64], classes: usize) -> Result<Vec<u32>, DataError> {
+    let fits = |(index, &label): (usize, &i64)| match usize::try_from(label) {
+        Ok(class) if class < classes => Ok(class as u32),
+        _ => Err(DataError::LabelOutOfRange {
+            path: path.to_owned(),
+            index,
+            label,
+            classes,
+        }),
+    };
+    labels.iter().enumerate().map(fits).collect()
+}
+
+/// The encoded images of all files, by row.
+struct Rows {
+    root: PathBuf,
+    groups: Vec<Images>,
+}
+
+/// The encoded images of one row group.
+struct Images {
+    file: PathBuf,
+    /// The first row that is beyond it, over all files.
+    end: usize,
+    rows: usize,
+    place: Place,
+    decoded: OnceLock<Result<Binaries, String>>,
+}
+
+impl Rows {
+    fn locate(&self, index: usize) -> (&Images, usize) {
+        let group = self.groups.partition_point(|group| group.end <= index);
+        let group = &self.groups[group];
+        (group, index + group.rows - group.end)
+    }
+}
+
+impl Fetch for Rows {
+    fn bytes(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError> {
+        let (group, row) = self.locate(index);
+        let decoded = group
+            .decoded
+            .get_or_init(|| decode(&group.file, group.place, group.rows, column::binaries));
+        let found = match decoded {
+            Ok(images) => images.get(row),
+            Err(reason) => return Err(broken(&group.file, format!("the images: {reason}"))),
+        };
+        let bytes = found.ok_or_else(|| broken(&group.file, format!("row {row} has no image")))?;
+        Ok(Cow::Borrowed(bytes))
+    }
+
+    fn entry(&self, index: usize) -> String {
+        let (group, row) = self.locate(index);
+        let before = self.groups.iter().filter(|other| other.file == group.file);
+        let first = before.map(|other| other.end - other.rows).min();
+        let row = row + group.end - group.rows - first.unwrap_or(0);
+        match group.file == self.root {
+            true => format!("in row {row}"),
+            false => format!("in row {row} of {}", group.file.display()),
+        }
+    }
 }

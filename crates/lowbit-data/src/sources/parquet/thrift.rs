@@ -1,156 +1,183 @@
-//! Thrift's compact protocol, as far as Parquet's headers use it, read into a tree of values.
+//! Thrift's compact protocol, as far as parquet's footers and page headers use it.
 //!
-//! Specification: apache/thrift, doc/specs/thrift-compact-protocol.md.
+//! Apache Thrift, "Thrift Compact protocol encoding"; field numbers are those of parquet-format's `parquet.thrift`.
 
-/// Structures within structures: Parquet's own go four deep.
-const MAX_DEPTH: usize = 24;
+/// Structures nest less deep than this in any parquet file.
+const MAX_DEPTH: usize = 16;
+/// The most values that one footer may hold: 128 MiB of them in memory.
+const MAX_VALUES: usize = 1 << 22;
 
-/// One value; strings and binaries point into the input.
+/// A value that borrows its bytes from the encoded text.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value<'a> {
+pub(super) enum Value<'a> {
     Bool(bool),
     Int(i64),
-    Double,
-    Bytes(&'a [u8]),
+    Double(f64),
+    Binary(&'a [u8]),
     List(Vec<Value<'a>>),
     Struct(Vec<(i16, Value<'a>)>),
 }
 
-static NOTHING: Value = Value::Double;
-
 impl<'a> Value<'a> {
-    /// Field `id` of a structure; a value that is no kind of anything where there is none.
-    pub(crate) fn field(&self, id: i16) -> &Value<'a> {
-        match self {
-            Value::Struct(fields) => fields
-                .iter()
-                .find(|(found, _)| *found == id)
-                .map_or(&NOTHING, |(_, value)| value),
-            _ => &NOTHING,
-        }
+    /// The field `id` of a struct.
+    pub(super) fn get(&self, id: i16) -> Option<&Value<'a>> {
+        let Value::Struct(fields) = self else {
+            return None;
+        };
+        let found = fields.iter().find(|(field, _)| *field == id);
+        found.map(|(_, value)| value)
     }
 
-    pub(crate) fn int(&self) -> Option<i64> {
-        match self {
+    pub(super) fn int(&self, id: i16) -> Option<i64> {
+        match self.get(id)? {
             Value::Int(value) => Some(*value),
             _ => None,
         }
     }
 
-    /// A number that counts something.
-    pub(crate) fn count(&self) -> Option<usize> {
-        self.int().and_then(|value| usize::try_from(value).ok())
+    /// The field `id` as a size or an offset.
+    pub(super) fn size(&self, id: i16) -> Option<usize> {
+        self.int(id).and_then(|value| value.try_into().ok())
     }
 
-    pub(crate) fn text(&self) -> Option<&'a str> {
-        match self {
-            Value::Bytes(bytes) => std::str::from_utf8(bytes).ok(),
+    pub(super) fn bool(&self, id: i16) -> Option<bool> {
+        match self.get(id)? {
+            Value::Bool(value) => Some(*value),
             _ => None,
         }
     }
 
-    pub(crate) fn list(&self) -> &[Value<'a>] {
-        match self {
-            Value::List(values) => values,
+    pub(super) fn text(&self, id: i16) -> Option<&'a str> {
+        match self.get(id)? {
+            Value::Binary(bytes) => std::str::from_utf8(bytes).ok(),
+            _ => None,
+        }
+    }
+
+    /// The elements of the list in field `id`; none where there is no such field.
+    pub(super) fn list(&self, id: i16) -> &[Value<'a>] {
+        match self.get(id) {
+            Some(Value::List(values)) => values,
             _ => &[],
         }
     }
 }
 
-/// Reads bytes from the front of a slice.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Cursor<'a> {
-    pub(crate) rest: &'a [u8],
+/// Reads one struct from the beginning of `bytes`; returns it and how many bytes it took.
+pub(super) fn read(bytes: &[u8]) -> Result<(Value<'_>, usize), String> {
+    let mut reader = Reader {
+        bytes,
+        at: 0,
+        values: 0,
+    };
+    let value = reader.fields(0)?;
+    Ok((value, reader.at))
 }
 
-impl<'a> Cursor<'a> {
-    pub(crate) fn byte(&mut self) -> Option<u8> {
-        let (&first, rest) = self.rest.split_first()?;
-        self.rest = rest;
-        Some(first)
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    values: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn byte(&mut self) -> Result<u8, String> {
+        let byte = *self.bytes.get(self.at).ok_or("it ends too early")?;
+        self.at += 1;
+        Ok(byte)
     }
 
-    pub(crate) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(count)?;
-        self.rest = rest;
-        Some(taken)
+    fn take(&mut self, len: usize) -> Result<&'a [u8], String> {
+        let end = self.at.checked_add(len);
+        let taken = end
+            .and_then(|end| self.bytes.get(self.at..end))
+            .ok_or("it ends too early")?;
+        self.at += len;
+        Ok(taken)
     }
 
-    /// An unsigned number, seven bits a byte, the lowest first.
-    pub(crate) fn varint(&mut self) -> Option<u64> {
-        let mut value = 0u64;
+    fn varint(&mut self) -> Result<u64, String> {
+        let mut value = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
             value |= u64::from(byte & 0x7F) << shift;
-            if byte & 0x80 == 0 {
-                return Some(value);
+            if byte < 0x80 {
+                return Ok(value);
             }
         }
-        None
+        Err("it holds a number of too many bytes".into())
     }
 
-    fn zigzag(&mut self) -> Option<i64> {
+    fn zigzag(&mut self) -> Result<i64, String> {
         let value = self.varint()?;
-        Some((value >> 1) as i64 ^ -((value & 1) as i64))
+        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
     }
-}
 
-/// Reads one structure from the front of `cursor`; `None` when it is broken.
-pub(crate) fn structure<'a>(cursor: &mut Cursor<'a>) -> Option<Value<'a>> {
-    read(cursor, 12, 0)
-}
-
-fn read<'a>(cursor: &mut Cursor<'a>, kind: u8, depth: usize) -> Option<Value<'a>> {
-    if depth > MAX_DEPTH {
-        return None;
+    fn len(&mut self) -> Result<usize, String> {
+        usize::try_from(self.varint()?).map_err(|error| error.to_string())
     }
-    Some(match kind {
-        1 => Value::Bool(true),
-        2 => Value::Bool(false),
-        3 => Value::Int(i64::from(cursor.byte()? as i8)),
-        4..=6 => Value::Int(cursor.zigzag()?),
-        7 => cursor.take(8).map(|_| Value::Double)?,
-        8 => {
-            let len = usize::try_from(cursor.varint()?).ok()?;
-            Value::Bytes(cursor.take(len)?)
+
+    fn fields(&mut self, depth: usize) -> Result<Value<'a>, String> {
+        let mut fields = Vec::new();
+        let mut last = 0i16;
+        loop {
+            let header = self.byte()?;
+            let kind = header & 0x0F;
+            if kind == 0 {
+                return Ok(Value::Struct(fields));
+            }
+            let step = i16::from(header >> 4);
+            let id = match step {
+                0 => self.zigzag()? as i16,
+                _ => last.wrapping_add(step),
+            };
+            last = id;
+            let value = match kind {
+                1 | 2 => Value::Bool(kind == 1),
+                _ => self.value(kind, depth + 1)?,
+            };
+            fields.push((id, value));
         }
-        9 | 10 => list(cursor, depth)?,
-        12 => Value::Struct(fields(cursor, depth)?),
-        _ => return None,
-    })
-}
-
-fn list<'a>(cursor: &mut Cursor<'a>, depth: usize) -> Option<Value<'a>> {
-    let header = cursor.byte()?;
-    let count = match header >> 4 {
-        15 => cursor.varint()?,
-        few => u64::from(few),
-    };
-    let kind = header & 15;
-    let mut values = Vec::new();
-    for _ in 0..count {
-        // In a list, unlike in a field, a truth value takes a byte.
-        values.push(match kind {
-            1 | 2 => Value::Bool(cursor.byte()? == 1),
-            _ => read(cursor, kind, depth + 1)?,
-        });
     }
-    Some(Value::List(values))
-}
 
-fn fields<'a>(cursor: &mut Cursor<'a>, depth: usize) -> Option<Vec<(i16, Value<'a>)>> {
-    let mut fields = Vec::new();
-    let mut id = 0i16;
-    loop {
-        let header = cursor.byte()?;
-        if header == 0 {
-            return Some(fields);
+    fn value(&mut self, kind: u8, depth: usize) -> Result<Value<'a>, String> {
+        self.values += 1;
+        if depth > MAX_DEPTH || self.values > MAX_VALUES {
+            return Err("it holds too many values or nests too deep".into());
         }
-        id = match header >> 4 {
-            0 => i16::try_from(cursor.zigzag()?).ok()?,
-            step => id.checked_add(i16::from(step))?,
+        Ok(match kind {
+            1 | 2 => Value::Bool(self.byte()? == 1),
+            3 => Value::Int(i64::from(self.byte()? as i8)),
+            4..=6 => Value::Int(self.zigzag()?),
+            7 => {
+                let bytes = self.take(8)?;
+                Value::Double(f64::from_le_bytes(std::array::from_fn(|i| bytes[i])))
+            }
+            8 => {
+                let len = self.len()?;
+                Value::Binary(self.take(len)?)
+            }
+            9 | 10 => self.list(depth)?,
+            12 => self.fields(depth)?,
+            _ => return Err(format!("it holds a value of the unknown type {kind}")),
+        })
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Value<'a>, String> {
+        let header = self.byte()?;
+        let len = match usize::from(header >> 4) {
+            15 => self.len()?,
+            len => len,
         };
-        fields.push((id, read(cursor, header & 15, depth + 1)?));
+        // Every element takes at least a byte, so a claim beyond the end fails before it grows.
+        if len > self.bytes.len() - self.at {
+            return Err("it ends too early".into());
+        }
+        let mut values = Vec::new();
+        for _ in 0..len {
+            values.push(self.value(header & 0x0F, depth + 1)?);
+        }
+        Ok(Value::List(values))
     }
 }
 
@@ -158,26 +185,26 @@ fn fields<'a>(cursor: &mut Cursor<'a>, depth: usize) -> Option<Vec<(i16, Value<'
 mod tests {
     use super::*;
 
-    fn parse(bytes: &[u8]) -> Option<Value<'_>> {
-        structure(&mut Cursor { rest: bytes })
+    #[test]
+    fn fields_lists_and_nested_structs_are_read() {
+        // {1: i32 -3, 3: "ab", 4: [i64 1, 2], 20: true, 21: {1: false}}
+        let bytes = [
+            0x15, 5, 0x28, 2, b'a', b'b', 0x19, 0x26, 2, 4, 0x01, 40, 0x1C, 0x12, 0, 0, 99,
+        ];
+        let (value, len) = read(&bytes).expect("reads");
+        assert_eq!(len, bytes.len() - 1);
+        assert_eq!((value.int(1), value.text(3)), (Some(-3), Some("ab")));
+        assert_eq!(value.list(4), [Value::Int(1), Value::Int(2)]);
+        assert_eq!(value.bool(20), Some(true));
+        assert_eq!(value.get(21).and_then(|inner| inner.bool(1)), Some(false));
+        assert_eq!((value.int(2), value.list(1).len()), (None, 0));
     }
 
     #[test]
-    fn fields_lists_and_strings_are_read() {
-        // 1: i32 = -3, 2: list<binary> = ["ab"], 5: true.
-        let bytes = [0x15, 0x05, 0x19, 0x18, 0x02, b'a', b'b', 0x31, 0x00];
-        let value = parse(&bytes).expect("reads");
-        assert_eq!(value.field(1).int(), Some(-3));
-        assert_eq!(value.field(2).list()[0].text(), Some("ab"));
-        assert_eq!(value.field(5), &Value::Bool(true));
-        assert_eq!(value.field(9).count(), None);
-    }
-
-    #[test]
-    fn claims_beyond_the_input_are_refused() {
-        assert_eq!(parse(&[0x18, 0xFF, 0xFF, 0xFF, 0x7F]), None);
-        assert_eq!(parse(&[0x19, 0xFC, 0xFF, 0xFF, 0xFF, 0x7F]), None);
-        assert_eq!(parse(&[0x1C; 200]), None);
-        assert_eq!(parse(&[]), None);
+    fn nesting_without_end_and_lists_beyond_the_end_are_errors() {
+        assert!(read(&[0x1C; 1000]).is_err());
+        assert!(read(&[0x19, 0xF5, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 1]).is_err());
+        assert!(read(&[0x15, 0xFF]).is_err());
+        assert!(read(&[]).is_err());
     }
 }
