@@ -299,4 +299,6 @@ impl Trainer {
 }
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;
