@@ -329,3 +329,26 @@ fn a_cache_that_cannot_be_written_is_only_a_note() {
     let notes = watcher.notes.into_inner().expect("lock");
     assert!(notes[0].contains("not kept for the next run"), "{notes:?}");
 }
+
+#[test]
+fn a_zip_packed_with_backslashes_is_the_same_data() {
+    let root = folder(&two_classes());
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let backwards: Vec<(String, Vec<u8>)> = two_classes()
+        .into_iter()
+        .map(|(name, bytes)| (name.replace('/', "\\"), bytes))
+        .collect();
+    let set = try_load(&zip(elsewhere.path(), &backwards, true)).expect("loads");
+    assert_eq!(set.train, try_load(root.path()).expect("loads").train);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_is_not_utf_8_is_told() {
+    use std::os::unix::ffi::OsStrExt;
+    let root = folder(&two_classes());
+    let name = std::ffi::OsStr::from_bytes(b"corn/\xFF.png");
+    fs::write(root.path().join(name), rgb(1)).expect("writes");
+    let message = message(root.path());
+    assert!(message.contains("not UTF-8; rename it"), "{message}");
+}

@@ -81,7 +81,10 @@ fn walk(root: &Path, below: &str, depth: usize, found: &mut Found) -> Result<(),
     for entry in fs::read_dir(&folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name();
-        let Some(name) = name.to_str() else { continue };
+        let Some(name) = name.to_str() else {
+            let reason = "its name is not UTF-8";
+            return Err(DataError::broken(&entry.path(), reason, "rename it"));
+        };
         if is_litter(name) {
             continue;
         }

@@ -16,7 +16,7 @@ use crate::{DataError, Dataset, LoadOptions};
 /// The largest image file accepted; what an entry claims beyond is not allocated for.
 const MAX_ENTRY_BYTES: u64 = 1 << 28;
 
-const REMEDY: &str = "fetch or pack the archive again";
+const REMEDY: &str = "fetch it again, or pack it anew with deflate and no password";
 
 struct Entries {
     path: PathBuf,
@@ -62,7 +62,9 @@ pub(crate) fn load(path: &Path, name: &str, options: &LoadOptions) -> Result<Dat
         let entry = archive
             .by_index_raw(index)
             .map_err(|error| broken(&error))?;
-        let name = entry.name().map_err(|error| broken(&error))?.into_owned();
+        let name = entry.name().map_err(|error| broken(&error))?;
+        // Some Windows programs pack with the other slash.
+        let name = name.replace('\\', "/");
         if is_litter(&name) {
             continue;
         }
