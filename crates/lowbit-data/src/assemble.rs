@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use crate::cache;
 use crate::decode::{Picture, decode};
+use crate::error::one_line;
 use crate::layout::{Part, empty_class};
 use crate::resize::resize;
 use crate::split::{Selection, limited, stratified};
@@ -218,8 +219,8 @@ fn open(
 ) -> Result<Picture, DataError> {
     let picture = decode(&fetch.bytes(index)?).map_err(|reason| DataError::BrokenImage {
         path: listing.path.clone(),
-        entry: fetch.entry(index),
-        reason,
+        entry: one_line(&fetch.entry(index)),
+        reason: one_line(&reason),
     })?;
     Ok(match options.image_size {
         Some(size) => resize(&picture, size, size),
@@ -239,7 +240,7 @@ fn place(
     if (picture.height, picture.width) != (shape.height, shape.width) {
         return Err(DataError::DifferingSizes {
             path: listing.path.clone(),
-            entry: fetch.entry(index),
+            entry: one_line(&fetch.entry(index)),
             found_width: picture.width,
             found_height: picture.height,
             expected_width: shape.width,

@@ -155,6 +155,30 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn jpegs_decode_as_libjpeg_decodes_them() {
+        let pairs: [(&[u8], &[u8]); 2] = [
+            (
+                include_bytes!("../tests/fixtures/scene_420.jpg"),
+                include_bytes!("../tests/fixtures/scene_420.png"),
+            ),
+            (
+                include_bytes!("../tests/fixtures/scene_444_progressive.jpg"),
+                include_bytes!("../tests/fixtures/scene_444_progressive.png"),
+            ),
+        ];
+        for (jpeg, png) in pairs {
+            let (ours, theirs) = (decode(jpeg).expect("ours"), decode(png).expect("theirs"));
+            assert_eq!((ours.height, ours.width), (48, 40));
+            let pixels = ours.pixels.iter().zip(&theirs.pixels);
+            let apart: Vec<u8> = pixels.map(|(a, b)| a.abs_diff(*b)).collect();
+            // Chroma's enlargement and conversion round differently, by 3 levels in one value of these two images.
+            assert!(apart.iter().all(|&levels| levels <= 3));
+            let far = apart.iter().filter(|&&levels| levels > 2).count();
+            assert!(far * 1000 <= apart.len(), "{far} of {}", apart.len());
+        }
+    }
+
+    #[test]
     fn a_truncated_image_is_an_error() {
         let whole = png_of(8, 8, ColorType::Rgb, &[50; 192]);
         for cut in [0, 1, 5, 20, whole.len() / 2, whole.len() - 20] {

@@ -151,7 +151,7 @@ impl DataError {
     pub(crate) fn broken(path: &Path, reason: impl Into<String>, remedy: &'static str) -> Self {
         Self::BrokenFile {
             path: path.to_owned(),
-            reason: reason.into(),
+            reason: one_line(&reason.into()),
             remedy,
         }
     }
@@ -159,7 +159,29 @@ impl DataError {
     pub(crate) fn unknown(path: &Path, reason: impl Into<String>) -> Self {
         Self::NotRecognized {
             path: path.to_owned(),
-            reason: reason.into(),
+            reason: one_line(&reason.into()),
         }
+    }
+}
+
+/// `text` without line breaks and other control characters, which decoders' messages and names in archives may hold.
+pub(crate) fn one_line(text: &str) -> String {
+    const MAX_CHARS: usize = 400;
+    let parts = text.split(char::is_control).map(str::trim);
+    let kept: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+    kept.join(" ").chars().take(MAX_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_stays_on_one_line_whatever_a_file_is_called() {
+        assert_eq!(one_line("ends early\n"), "ends early");
+        assert_eq!(one_line("a\r\nb\u{1b}[2Jc"), "a b [2Jc");
+        assert_eq!(one_line(&"x".repeat(1000)).len(), 400);
+        let error = DataError::broken(Path::new("set"), "no\nend", "fetch it again");
+        assert_eq!(error.to_string(), "set: no end; fetch it again");
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::DataError;
+use crate::error::one_line;
 
 /// Which part of the data an image was shipped in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +135,7 @@ pub(crate) fn arrange(
 pub(crate) fn empty_class(source: &Path, class: &str, part: &'static str) -> DataError {
     DataError::EmptyClass {
         path: source.to_owned(),
-        class: class.to_owned(),
+        class: one_line(class),
         part,
     }
 }

@@ -55,7 +55,7 @@ impl Victim {
     }
 
     /// Loads `ROUNDS` damaged copies; `mend` may repair checksums so that the damage gets further in.
-    fn survives(&self, mend: fn(&mut Vec<u8>)) {
+    fn survives(&self, mend: fn(&mut [u8])) {
         let whole = fs::read(&self.file).expect("reads");
         self.load().expect("loads while whole");
         let mut refused = 0;
@@ -136,7 +136,7 @@ fn damage(whole: &[u8], round: u64) -> Vec<u8> {
     bytes
 }
 
-fn as_it_is(_: &mut Vec<u8>) {}
+fn as_it_is(_: &mut [u8]) {}
 
 fn fixture(name: &str) -> Vec<u8> {
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests/fixtures", name]
@@ -157,7 +157,7 @@ fn png(value: u8) -> Vec<u8> {
 }
 
 /// Corrects the checksums of a PNG's chunks, as far as they can be followed.
-fn mend_png(bytes: &mut Vec<u8>) {
+fn mend_png(bytes: &mut [u8]) {
     let mut at = 8;
     while let Some(head) = bytes.get(at..at + 8) {
         let len = u32::from_be_bytes(std::array::from_fn(|i| head[i])) as usize;
@@ -248,15 +248,11 @@ fn damaged_cifar_batches() {
 #[test]
 fn damaged_images() {
     for (mend, name, bytes) in [
-        (as_it_is as fn(&mut Vec<u8>), "a/1.png", png(1)),
+        (as_it_is as fn(&mut [u8]), "a/1.png", png(1)),
         (mend_png, "a/1.png", png(1)),
         (as_it_is, "a/1.jpg", fixture("half_red_16x8.jpg")),
         (as_it_is, "a/1.jpg", fixture("scene_420.jpg")),
-        (
-            as_it_is,
-            "a/1.jpg",
-            fixture("scene_444_progressive.jpg"),
-        ),
+        (as_it_is, "a/1.jpg", fixture("scene_444_progressive.jpg")),
     ] {
         let victim = Victim::new(name, &bytes)
             .beside("a/2.jpg", &bytes)
