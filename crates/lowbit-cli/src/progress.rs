@@ -92,7 +92,7 @@ impl Events for Progress {
     }
 
     fn epoch_started(&self, epoch: usize, epochs: usize, images: usize) {
-        let template = "epoch {prefix} {bar:20} {pos}/{len} {per_sec} {msg} {eta} left";
+        let template = "epoch {prefix} {bar:16} {pos}/{len} {msg} {eta} left";
         self.start(images as u64, template);
         self.with_bar(|bar| bar.set_prefix(format!("{epoch}/{epochs}")));
     }
@@ -100,7 +100,9 @@ impl Events for Progress {
     fn batch_done(&self, images: usize, loss: f64, accuracy: f64) {
         self.with_bar(|bar| {
             bar.set_position(images as u64);
-            bar.set_message(format!("loss {loss:.3} acc {:.1} %", 100.0 * accuracy));
+            let rate = bar.per_sec();
+            let percent = 100.0 * accuracy;
+            bar.set_message(format!("{rate:.0} img/s loss {loss:.3} acc {percent:.1} %"));
         });
     }
 
