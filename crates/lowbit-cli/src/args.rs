@@ -118,7 +118,7 @@ Writes results_summary.csv and results_summary.json into the folder.")]
         /// A model file with FP32 weights [default: a model of the zoo with random weights]
         #[arg(value_name = "MODEL")]
         file: Option<PathBuf>,
-        /// Answer `fp32|int8|train BATCH ITERATIONS` lines on standard input with seconds per iteration
+        /// Answer `fp32|int8|train|qat BATCH ITERATIONS` lines on standard input with seconds per iteration
         #[arg(long, hide_short_help = true)]
         serve: bool,
         /// Measure the machine's register-only peaks as well

@@ -121,7 +121,7 @@ fn report(results: &Results) -> String {
     text
 }
 
-/// Answers `fp32|int8|train BATCH ITERATIONS` with `ok SECONDS_PER_ITERATION` until `quit` or the end of input: for
+/// Answers `fp32|int8|train|qat BATCH ITERATIONS` with `ok SECONDS_PER_ITERATION` until `quit` or the end of input: for
 /// scripts that time lowbit and other engines in turn (bench/peers).
 fn serve(
     context: &Context,
@@ -132,6 +132,9 @@ fn serve(
     images: &[u8],
 ) -> Result<(), Failure> {
     let mut trainer = Trainer::new(graph, weights, context.config.optimizer, context.isa)?;
+    let qat = context.config.qat(context.config.bits);
+    let mut quantized =
+        Trainer::quantized(graph, weights, context.config.optimizer, qat, context.isa)?;
     let classes = graph.classes() as u32;
     let labels: Vec<u32> = (0..256).map(|index| index % classes).collect();
     for line in std::io::stdin().lock().lines() {
@@ -146,11 +149,11 @@ fn serve(
             ),
             _ => ("", 0, 0),
         };
-        if !["fp32", "int8", "train"].contains(&what)
+        if !["fp32", "int8", "train", "qat"].contains(&what)
             || !(1..=256).contains(&batch)
             || iterations == 0
         {
-            println!("error expected: fp32|int8|train BATCH(1..256) ITERATIONS, or quit");
+            println!("error expected: fp32|int8|train|qat BATCH(1..256) ITERATIONS, or quit");
             continue;
         }
         let images = &images[..batch * graph.input().len()];
@@ -160,7 +163,8 @@ fn serve(
             match what {
                 "fp32" => fp32.run(images, &mut logits),
                 "int8" => int8.run(images, &mut logits),
-                _ => drop(trainer.step(images, &labels[..batch], 1e-6)?),
+                "train" => drop(trainer.step(images, &labels[..batch], 1e-6)?),
+                _ => drop(quantized.step(images, &labels[..batch], 1e-6)?),
             }
         }
         println!(
