@@ -69,7 +69,12 @@ def measure(args, threads, batch, engines):
         first = turn % max(1, len(working))
         for name, server, word, iterations in working[first:] + working[:first]:
             time.sleep(0.02)  # lets the last engine's threads stop spinning
-            samples[name].append(float(server.ask(f"{word} {batch} {iterations}")))
+            try:
+                samples[name].append(float(server.ask(f"{word} {batch} {iterations}")))
+            except EngineError as error:
+                note(f"dropped {name}, batch {batch}, {threads} threads: {error}")
+                del samples[name]
+                working = [engine for engine in working if engine[0] != name]
     return samples
 
 
