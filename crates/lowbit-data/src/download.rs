@@ -81,7 +81,13 @@ pub(crate) fn fetch(
     progress.begin(&what, remote.len, Unit::Bytes);
     let outcome = whole(agent, remote, &mut file, progress);
     progress.finish();
-    outcome.map_err(failed)?;
+    if let Err(reason) = outcome {
+        if length(&file) == Ok(0) {
+            drop(file);
+            let _ = fs::remove_file(&part);
+        }
+        return Err(failed(reason));
+    }
     let found = checksum(&mut file).map_err(|source| DataError::io("read", &part, source))?;
     if found != remote.md5 {
         drop(file);

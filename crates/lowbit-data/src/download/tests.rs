@@ -272,6 +272,7 @@ fn without_a_network_one_line_tells_how_to_place_the_file_by_hand() {
         folder.path().display()
     );
     assert!(message.contains(&by_hand), "{message}");
+    assert_eq!(fs::read_dir(folder.path()).expect("lists").count(), 0);
 }
 
 #[test]
