@@ -30,7 +30,11 @@ fn geometry(number: u64) -> ConvGeometry {
         pool,
     );
     // Groups: pixels hold more channels than this convolution reads.
-    g.in_pixel_stride += if number.is_multiple_of(3) { pick(1, 9) } else { 0 };
+    g.in_pixel_stride += if number.is_multiple_of(3) {
+        pick(1, 9)
+    } else {
+        0
+    };
     g.in_row_stride = in_w * g.in_pixel_stride + pick(0, 7);
     g.out_pixel_stride += if number.is_multiple_of(5) { 3 } else { 0 };
     g.out_row_stride = g.pooled_w() * g.out_pixel_stride + pick(0, 7);
