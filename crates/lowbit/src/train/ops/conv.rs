@@ -1,12 +1,13 @@
 //! Convolution with the batch-norm, ReLU and 2×2 max-pool behind it.
 
+use super::normalization::Normalization;
 use super::{Layer, Parameter, Pass};
+use crate::Weights;
 use crate::graph::{Block, BlockKind};
 use crate::quant::QuantizedLayer;
 use crate::runtime::plan::Plan;
 use crate::train::qat::{IntegerProduct, WeightState};
 use crate::train::{QatConfig, SLICE};
-use crate::{Tensor, Weights};
 use lowbit_kernels::norm::{self, MapShape};
 use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, float, u8i8};
 use rayon::prelude::*;
@@ -20,7 +21,6 @@ pub(super) struct Conv {
     backward: Backward,
     weight: Parameter,
     bias: Option<Parameter>,
-    batch_norm: Option<BatchNorm>,
     packed: float::PackedWeights,
     packed_backward: float::PackedWeights,
     /// Dense results of the convolution, `[n, h, w, c]`.
@@ -29,14 +29,7 @@ pub(super) struct Conv {
     winners: AlignedBuffer<u8>,
     peaks: AlignedBuffer<f32>,
     slices: Vec<Slice>,
-    scale: Vec<f32>,
-    shift: Vec<f32>,
-    /// Of the scale: -1 or 1.
-    sign: Vec<f32>,
-    /// What the batch's moments are taken about: the running mean before this batch.
-    pivot: Vec<f32>,
-    mean: Vec<f64>,
-    inv_std: Vec<f64>,
+    normalization: Normalization,
     /// None in f32 training.
     quantizer: Option<WeightState>,
 }
@@ -52,16 +45,6 @@ struct Backward {
     row_stride: usize,
     pixel_stride: usize,
     scratch_len: usize,
-}
-
-struct BatchNorm {
-    name: String,
-    eps: f64,
-    momentum: f64,
-    gamma: Parameter,
-    beta: Parameter,
-    running_mean: Vec<f32>,
-    running_var: Vec<f32>,
 }
 
 /// What one slice of the batch works on.
@@ -130,19 +113,6 @@ impl Conv {
         let bias = block
             .bias
             .then(|| Parameter::new(format!("{}.bias", block.name), weights));
-        let batch_norm = block.batch_norm.as_ref().map(|norm| BatchNorm {
-            eps: f64::from(norm.eps),
-            momentum: f64::from(norm.momentum),
-            gamma: Parameter::new(format!("{}.weight", norm.name), weights),
-            beta: Parameter::new(format!("{}.bias", norm.name), weights),
-            running_mean: weights
-                .slice(&format!("{}.running_mean", norm.name))
-                .to_vec(),
-            running_var: weights
-                .slice(&format!("{}.running_var", norm.name))
-                .to_vec(),
-            name: norm.name.clone(),
-        });
         let shape = block.weight_shape().expect("convolutions have weights");
         let quantizer = super::weight_state(plan, index, &weight, weights, qat);
         Self {
@@ -161,17 +131,11 @@ impl Conv {
             packed_backward: float::PackedWeights::pack_backward(isa, &weight.value, shape),
             weight,
             bias,
-            batch_norm,
             maps: AlignedBuffer::zeroed(0),
             winners: AlignedBuffer::zeroed(0),
             peaks: AlignedBuffer::zeroed(0),
             slices: Vec::new(),
-            scale: vec![1.0; c],
-            shift: vec![0.0; c],
-            sign: vec![1.0; c],
-            pivot: vec![0.0; c],
-            mean: vec![0.0; c],
-            inv_std: vec![1.0; c],
+            normalization: Normalization::new(&block, weights),
             block,
         }
     }
@@ -223,101 +187,6 @@ impl Conv {
         Some(quantizer.product(pass.isa, shape, (params, residual), bias))
     }
 
-    /// What is known of batch-norm before the batch is seen.
-    fn prepare(&mut self) {
-        if let Some(norm) = &self.batch_norm {
-            self.pivot.copy_from_slice(&norm.running_mean);
-            for (sign, gamma) in self.sign.iter_mut().zip(&norm.gamma.value) {
-                *sign = if *gamma < 0.0 { -1.0 } else { 1.0 };
-            }
-        }
-    }
-
-    /// Scale and shift of the map from this batch's moments about the pivot; running statistics as PyTorch keeps them (the variance
-    /// unbiased there, biased here).
-    fn normalize(&mut self, moments: &[f64], pixels: f64, frozen: bool) {
-        let c = self.shape.c;
-        let Some(norm) = &mut self.batch_norm else {
-            return;
-        };
-        for channel in 0..c {
-            let sum = |which: usize| -> f64 {
-                moments
-                    .chunks_exact(2 * c)
-                    .map(|image| image[which * c + channel])
-                    .sum()
-            };
-            let (mean, var) = if frozen {
-                (
-                    f64::from(norm.running_mean[channel]),
-                    f64::from(norm.running_var[channel]),
-                )
-            } else {
-                let offset = sum(0) / pixels;
-                (
-                    f64::from(self.pivot[channel]) + offset,
-                    (sum(1) / pixels - offset * offset).max(0.0),
-                )
-            };
-            let inv_std = 1.0 / (var + norm.eps).sqrt();
-            let gamma = f64::from(norm.gamma.value[channel]);
-            self.mean[channel] = mean;
-            self.inv_std[channel] = inv_std;
-            self.scale[channel] = (gamma * inv_std) as f32;
-            self.shift[channel] =
-                (f64::from(norm.beta.value[channel]) - mean * gamma * inv_std) as f32;
-            if frozen {
-                continue;
-            }
-            let unbiased = var * pixels / (pixels - 1.0).max(1.0);
-            let blend = |old: f32, new: f64| {
-                (f64::from(old) * (1.0 - norm.momentum) + new * norm.momentum) as f32
-            };
-            norm.running_mean[channel] = blend(norm.running_mean[channel], mean);
-            norm.running_var[channel] = blend(norm.running_var[channel], unbiased);
-        }
-    }
-
-    /// Gradients of γ and β (or of the bias) from the sums of `dy` and `dy·(x − pivot)`, and the coefficients of the gradient of
-    /// the map: `dx = a·dy + (b·x + c)`.
-    fn coefficients(&mut self, sums: &[f64], pixels: f64, frozen: bool) -> [Vec<f32>; 3] {
-        let channels = self.shape.c;
-        let mut coefficients = [
-            vec![1.0f32; channels],
-            vec![0.0f32; channels],
-            vec![0.0f32; channels],
-        ];
-        for channel in 0..channels {
-            let sum = |which: usize| -> f64 {
-                sums.chunks_exact(2 * channels)
-                    .map(|image| image[which * channels + channel])
-                    .sum()
-            };
-            let (dy, dy_x) = (sum(0), sum(1));
-            let Some(norm) = &mut self.batch_norm else {
-                if let Some(bias) = &mut self.bias {
-                    bias.grad[channel] = dy as f32;
-                }
-                continue;
-            };
-            let (mean, inv_std) = (self.mean[channel], self.inv_std[channel]);
-            let dy_xhat = (dy_x - (mean - f64::from(self.pivot[channel])) * dy) * inv_std;
-            norm.beta.grad[channel] = dy as f32;
-            norm.gamma.grad[channel] = dy_xhat as f32;
-            // Ioffe & Szegedy 2015, the last equations of section 3, solved for the coefficients of dy and x.
-            let a = f64::from(norm.gamma.value[channel]) * inv_std;
-            coefficients[0][channel] = a as f32;
-            if frozen {
-                // Running statistics do not depend on the batch.
-                continue;
-            }
-            let b = -a * inv_std * dy_xhat / pixels;
-            coefficients[1][channel] = b as f32;
-            coefficients[2][channel] = (-a * dy / pixels - b * mean) as f32;
-        }
-        coefficients
-    }
-
     /// Adds the slices' gradients, in their order, and turns HWIO into OHWI.
     fn reduce(&mut self, slices: usize) {
         let out = self.shape.c;
@@ -351,10 +220,10 @@ impl Layer for Conv {
         } else {
             &[]
         };
-        self.prepare();
-        let normalized = self.batch_norm.is_some();
+        self.normalization.prepare();
+        let normalized = self.normalization.is_there();
         let (packed, geometry, block) = (&self.packed, &self.forward, &self.block);
-        let (shape, sign, pivot) = (&self.shape, &self.sign, &self.pivot);
+        let (shape, normalization) = (&self.shape, &self.normalization);
         let epilogue = float::Epilogue {
             bias: self.bias.as_ref().map(|b| &b.value[..]),
             relu: false,
@@ -385,15 +254,16 @@ impl Layer for Conv {
                 }
                 if normalized {
                     let (sum, squares) = moments.split_at_mut(c);
-                    norm::channel_moments(isa, map, pivot, [sum, squares]);
+                    norm::channel_moments(isa, map, &normalization.pivot, [sum, squares]);
                 }
                 if pools {
-                    norm::pool_peaks(isa, shape, map, sign, peaks, winners);
+                    norm::pool_peaks(isa, shape, map, &normalization.sign, peaks, winners);
                 }
             });
         let pixels = (count * self.shape.h * self.shape.w) as f64;
-        self.normalize(&moments, pixels, pass.frozen_norm);
-        let (shape, affine) = (&self.shape, [&self.scale[..], &self.shift]);
+        self.normalization.see(&moments, pixels, pass.frozen_norm);
+        let Normalization { scale, shift, .. } = &self.normalization;
+        let (shape, affine) = (&self.shape, [&scale[..], shift]);
         let peaks = if pools { &self.peaks } else { &self.maps };
         pass.values[to][..count * output.image_len]
             .par_chunks_mut(output.image_len)
@@ -414,7 +284,7 @@ impl Layer for Conv {
         let grad_out = &mut later[0][..count * pooled];
         let pools = self.shape.pool == 2;
         let peaks = if pools { &self.peaks } else { &self.maps };
-        let (relu, affine) = (self.shape.relu, [&self.scale[..], &self.shift, &self.pivot]);
+        let (relu, affine) = (self.shape.relu, self.normalization.affine());
         let mut sums = vec![0.0f64; count * 2 * c];
         sums.par_chunks_mut(2 * c)
             .zip(grad_out.par_chunks_mut(pooled))
@@ -423,10 +293,11 @@ impl Layer for Conv {
                 let (dy, dy_x) = sums.split_at_mut(c);
                 norm::cut_and_sum(isa, relu, grad, peaks, affine, [dy, dy_x]);
             });
-        let [a, b, shift] = self.coefficients(
+        let [a, b, shift] = self.normalization.gradients(
             &sums,
             (count * self.shape.h * self.shape.w) as f64,
             pass.frozen_norm,
+            self.bias.as_mut(),
         );
         let input = pass.plan.layouts[from];
         let image = pass.values[from].with_slack();
@@ -502,9 +373,7 @@ impl Layer for Conv {
         let mut parameters = vec![&mut self.weight];
         // In front of a batch-norm the bias has no effect, and its gradient is zero exactly.
         parameters.extend(self.bias.as_mut());
-        if let Some(norm) = &mut self.batch_norm {
-            parameters.extend([&mut norm.gamma, &mut norm.beta]);
-        }
+        parameters.extend(self.normalization.parameters());
         parameters.extend(self.quantizer.as_mut().map(WeightState::parameter));
         parameters
     }
@@ -517,42 +386,17 @@ impl Layer for Conv {
         if let Some(bias) = &self.bias {
             bias.save(weights);
         }
-        if let Some(norm) = &self.batch_norm {
-            norm.gamma.save(weights);
-            norm.beta.save(weights);
-            for (suffix, data) in [
-                ("running_mean", &norm.running_mean),
-                ("running_var", &norm.running_var),
-            ] {
-                let tensor = Tensor::new(vec![data.len()], data.clone());
-                weights.insert(format!("{}.{suffix}", norm.name), tensor);
-            }
-        }
+        self.normalization.save(weights);
     }
 
     fn export(&mut self) -> Option<QuantizedLayer> {
         let quantizer = self.quantizer.as_mut()?;
         quantizer.forward(&self.weight.value);
         let bias = self.bias.as_ref().map(|bias| &bias.value[..]);
-        let norm = self.batch_norm.as_ref();
-        let folded = |channel: usize| match norm {
-            None => (1.0, 0.0, 0.0),
-            Some(norm) => {
-                let std = (f64::from(norm.running_var[channel]) + norm.eps).sqrt();
-                let factor = f64::from(norm.gamma.value[channel]) / std;
-                let (mean, beta) = (norm.running_mean[channel], norm.beta.value[channel]);
-                (factor, f64::from(mean), f64::from(beta))
-            }
-        };
-        Some(quantizer.export(bias, folded))
+        Some(quantizer.export(bias, |channel| self.normalization.folded(channel)))
     }
 
     fn restore(&mut self, weights: &Weights) {
-        if let Some(norm) = &mut self.batch_norm {
-            norm.running_mean
-                .copy_from_slice(weights.slice(&format!("{}.running_mean", norm.name)));
-            norm.running_var
-                .copy_from_slice(weights.slice(&format!("{}.running_var", norm.name)));
-        }
+        self.normalization.restore(weights);
     }
 }

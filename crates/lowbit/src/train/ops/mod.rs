@@ -4,6 +4,7 @@ mod add;
 mod conv;
 mod elementwise;
 mod linear;
+mod normalization;
 mod pool;
 
 use super::TrainError;
