@@ -2,7 +2,7 @@
 //!
 //! Data flows one way: [`graph::Graph`] and [`Weights`] come out of [`train::Trainer`], [`quant`] makes a
 //! [`quant::QuantizedModel`] of them, and [`runtime`] compiles either for execution: [`runtime::FloatModel`] is the best
-//! f32 path, [`runtime::IntegerModel`] runs the packed integers. [`format`] stores both as safetensors files.
+//! f32 path, [`runtime::IntegerModel`] runs the packed integers. [`mod@format`] stores both as safetensors files.
 //!
 //! Activations are channels-last (`[n, h, w, c]`), weights `[out, kernel_h, kernel_w, in]` (OHWI).
 
