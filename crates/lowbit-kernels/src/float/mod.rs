@@ -203,7 +203,7 @@ pub fn conv_haloed(
 /// output channel is the fastest).
 ///
 /// `geometry` is that of the forward convolution with `pool == 1`; `grad_out` is a view with its output strides
-/// (readable for [`SLACK`](crate::geometry::SLACK) elements past its extent, as is `input`). Each weight's gradient is
+/// (readable for [`SLACK`] elements past its extent, as is `input`). Each weight's gradient is
 /// accumulated over output rows, then columns, starting from its present value.
 ///
 /// # Panics
