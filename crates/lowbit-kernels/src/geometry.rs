@@ -105,26 +105,35 @@ impl ConvGeometry {
         self.out_w / self.pool
     }
 
-    /// Elements of the input view that the result depends on, from the view's first element to the last one needed.
+    /// Elements of the input view that the result depends on, from the view's first element to the last one needed;
+    /// `usize::MAX` where that is more than can be counted.
     #[must_use]
     pub fn input_extent(&self) -> usize {
         if self.out_h == 0 || self.out_w == 0 {
             return 0;
         }
-        let last_row = (self.out_h - 1) * self.stride + self.kernel_h - 1;
-        let last_column = (self.out_w - 1) * self.stride + self.kernel_w - 1;
-        last_row * self.in_row_stride + last_column * self.in_pixel_stride + self.in_channels
+        let last = |out: usize, kernel: usize, step: usize| {
+            let pixel = (out - 1).saturating_mul(self.stride);
+            let pixel = pixel.saturating_add(kernel.saturating_sub(1));
+            pixel.saturating_mul(step)
+        };
+        last(self.out_h, self.kernel_h, self.in_row_stride)
+            .saturating_add(last(self.out_w, self.kernel_w, self.in_pixel_stride))
+            .saturating_add(self.in_channels)
     }
 
-    /// Elements of the output view from the first to the last one written when `rows` stored rows are computed.
+    /// Elements of the output view from the first to the last one written when `rows` stored rows are computed;
+    /// `usize::MAX` where that is more than can be counted.
     #[must_use]
     pub fn output_extent(&self, rows: usize) -> usize {
         if rows == 0 || self.pooled_w() == 0 {
             return 0;
         }
-        (rows - 1) * self.out_row_stride
-            + (self.pooled_w() - 1) * self.out_pixel_stride
-            + self.out_channels
+        let last_row = (rows - 1).saturating_mul(self.out_row_stride);
+        let last_pixel = (self.pooled_w() - 1).saturating_mul(self.out_pixel_stride);
+        last_row
+            .saturating_add(last_pixel)
+            .saturating_add(self.out_channels)
     }
 
     /// Asserts what every kernel relies on: strides that do not overlap, rows that exist, room for the result.

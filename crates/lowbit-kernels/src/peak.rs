@@ -45,6 +45,13 @@ pub fn measure(isa: Isa, budget: Duration) -> Peaks {
     }
 }
 
+/// The limit of fused multiply-adds in f32 alone, measured for about `budget`: short enough to be taken between the runs
+/// of a kernel, since a machine's clock moves.
+#[must_use]
+pub fn f32_gmac_per_s(isa: Isa, budget: Duration) -> f64 {
+    best_rate(budget, Loops::of(isa).f32)
+}
+
 /// Loops that run a number of rounds and say how many multiply-accumulates that was.
 struct Loops {
     f32: fn(u64) -> u64,

@@ -64,7 +64,10 @@ impl PackedWeights {
             "weights must fill their shape"
         );
         let fan_in = self.shape.fan_in();
-        self.fill(|channel, tap| weights[channel * fan_in + tap]);
+        self.fill(|tap, first, row| {
+            let column = weights[first * fan_in + tap..].iter().step_by(fan_in);
+            row.iter_mut().zip(column).for_each(|(to, &w)| *to = w);
+        });
     }
 
     /// As [`PackedWeights::pack_backward`], into the memory of this one.
@@ -85,9 +88,10 @@ impl PackedWeights {
             in_channels: outputs,
         } = self.shape;
         let kernel = kernel_h * kernel_w;
-        self.fill(|input, tap| {
+        self.fill(|tap, first, row| {
             let (position, output) = (tap / outputs, tap % outputs);
-            weights[(output * kernel + kernel - 1 - position) * inputs + input]
+            let from = (output * kernel + kernel - 1 - position) * inputs + first;
+            row.copy_from_slice(&weights[from..from + row.len()]);
         });
     }
 
@@ -103,15 +107,16 @@ impl PackedWeights {
         }
     }
 
-    fn fill(&mut self, weight: impl Fn(usize, usize) -> f32) {
-        let shape = (self.shape.out_channels, self.shape.fan_in());
+    /// `row` writes one tap's weights of adjacent output channels: of the first argument, from the second on.
+    fn fill(&mut self, mut row: impl FnMut(usize, usize, &mut [f32])) {
+        let (out_channels, fan_in) = (self.shape.out_channels, self.shape.fan_in());
         match lanes(self.isa) {
             0 => {
                 for (index, out) in self.packed.iter_mut().enumerate() {
-                    *out = weight(index / shape.1, index % shape.1);
+                    row(index % fan_in, index / fan_in, std::slice::from_mut(out));
                 }
             }
-            lanes => tile::pack(lanes, shape, weight, &mut self.packed),
+            lanes => tile::pack(lanes, (out_channels, fan_in), row, &mut self.packed),
         }
     }
 
@@ -158,25 +163,30 @@ pub fn conv(
     conv_haloed(weights, geometry, rows, 0, input, epilogue, out);
 }
 
-/// As [`conv`], where the first and the last `zero_rows` rows of the input view hold zeros: kernel rows that see nothing
-/// else are skipped. The result is the same to the bit, unless weights are not finite.
+/// As [`conv`], where the first and the last `border` rows and columns of the input view hold zeros: kernel rows and
+/// columns that see nothing else are skipped. The result is the same to the bit, unless weights are not finite.
 ///
 /// # Panics
-/// As [`conv`], or if `zero_rows` are more rows than there are.
+/// As [`conv`], or if the borders overlap.
 pub fn conv_haloed(
     weights: &PackedWeights,
     geometry: &ConvGeometry,
     rows: Range<usize>,
-    zero_rows: usize,
+    border: usize,
     input: &[f32],
     epilogue: &Epilogue<'_>,
     out: &mut [f32],
 ) {
-    let in_rows = (geometry.out_h.max(1) - 1) * geometry.stride + geometry.kernel_h;
-    assert!(2 * zero_rows <= in_rows, "more rows of zeros than rows");
+    let seen = |out: usize, kernel: usize| {
+        let steps = out.saturating_sub(1).saturating_mul(geometry.stride);
+        steps.saturating_add(kernel)
+    };
+    let in_h = seen(geometry.out_h, geometry.kernel_h);
+    let in_w = seen(geometry.out_w, geometry.kernel_w);
+    assert!(border <= in_h.min(in_w) / 2, "borders must not overlap");
     geometry.check(weights.shape, &rows, out.len());
     assert!(
-        input.len() >= geometry.input_extent() + SLACK,
+        input.len() >= geometry.input_extent().saturating_add(SLACK),
         "the input needs its extent and the slack"
     );
     assert!(
@@ -190,11 +200,11 @@ pub fn conv_haloed(
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Isa` value proves that its features are there; the assertions bound every access.
         Isa::Avx512 => unsafe {
-            avx512::conv(packed, geometry, rows, zero_rows, input, epilogue, out)
+            avx512::conv(packed, geometry, rows, border, input, epilogue, out)
         },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Isa::Avx2 => unsafe { avx2::conv(packed, geometry, rows, zero_rows, input, epilogue, out) },
+        Isa::Avx2 => unsafe { avx2::conv(packed, geometry, rows, border, input, epilogue, out) },
         _ => portable::conv(packed, geometry, rows, input, epilogue, out),
     }
 }
@@ -215,17 +225,22 @@ pub fn conv_grad_weights(
     grad_out: &[f32],
     grad_weights: &mut [f32],
 ) {
-    let weights =
-        geometry.kernel_h * geometry.kernel_w * geometry.in_channels * geometry.out_channels;
+    let weights = [
+        geometry.kernel_w,
+        geometry.in_channels,
+        geometry.out_channels,
+    ]
+    .into_iter()
+    .fold(geometry.kernel_h, usize::saturating_mul);
     assert_eq!(geometry.pool, 1, "gradients are taken before pooling");
     assert_eq!(grad_weights.len(), weights, "a gradient per weight");
     assert!(
-        input.len() >= geometry.input_extent() + SLACK,
+        input.len() >= geometry.input_extent().saturating_add(SLACK),
         "the input needs its extent and the slack"
     );
     let extent = geometry.output_extent(geometry.out_h);
     assert!(
-        grad_out.len() >= extent + SLACK,
+        grad_out.len() >= extent.saturating_add(SLACK),
         "the gradient needs its extent and the slack"
     );
     match isa {

@@ -17,7 +17,8 @@ use rayon::prelude::*;
 /// A model in training.
 pub struct Trainer {
     graph: Graph,
-    pixel: PixelMap,
+    /// What each pixel value is to the network.
+    pixels: [f32; 256],
     optimizer: Optimizer,
     steps: u64,
     layers: Vec<Box<dyn Layer>>,
@@ -100,10 +101,11 @@ impl Trainer {
         let layers = (0..blocks.len())
             .map(|index| ops::layer(&pass.plan, index, weights, isa, qat.as_ref()))
             .collect::<Result<Vec<_>, _>>()?;
-        let pixel = PixelMap::of(graph);
+        let PixelMap { scale, shift } = PixelMap::of(graph);
+        let pixels = std::array::from_fn(|x| (x as f32).mul_add(scale, shift));
         Ok(Self {
             graph: graph.clone(),
-            pixel,
+            pixels,
             optimizer,
             steps: 0,
             layers,
@@ -187,7 +189,7 @@ impl Trainer {
                 self.pass.pixels[start..][..row_len].copy_from_slice(pixels);
             }
         }
-        let pixel = self.pixel;
+        let values = &self.pixels;
         self.pass.values[0]
             .par_chunks_mut(layout.image_len)
             .zip(images.par_chunks(layout.dense_len()))
@@ -195,7 +197,7 @@ impl Trainer {
                 for (row, pixels) in image.chunks_exact(row_len).enumerate() {
                     let start = layout.offset(0) + row * layout.row_stride;
                     for (out, &x) in out[start..][..row_len].iter_mut().zip(pixels) {
-                        *out = f32::from(x).mul_add(pixel.scale, pixel.shift);
+                        *out = values[usize::from(x)];
                     }
                 }
             });

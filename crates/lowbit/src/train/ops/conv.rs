@@ -55,6 +55,9 @@ struct Slice {
     grad_input: AlignedBuffer<f32>,
 }
 
+/// Output channels whose weight gradients one thread reduces at a time: a cache line of them.
+const GROUP: usize = 16;
+
 impl Conv {
     pub(super) fn new(
         plan: &Plan,
@@ -192,18 +195,21 @@ impl Conv {
         let out = self.shape.c;
         let fan_in = self.weight.value.len() / out;
         let slices = &self.slices[..slices];
-        self.weight
-            .grad
-            .par_chunks_mut(fan_in)
-            .enumerate()
-            .for_each(|(channel, grad)| {
-                for (tap, grad) in grad.iter_mut().enumerate() {
-                    *grad = slices
-                        .iter()
-                        .map(|slice| slice.grad_weights[tap * out + channel])
-                        .sum();
+        let groups = self.weight.grad.par_chunks_mut(GROUP * fan_in);
+        groups.enumerate().for_each(|(group, grad)| {
+            let channels = grad.len() / fan_in;
+            for tap in 0..fan_in {
+                let at = tap * out + group * GROUP;
+                let mut sums = [0.0; GROUP];
+                for slice in slices {
+                    let of_slice = &slice.grad_weights[at..][..channels];
+                    sums.iter_mut().zip(of_slice).for_each(|(sum, x)| *sum += x);
                 }
-            });
+                for (channel, &sum) in sums[..channels].iter().enumerate() {
+                    grad[channel * fan_in + tap] = sum;
+                }
+            }
+        });
     }
 }
 
