@@ -79,9 +79,9 @@ Writes OUT/<b>bit/run_<time>_seed<n>/. A width that is finished with the same se
         #[arg(long)]
         quick: bool,
     },
-    /// Tables of what the runs of a sweep came to
+    /// Tables and a page with charts of what the runs of a sweep came to
     #[command(after_help = "Example: lowbit analyze outputs --max-drop 0.5
-Writes results_summary.csv and results_summary.json into the folder.")]
+Writes results_summary.csv, results_summary.json and report.html into the folder.")]
     Analyze {
         /// Folder of the runs [default: --out]
         folder: Option<PathBuf>,
@@ -113,7 +113,8 @@ Writes results_summary.csv and results_summary.json into the folder.")]
   lowbit bench                                     eurosat-cnn, 64×64×3
   lowbit bench model_fp32.safetensors --threads 4
   lowbit bench --model resnet8 --image-size 32
-  lowbit bench --peak                              what this machine's arithmetic units can do")]
+  lowbit bench --peak                              what this machine's arithmetic units can do
+  lowbit bench --roofline                          how near every layer comes to that, 32 to 1 bit")]
     Bench {
         /// A model file with FP32 weights [default: a model of the zoo with random weights]
         #[arg(value_name = "MODEL")]
@@ -124,6 +125,10 @@ Writes results_summary.csv and results_summary.json into the folder.")]
         /// Measure the machine's register-only peaks as well
         #[arg(long)]
         peak: bool,
+        /// Per layer and weight width: GMAC/s, share of the machine's peak, bytes moved, what bounds it; into
+        /// OUT/roofline.json and OUT/roofline.svg
+        #[arg(long, conflicts_with = "serve")]
+        roofline: bool,
     },
     /// Graph, parameters, quantization and bytes of a model file
     #[command(after_help = "Example: lowbit inspect model_int8.safetensors")]

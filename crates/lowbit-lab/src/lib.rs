@@ -9,6 +9,8 @@ pub mod evaluate;
 mod events;
 pub mod experiments;
 pub mod machine;
+pub mod report;
+pub mod roofline;
 pub mod statistics;
 pub mod timing;
 pub mod training;

@@ -57,7 +57,7 @@ pub struct LayerSpeed {
     pub int8_gmac_per_s: f64,
 }
 
-fn pool(threads: usize) -> rayon::ThreadPool {
+pub(crate) fn pool(threads: usize) -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()

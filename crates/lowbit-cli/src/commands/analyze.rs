@@ -5,7 +5,10 @@ use crate::failure::Failure;
 use crate::output::bold;
 use crate::table::table;
 use lowbit::format::write_atomically;
+use lowbit_lab::analysis::runs::{self, Runs};
 use lowbit_lab::analysis::{Analysis, WidthRow, analyze};
+use lowbit_lab::report;
+use lowbit_lab::roofline::Roofline;
 use std::path::{Path, PathBuf};
 
 /// Points that the sweet spot may lose where nothing else is said.
@@ -17,34 +20,61 @@ pub(super) fn run(
     max_drop: f64,
 ) -> Result<(), Failure> {
     let folder = folder.unwrap_or_else(|| context.config.out.clone());
-    let found = analyze(&folder, max_drop)?;
-    write_and_report(context, &folder, &found)
+    write_and_report(context, &folder, &runs::read(&folder)?, max_drop)
 }
+
+/// Where `lowbit bench --roofline` and `lowbit sweep` put the roofline.
+pub(super) const ROOFLINE: &str = "roofline.json";
 
 pub(super) fn write_and_report(
     context: &Context,
     folder: &Path,
-    found: &Analysis,
+    runs: &Runs,
+    max_drop: f64,
 ) -> Result<(), Failure> {
+    let found = analyze(runs, max_drop);
     for skipped in &found.skipped {
         context.output.note(&format!("warning: skipped {skipped}"));
     }
-    let json = serde_json::to_string_pretty(found).expect("results are plain data");
+    let json = serde_json::to_string_pretty(&found).expect("results are plain data");
     write_atomically(&folder.join("results_summary.json"), json.as_bytes())?;
     write_atomically(&folder.join("results_summary.csv"), found.csv().as_bytes())?;
-    context.output.results(found, || report(found));
-    context.output.written(folder);
+    let page = report::page(runs, &found, roofline(context, folder).as_ref());
+    write_atomically(&folder.join("report.html"), page.as_bytes())?;
+    context.output.results(&found, || table_and_summary(&found));
+    context.output.written(&folder.join("report.html"));
     Ok(())
 }
 
-fn report(found: &Analysis) -> String {
+/// The roofline that was measured into this folder, if there is one.
+fn roofline(context: &Context, folder: &Path) -> Option<Roofline> {
+    let file = folder.join(ROOFLINE);
+    let bytes = std::fs::read(&file).ok()?;
+    match serde_json::from_slice(&bytes) {
+        Ok(roofline) => Some(roofline),
+        Err(error) => {
+            let line = format!("warning: skipped {}: {error}", file.display());
+            context.output.note(&line);
+            None
+        }
+    }
+}
+
+fn table_and_summary(found: &Analysis) -> String {
     let row = |row: &WidthRow| {
         let accuracy = row.test_accuracy;
         let half = (accuracy.high - accuracy.low) / 2.0;
+        let number = |value: f64, digits: usize, unit: &str| {
+            if value.is_finite() {
+                format!("{value:.digits$}{unit}")
+            } else {
+                "–".into()
+            }
+        };
         vec![
-            row.bit_width.to_string(),
-            format!("{:.3}", row.size_mb),
-            format!("{:.2}×", row.compression_ratio),
+            row.label.clone(),
+            number(row.size_mb, 3, ""),
+            number(row.compression_ratio, 2, "×"),
             if half.is_finite() {
                 format!("{:.2} ±{half:.2}", accuracy.value)
             } else {
@@ -52,10 +82,10 @@ fn report(found: &Analysis) -> String {
             },
             row.accuracy_delta
                 .map_or("–".into(), |delta| format!("{delta:+.2}")),
-            format!("{:+.2}", row.overfitting_gap),
-            format!("{:.0}", row.img_per_s),
-            format!("{:.2}×", row.speedup),
-            format!("{:.0}", row.training_time_seconds),
+            number(row.overfitting_gap, 2, ""),
+            number(row.img_per_s, 0, ""),
+            number(row.speedup, 2, "×"),
+            number(row.training_time_seconds, 0, ""),
             row.runs.to_string(),
         ]
     };
@@ -64,19 +94,20 @@ fn report(found: &Analysis) -> String {
         "bits", "MB", "smaller", "test %", "Δ to 32", "gap", "img/s", "faster", "train s", "runs",
     ];
     let summary = &found.summary;
-    let spot = match summary.sweet_spot {
-        Some(bits) => format!(
-            "{}: {bits} bits, the smallest model within {} points of 32 bits",
+    let bits = |label: &Option<String>| label.clone().unwrap_or_else(|| "unknown".into());
+    let spot = match &summary.sweet_spot {
+        Some(label) => format!(
+            "{}: {label} bits, the smallest model within {} points of 32 bits",
             bold("sweet spot"),
             summary.max_drop
         ),
-        None => "no 32-bit run to compare with".into(),
+        None => "no 32-bit run to compare with, or no file sizes".into(),
     };
     format!(
         "\n{}\n{spot}\nbest accuracy at {} bits, smallest file at {} bits, {:.1}× smaller on average; overfitting {:.2} points on average, {:.2} at most\n",
         table(&header, &rows),
-        summary.best_accuracy,
-        summary.best_compression,
+        bits(&summary.best_accuracy),
+        bits(&summary.best_compression),
         summary.average_compression,
         summary.average_overfitting,
         summary.largest_overfitting,

@@ -1,18 +1,23 @@
 //! `lowbit bench`: speed alone.
 
 use super::Context;
+use super::analyze::ROOFLINE;
 use super::compare::{layer_table, speed_row};
 use crate::failure::Failure;
 use crate::table::table;
-use lowbit::format::{self, StoredModel};
+use lowbit::format::{self, StoredModel, write_atomically};
 use lowbit::graph::zoo;
 use lowbit::quant::quantize;
 use lowbit::runtime::{FloatModel, IntegerModel, Model};
 use lowbit::train::Trainer;
 use lowbit::{Graph, Shape, Weights};
 use lowbit_kernels::{peak, random};
+use lowbit_lab::experiments::sweep::WIDTHS;
 use lowbit_lab::machine::Machine;
+use lowbit_lab::report::roofline_svg;
+use lowbit_lab::roofline::{self, Bound, Roofline};
 use lowbit_lab::timing::{self, LayerSpeed, SpeedCell};
+use lowbit_lab::{Events, LabError};
 use serde::Serialize;
 use std::io::BufRead;
 use std::path::Path;
@@ -36,13 +41,20 @@ struct Peaks {
     memory_gb_per_s: f64,
 }
 
-pub(super) fn run(
-    context: &Context,
-    file: Option<&Path>,
-    serve_lines: bool,
-    with_peak: bool,
-) -> Result<(), Failure> {
+/// What to measure.
+#[derive(Clone, Copy)]
+pub(super) struct What {
+    pub(super) serve: bool,
+    pub(super) peak: bool,
+    pub(super) roofline: bool,
+}
+
+pub(super) fn run(context: &Context, file: Option<&Path>, what: What) -> Result<(), Failure> {
     let (graph, weights) = model(context, file)?;
+    if what.roofline {
+        return measure_roofline(context, &graph, &weights);
+    }
+    let serve_lines = what.serve;
     // Speed does not depend on what the images show.
     let mut rng = random::stream(context.config.seed, "bench", 0);
     let count = if serve_lines { 256 } else { 64 };
@@ -64,7 +76,9 @@ pub(super) fn run(
         return serve(context, &graph, &weights, &fp32, &int8, &images);
     }
     let threads = rayon::current_num_threads();
-    let peaks = with_peak.then(|| peak::measure(isa, Duration::from_secs(2)));
+    let peaks = what
+        .peak
+        .then(|| peak::measure(isa, Duration::from_secs(2)));
     let results = Results {
         model: graph.name().to_owned(),
         input: [graph.input().h, graph.input().w, graph.input().c],
@@ -79,6 +93,66 @@ pub(super) fn run(
     };
     context.output.results(&results, || report(&results));
     Ok(())
+}
+
+fn measure_roofline(context: &Context, graph: &Graph, weights: &Weights) -> Result<(), Failure> {
+    context.progress.stage("roofline");
+    let found = roofline::measure(graph, weights, &WIDTHS, context.isa)?;
+    context.progress.stop();
+    let out = &context.config.out;
+    write_roofline(out, &found)?;
+    context.output.results(&found, || roofline_report(&found));
+    context.output.written(&out.join(ROOFLINE_SVG));
+    Ok(())
+}
+
+const ROOFLINE_SVG: &str = "roofline.svg";
+
+/// Writes `roofline.json` and `roofline.svg` into `folder`.
+pub(super) fn write_roofline(folder: &Path, found: &Roofline) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder).map_err(|source| LabError::Io {
+        path: folder.to_owned(),
+        source,
+    })?;
+    let json = serde_json::to_string_pretty(found).expect("results are plain data");
+    write_atomically(&folder.join(ROOFLINE), json.as_bytes())?;
+    let svg = roofline_svg(found);
+    write_atomically(&folder.join(ROOFLINE_SVG), svg.as_bytes())?;
+    Ok(())
+}
+
+fn roofline_report(found: &Roofline) -> String {
+    let rows: Vec<Vec<String>> = found
+        .layers
+        .iter()
+        .map(|layer| {
+            vec![
+                layer.name.clone(),
+                layer.bits.to_string(),
+                format!("{:.1}", layer.gmac_per_s),
+                format!("{:.0} %", 100.0 * layer.share_of_peak),
+                format!("{:.2}", layer.bytes as f64 * 1e-6),
+                format!("{:.3}", layer.ms),
+                match layer.bound {
+                    Bound::Arithmetic => "arithmetic".into(),
+                    Bound::Memory => "memory".into(),
+                },
+            ]
+        })
+        .collect();
+    let header = ["layer", "bits", "GMAC/s", "of peak", "MB", "ms", "bound by"];
+    format!(
+        "{}, batch {} on one thread, {}\npeaks: {:.1} GMAC/s in f32, {:.1} in i16, {:.1} in u8×i8, {:.1} GB/s from memory\n\n{}\nProducts with padding count; kernels that skip them may pass 100 %.\n{}\n",
+        found.model,
+        found.batch,
+        found.machine.summary(),
+        found.fp32_gmac_per_s,
+        found.i16_gmac_per_s,
+        found.u8i8_gmac_per_s,
+        found.memory_gb_per_s,
+        table(&header, &rows),
+        found.verdict(),
+    )
 }
 
 fn model(context: &Context, file: Option<&Path>) -> Result<(Graph, Weights), Failure> {

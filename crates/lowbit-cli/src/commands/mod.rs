@@ -67,7 +67,19 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Analyze { folder, max_drop } => analyze::run(&context, folder, max_drop),
         Command::Quantize { file, output } => quantize::run(&context, &file, output),
         Command::Eval { file } => eval::run(&context, &file),
-        Command::Bench { file, serve, peak } => bench::run(&context, file.as_deref(), serve, peak),
+        Command::Bench {
+            file,
+            serve,
+            peak,
+            roofline,
+        } => {
+            let what = bench::What {
+                serve,
+                peak,
+                roofline,
+            };
+            bench::run(&context, file.as_deref(), what)
+        }
         Command::Inspect { file } => inspect::run(&context, &file),
         Command::Data {
             path,

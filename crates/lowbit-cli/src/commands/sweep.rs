@@ -1,10 +1,12 @@
 //! `lowbit sweep`: one model per width.
 
 use super::Context;
-use super::analyze;
+use super::{analyze, bench};
 use crate::failure::Failure;
-use lowbit_lab::analysis;
+use lowbit::format::{self, StoredModel};
+use lowbit_lab::analysis::runs;
 use lowbit_lab::experiments::sweep::{WIDTHS, sweep};
+use lowbit_lab::{Events, roofline};
 
 pub(super) fn run(context: &Context, widths: &[u8]) -> Result<(), Failure> {
     if let Some(width) = widths.iter().find(|width| !WIDTHS.contains(width)) {
@@ -13,14 +15,22 @@ pub(super) fn run(context: &Context, widths: &[u8]) -> Result<(), Failure> {
         )));
     }
     let data = context.load_data(None)?;
-    sweep(
+    let finished = sweep(
         &context.config,
         widths,
         &data,
         context.isa,
         &context.progress,
     )?;
+    let out = &context.config.out;
+    if let Some(run) = finished.iter().find(|run| !run.earlier)
+        && let StoredModel::Float { graph, weights } =
+            format::load(&run.folder.join("model_fp32.safetensors"))?
+    {
+        context.progress.stage("roofline");
+        let found = roofline::measure(&graph, &weights, &WIDTHS, context.isa)?;
+        bench::write_roofline(out, &found)?;
+    }
     context.progress.stop();
-    let found = analysis::analyze(&context.config.out, analyze::MAX_DROP)?;
-    analyze::write_and_report(context, &context.config.out, &found)
+    analyze::write_and_report(context, out, &runs::read(out)?, analyze::MAX_DROP)
 }

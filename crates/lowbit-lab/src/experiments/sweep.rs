@@ -15,63 +15,93 @@ use std::path::{Path, PathBuf};
 /// All widths, widest first.
 pub const WIDTHS: [u8; 6] = [32, 16, 8, 4, 2, 1];
 
-/// `training_results.json` of one run.
+/// `training_results.json` of one run. Runs of older layouts may lack all but the width and the accuracy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunResults {
     /// Bits per weight.
     pub bit_width: u8,
     /// Epochs (in a federation: rounds).
+    #[serde(default)]
     pub num_rounds: usize,
     /// Share of the clients that train in a round; 1 in central training.
+    #[serde(default = "whole")]
     pub fraction_train: f64,
     /// Epochs per round and client; 1 in central training.
+    #[serde(default)]
     pub local_epochs: usize,
     /// Images per step.
+    #[serde(default)]
     pub batch_size: usize,
     /// Base learning rate.
+    #[serde(default)]
     pub learning_rate: f32,
     /// Seconds of training, evaluation not counted.
-    pub training_time_seconds: f64,
+    #[serde(default)]
+    pub training_time_seconds: Option<f64>,
     /// As deployed, share of 1.
     pub final_test_accuracy: f64,
     /// As deployed.
-    pub final_test_loss: f64,
+    #[serde(default)]
+    pub final_test_loss: Option<f64>,
     /// One per epoch.
+    #[serde(default)]
     pub results_per_round: Vec<RoundRecord>,
     /// From real files.
-    pub compression_metrics: CompressionMetrics,
+    #[serde(default)]
+    pub compression_metrics: Option<CompressionMetrics>,
     /// UTC, `YYYYMMDD_hhmmss`.
+    #[serde(default)]
     pub timestamp: String,
     /// The seed.
+    #[serde(default)]
     pub seed: u64,
     /// Name of the model.
+    #[serde(default)]
     pub model: String,
     /// Name of the data.
+    #[serde(default)]
     pub data: String,
     /// Whether the data were generated.
+    #[serde(default)]
     pub synthetic: bool,
     /// At batch 64 on one thread.
-    pub img_per_s: f64,
+    #[serde(default)]
+    pub img_per_s: Option<f64>,
     /// Against FP32, paired, at batch 64 on one thread.
-    pub speedup: f64,
+    #[serde(default)]
+    pub speedup: Option<f64>,
     /// What it was measured on.
-    pub machine: Machine,
+    #[serde(default)]
+    pub machine: Option<Machine>,
     /// All settings.
-    pub config: Config,
+    #[serde(default)]
+    pub config: Option<Config>,
 }
 
-/// One epoch, under the names of a federation.
+fn whole() -> f64 {
+    1.0
+}
+
+fn unknown() -> f64 {
+    f64::NAN
+}
+
+/// One epoch, under the names of a federation; not a number where an older run does not say.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RoundRecord {
     /// From 1.
     pub round: usize,
     /// Mean over the epoch, while the weights changed.
+    #[serde(default = "unknown")]
     pub train_loss: f64,
     /// Over the epoch, while the weights changed, share of 1.
+    #[serde(default = "unknown")]
     pub train_accuracy: f64,
     /// As deployed.
+    #[serde(default = "unknown")]
     pub test_loss: f64,
     /// As deployed, share of 1.
+    #[serde(default = "unknown")]
     pub test_accuracy: f64,
 }
 
@@ -254,26 +284,26 @@ impl Run<'_> {
             local_epochs: 1,
             batch_size: self.config.batch_size,
             learning_rate: self.config.lr,
-            training_time_seconds: trained.train_seconds(),
+            training_time_seconds: Some(trained.train_seconds()),
             final_test_accuracy: last.test_accuracy,
-            final_test_loss: last.test_loss,
+            final_test_loss: Some(last.test_loss),
             results_per_round: trained.epochs.iter().map(round).collect(),
-            compression_metrics: CompressionMetrics {
+            compression_metrics: Some(CompressionMetrics {
                 bit_width: self.bits,
                 original_size_mb: original as f64 / 1e6,
                 compressed_size_mb: compressed as f64 / 1e6,
                 compression_ratio: original as f64 / compressed as f64,
                 size_reduction_percent: 100.0 * (1.0 - compressed as f64 / original as f64),
-            },
+            }),
             timestamp: timestamp(),
             seed: self.config.seed,
             model: self.graph.name().into(),
             data: self.data.name.clone(),
             synthetic: self.data.synthetic,
-            img_per_s: speed.int8_img_per_s(),
-            speedup: speed.speedup.median,
-            machine: Machine::here(self.isa),
-            config: self.config.clone(),
+            img_per_s: Some(speed.int8_img_per_s()),
+            speedup: Some(speed.speedup.median),
+            machine: Some(Machine::here(self.isa)),
+            config: Some(self.config.clone()),
         })
     }
 }

@@ -1,20 +1,20 @@
 //! Reading the runs of a sweep back: one row per width, and what follows from them.
 
-use crate::LabError;
-use crate::experiments::sweep::RunResults;
-use crate::statistics::{Difference, mean_interval};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+pub mod runs;
 
-/// Folders below the given one that are searched.
-const DEPTH: usize = 4;
+use crate::experiments::sweep::{CompressionMetrics, RunResults};
+use crate::statistics::{Difference, mean_interval};
+use runs::{Run, Runs};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// One width over its runs (seeds).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WidthRow {
     /// Bits per weight.
     pub bit_width: u8,
+    /// The width, and what is not 8 bits wide besides: `1 (edges 1)`.
+    pub label: String,
     /// Runs.
     pub runs: usize,
     /// The packed file, 10⁶ bytes.
@@ -44,10 +44,10 @@ pub struct WidthRow {
 /// What the rows come to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Width with the smallest file.
-    pub best_compression: u8,
-    /// Width with the highest test accuracy.
-    pub best_accuracy: u8,
+    /// Row with the smallest file; none where no size is known.
+    pub best_compression: Option<String>,
+    /// Row with the highest test accuracy.
+    pub best_accuracy: Option<String>,
     /// Mean over widths below 32 bits.
     pub average_compression: f64,
     /// Mean over widths, points.
@@ -55,7 +55,7 @@ pub struct Summary {
     /// Largest of all widths, points.
     pub largest_overfitting: f64,
     /// The smallest model within `max_drop` points of 32 bits; none without a 32-bit run.
-    pub sweet_spot: Option<u8>,
+    pub sweet_spot: Option<String>,
     /// Points that the sweet spot may lose.
     pub max_drop: f64,
 }
@@ -71,101 +71,108 @@ pub struct Analysis {
     pub skipped: Vec<String>,
 }
 
-/// Reads every `training_results.json` below `folder`.
-///
-/// # Errors
-/// [`LabError`] when the folder cannot be read or holds no run; a broken file is skipped and named.
-pub fn analyze(folder: &Path, max_drop: f64) -> Result<Analysis, LabError> {
-    let mut files = Vec::new();
-    find(folder, DEPTH, &mut files).map_err(|source| LabError::Io {
-        path: folder.to_owned(),
-        source,
-    })?;
-    files.sort();
-    let mut skipped = Vec::new();
-    let mut by_width: BTreeMap<u8, Vec<(PathBuf, RunResults)>> = BTreeMap::new();
-    for file in files {
-        let parsed = std::fs::read(&file)
-            .map_err(|error| error.to_string())
-            .and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string()));
-        match parsed {
-            Ok(results) => {
-                let results: RunResults = results;
-                let folder = file.parent().unwrap_or(folder).to_owned();
-                by_width
-                    .entry(results.bit_width)
-                    .or_default()
-                    .push((folder, results));
-            }
-            Err(reason) => skipped.push(format!("{}: {reason}", file.display())),
-        }
-    }
-    if by_width.is_empty() {
-        return Err(LabError::Mismatch(format!(
-            "{}: no finished run of a sweep; run `lowbit sweep` first{}",
-            folder.display(),
-            skipped
-                .first()
-                .map_or(String::new(), |first| format!(" (skipped {first})"))
-        )));
-    }
-    let baseline = by_width
-        .get(&32)
-        .map(|runs| mean(runs, |run| 100.0 * run.final_test_accuracy));
-    let widths: Vec<WidthRow> = by_width
+/// What the runs come to, width by width.
+#[must_use]
+pub fn analyze(found: &Runs, max_drop: f64) -> Analysis {
+    let groups = groups(&found.runs);
+    let baseline = groups
         .iter()
-        .rev()
-        .map(|(&bits, runs)| row(bits, runs, baseline))
+        .find(|(kind, _)| kind.bits == 32)
+        .map(|(_, runs)| mean(runs, |run| Some(100.0 * run.final_test_accuracy)));
+    let widths: Vec<WidthRow> = groups
+        .iter()
+        .map(|(kind, runs)| row(kind, runs, baseline))
         .collect();
-    Ok(Analysis {
+    Analysis {
         summary: summarize(&widths, max_drop),
         widths,
-        skipped,
-    })
+        skipped: found.skipped.clone(),
+    }
 }
 
-fn find(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() && depth > 0 {
-            find(&path, depth - 1, files)?;
-        } else if path
-            .file_name()
-            .is_some_and(|name| name == "training_results.json")
-            && path
-                .parent()
-                .and_then(Path::file_name)
-                .is_some_and(|name| name != "train")
-        {
-            files.push(path);
+/// What makes a row of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kind {
+    bits: u8,
+    /// Of the first and the last layer.
+    edges: u8,
+    activations: u8,
+}
+
+impl Kind {
+    fn of(run: &RunResults) -> Self {
+        let bits = run.bit_width;
+        match &run.config {
+            Some(config) if bits < 32 => Self {
+                bits,
+                edges: config.edge_bits.max(bits),
+                activations: config.act_bits,
+            },
+            _ => Self {
+                bits,
+                edges: bits.max(8),
+                activations: 8,
+            },
         }
     }
-    Ok(())
+
+    /// `8`, or `1 (edges 1, activations 4)` where they are not 8 bits wide.
+    pub(crate) fn label(&self) -> String {
+        let mut special = Vec::new();
+        if self.edges != self.bits.max(8) {
+            special.push(format!("edges {}", self.edges));
+        }
+        if self.activations != 8 {
+            special.push(format!("activations {}", self.activations));
+        }
+        if special.is_empty() {
+            self.bits.to_string()
+        } else {
+            format!("{} ({})", self.bits, special.join(", "))
+        }
+    }
 }
 
-fn mean(runs: &[(PathBuf, RunResults)], of: impl Fn(&RunResults) -> f64) -> f64 {
-    runs.iter().map(|(_, run)| of(run)).sum::<f64>() / runs.len() as f64
+/// The runs by kind, widest first.
+pub(crate) fn groups(runs: &[Run]) -> Vec<(Kind, Vec<&Run>)> {
+    let mut groups: Vec<(Kind, Vec<&Run>)> = Vec::new();
+    for run in runs {
+        let kind = Kind::of(&run.results);
+        match groups.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, runs)) => runs.push(run),
+            None => groups.push((kind, vec![run])),
+        }
+    }
+    groups.sort_by_key(|(kind, _)| std::cmp::Reverse((kind.bits, kind.edges, kind.activations)));
+    groups
 }
 
-fn row(bits: u8, runs: &[(PathBuf, RunResults)], baseline: Option<f64>) -> WidthRow {
+/// Mean over the runs that know; not a number if none does.
+fn mean(runs: &[&Run], of: impl Fn(&RunResults) -> Option<f64>) -> f64 {
+    let known: Vec<f64> = runs.iter().filter_map(|run| of(&run.results)).collect();
+    known.iter().sum::<f64>() / known.len() as f64
+}
+
+fn row(kind: &Kind, runs: &[&Run], baseline: Option<f64>) -> WidthRow {
     let accuracies: Vec<f64> = runs
         .iter()
-        .map(|(_, run)| 100.0 * run.final_test_accuracy)
+        .map(|run| 100.0 * run.results.final_test_accuracy)
         .collect();
     let test = mean_interval(&accuracies);
     let train = mean(runs, |run| {
-        100.0
-            * run
-                .results_per_round
-                .last()
-                .map_or(0.0, |round| round.train_accuracy)
+        let last = run.results_per_round.last()?;
+        Some(100.0 * last.train_accuracy).filter(|train| train.is_finite())
     });
+    let metric = |of: fn(&CompressionMetrics) -> f64| {
+        mean(runs, |run| run.compression_metrics.as_ref().map(of))
+    };
     WidthRow {
-        bit_width: bits,
+        bit_width: kind.bits,
+        label: kind.label(),
         runs: runs.len(),
-        size_mb: mean(runs, |run| run.compression_metrics.compressed_size_mb),
-        compression_ratio: mean(runs, |run| run.compression_metrics.compression_ratio),
-        size_reduction_percent: mean(runs, |run| run.compression_metrics.size_reduction_percent),
+        size_mb: metric(|metrics| metrics.compressed_size_mb),
+        compression_ratio: metric(|metrics| metrics.compression_ratio),
+        size_reduction_percent: metric(|metrics| metrics.size_reduction_percent),
         test_accuracy: test,
         train_accuracy: train,
         overfitting_gap: train - test.value,
@@ -175,38 +182,37 @@ fn row(bits: u8, runs: &[(PathBuf, RunResults)], baseline: Option<f64>) -> Width
         training_time_seconds: mean(runs, |run| run.training_time_seconds),
         folder: runs
             .last()
-            .map(|(folder, _)| folder.clone())
+            .map(|run| run.folder.clone())
             .unwrap_or_default(),
     }
 }
 
 fn summarize(widths: &[WidthRow], max_drop: f64) -> Summary {
-    let by = |key: &dyn Fn(&WidthRow) -> f64| {
+    let highest = |of: fn(&WidthRow) -> f64| {
         widths
             .iter()
-            .max_by(|a, b| key(a).total_cmp(&key(b)))
-            .map_or(0, |row| row.bit_width)
+            .filter(|row| of(row).is_finite())
+            .max_by(|a, b| of(a).total_cmp(&of(b)))
+            .map(|row| row.label.clone())
     };
-    let packed: Vec<_> = widths.iter().filter(|row| row.bit_width < 32).collect();
-    let average = |values: &mut dyn Iterator<Item = f64>, count: usize| {
-        values.sum::<f64>() / count.max(1) as f64
+    let finite = |of: fn(&WidthRow) -> f64, narrow: bool| {
+        let rows = widths.iter().filter(|row| !narrow || row.bit_width < 32);
+        rows.map(of).filter(|x| x.is_finite()).collect::<Vec<f64>>()
     };
-    let gap = |row: &WidthRow| row.overfitting_gap;
-    let close = widths
-        .iter()
-        .filter(|row| row.accuracy_delta.is_some_and(|d| d >= -max_drop));
+    let average = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let gaps = finite(|row| row.overfitting_gap, false);
+    let close = widths.iter().filter(|row| {
+        row.accuracy_delta.is_some_and(|d| d >= -max_drop) && row.size_mb.is_finite()
+    });
     Summary {
-        best_compression: by(&|row| row.compression_ratio),
-        best_accuracy: by(&|row| row.test_accuracy.value),
-        average_compression: average(
-            &mut packed.iter().map(|row| row.compression_ratio),
-            packed.len(),
-        ),
-        average_overfitting: average(&mut widths.iter().map(gap), widths.len()),
-        largest_overfitting: widths.iter().map(gap).fold(f64::NEG_INFINITY, f64::max),
+        best_compression: highest(|row| row.compression_ratio),
+        best_accuracy: highest(|row| row.test_accuracy.value),
+        average_compression: average(&finite(|row| row.compression_ratio, true)),
+        average_overfitting: average(&gaps),
+        largest_overfitting: gaps.iter().copied().fold(f64::NAN, f64::max),
         sweet_spot: close
             .min_by(|a, b| a.size_mb.total_cmp(&b.size_mb))
-            .map(|row| row.bit_width),
+            .map(|row| row.label.clone()),
         max_drop,
     }
 }
@@ -216,7 +222,7 @@ impl Analysis {
     #[must_use]
     pub fn csv(&self) -> String {
         let mut text = String::from(
-            "bit_width,runs,size_mb,compression_ratio,size_reduction_percent,test_accuracy,test_accuracy_low,\
+            "bit_width,label,runs,size_mb,compression_ratio,size_reduction_percent,test_accuracy,test_accuracy_low,\
              test_accuracy_high,train_accuracy,overfitting_gap,accuracy_delta,img_per_s,speedup,training_time_seconds,folder\n",
         );
         for row in &self.widths {
@@ -229,6 +235,7 @@ impl Analysis {
             };
             let fields = [
                 row.bit_width.to_string(),
+                format!("\"{}\"", row.label),
                 row.runs.to_string(),
                 finite(row.size_mb),
                 finite(row.compression_ratio),
@@ -261,6 +268,7 @@ mod tests {
     fn width(bits: u8, size_mb: f64, accuracy: f64, gap: f64) -> WidthRow {
         WidthRow {
             bit_width: bits,
+            label: bits.to_string(),
             runs: 1,
             size_mb,
             compression_ratio: 1.6 / size_mb,
@@ -289,24 +297,10 @@ mod tests {
             width(2, 0.1, 89.5, 5.0),
         ];
         let summary = summarize(&widths, 1.0);
-        assert_eq!(summary.sweet_spot, Some(2));
-        assert_eq!((summary.best_compression, summary.best_accuracy), (2, 32));
+        assert_eq!(summary.sweet_spot.as_deref(), Some("2"));
+        assert_eq!(summary.best_compression.as_deref(), Some("2"));
+        assert_eq!(summary.best_accuracy.as_deref(), Some("32"));
         assert_eq!(summary.largest_overfitting, 5.0);
         assert!((summary.average_compression - 28.0 / 3.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn a_broken_file_is_skipped_by_name_and_an_empty_folder_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let run = folder.path().join("4bit/run_1");
-        std::fs::create_dir_all(&run).unwrap();
-        let error = analyze(folder.path(), 1.0).unwrap_err().to_string();
-        assert!(error.contains("lowbit sweep"), "{error}");
-        std::fs::write(run.join("training_results.json"), "{ half").unwrap();
-        let error = analyze(folder.path(), 1.0).unwrap_err().to_string();
-        assert!(
-            error.contains("run_1") && error.contains("skipped"),
-            "{error}"
-        );
     }
 }

@@ -1,0 +1,177 @@
+//! Reading runs back, of this and of older layouts.
+
+use crate::LabError;
+use crate::experiments::sweep::{CompressionMetrics, RunResults};
+use std::path::{Path, PathBuf};
+
+/// Folders below the given one that are searched: `outputs/<b>bit/run_…` and `outputs/<date>/<time>` among others.
+const DEPTH: usize = 4;
+
+const RESULTS: &str = "training_results.json";
+
+/// One finished run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What it came to.
+    pub results: RunResults,
+}
+
+/// Every run below a folder.
+#[derive(Clone, Debug)]
+pub struct Runs {
+    /// By path.
+    pub runs: Vec<Run>,
+    /// Files that could not be used, and why.
+    pub skipped: Vec<String>,
+}
+
+/// Reads every `training_results.json` below `folder`; a broken file is skipped and named.
+///
+/// Runs of older layouts may lack everything but the width and the accuracy; accuracies in percent are taken as such.
+///
+/// # Errors
+/// [`LabError`] when the folder cannot be read or holds no run.
+pub fn read(folder: &Path) -> Result<Runs, LabError> {
+    let mut files = Vec::new();
+    find(folder, DEPTH, &mut files).map_err(|source| LabError::Io {
+        path: folder.to_owned(),
+        source,
+    })?;
+    files.sort();
+    let (mut runs, mut skipped) = (Vec::new(), Vec::new());
+    for file in files {
+        let folder = file.parent().unwrap_or(folder).to_owned();
+        match read_one(&file, &folder) {
+            Ok(results) => runs.push(Run { folder, results }),
+            Err(reason) => skipped.push(format!("{}: {reason}", file.display())),
+        }
+    }
+    if runs.is_empty() {
+        return Err(LabError::Mismatch(format!(
+            "{}: no finished run of a sweep; run `lowbit sweep` first{}",
+            folder.display(),
+            skipped
+                .first()
+                .map_or(String::new(), |first| format!(" (skipped {first})"))
+        )));
+    }
+    Ok(Runs { runs, skipped })
+}
+
+fn find(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() && depth > 0 {
+            // A folder that cannot be read hides its own runs alone.
+            let _ = find(&path, depth - 1, files);
+        } else if path.file_name().is_some_and(|name| name == RESULTS)
+            // `lowbit train` writes a file of the same name and another kind.
+            && path
+                .parent()
+                .and_then(Path::file_name)
+                .is_some_and(|name| name != "train")
+        {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn read_one(file: &Path, folder: &Path) -> Result<RunResults, String> {
+    let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
+    let mut results: RunResults =
+        serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    if !(1..=32).contains(&results.bit_width) {
+        return Err(format!(
+            "bit_width is {}, expected 1 to 32",
+            results.bit_width
+        ));
+    }
+    if !results.final_test_accuracy.is_finite() {
+        return Err("final_test_accuracy is not a number".into());
+    }
+    if results.compression_metrics.is_none() {
+        results.compression_metrics = std::fs::read(folder.join("compression_metrics.json"))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice::<CompressionMetrics>(&bytes).ok());
+    }
+    let rounds = &results.results_per_round;
+    let shares = rounds
+        .iter()
+        .flat_map(|round| [round.train_accuracy, round.test_accuracy]);
+    if shares
+        .chain([results.final_test_accuracy])
+        .any(|share| share > 1.0)
+    {
+        results.final_test_accuracy /= 100.0;
+        for round in &mut results.results_per_round {
+            round.train_accuracy /= 100.0;
+            round.test_accuracy /= 100.0;
+        }
+    }
+    Ok(results)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(folder: &Path, text: &str) {
+        std::fs::create_dir_all(folder).unwrap();
+        std::fs::write(folder.join(RESULTS), text).unwrap();
+    }
+
+    #[test]
+    fn older_layouts_are_read_and_their_percentages_understood() {
+        let outputs = tempfile::tempdir().unwrap();
+        let old = outputs.path().join("2025-03-01/10-22-33");
+        write(
+            &old,
+            r#"{"bit_width": 4, "num_rounds": 2, "fraction_train": 0.5, "local_epochs": 1, "training_time_seconds": 12.5,
+                "final_test_accuracy": 81.5, "final_test_loss": 0.6,
+                "results_per_round": [{"round": 1, "test_accuracy": 70.0}, {"round": 2, "test_accuracy": 81.5}],
+                "something_else": [1, 2]}"#,
+        );
+        let metrics = r#"{"bit_width": 4, "original_size_mb": 1.7, "compressed_size_mb": 0.2, "compression_ratio": 8.5,
+            "size_reduction_percent": 88.0}"#;
+        std::fs::write(old.join("compression_metrics.json"), metrics).unwrap();
+        let found = read(outputs.path()).unwrap();
+        let run = &found.runs[0].results;
+        assert_eq!((run.bit_width, run.final_test_accuracy), (4, 0.815));
+        assert_eq!(run.results_per_round[0].test_accuracy, 0.7);
+        assert!(run.results_per_round[0].train_accuracy.is_nan());
+        assert_eq!(run.compression_metrics.unwrap().compression_ratio, 8.5);
+        assert_eq!((run.img_per_s, run.machine.as_ref()), (None, None));
+    }
+
+    #[test]
+    fn a_broken_file_is_skipped_by_name_and_an_empty_folder_refused() {
+        let outputs = tempfile::tempdir().unwrap();
+        let error = read(outputs.path()).unwrap_err().to_string();
+        assert!(error.contains("lowbit sweep"), "{error}");
+        write(&outputs.path().join("4bit/run_1"), "{ half");
+        let error = read(outputs.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("run_1") && error.contains("skipped"),
+            "{error}"
+        );
+        write(
+            &outputs.path().join("8bit/run_2"),
+            r#"{"bit_width": 8, "final_test_accuracy": 0.9}"#,
+        );
+        let found = read(outputs.path()).unwrap();
+        assert_eq!((found.runs.len(), found.skipped.len()), (1, 1));
+        write(
+            &outputs.path().join("8bit/run_3"),
+            r#"{"bit_width": 80, "final_test_accuracy": 0.9}"#,
+        );
+        let found = read(outputs.path()).unwrap();
+        assert!(
+            found.skipped[1].contains("bit_width is 80"),
+            "{:?}",
+            found.skipped
+        );
+    }
+}

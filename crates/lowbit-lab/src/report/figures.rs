@@ -1,0 +1,368 @@
+//! What each chart of the page shows.
+
+use super::charts::{Axis, Bars, Chart, Point, Series, short};
+use super::layers::{Layer, WidthLayers};
+use crate::analysis::runs::Run;
+use crate::analysis::{Analysis, Kind, WidthRow};
+use crate::experiments::sweep::RoundRecord;
+use crate::roofline::Roofline;
+
+/// A drawn chart.
+pub(super) struct Figure {
+    pub(super) title: String,
+    pub(super) svg: Option<String>,
+    pub(super) legend: String,
+}
+
+impl From<Chart> for Figure {
+    fn from(chart: Chart) -> Self {
+        Self {
+            svg: chart.svg(),
+            legend: chart.legend(),
+            title: chart.title,
+        }
+    }
+}
+
+impl From<Bars> for Figure {
+    fn from(bars: Bars) -> Self {
+        Self {
+            svg: bars.svg(),
+            legend: bars.legend(),
+            title: bars.title,
+        }
+    }
+}
+
+fn axis(label: &'static str, logarithmic: bool) -> Axis {
+    Axis { label, logarithmic }
+}
+
+/// Rows that no other row beats in both cost (to be low) and accuracy.
+fn pareto(widths: &[WidthRow], cost: impl Fn(&WidthRow) -> f64) -> Vec<bool> {
+    let beats = |a: &WidthRow, b: &WidthRow| {
+        let (accuracy_a, accuracy_b) = (a.test_accuracy.value, b.test_accuracy.value);
+        cost(a) <= cost(b)
+            && accuracy_a >= accuracy_b
+            && (cost(a) < cost(b) || accuracy_a > accuracy_b)
+    };
+    let front =
+        |row: &WidthRow| cost(row).is_finite() && !widths.iter().any(|other| beats(other, row));
+    widths.iter().map(front).collect()
+}
+
+/// Accuracy against a cost, the Pareto front joined.
+fn tradeoff(
+    analysis: &Analysis,
+    title: &str,
+    x: Axis,
+    value: impl Fn(&WidthRow) -> f64,
+    cost: impl Fn(&WidthRow) -> f64,
+    unit: &str,
+) -> Figure {
+    let widths = &analysis.widths;
+    let front = pareto(widths, cost);
+    let point = |row: &WidthRow, on_front: bool| {
+        let accuracy = row.test_accuracy;
+        Point {
+            x: value(row),
+            y: accuracy.value,
+            interval: accuracy
+                .low
+                .is_finite()
+                .then_some((accuracy.low, accuracy.high)),
+            label: row.label.clone(),
+            tip: format!(
+                "{} bits: {:.2} %, {} {unit}{}",
+                row.label,
+                accuracy.value,
+                short(&value(row)),
+                if on_front {
+                    ", on the Pareto front"
+                } else {
+                    ""
+                }
+            ),
+        }
+    };
+    let of = |wanted: bool| {
+        let rows = widths.iter().zip(&front).filter(|(_, on)| **on == wanted);
+        let mut points: Vec<Point> = rows.map(|(row, &on)| point(row, on)).collect();
+        points.sort_by(|a, b| a.x.total_cmp(&b.x));
+        points
+    };
+    let series = vec![
+        Series {
+            name: "Pareto front".into(),
+            color: 0,
+            points: of(true),
+            line: true,
+            marks: true,
+        },
+        Series {
+            name: "beaten in both".into(),
+            color: 6,
+            points: of(false),
+            line: false,
+            marks: true,
+        },
+    ];
+    Chart {
+        title: title.into(),
+        x,
+        y: axis("test accuracy, %", false),
+        series: series
+            .into_iter()
+            .filter(|series| !series.points.is_empty())
+            .collect(),
+    }
+    .into()
+}
+
+pub(super) fn accuracy_by_size(analysis: &Analysis) -> Figure {
+    let size = |row: &WidthRow| row.size_mb * 1e3;
+    tradeoff(
+        analysis,
+        "Accuracy against size",
+        axis("file, kB", true),
+        size,
+        size,
+        "kB",
+    )
+}
+
+pub(super) fn accuracy_by_speed(analysis: &Analysis) -> Figure {
+    let x = axis("images per second, one thread, batch 64", false);
+    let slowness = |row: &WidthRow| -row.img_per_s;
+    tradeoff(
+        analysis,
+        "Accuracy against speed",
+        x,
+        |row| row.img_per_s,
+        slowness,
+        "img/s",
+    )
+}
+
+pub(super) fn overfitting(analysis: &Analysis) -> Figure {
+    let value = |of: fn(&WidthRow) -> f64| {
+        let values = analysis.widths.iter().map(move |row| Some(of(row)));
+        values.collect::<Vec<_>>()
+    };
+    Bars {
+        title: "Overfitting: train − test accuracy".into(),
+        y_label: "points",
+        groups: analysis
+            .widths
+            .iter()
+            .map(|row| row.label.clone())
+            .collect(),
+        series: vec![("train − test".into(), 1, value(|row| row.overfitting_gap))],
+    }
+    .into()
+}
+
+/// One line per width: the first run's epochs.
+pub(super) fn learning(
+    groups: &[(Kind, Vec<&Run>)],
+    title: &str,
+    of: impl Fn(&RoundRecord) -> f64,
+) -> Figure {
+    let line = |(index, (kind, runs)): (usize, &(Kind, Vec<&Run>))| {
+        let first = &runs.first()?.results;
+        let points = first.results_per_round.iter().map(|round| Point {
+            x: round.round as f64,
+            y: of(round),
+            interval: None,
+            label: String::new(),
+            tip: format!(
+                "{} bits, epoch {}: {}",
+                kind.label(),
+                round.round,
+                short(&of(round))
+            ),
+        });
+        Some(Series {
+            name: format!("{} bits", kind.label()),
+            color: index,
+            points: points.collect(),
+            line: true,
+            marks: true,
+        })
+    };
+    let percent = title.contains("accuracy");
+    Chart {
+        title: format!("{title} by epoch, first seed"),
+        x: axis("epoch", false),
+        y: axis(if percent { "%" } else { "cross-entropy" }, false),
+        series: groups.iter().enumerate().filter_map(line).collect(),
+    }
+    .into()
+}
+
+pub(super) fn sqnr(widths: &[WidthLayers]) -> Figure {
+    let names: Vec<String> = widths[0]
+        .layers
+        .iter()
+        .map(|layer| layer.name.clone())
+        .collect();
+    let series = widths.iter().enumerate().map(|(index, width)| {
+        let of = |name: &String| width.layers.iter().find(|layer| layer.name == *name);
+        let values = names.iter().map(|name| of(name).map(|layer| layer.sqnr_db));
+        (format!("{} bits", width.label), index + 1, values.collect())
+    });
+    Bars {
+        title: "Weights: signal over quantization noise".into(),
+        y_label: "dB",
+        series: series.collect(),
+        groups: names,
+    }
+    .into()
+}
+
+/// Steps of the weights' distribution before and after.
+pub(super) fn histogram(layer: &Layer) -> Figure {
+    let steps = |name: &str, color: usize, shares: &[f64]| {
+        let bin = (layer.high - layer.low) / shares.len() as f64;
+        let point = |x: f64, y: f64| Point {
+            x,
+            y,
+            interval: None,
+            label: String::new(),
+            tip: String::new(),
+        };
+        let points = shares.iter().enumerate().flat_map(|(index, &share)| {
+            let left = layer.low + index as f64 * bin;
+            [point(left, 100.0 * share), point(left + bin, 100.0 * share)]
+        });
+        Series {
+            name: name.into(),
+            color,
+            points: points.collect(),
+            line: true,
+            marks: false,
+        }
+    };
+    Chart {
+        title: format!(
+            "{}, {} bits, {:.1} dB",
+            layer.name, layer.bits, layer.sqnr_db
+        ),
+        x: axis("weight in quantization steps", false),
+        y: axis("% of weights", false),
+        series: vec![
+            steps("packed", 1, &layer.after),
+            steps("latent", 0, &layer.before),
+        ],
+    }
+    .into()
+}
+
+pub(super) fn roofline(roofline: &Roofline) -> Figure {
+    let intensity = |bytes: u64, macs: u64| macs as f64 / bytes as f64;
+    let mut widths: Vec<u8> = roofline.layers.iter().map(|layer| layer.bits).collect();
+    widths.dedup();
+    let all = roofline
+        .layers
+        .iter()
+        .map(|layer| intensity(layer.bytes, layer.macs));
+    let (low, high) = all.fold((f64::INFINITY, 0.0f64), |(low, high), x| {
+        (low.min(x), high.max(x))
+    });
+    let peaks = [
+        ("f32", roofline.fp32_gmac_per_s),
+        ("i16", roofline.i16_gmac_per_s),
+        ("u8×i8", roofline.u8i8_gmac_per_s),
+    ];
+    let mut series: Vec<Series> = peaks
+        .iter()
+        .map(|&(name, peak)| {
+            let ridge = peak / roofline.memory_gb_per_s;
+            let start = (low / 1.2).min(ridge);
+            let corner = |x: f64, y: f64, label: &str| Point {
+                x,
+                y,
+                interval: None,
+                label: label.into(),
+                tip: format!("limit in {name}: {peak:.1} GMAC/s"),
+            };
+            Series {
+                name: String::new(),
+                color: 6,
+                points: vec![
+                    corner(start, start * roofline.memory_gb_per_s, ""),
+                    corner(ridge, peak, name),
+                    corner((high * 1.1).max(ridge), peak, ""),
+                ],
+                line: true,
+                marks: false,
+            }
+        })
+        .collect();
+    for (index, bits) in widths.into_iter().enumerate() {
+        let layers = roofline.layers.iter().filter(|layer| layer.bits == bits);
+        let points = layers.map(|layer| Point {
+            x: intensity(layer.bytes, layer.macs),
+            y: layer.gmac_per_s,
+            interval: None,
+            label: String::new(),
+            tip: format!(
+                "{}, {bits} bits: {:.1} GMAC/s, {:.0} % of peak",
+                layer.name,
+                layer.gmac_per_s,
+                100.0 * layer.share_of_peak
+            ),
+        });
+        series.push(Series {
+            name: format!("{bits} bits"),
+            color: index,
+            points: points.collect(),
+            line: false,
+            marks: true,
+        });
+    }
+    Chart {
+        title: format!("Roofline of {}", roofline.model),
+        x: axis("multiply-accumulates per byte", true),
+        y: axis("GMAC/s", true),
+        series,
+    }
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statistics::Difference;
+
+    #[test]
+    fn the_front_holds_what_no_other_row_beats_in_both() {
+        let row = |size_mb: f64, accuracy: f64| WidthRow {
+            bit_width: 8,
+            label: "8".into(),
+            runs: 1,
+            size_mb,
+            compression_ratio: 1.0,
+            size_reduction_percent: 0.0,
+            test_accuracy: Difference {
+                value: accuracy,
+                low: accuracy,
+                high: accuracy,
+            },
+            train_accuracy: 0.0,
+            overfitting_gap: 0.0,
+            accuracy_delta: None,
+            img_per_s: 1.0,
+            speedup: 1.0,
+            training_time_seconds: 1.0,
+            folder: Default::default(),
+        };
+        let rows = [
+            row(4.0, 90.0),
+            row(2.0, 91.0),
+            row(1.0, 85.0),
+            row(f64::NAN, 99.0),
+        ];
+        assert_eq!(pareto(&rows, |row| row.size_mb), [false, true, true, false]);
+    }
+}

@@ -1,0 +1,136 @@
+//! Weights before and after, layer by layer, from the model files of a run.
+
+use crate::analysis::Kind;
+use crate::analysis::runs::Run;
+use lowbit::format::{self, StoredModel};
+use lowbit::quant::{QuantizedLayer, fold_batch_norm};
+use std::path::Path;
+
+/// One layer of one width.
+pub(super) struct Layer {
+    pub(super) name: String,
+    pub(super) bits: u8,
+    /// 10·log₁₀(Σw² / Σ(w − ŵ)²).
+    pub(super) sqnr_db: f64,
+    /// Ends of the histograms, in quantization steps.
+    pub(super) low: f64,
+    pub(super) high: f64,
+    /// Share of the weights per bin.
+    pub(super) before: Vec<f64>,
+    pub(super) after: Vec<f64>,
+}
+
+/// The layers of one width.
+pub(super) struct WidthLayers {
+    pub(super) label: String,
+    pub(super) layers: Vec<Layer>,
+}
+
+/// The first run of each quantized width whose model files are still there.
+pub(super) fn of(groups: &[(Kind, Vec<&Run>)]) -> Vec<WidthLayers> {
+    let width = |(kind, runs): &(Kind, Vec<&Run>)| {
+        let layers = runs
+            .iter()
+            .find_map(|run| read(&run.folder, run.results.bit_width))?;
+        Some(WidthLayers {
+            label: kind.label(),
+            layers,
+        })
+    };
+    groups.iter().filter_map(width).collect()
+}
+
+fn read(folder: &Path, bits: u8) -> Option<Vec<Layer>> {
+    let StoredModel::Float { graph, weights } =
+        format::load(&folder.join("model_fp32.safetensors")).ok()?
+    else {
+        return None;
+    };
+    let packed = folder.join(format!("model_{bits}bit.safetensors"));
+    let StoredModel::Quantized(model) = format::load(&packed).ok()? else {
+        return None;
+    };
+    weights.check(&graph).ok()?;
+    let blocks = graph.blocks().ok()?;
+    if model.layers.len() != blocks.list().len() {
+        return None;
+    }
+    let layers = blocks
+        .list()
+        .iter()
+        .zip(&model.layers)
+        .filter_map(|(block, packed)| {
+            let packed = packed.as_ref()?;
+            let (kernel, _) = fold_batch_norm(block, &weights);
+            (kernel.len() == packed.weights.len()).then(|| layer(&block.name, &kernel, packed))
+        });
+    let layers: Vec<Layer> = layers.collect();
+    (!layers.is_empty()).then_some(layers)
+}
+
+/// Bins of a histogram.
+const BINS: usize = 96;
+
+fn layer(name: &str, kernel: &[f32], packed: &QuantizedLayer) -> Layer {
+    let fan_in = kernel.len() / packed.scale.len();
+    let (mut signal, mut noise) = (0.0, 0.0);
+    let most = f64::from(
+        packed
+            .weights
+            .iter()
+            .map(|q| q.unsigned_abs())
+            .max()
+            .unwrap_or(1)
+            .max(1),
+    );
+    let (low, high) = (-1.5 * most - 0.5, 1.5 * most + 0.5);
+    let (mut before, mut after) = (vec![0.0; BINS], vec![0.0; BINS]);
+    let count = kernel.len() as f64;
+    let add = |bins: &mut Vec<f64>, step: f64| {
+        let at = ((step - low) / (high - low) * BINS as f64).clamp(0.0, BINS as f64 - 1.0);
+        bins[at as usize] += 1.0 / count;
+    };
+    for (index, (&w, &q)) in kernel.iter().zip(&packed.weights).enumerate() {
+        let scale = f64::from(packed.scale[index / fan_in]);
+        let (w, q) = (f64::from(w), f64::from(q));
+        signal += w * w;
+        noise += (w - scale * q) * (w - scale * q);
+        add(&mut before, w / scale);
+        add(&mut after, q);
+    }
+    Layer {
+        name: name.to_owned(),
+        bits: packed.bits,
+        sqnr_db: 10.0 * (signal / noise.max(f64::MIN_POSITIVE)).log10(),
+        low,
+        high,
+        before,
+        after,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ratio_is_that_of_the_definition() {
+        let packed = QuantizedLayer {
+            bits: 2,
+            weights: vec![1, -1, 1, 0],
+            scale: vec![0.5, 1.0],
+            bias: vec![0.0; 2],
+        };
+        let found = layer("fc", &[0.6, -0.5, 1.0, 0.2], &packed);
+        let (signal, noise) = (0.36 + 0.25 + 1.0 + 0.04, 0.01 + 0.0 + 0.0 + 0.04);
+        let expected = 10.0 * f64::log10(signal / noise);
+        assert!(
+            (found.sqnr_db - expected).abs() < 1e-5,
+            "{} against {expected}",
+            found.sqnr_db
+        );
+        for shares in [&found.before, &found.after] {
+            assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! `report.html`: one self-contained page about the runs of a sweep.
+//!
+//! [`page`] gathers, [`charts`] draws, `page.css` and `page.js` dress; nothing is loaded from anywhere.
+
+mod charts;
+mod figures;
+mod layers;
+
+use crate::analysis::{Analysis, WidthRow, groups, runs::Runs};
+use crate::roofline::{Bound, Roofline};
+use charts::escape;
+use figures::Figure;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+/// The page.
+#[must_use]
+pub fn page(runs: &Runs, analysis: &Analysis, roofline: Option<&Roofline>) -> String {
+    let newest = runs.runs.iter().max_by_key(|run| &run.results.timestamp);
+    let about = newest.map(|run| &run.results);
+    let subject = about.map_or(String::new(), |run| {
+        let synthetic = if run.synthetic {
+            " (synthetic data)"
+        } else {
+            ""
+        };
+        format!("{} on {}{synthetic}", run.model, run.data)
+    });
+    let groups = groups(&runs.runs);
+    let layers = layers::of(&groups);
+    let machine = about.and_then(|run| run.machine.as_ref());
+    let config = about.and_then(|run| run.config.as_ref());
+    let header = [
+        "bits", "MB", "smaller", "saved %", "test %", "95 %", "train %", "gap", "Δ to 32", "img/s",
+        "faster", "train s", "runs", "folder",
+    ];
+    let rows: Vec<Vec<String>> = analysis.widths.iter().map(cells).collect();
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "lowbit: " (subject) }
+                style { (PreEscaped(include_str!("page.css"))) }
+                script { (PreEscaped(include_str!("page.js"))) }
+            }
+            body {
+                header {
+                    h1 { "What fewer bits do to a model" }
+                    p { (subject) @if let Some(machine) = machine { ", " (machine.summary()) } }
+                }
+                main {
+                    (summary(analysis))
+                    section {
+                        h2 { "Widths" }
+                        (table("widths", &header, &rows))
+                    }
+                    section {
+                        h2 { "Accuracy, size and speed" }
+                        div class="figures" {
+                            (figure(&figures::accuracy_by_size(analysis)))
+                            (figure(&figures::accuracy_by_speed(analysis)))
+                            (figure(&figures::overfitting(analysis)))
+                        }
+                    }
+                    section {
+                        h2 { "Learning curves" }
+                        div class="figures" {
+                            (figure(&figures::learning(&groups, "Test accuracy", |round| 100.0 * round.test_accuracy)))
+                            (figure(&figures::learning(&groups, "Train loss", |round| round.train_loss)))
+                        }
+                    }
+                    @if !layers.is_empty() { (layer_section(&layers)) }
+                    @if let Some(roofline) = roofline { (roofline_section(roofline)) }
+                    @if !analysis.skipped.is_empty() {
+                        section {
+                            h2 { "Skipped" }
+                            ul { @for line in &analysis.skipped { li { (line) } } }
+                        }
+                    }
+                    section {
+                        h2 { "Configuration" }
+                        @match config.map(serde_json::to_string_pretty) {
+                            Some(Ok(json)) => pre { (json) },
+                            _ => p { "These runs do not say." },
+                        }
+                    }
+                }
+                footer {
+                    p { "Sizes are those of files, speeds were timed at batch 64 on one thread, accuracies come from the packed "
+                        "integer models. Intervals are 95 % over seeds (Student's t)." }
+                }
+                div id="tip" role="status" hidden {}
+            }
+        }
+    };
+    page.into_string()
+}
+
+fn summary(analysis: &Analysis) -> Markup {
+    let summary = &analysis.summary;
+    let width = |label: &Option<String>| {
+        label
+            .as_ref()
+            .map_or("–".into(), |label| format!("{label} bits"))
+    };
+    let number = |value: f64, unit: &str| {
+        if value.is_finite() {
+            format!("{value:.2}{unit}")
+        } else {
+            "–".into()
+        }
+    };
+    let cards = [
+        (
+            format!(
+                "Sweet spot: smallest within {} points of 32 bits",
+                summary.max_drop
+            ),
+            width(&summary.sweet_spot),
+        ),
+        ("Best accuracy".into(), width(&summary.best_accuracy)),
+        ("Smallest file".into(), width(&summary.best_compression)),
+        (
+            "Smaller than FP32 on average".into(),
+            number(summary.average_compression, "×"),
+        ),
+        (
+            "Overfitting on average".into(),
+            number(summary.average_overfitting, " points"),
+        ),
+        (
+            "Overfitting at most".into(),
+            number(summary.largest_overfitting, " points"),
+        ),
+    ];
+    html! {
+        dl class="cards" {
+            @for (name, value) in &cards {
+                div { dt { (name) } dd { (value) } }
+            }
+        }
+    }
+}
+
+fn cells(row: &WidthRow) -> Vec<String> {
+    let number = |value: f64, digits: usize| {
+        if value.is_finite() {
+            format!("{value:.digits$}")
+        } else {
+            "–".into()
+        }
+    };
+    let accuracy = row.test_accuracy;
+    vec![
+        row.label.clone(),
+        number(row.size_mb, 3),
+        number(row.compression_ratio, 2),
+        number(row.size_reduction_percent, 1),
+        number(accuracy.value, 2),
+        if accuracy.low.is_finite() {
+            format!("{:.2}–{:.2}", accuracy.low, accuracy.high)
+        } else {
+            "–".into()
+        },
+        number(row.train_accuracy, 2),
+        number(row.overfitting_gap, 2),
+        row.accuracy_delta
+            .map_or("–".into(), |delta| format!("{delta:+.2}")),
+        number(row.img_per_s, 0),
+        number(row.speedup, 2),
+        number(row.training_time_seconds, 0),
+        row.runs.to_string(),
+        row.folder.display().to_string(),
+    ]
+}
+
+/// A table, and the same as text to copy.
+fn table(name: &str, header: &[&str], rows: &[Vec<String>]) -> Markup {
+    let widths: Vec<usize> = (0..header.len())
+        .map(|column| {
+            let cells = rows.iter().map(|row| row[column].chars().count());
+            cells
+                .chain([header[column].chars().count()])
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    let line = |cells: Vec<&str>| {
+        let padded = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, &width)| format!("{cell:>width$}"));
+        padded.collect::<Vec<_>>().join("  ")
+    };
+    let mut text = line(header.to_vec());
+    for row in rows {
+        text.push('\n');
+        text += &line(row.iter().map(String::as_str).collect());
+    }
+    html! {
+        div class="scroll" {
+            table id=(name) {
+                thead { tr { @for cell in header { th scope="col" { (cell) } } } }
+                tbody {
+                    @for row in rows {
+                        tr {
+                            @for (index, cell) in row.iter().enumerate() {
+                                @if index == 0 { th scope="row" { (cell) } } @else { td { (cell) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        details { summary { "As text" } pre { (text) } }
+    }
+}
+
+fn figure(figure: &Figure) -> Markup {
+    html! {
+        figure {
+            figcaption { (figure.title) }
+            @match &figure.svg {
+                Some(svg) => { (PreEscaped(svg)) (PreEscaped(&figure.legend)) }
+                None => p class="empty" { "No run tells." },
+            }
+        }
+    }
+}
+
+fn layer_section(layers: &[layers::WidthLayers]) -> Markup {
+    let names: Vec<&str> = layers[0]
+        .layers
+        .iter()
+        .map(|layer| layer.name.as_str())
+        .collect();
+    let mut header = vec!["bits"];
+    header.extend(&names);
+    let rows: Vec<Vec<String>> = layers
+        .iter()
+        .map(|width| {
+            let mut row = vec![width.label.clone()];
+            row.extend(names.iter().map(|&name| {
+                let layer = width.layers.iter().find(|layer| layer.name == name);
+                layer.map_or("–".into(), |layer| format!("{:.1}", layer.sqnr_db))
+            }));
+            row
+        })
+        .collect();
+    html! {
+        section {
+            h2 { "Layers" }
+            p { "Signal-to-quantization-noise ratio of the weights, batch-norm folded in: 10·log₁₀(Σw² / Σ(w − ŵ)²) in dB, "
+                "latent weights against the packed ones of the first run." }
+            div class="figures" { (figure(&figures::sqnr(layers))) }
+            (table("sqnr", &header, &rows))
+            @for width in layers {
+                details {
+                    summary { "Weights at " (width.label) " bits, before and after" }
+                    div class="figures small" {
+                        @for layer in &width.layers { (figure(&figures::histogram(layer))) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn roofline_section(roofline: &Roofline) -> Markup {
+    let header = [
+        "layer",
+        "bits",
+        "GMAC/s",
+        "of peak %",
+        "MB moved",
+        "ms",
+        "bound by",
+    ];
+    let rows: Vec<Vec<String>> = roofline
+        .layers
+        .iter()
+        .map(|layer| {
+            vec![
+                layer.name.clone(),
+                layer.bits.to_string(),
+                format!("{:.1}", layer.gmac_per_s),
+                format!("{:.0}", 100.0 * layer.share_of_peak),
+                format!("{:.2}", layer.bytes as f64 * 1e-6),
+                format!("{:.3}", layer.ms),
+                match layer.bound {
+                    Bound::Arithmetic => "arithmetic".into(),
+                    Bound::Memory => "memory".into(),
+                },
+            ]
+        })
+        .collect();
+    html! {
+        section {
+            h2 { "Roofline" }
+            p { "One thread, batches of " (roofline.batch) ", " (roofline.machine.summary()) ". Register-only peaks: "
+                (format!("{:.1}", roofline.fp32_gmac_per_s)) " GMAC/s in f32, "
+                (format!("{:.1}", roofline.i16_gmac_per_s)) " in i16, "
+                (format!("{:.1}", roofline.u8i8_gmac_per_s)) " in u8×i8; "
+                (format!("{:.1}", roofline.memory_gb_per_s)) " GB/s from memory. Products with padding count; kernels that skip them may pass 100 %. " (roofline.verdict()) }
+            div class="figures" { (figure(&figures::roofline(roofline))) }
+            (table("roofline", &header, &rows))
+        }
+    }
+}
+
+/// The roofline alone, as an SVG file that stands on its own.
+#[must_use]
+pub fn roofline_svg(roofline: &Roofline) -> String {
+    let figure = figures::roofline(roofline);
+    let svg = figure.svg.unwrap_or_default();
+    // Outside of the page there is no style sheet: give the names of colors their light values.
+    let svg = svg
+        .replacen("<svg ", "<svg style=\"background:#fff\" ", 1)
+        .replace("#010101", "#1b1f24")
+        .replace("#020202", "#d9dde3")
+        .replace("class=\"hit\"", "fill=\"transparent\"");
+    debug_assert!(!svg.contains(&escape("<script")));
+    svg
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+use super::*;
+use crate::analysis::analyze;
+use crate::analysis::runs::Run;
+use crate::experiments::sweep::{CompressionMetrics, RoundRecord, RunResults};
+
+fn run(bits: u8, accuracy: f64, size_mb: f64) -> Run {
+    let round = |round: usize, test_accuracy: f64| RoundRecord {
+        round,
+        train_loss: 1.0 / round as f64,
+        train_accuracy: test_accuracy + 0.01,
+        test_loss: 0.5,
+        test_accuracy,
+    };
+    let results: RunResults = serde_json::from_str(&format!(
+        "{{\"bit_width\": {bits}, \"final_test_accuracy\": {accuracy}}}"
+    ))
+    .unwrap();
+    Run {
+        folder: format!("outputs/{bits}bit/run").into(),
+        results: RunResults {
+            results_per_round: vec![round(1, accuracy - 0.1), round(2, accuracy)],
+            compression_metrics: Some(CompressionMetrics {
+                bit_width: bits,
+                original_size_mb: 1.7,
+                compressed_size_mb: size_mb,
+                compression_ratio: 1.7 / size_mb,
+                size_reduction_percent: 100.0 * (1.0 - size_mb / 1.7),
+            }),
+            model: "model <b>".into(),
+            data: "data & more".into(),
+            img_per_s: Some(1000.0 * f64::from(32 / bits)),
+            ..results
+        },
+    }
+}
+
+#[test]
+fn the_page_stands_alone_and_escapes_what_came_from_outside() {
+    let runs = Runs {
+        runs: vec![run(32, 0.92, 1.7), run(8, 0.919, 0.45), run(2, 0.88, 0.12)],
+        skipped: vec!["x/training_results.json: <half>".into()],
+    };
+    let page = page(&runs, &analyze(&runs, 1.0), None);
+    assert!(page.contains("model &lt;b&gt; on data &amp; more"));
+    assert!(page.contains("&lt;half&gt;") && !page.contains("<half>"));
+    for outside in ["http://", "https://", "<link", "src="] {
+        let found = page
+            .replace("http://www.w3.org/2000/svg", "")
+            .contains(outside);
+        assert!(!found, "{outside} loads from outside");
+    }
+    // Three trade-off charts, two learning curves.
+    assert_eq!(page.matches("<svg class=\"chart\"").count(), 5);
+    assert!(page.contains("on the Pareto front") && page.contains("As text"));
+}
+
+#[test]
+fn runs_that_say_little_still_make_a_page() {
+    let bare = |bits: u8| Run {
+        folder: "old".into(),
+        results: serde_json::from_str(&format!(
+            "{{\"bit_width\": {bits}, \"final_test_accuracy\": 0.5}}"
+        ))
+        .unwrap(),
+    };
+    let runs = Runs {
+        runs: vec![bare(8)],
+        skipped: vec![],
+    };
+    let page = page(&runs, &analyze(&runs, 1.0), None);
+    assert!(page.contains("No run tells.") && page.contains("These runs do not say."));
+}
