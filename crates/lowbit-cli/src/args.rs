@@ -55,6 +55,7 @@ Writes OUT/train/: model_fp32.safetensors, training_results.json, checkpoint.saf
   lowbit qat-vs-ptq                                8 bits, three seeds, built-in synthetic data
   lowbit qat-vs-ptq --bits 2 --data EuroSAT_RGB.zip --seeds 3
   lowbit qat-vs-ptq --from model_fp32.safetensors  QAT as fine-tuning of a trained model
+  lowbit qat-vs-ptq --bits 4 --runs outputs        with the trainings of a finished `lowbit sweep`
 
 Writes OUT/qat_vs_ptq_comparison/: comparison_results.json, model_qat_<b>bit, model_ptq_int<b>, model_baseline_fp32.
 A run that was stopped goes on with --resume; a finished seed is not run again."
@@ -63,14 +64,18 @@ A run that was stopped goes on with --resume; a finished seed is not run again."
         /// Start quantization-aware training from this FP32 model instead of from scratch
         #[arg(long, value_name = "MODEL")]
         from: Option<PathBuf>,
+        /// Take trainings that a sweep has finished with the same settings from its folder
+        #[arg(long, value_name = "DIR", conflicts_with = "from")]
+        runs: Option<PathBuf>,
     },
     /// Train one model per width, 32 to 1 bit, each a real file and a real kernel
     #[command(after_help = "Examples:
   lowbit sweep                                     six widths on the built-in synthetic data, one seed
   lowbit sweep --quick                             the same in a few minutes, to see how it looks
   lowbit sweep --widths 32,8,2 --seeds 3 --data EuroSAT_RGB.zip
+  lowbit sweep --jobs 4                            four runs at a time
 
-Writes OUT/<b>bit/run_<time>_seed<n>/. A width that is finished with the same settings is not run again, a stopped one goes on.")]
+Writes OUT/<b>bit/run_<time>_seed<n>/, then OUT/report.html, roofline.svg and tables as `lowbit analyze` does. A width that is finished with the same settings is not run again, a stopped one goes on.")]
     Sweep {
         /// Bits per weight
         #[arg(long, value_delimiter = ',', default_values_t = [32, 16, 8, 4, 2, 1], value_name = "LIST")]
@@ -78,6 +83,9 @@ Writes OUT/<b>bit/run_<time>_seed<n>/. A width that is finished with the same se
         /// 3 epochs on 1,500 images per split, one seed
         #[arg(long)]
         quick: bool,
+        /// Runs at a time, which share the threads; speeds are measured at the end, one by one
+        #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+        jobs: u16,
     },
     /// Tables and a page with charts of what the runs of a sweep came to
     #[command(after_help = "Example: lowbit analyze outputs --max-drop 0.5

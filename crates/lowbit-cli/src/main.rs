@@ -5,6 +5,7 @@ mod commands;
 mod failure;
 mod output;
 mod progress;
+mod sweep_progress;
 mod table;
 
 use clap::Parser;

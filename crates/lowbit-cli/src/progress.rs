@@ -9,8 +9,8 @@ use std::sync::Mutex;
 
 /// Shows how far things are, on standard error.
 pub(crate) struct Progress {
-    quiet: bool,
-    terminal: bool,
+    pub(crate) quiet: bool,
+    pub(crate) terminal: bool,
     bar: Mutex<Option<ProgressBar>>,
 }
 
@@ -24,7 +24,7 @@ impl Progress {
         }
     }
 
-    fn line(&self, text: &str) {
+    pub(crate) fn line(&self, text: &str) {
         if self.quiet {
             return;
         }
@@ -75,6 +75,19 @@ impl Progress {
     }
 }
 
+/// What an epoch came to, on one line.
+pub(crate) fn epoch_line(record: &EpochRecord, epochs: usize) -> String {
+    format!(
+        "epoch {:>2}/{epochs}  loss {:.4}  train {:5.2} %  test {:5.2} %  {:5.0} img/s  {:.1} s",
+        record.epoch,
+        record.train_loss,
+        100.0 * record.train_accuracy,
+        100.0 * record.test_accuracy,
+        record.train_img_per_s,
+        record.train_seconds,
+    )
+}
+
 impl Events for Progress {
     fn stage(&self, what: &str) {
         if self.terminal {
@@ -108,15 +121,7 @@ impl Events for Progress {
 
     fn epoch_done(&self, record: &EpochRecord, epochs: usize) {
         self.stop();
-        self.line(&format!(
-            "epoch {:>2}/{epochs}  loss {:.4}  train {:5.2} %  test {:5.2} %  {:5.0} img/s  {:.1} s",
-            record.epoch,
-            record.train_loss,
-            100.0 * record.train_accuracy,
-            100.0 * record.test_accuracy,
-            record.train_img_per_s,
-            record.train_seconds,
-        ));
+        self.line(&epoch_line(record, epochs));
     }
 
     fn note(&self, line: &str) {

@@ -250,6 +250,62 @@ fn a_sweep_writes_a_run_per_width_and_does_not_repeat_a_finished_one() {
 }
 
 #[test]
+fn several_jobs_make_the_same_models_as_one() {
+    let models = |jobs: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut arguments = vec!["sweep", "--widths", "8,1", "--seeds", "2", "--jobs", jobs];
+        arguments.extend(QUICK);
+        let output = lowbit(folder.path(), &arguments);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let mut models = Vec::new();
+        for width in ["8bit", "1bit"] {
+            let out = folder.path().join("outputs").join(width);
+            let mut runs = names(&out);
+            runs.sort_by_key(|run| run.chars().last());
+            for run in runs {
+                let file = format!("model_{width}.safetensors");
+                models.push(std::fs::read(out.join(run).join(file)).unwrap());
+            }
+        }
+        models
+    };
+    let one = models("1");
+    assert_eq!(one.len(), 4);
+    assert!(one == models("3"), "models differ");
+}
+
+#[test]
+fn a_sweep_lends_its_trainings_to_the_head_to_head() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sweep = vec!["sweep", "--widths", "32,2", "--seeds", "1"];
+    sweep.extend(QUICK);
+    assert!(lowbit(folder.path(), &sweep).status.success());
+    let mut arguments = vec![
+        "qat-vs-ptq",
+        "--bits",
+        "2",
+        "--seeds",
+        "1",
+        "--runs",
+        "outputs",
+    ];
+    arguments.extend(QUICK);
+    let output = lowbit(folder.path(), &arguments);
+    let text = stderr(&output);
+    assert!(output.status.success(), "{text}");
+    assert_eq!(text.matches("taken from").count(), 2, "{text}");
+    assert!(
+        !text.contains("epoch  1/"),
+        "nothing is trained again: {text}"
+    );
+    // With other settings nothing fits, and all is trained.
+    arguments.extend(["--lr", "0.002"]);
+    let text = stderr(&lowbit(folder.path(), &arguments));
+    assert_eq!(text.matches("taken from").count(), 0, "{text}");
+    assert!(text.contains("epoch  1/"), "{text}");
+}
+
+#[test]
 fn quiet_prints_where_the_results_are_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let mut arguments = vec!["train", "--quiet"];

@@ -18,6 +18,8 @@ pub struct Evaluation {
     pub loss: f64,
     /// Images per true class (row) and predicted class (column).
     pub confusion: Vec<Vec<usize>>,
+    /// Of all logits' bits, in the images' order: equal where two evaluations agree to the bit (FNV-1a, folded to 32 bits).
+    pub logits_digest: u32,
 }
 
 /// Accuracy and loss.
@@ -76,7 +78,9 @@ pub fn evaluate(model: &dyn Model, split: &Split) -> Evaluation {
         correct: Vec::with_capacity(split.len()),
         loss: 0.0,
         confusion: vec![vec![0; classes]; classes],
+        logits_digest: 0,
     };
+    let mut digest = 0xcbf2_9ce4_8422_2325u64;
     let batches = split
         .images()
         .chunks(BATCH * image_len)
@@ -84,6 +88,12 @@ pub fn evaluate(model: &dyn Model, split: &Split) -> Evaluation {
     for (images, labels) in batches {
         let logits = &mut logits[..labels.len() * classes];
         model.run(images, logits);
+        for byte in logits
+            .iter()
+            .flat_map(|logit| logit.to_bits().to_le_bytes())
+        {
+            digest = (digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
         for (row, &label) in logits.chunks_exact(classes).zip(labels) {
             let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let predicted = row.iter().position(|&x| x == best).unwrap_or(0);
@@ -97,6 +107,7 @@ pub fn evaluate(model: &dyn Model, split: &Split) -> Evaluation {
             evaluation.confusion[label as usize][predicted] += 1;
         }
     }
+    evaluation.logits_digest = (digest ^ (digest >> 32)) as u32;
     evaluation.loss /= split.len().max(1) as f64;
     evaluation
 }

@@ -1,6 +1,6 @@
 //! The epoch loop: shuffling, schedule, test accuracy per epoch, checkpoints and resume.
 
-use crate::evaluate::{Score, evaluate};
+use crate::evaluate::{Evaluation, Score, evaluate};
 use crate::{Config, Events, LabError};
 use lowbit::format::{Checkpoint, load_checkpoint, save_checkpoint};
 use lowbit::quant::QuantizedModel;
@@ -33,6 +33,9 @@ pub struct EpochRecord {
     pub train_seconds: f64,
     /// Training images per second.
     pub train_img_per_s: f64,
+    /// Of the deployed model's logits over the test images; none in records of older versions.
+    #[serde(default)]
+    pub logits_digest: Option<u32>,
 }
 
 /// A finished training.
@@ -130,6 +133,28 @@ fn fingerprint(
     .collect()
 }
 
+/// Provenance key of what training's last evaluation of the model gave.
+const DIGEST: &str = "test_logits";
+
+fn digest_of(digest: u32, data: &Dataset) -> String {
+    format!(
+        "{digest:08x} over {} images of {}",
+        data.test.len(),
+        data.name
+    )
+}
+
+/// Whether an evaluation of `model` gave the logits that training's last evaluation gave, to the bit; none where the model
+/// was not trained quantized, or on other data.
+#[must_use]
+pub fn bit_exact(model: &QuantizedModel, test: &Evaluation, data: &Dataset) -> Option<bool> {
+    let recorded = model.provenance.get(DIGEST)?;
+    let found = digest_of(test.logits_digest, data);
+    let (_, of_recorded) = recorded.split_once(' ')?;
+    let (_, of_found) = found.split_once(' ')?;
+    (of_recorded == of_found).then_some(*recorded == found)
+}
+
 /// Metadata key of the epochs so far.
 const EPOCHS: &str = "history";
 /// Metadata key of the optimizer's step count.
@@ -190,6 +215,7 @@ pub fn train(
             lr,
             train_seconds,
             train_img_per_s: data.train.len() as f64 / train_seconds,
+            logits_digest: Some(test.logits_digest),
         };
         epochs.push(record);
         if let Some(path) = plan.checkpoint {
@@ -197,11 +223,40 @@ pub fn train(
         }
         events.epoch_done(&record, config.epochs);
     }
+    let mut quantized = trainer.quantized_model();
+    let digest = epochs.last().and_then(|epoch| epoch.logits_digest);
+    if let (Some(model), Some(digest)) = (&mut quantized, digest) {
+        let value = digest_of(digest, data);
+        model.provenance.insert(DIGEST.into(), value);
+    }
     Ok(Trained {
-        quantized: trainer.quantized_model(),
+        quantized,
         weights,
         epochs,
     })
+}
+
+/// Whether `checkpoint` holds the end of the run that these settings describe.
+#[must_use]
+pub fn is_finished(
+    checkpoint: &Path,
+    config: &Config,
+    plan: &Plan<'_>,
+    graph: &Graph,
+    data: &Dataset,
+) -> bool {
+    let Ok(saved) = load_checkpoint(checkpoint) else {
+        return false;
+    };
+    let history = saved.metadata.get(EPOCHS).map(String::as_str);
+    let epochs: Vec<EpochRecord> = history
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default();
+    let identity = fingerprint(config, plan, graph, data);
+    epochs.len() == config.epochs
+        && identity
+            .iter()
+            .all(|(key, value)| saved.metadata.get(key) == Some(value))
 }
 
 fn write_checkpoint(
@@ -310,4 +365,45 @@ fn run_epoch(
         },
         lr,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Silent;
+    use crate::experiments::compare::graph_for;
+    use lowbit_data::LoadOptions;
+
+    #[test]
+    fn a_model_knows_the_logits_that_training_ended_with() {
+        let config = Config {
+            model: "mlp".into(),
+            epochs: 1,
+            ..Config::default()
+        };
+        let options = LoadOptions {
+            limit: Some(40),
+            cache_dir: None,
+            ..LoadOptions::new(1)
+        };
+        let data = lowbit_data::load("landcover", &options).unwrap();
+        let graph = graph_for("mlp", &data).unwrap();
+        let plan = Plan {
+            qat: Some(config.qat(4)),
+            ..Plan::default()
+        };
+        let isa = Isa::current().unwrap();
+        let trained = train(&config, &plan, &graph, &data, isa, &Silent).unwrap();
+        let mut model = trained.quantized.unwrap();
+        let exact = |model: &QuantizedModel| {
+            let test = evaluate(&IntegerModel::compile(model, isa).unwrap(), &data.test);
+            bit_exact(model, &test, &data)
+        };
+        assert_eq!(exact(&model), Some(true));
+        let last = model.layers.iter_mut().flatten().last().unwrap();
+        last.bias[0] += 1e-3;
+        assert_eq!(exact(&model), Some(false));
+        model.provenance.clear();
+        assert_eq!(exact(&model), None);
+    }
 }

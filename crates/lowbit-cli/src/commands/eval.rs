@@ -7,6 +7,7 @@ use lowbit::format::{self, StoredModel};
 use lowbit::runtime::{FloatModel, IntegerModel, Model};
 use lowbit_lab::evaluate::evaluate;
 use lowbit_lab::experiments::compare::check_fits;
+use lowbit_lab::training::bit_exact;
 use serde::Serialize;
 use std::path::Path;
 
@@ -19,6 +20,8 @@ struct Results {
     test_images: usize,
     accuracy: f64,
     loss: f64,
+    /// Whether training's last evaluation gave the same logits to the bit; none where there was none.
+    bit_exact_with_training: Option<bool>,
     class_names: Vec<String>,
     confusion: Vec<Vec<usize>>,
 }
@@ -38,6 +41,10 @@ pub(super) fn run(context: &Context, file: &Path) -> Result<(), Failure> {
     let data = context.load_data(None)?;
     check_fits(model.graph(), &data, file)?;
     let evaluation = evaluate(&*model, &data.test);
+    let exact = match &stored {
+        StoredModel::Float { .. } => None,
+        StoredModel::Quantized(model) => bit_exact(model, &evaluation, &data),
+    };
     let results = Results {
         model: file.display().to_string(),
         kind,
@@ -46,6 +53,7 @@ pub(super) fn run(context: &Context, file: &Path) -> Result<(), Failure> {
         test_images: data.test.len(),
         accuracy: 100.0 * evaluation.accuracy(),
         loss: evaluation.loss,
+        bit_exact_with_training: exact,
         class_names: data.class_names.clone(),
         confusion: evaluation.confusion,
     };
@@ -71,8 +79,17 @@ fn report(results: &Results) -> String {
             ]
         })
         .collect();
+    let exact = match results.bit_exact_with_training {
+        None => "",
+        Some(true) => {
+            "\nbit-exact with training: every logit is the one that training's last evaluation gave"
+        }
+        Some(false) => {
+            "\nNOT bit-exact with training: the logits differ from those of training's last evaluation"
+        }
+    };
     format!(
-        "{} ({}): {:.2} % of {} test images right, loss {:.4}\n\n{}",
+        "{} ({}): {:.2} % of {} test images right, loss {:.4}{exact}\n\n{}",
         results.model,
         results.kind,
         results.accuracy,

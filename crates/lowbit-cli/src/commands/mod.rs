@@ -18,6 +18,7 @@ use crate::progress::Progress;
 use lowbit_data::{Dataset, LoadOptions};
 use lowbit_kernels::Isa;
 use lowbit_lab::Config;
+use lowbit_lab::experiments::qat_vs_ptq::Start;
 
 /// What every command works with.
 pub(crate) struct Context {
@@ -62,8 +63,15 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     pool.install(|| match command {
         Command::Compare { from } => compare::run(&context, from),
         Command::Train => train::run(&context),
-        Command::QatVsPtq { from } => qat_vs_ptq::run(&context, from.as_deref()),
-        Command::Sweep { widths, quick: _ } => sweep::run(&context, &widths),
+        Command::QatVsPtq { from, runs } => {
+            let start = Start {
+                from: from.as_deref(),
+                runs: runs.as_deref(),
+                resume: context.resume,
+            };
+            qat_vs_ptq::run(&context, &start)
+        }
+        Command::Sweep { widths, jobs, .. } => sweep::run(&context, &widths, jobs),
         Command::Analyze { folder, max_drop } => analyze::run(&context, folder, max_drop),
         Command::Quantize { file, output } => quantize::run(&context, &file, output),
         Command::Eval { file } => eval::run(&context, &file),

@@ -4,10 +4,9 @@ use super::Context;
 use crate::failure::Failure;
 use crate::output::{bold, grouped};
 use crate::table::table;
-use lowbit_lab::experiments::qat_vs_ptq::{self, FOLDER, MethodResults, Results};
-use std::path::Path;
+use lowbit_lab::experiments::qat_vs_ptq::{self, FOLDER, MethodResults, Results, Start};
 
-pub(super) fn run(context: &Context, from: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn run(context: &Context, start: &Start<'_>) -> Result<(), Failure> {
     if context.config.bits == 16 {
         return Err(Failure::Input("--bits 16: use 8, 4, 2 or 1".into()));
     }
@@ -15,8 +14,7 @@ pub(super) fn run(context: &Context, from: Option<&Path>) -> Result<(), Failure>
     let results = qat_vs_ptq::qat_vs_ptq(
         &context.config,
         &data,
-        from,
-        context.resume,
+        start,
         context.isa,
         &context.progress,
     )?;

@@ -3,25 +3,29 @@
 use super::Context;
 use super::{analyze, bench};
 use crate::failure::Failure;
+use crate::sweep_progress::SweepProgress;
 use lowbit::format::{self, StoredModel};
 use lowbit_lab::analysis::runs;
 use lowbit_lab::experiments::sweep::{WIDTHS, sweep};
 use lowbit_lab::{Events, roofline};
 
-pub(super) fn run(context: &Context, widths: &[u8]) -> Result<(), Failure> {
+pub(super) fn run(context: &Context, widths: &[u8], jobs: u16) -> Result<(), Failure> {
     if let Some(width) = widths.iter().find(|width| !WIDTHS.contains(width)) {
         return Err(Failure::Input(format!(
             "--widths {width}: use 32, 16, 8, 4, 2 or 1"
         )));
     }
     let data = context.load_data(None)?;
+    let shown = SweepProgress::new(&context.progress, usize::from(jobs));
     let finished = sweep(
         &context.config,
         widths,
+        usize::from(jobs),
         &data,
         context.isa,
-        &context.progress,
+        &shown,
     )?;
+    shown.stop();
     let out = &context.config.out;
     if let Some(run) = finished.iter().find(|run| !run.earlier)
         && let StoredModel::Float { graph, weights } =

@@ -5,7 +5,7 @@ use super::compare::{DataResults, calibration_images, data_results, graph_for};
 use crate::evaluate::{Evaluation, Score, evaluate};
 use crate::machine::Machine;
 use crate::statistics::{Difference, bootstrap_difference, mean_interval};
-use crate::training::{EpochRecord, Plan, Trained, train};
+use crate::training::{EpochRecord, Plan, Trained, is_finished, train};
 use crate::{Config, Events, LabError, timing};
 use lowbit::format;
 use lowbit::quant::{QuantizedModel, quantize};
@@ -115,6 +115,17 @@ pub struct Verdict {
     pub advice: String,
 }
 
+/// Where the trainings come from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Start<'a> {
+    /// Quantization-aware training starts from this FP32 model, which is the FP32 side as well.
+    pub from: Option<&'a Path>,
+    /// Folder of a sweep: its finished trainings with the same settings are not run again.
+    pub runs: Option<&'a Path>,
+    /// Go on behind finished seeds and epochs.
+    pub resume: bool,
+}
+
 /// Runs the experiment on rayon's current pool.
 ///
 /// # Errors
@@ -122,8 +133,7 @@ pub struct Verdict {
 pub fn qat_vs_ptq(
     config: &Config,
     data: &Dataset,
-    from: Option<&Path>,
-    resume: bool,
+    start: &Start<'_>,
     isa: Isa,
     events: &dyn Events,
 ) -> Result<Results, LabError> {
@@ -132,7 +142,7 @@ pub fn qat_vs_ptq(
         path: folder.clone(),
         source,
     })?;
-    let start = match from {
+    let model = match start.from {
         None => None,
         Some(file) => match format::load(file)? {
             format::StoredModel::Float { graph, weights } => {
@@ -148,7 +158,7 @@ pub fn qat_vs_ptq(
             }
         },
     };
-    let graph = match &start {
+    let graph = match &model {
         Some((graph, _)) => graph.clone(),
         None => graph_for(&config.model, data)?,
     };
@@ -157,14 +167,14 @@ pub fn qat_vs_ptq(
         data,
         graph,
         folder: &folder,
-        resume,
+        start,
         isa,
         events,
         models: None,
     };
     let mut seeds = Vec::new();
     for index in 0..config.seeds as u64 {
-        let weights = start.as_ref().map(|(_, weights)| weights);
+        let weights = model.as_ref().map(|(_, weights)| weights);
         seeds.push(run.seed(config.seed + index, weights)?);
     }
     let results = run.results(&seeds)?;
@@ -188,7 +198,7 @@ struct Run<'a> {
     data: &'a Dataset,
     graph: Graph,
     folder: &'a Path,
-    resume: bool,
+    start: &'a Start<'a>,
     isa: Isa,
     events: &'a dyn Events,
     models: Option<Models>,
@@ -203,9 +213,10 @@ impl Run<'_> {
         let checkpoint = self
             .folder
             .join(format!("checkpoint_{name}_seed{seed}.safetensors"));
+        let taken = self.take(&checkpoint, &config, plan)?;
         let plan = Plan {
             checkpoint: Some(&checkpoint),
-            resume: self.resume,
+            resume: self.start.resume || taken,
             ..plan.clone()
         };
         train(
@@ -216,6 +227,31 @@ impl Run<'_> {
             self.isa,
             self.events,
         )
+    }
+
+    /// Takes a sweep's finished training of the same settings, if there is one.
+    fn take(&self, to: &Path, config: &Config, plan: &Plan<'_>) -> Result<bool, LabError> {
+        let Some(runs) = self.start.runs else {
+            return Ok(false);
+        };
+        let bits = plan.qat.map_or(32, |qat| qat.weight_bits);
+        let folder = runs.join(format!("{bits}bit"));
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        for entry in entries {
+            let checkpoint = entry.path().join("checkpoint.safetensors");
+            if !is_finished(&checkpoint, config, plan, &self.graph, self.data) {
+                continue;
+            }
+            let bytes = std::fs::read(&checkpoint).map_err(|source| LabError::Io {
+                path: checkpoint.clone(),
+                source,
+            })?;
+            format::write_atomically(to, &bytes)?;
+            let line = format!("taken from {}", entry.path().display());
+            self.events.note(&line);
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     fn seed(&mut self, seed: u64, start: Option<&Weights>) -> Result<Seed, LabError> {
@@ -404,10 +440,11 @@ fn verdict(config: &Config, seeds: &[Seed], ptq: &MethodResults, qat: &MethodRes
             "Quantize after training: {:.2} points more than training with quantization, and no second training.",
             points.value
         ),
-        _ => format!(
+        _ if reason.contains("inside") => format!(
             "Quantize after training: it is as good at {} bits, and needs no second training.",
             config.bits
         ),
+        _ => "Not decided: more --seeds narrow the interval. Quantizing after training is the cheaper of the two.".into(),
     };
     Verdict {
         accuracy_difference: points.value,

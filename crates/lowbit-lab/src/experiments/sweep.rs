@@ -4,13 +4,15 @@ use super::compare::graph_for;
 use crate::machine::Machine;
 use crate::training::{EpochRecord, Plan, Trained, train};
 use crate::{Config, Events, LabError, timing};
-use lowbit::format;
+use lowbit::format::{self, StoredModel};
 use lowbit::runtime::{FloatModel, IntegerModel, Model};
 use lowbit::{Graph, Weights};
 use lowbit_data::Dataset;
 use lowbit_kernels::Isa;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// All widths, widest first.
 pub const WIDTHS: [u8; 6] = [32, 16, 8, 4, 2, 1];
@@ -120,7 +122,7 @@ pub struct CompressionMetrics {
     pub size_reduction_percent: f64,
 }
 
-/// One width of one seed.
+/// One width of one seed, done.
 #[derive(Clone, Debug)]
 pub struct Finished {
     /// Its folder.
@@ -131,105 +133,175 @@ pub struct Finished {
     pub earlier: bool,
 }
 
-/// Trains every width of `widths` for every seed, one after the other, on rayon's current pool. A width that is finished
-/// with the same settings is not run again; a stopped one goes on.
+/// One width of one seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunId {
+    /// Bits per weight.
+    pub bits: u8,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// A listener to a sweep.
+pub trait SweepEvents: Sync {
+    /// What is to be done, and how many epochs each run takes.
+    fn planned(&self, _runs: &[RunId], _epochs: usize) {}
+
+    /// A run begins: who listens to it?
+    fn run(&self, run: RunId) -> Box<dyn Events + '_>;
+
+    /// A run is done, now or in an earlier call.
+    fn finished(&self, _run: RunId, _results: &RunResults, _earlier: bool) {}
+
+    /// The speed of so many runs is being measured.
+    fn timing(&self, _runs: usize) {}
+}
+
+/// Trains every width of `widths` for every seed, `jobs` of them at a time, on as many threads as rayon's current pool
+/// has. A width that is finished with the same settings is not run again; a stopped one goes on. Speeds are measured at
+/// the end, one model at a time.
 ///
 /// # Errors
 /// [`LabError`] saying what stopped it; finished runs are kept.
 pub fn sweep(
     config: &Config,
     widths: &[u8],
+    jobs: usize,
     data: &Dataset,
     isa: Isa,
-    events: &dyn Events,
+    events: &dyn SweepEvents,
 ) -> Result<Vec<Finished>, LabError> {
     let graph = graph_for(&config.model, data)?;
-    let mut all = Vec::new();
-    for seed in config.seed..config.seed + config.seeds as u64 {
-        for &bits in widths {
-            let config = Config {
-                seed,
-                bits: bits.min(16),
-                ..config.clone()
-            };
-            let run = Run {
-                config,
-                bits,
-                graph: &graph,
-                data,
-                isa,
-                events,
-            };
-            all.push(run.finish()?);
-        }
+    let seeds = config.seed..config.seed + config.seeds as u64;
+    let ids: Vec<RunId> = seeds
+        .flat_map(|seed| widths.iter().map(move |&bits| RunId { bits, seed }))
+        .collect();
+    events.planned(&ids, config.epochs);
+    let run = |id: RunId| {
+        let config = Config {
+            seed: id.seed,
+            bits: id.bits.min(16),
+            ..config.clone()
+        };
+        let run = Run {
+            config,
+            id,
+            graph: &graph,
+            data,
+            isa,
+        };
+        run.finish(events)
+    };
+    let mut all = if jobs <= 1 {
+        ids.iter()
+            .map(|&id| run(id))
+            .collect::<Result<Vec<_>, _>>()?
+    } else {
+        at_a_time(jobs, &ids, run)?
+    };
+    let untimed = all
+        .iter()
+        .filter(|run| run.results.img_per_s.is_none())
+        .count();
+    if untimed > 0 {
+        events.timing(untimed);
+    }
+    for run in all.iter_mut().filter(|run| run.results.img_per_s.is_none()) {
+        time(run, data, isa)?;
     }
     Ok(all)
 }
 
+/// Runs `work` on every item, `jobs` at a time, each on its share of the current pool's threads. After a failure nothing
+/// new is begun.
+fn at_a_time(
+    jobs: usize,
+    ids: &[RunId],
+    work: impl Fn(RunId) -> Result<Finished, LabError> + Sync,
+) -> Result<Vec<Finished>, LabError> {
+    let threads = (rayon::current_num_threads() / jobs).max(1);
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<(usize, Finished)>> = Mutex::new(Vec::new());
+    let failed: Mutex<Option<LabError>> = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.min(ids.len()) {
+            scope.spawn(|| {
+                let pool = timing::pool(threads);
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let stopped = failed.lock().expect(NO_PANIC).is_some();
+                    let Some(&id) = ids.get(index).filter(|_| !stopped) else {
+                        return;
+                    };
+                    match pool.install(|| work(id)) {
+                        Ok(run) => done.lock().expect(NO_PANIC).push((index, run)),
+                        Err(error) => *failed.lock().expect(NO_PANIC) = Some(error),
+                    }
+                }
+            });
+        }
+    });
+    if let Some(error) = failed.into_inner().expect(NO_PANIC) {
+        return Err(error);
+    }
+    let mut done = done.into_inner().expect(NO_PANIC);
+    done.sort_by_key(|(index, _)| *index);
+    Ok(done.into_iter().map(|(_, run)| run).collect())
+}
+
+const NO_PANIC: &str = "nothing panics while it holds the lock";
+
 struct Run<'a> {
     config: Config,
-    /// 32 for float.
-    bits: u8,
+    id: RunId,
     graph: &'a Graph,
     data: &'a Dataset,
     isa: Isa,
-    events: &'a dyn Events,
 }
 
 impl Run<'_> {
-    fn finish(&self) -> Result<Finished, LabError> {
-        let parent = self.config.out.join(format!("{}bit", self.bits));
+    fn finish(&self, events: &dyn SweepEvents) -> Result<Finished, LabError> {
+        let parent = self.config.out.join(format!("{}bit", self.id.bits));
         let io = |path: &Path, source| LabError::Io {
             path: path.to_owned(),
             source,
         };
         std::fs::create_dir_all(&parent).map_err(|source| io(&parent, source))?;
         let (folder, done) = self.earlier(&parent);
-        if let Some(results) = done {
-            self.events.note(&format!(
-                "{} bits, seed {}: finished earlier, {}",
-                self.bits,
-                self.config.seed,
-                folder.display()
-            ));
-            return Ok(Finished {
-                folder,
-                results,
-                earlier: true,
-            });
-        }
-        std::fs::create_dir_all(&folder).map_err(|source| io(&folder, source))?;
-        self.events
-            .stage(&format!("{} bits, seed {}", self.bits, self.config.seed));
+        let earlier = done.is_some();
+        let results = match done {
+            Some(results) => results,
+            None => {
+                std::fs::create_dir_all(&folder).map_err(|source| io(&folder, source))?;
+                self.train(&folder, &*events.run(self.id))?
+            }
+        };
+        events.finished(self.id, &results, earlier);
+        Ok(Finished {
+            folder,
+            results,
+            earlier,
+        })
+    }
+
+    fn train(&self, folder: &Path, events: &dyn Events) -> Result<RunResults, LabError> {
         write_json(&folder.join("config.json"), &self.config)?;
         let checkpoint = folder.join("checkpoint.safetensors");
         let plan = Plan {
-            qat: (self.bits < 32).then(|| self.config.qat(self.bits)),
+            qat: (self.id.bits < 32).then(|| self.config.qat(self.id.bits)),
             frozen_norm_epochs: self.config.freeze_bn_epochs,
             checkpoint: Some(&checkpoint),
             resume: true,
             ..Plan::default()
         };
-        let trained = train(
-            &self.config,
-            &plan,
-            self.graph,
-            self.data,
-            self.isa,
-            self.events,
-        )?;
-        let results = self.measure(&folder, &trained)?;
-        write_json(
-            &folder.join("compression_metrics.json"),
-            &results.compression_metrics,
-        )?;
+        let trained = train(&self.config, &plan, self.graph, self.data, self.isa, events)?;
+        let results = self.save(folder, &trained)?;
+        if let Some(metrics) = &results.compression_metrics {
+            write_json(&folder.join("compression_metrics.json"), metrics)?;
+        }
         // Last: its presence says that the run is whole.
-        write_json(&folder.join("training_results.json"), &results)?;
-        Ok(Finished {
-            folder,
-            results,
-            earlier: false,
-        })
+        write_json(&folder.join(RESULTS), &results)?;
+        Ok(results)
     }
 
     /// The folder of a run with the same settings, and its results if it is whole; else a new folder's name.
@@ -247,7 +319,7 @@ impl Run<'_> {
                     } == self.config
                 });
             if same {
-                let results = std::fs::read(folder.join("training_results.json"))
+                let results = std::fs::read(folder.join(RESULTS))
                     .ok()
                     .and_then(|bytes| serde_json::from_slice(&bytes).ok());
                 return (folder, results);
@@ -257,28 +329,17 @@ impl Run<'_> {
         (parent.join(name), None)
     }
 
-    fn measure(&self, folder: &Path, trained: &Trained) -> Result<RunResults, LabError> {
-        let float = folder.join("model_fp32.safetensors");
-        let graph_weights = deployable(self.graph, &trained.weights);
-        let original = format::save_float(&float, self.graph, &graph_weights)?;
-        let fp32 = FloatModel::compile(self.graph, &graph_weights, self.isa)?;
-        let count = self.data.test.len().min(64);
-        let images = &self.data.test.images()[..count * self.graph.input().len()];
-        let (compressed, speed) = match &trained.quantized {
-            None => (original, timing::one_thread(&fp32, &fp32, images)),
-            Some(model) => {
-                let path = folder.join(format!("model_{}bit.safetensors", self.bits));
-                let compressed = format::save_quantized(&path, model)?;
-                let packed = IntegerModel::compile(model, self.isa)?;
-                (
-                    compressed,
-                    timing::one_thread(&fp32, &packed as &dyn Model, images),
-                )
-            }
+    /// Writes the models; all results but the speed.
+    fn save(&self, folder: &Path, trained: &Trained) -> Result<RunResults, LabError> {
+        let weights = deployable(self.graph, &trained.weights);
+        let original = format::save_float(&folder.join(FP32), self.graph, &weights)?;
+        let compressed = match &trained.quantized {
+            None => original,
+            Some(model) => format::save_quantized(&folder.join(packed(self.id.bits)), model)?,
         };
         let last = trained.last();
         Ok(RunResults {
-            bit_width: self.bits,
+            bit_width: self.id.bits,
             num_rounds: trained.epochs.len(),
             fraction_train: 1.0,
             local_epochs: 1,
@@ -289,7 +350,7 @@ impl Run<'_> {
             final_test_loss: Some(last.test_loss),
             results_per_round: trained.epochs.iter().map(round).collect(),
             compression_metrics: Some(CompressionMetrics {
-                bit_width: self.bits,
+                bit_width: self.id.bits,
                 original_size_mb: original as f64 / 1e6,
                 compressed_size_mb: compressed as f64 / 1e6,
                 compression_ratio: original as f64 / compressed as f64,
@@ -300,12 +361,53 @@ impl Run<'_> {
             model: self.graph.name().into(),
             data: self.data.name.clone(),
             synthetic: self.data.synthetic,
-            img_per_s: Some(speed.int8_img_per_s()),
-            speedup: Some(speed.speedup.median),
+            img_per_s: None,
+            speedup: None,
             machine: Some(Machine::here(self.isa)),
             config: Some(self.config.clone()),
         })
     }
+}
+
+const RESULTS: &str = "training_results.json";
+const FP32: &str = "model_fp32.safetensors";
+
+fn packed(bits: u8) -> String {
+    format!("model_{bits}bit.safetensors")
+}
+
+/// Measures the speed of a finished run's model against FP32 and adds it to the run's results.
+fn time(run: &mut Finished, data: &Dataset, isa: Isa) -> Result<(), LabError> {
+    let float = format::load(&run.folder.join(FP32))?;
+    let StoredModel::Float { graph, weights } = float else {
+        let text = format!("{}: {FP32} is quantized", run.folder.display());
+        return Err(LabError::Mismatch(text));
+    };
+    let fp32 = FloatModel::compile(&graph, &weights, isa)?;
+    let count = data.test.len().min(64);
+    let images = &data.test.images()[..count * graph.input().len()];
+    let bits = run.results.bit_width;
+    let speed = if bits == 32 {
+        timing::one_thread(&fp32, &fp32, images)
+    } else {
+        match format::load(&run.folder.join(packed(bits)))? {
+            StoredModel::Quantized(model) => {
+                let packed = IntegerModel::compile(&model, isa)?;
+                timing::one_thread(&fp32, &packed as &dyn Model, images)
+            }
+            StoredModel::Float { .. } => {
+                let text = format!(
+                    "{}: {} is not quantized",
+                    run.folder.display(),
+                    packed(bits)
+                );
+                return Err(LabError::Mismatch(text));
+            }
+        }
+    };
+    run.results.img_per_s = Some(speed.int8_img_per_s());
+    run.results.speedup = Some(speed.speedup.median);
+    write_json(&run.folder.join(RESULTS), &run.results)
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), LabError> {

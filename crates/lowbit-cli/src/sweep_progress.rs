@@ -1,0 +1,238 @@
+//! How a sweep goes: on a terminal a live table, a line per width and one for the whole; elsewhere a line per epoch.
+
+use crate::progress::{Progress, epoch_line};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lowbit_lab::Events;
+use lowbit_lab::experiments::sweep::{RunId, RunResults, SweepEvents};
+use lowbit_lab::training::EpochRecord;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Shows a sweep on standard error.
+pub(crate) struct SweepProgress<'a> {
+    lines: &'a Progress,
+    jobs: usize,
+    table: Mutex<Option<Table>>,
+}
+
+/// The live table.
+struct Table {
+    _all: MultiProgress,
+    widths: Vec<(u8, ProgressBar)>,
+    total: ProgressBar,
+    start: Instant,
+    runs: Vec<RunId>,
+    epochs: usize,
+    /// Epochs that were trained in this call.
+    trained: usize,
+    /// Epochs that are done or need not be.
+    done: usize,
+}
+
+impl<'a> SweepProgress<'a> {
+    pub(crate) fn new(lines: &'a Progress, jobs: usize) -> Self {
+        Self {
+            lines,
+            jobs,
+            table: Mutex::new(None),
+        }
+    }
+
+    /// Leaves the table as it stands.
+    pub(crate) fn stop(&self) {
+        if let Some(table) = self.lock().take() {
+            for (_, bar) in &table.widths {
+                bar.abandon();
+            }
+            table.total.finish_and_clear();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Table>> {
+        self.table
+            .lock()
+            .expect("nothing panics while it holds the lock")
+    }
+
+    fn with(&self, work: impl FnOnce(&mut Table)) {
+        if let Some(table) = &mut *self.lock() {
+            work(table);
+        }
+    }
+}
+
+impl Table {
+    fn new(runs: &[RunId], epochs: usize) -> Self {
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8));
+        let mut bits: Vec<u8> = runs.iter().map(|run| run.bits).collect();
+        bits.sort_unstable_by(|a, b| b.cmp(a));
+        bits.dedup();
+        let style = |template: &str| {
+            let style = ProgressStyle::with_template(template).expect("the template is fixed");
+            style.progress_chars("━╸ ")
+        };
+        let widths = bits.into_iter().map(|bits| {
+            let seeds = runs.iter().filter(|run| run.bits == bits).count();
+            let bar = all.add(ProgressBar::new((seeds * epochs) as u64));
+            bar.set_style(style("{prefix:>7} {bar:16} {msg}"));
+            bar.set_prefix(format!("{bits} bits"));
+            bar.set_message("waiting");
+            (bits, bar)
+        });
+        let widths = widths.collect();
+        let total = all.add(ProgressBar::new((runs.len() * epochs) as u64));
+        total.set_style(style("  total {bar:16} {msg}"));
+        total.enable_steady_tick(Duration::from_secs(1));
+        Self {
+            _all: all,
+            widths,
+            total,
+            start: Instant::now(),
+            runs: runs.to_vec(),
+            epochs,
+            trained: 0,
+            done: 0,
+        }
+    }
+
+    fn bar(&self, bits: u8) -> &ProgressBar {
+        let found = self.widths.iter().find(|(known, _)| *known == bits);
+        &found.expect("every run was planned").1
+    }
+
+    fn advance(&mut self, bits: u8, epochs: usize, jobs: usize) {
+        self.done += epochs;
+        self.bar(bits).inc(epochs as u64);
+        self.total.inc(epochs as u64);
+        let left = self.runs.len() * self.epochs - self.done;
+        if self.trained > 0 {
+            let seconds = self.start.elapsed().as_secs_f64() / self.trained as f64 * left as f64;
+            let left = indicatif::HumanDuration(Duration::from_secs_f64(seconds));
+            let at_a_time = if jobs > 1 {
+                format!(", {jobs} at a time")
+            } else {
+                String::new()
+            };
+            self.total.set_message(format!(
+                "{}/{} epochs{at_a_time}, {left} left",
+                self.done,
+                self.runs.len() * self.epochs
+            ));
+        }
+    }
+}
+
+impl SweepEvents for SweepProgress<'_> {
+    fn planned(&self, runs: &[RunId], epochs: usize) {
+        if self.lines.terminal && !self.lines.quiet {
+            *self.lock() = Some(Table::new(runs, epochs));
+        }
+    }
+
+    fn run(&self, run: RunId) -> Box<dyn Events + '_> {
+        if self.lock().is_none() {
+            self.lines
+                .line(&format!("{} bits, seed {}", run.bits, run.seed));
+        }
+        Box::new(RunProgress {
+            sweep: self,
+            run,
+            epochs: Mutex::new(0),
+        })
+    }
+
+    fn finished(&self, run: RunId, results: &RunResults, earlier: bool) {
+        let line = format!(
+            "{} bits, seed {}: {:.2} %{}",
+            run.bits,
+            run.seed,
+            100.0 * results.final_test_accuracy,
+            if earlier { ", finished earlier" } else { "" }
+        );
+        if self.lock().is_none() {
+            self.lines.line(&line);
+            return;
+        }
+        self.with(|table| {
+            let accuracy = 100.0 * results.final_test_accuracy;
+            let bar = table.bar(run.bits);
+            bar.set_message(format!("seed {}: {accuracy:.2} %", run.seed));
+            if earlier {
+                table.advance(run.bits, table.epochs, self.jobs);
+            }
+        });
+    }
+
+    fn timing(&self, runs: usize) {
+        if self.lock().is_none() {
+            let runs = if runs == 1 {
+                "one run".into()
+            } else {
+                format!("{runs} runs")
+            };
+            self.lines.line(&format!("timing {runs}"));
+        }
+        self.with(|table| table.total.set_message("timing"));
+    }
+}
+
+/// One run of a sweep.
+struct RunProgress<'a> {
+    sweep: &'a SweepProgress<'a>,
+    run: RunId,
+    /// Images per epoch.
+    epochs: Mutex<usize>,
+}
+
+impl Events for RunProgress<'_> {
+    fn epoch_started(&self, epoch: usize, epochs: usize, images: usize) {
+        *self
+            .epochs
+            .lock()
+            .expect("nothing panics while it holds the lock") = images;
+        let seed = self.run.seed;
+        self.sweep.with(|table| {
+            // Epochs that a checkpoint spared.
+            let bar = table.bar(self.run.bits);
+            bar.set_message(format!("seed {seed}, epoch {epoch}/{epochs}"));
+        });
+    }
+
+    fn batch_done(&self, images: usize, loss: f64, accuracy: f64) {
+        let all = *self
+            .epochs
+            .lock()
+            .expect("nothing panics while it holds the lock");
+        self.sweep.with(|table| {
+            let percent = 100 * images / all.max(1);
+            table.bar(self.run.bits).set_message(format!(
+                "seed {}, {percent:>3} % of an epoch, loss {loss:.3}, accuracy {:.1} %",
+                self.run.seed,
+                100.0 * accuracy
+            ));
+        });
+    }
+
+    fn epoch_done(&self, record: &EpochRecord, epochs: usize) {
+        if self.sweep.lock().is_none() {
+            let name = if self.sweep.jobs > 1 {
+                format!("{} bits, seed {}: ", self.run.bits, self.run.seed)
+            } else {
+                String::new()
+            };
+            self.sweep
+                .lines
+                .line(&format!("{name}{}", epoch_line(record, epochs)));
+        }
+        self.sweep.with(|table| {
+            table.trained += 1;
+            table.advance(self.run.bits, 1, self.sweep.jobs);
+        });
+    }
+
+    fn note(&self, line: &str) {
+        if self.sweep.lock().is_none() {
+            self.sweep.lines.line(line);
+        }
+    }
+}
