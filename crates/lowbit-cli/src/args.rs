@@ -215,9 +215,9 @@ pub(crate) struct Shared {
     /// Bits per weight of a quantized model: 16, 8, 4, 2 or 1 [default: 8]
     #[arg(long, global = true, value_name = "N")]
     pub(crate) bits: Option<u32>,
-    /// Bits per activation: 8, 4, 2 or 1 [default: 8]
+    /// Bits per activation: 8, 4, 2, 1, or float to quantize weights only [default: 8]
     #[arg(long, global = true, value_name = "N")]
-    pub(crate) act_bits: Option<u32>,
+    pub(crate) act_bits: Option<String>,
     /// Bits per weight of the first and the last layer, at least --bits [default: 8]
     #[arg(long, global = true, value_name = "N")]
     pub(crate) edge_bits: Option<u32>,
@@ -295,7 +295,6 @@ impl Shared {
             ("image_size", self.image_size),
             ("calibration_images", self.calibration_images),
             ("bits", self.bits),
-            ("act_bits", self.act_bits),
             ("edge_bits", self.edge_bits),
             ("freeze_bn_epochs", self.freeze_bn_epochs),
             ("seeds", self.seeds),
@@ -304,6 +303,13 @@ impl Shared {
             if let Some(value) = value {
                 table.insert(key.into(), i64::from(value).into());
             }
+        }
+        if let Some(bits) = &self.act_bits {
+            let number = bits.parse::<i64>().map(toml::Value::from);
+            table.insert(
+                "act_bits".into(),
+                number.unwrap_or_else(|_| bits.clone().into()),
+            );
         }
         if self.no_ste {
             table.insert("ste".into(), false.into());

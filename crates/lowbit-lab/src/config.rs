@@ -1,6 +1,6 @@
 //! The settings of every command: the same names as flags, as keys of a TOML file and in `--set key=value`.
 
-use lowbit::quant::{Method, Observer, PtqConfig, QuantScheme};
+use lowbit::quant::{FLOAT_ACTIVATIONS, Method, Observer, PtqConfig, QuantScheme};
 use lowbit::train::{ActivationQuantizer, Optimizer, QatConfig, Schedule, WeightQuantizer};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -45,7 +45,8 @@ pub struct Config {
     pub calibration_images: usize,
     /// Bits per weight of a quantized model.
     pub bits: u8,
-    /// Bits per activation of a quantized model.
+    /// Bits per activation of a quantized model; `float` (32) quantizes weights only.
+    #[serde(deserialize_with = "activation_bits")]
     pub act_bits: u8,
     /// Bits per weight of the first and the last layer (at least `bits`).
     pub edge_bits: u8,
@@ -235,7 +236,11 @@ impl Config {
     #[must_use]
     pub fn ptq(&self, bits: u8) -> PtqConfig {
         PtqConfig {
-            method: self.method,
+            method: if self.act_bits == FLOAT_ACTIVATIONS {
+                Method::WeightOnly
+            } else {
+                self.method
+            },
             observer: self.observer,
             weights: QuantScheme::weights(bits),
             activation_bits: self.act_bits,
@@ -266,8 +271,8 @@ impl Config {
         if ![16, 8, 4, 2, 1].contains(&self.bits) || ![16, 8, 4, 2, 1].contains(&self.edge_bits) {
             return wrong("bits and edge_bits must be 16, 8, 4, 2 or 1");
         }
-        if ![8, 4, 2, 1].contains(&self.act_bits) {
-            return wrong("act_bits must be 8, 4, 2 or 1");
+        if ![FLOAT_ACTIVATIONS, 8, 4, 2, 1].contains(&self.act_bits) {
+            return wrong("act_bits must be 8, 4, 2, 1 or float");
         }
         if self.seeds == 0 || self.seeds > 1000 {
             return wrong("seeds must lie in 1..1000");
@@ -276,6 +281,21 @@ impl Config {
             return wrong("threads must be at most 1024");
         }
         Ok(())
+    }
+}
+
+/// A number of bits, or `float`.
+fn activation_bits<'de, D: serde::Deserializer<'de>>(d: D) -> Result<u8, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Bits {
+        Number(u8),
+        Text(String),
+    }
+    match Bits::deserialize(d) {
+        Ok(Bits::Number(bits)) => Ok(bits),
+        Ok(Bits::Text(text)) if text == "float" => Ok(FLOAT_ACTIVATIONS),
+        _ => Err(serde::de::Error::custom("use 8, 4, 2, 1 or float")),
     }
 }
 
@@ -348,6 +368,10 @@ mod tests {
             (4, 1.0, 9, 7)
         );
         assert_eq!(config.observer, Observer::Percentile(99.9));
+        for (text, bits) in [("act_bits=float", 32), ("act_bits=4", 4)] {
+            let config = Config::layered(None, &[text.into()], flags("")).unwrap();
+            assert_eq!(config.act_bits, bits);
+        }
         assert_eq!(config.model, Config::default().model);
     }
 
@@ -370,6 +394,8 @@ mod tests {
             ("lr=-1", "positive"),
             ("schedule=linear", "unknown schedule linear"),
             ("epochs", "expected key=value"),
+            ("act_bits=7", "8, 4, 2, 1 or float"),
+            ("act_bits=half", "8, 4, 2, 1 or float"),
         ] {
             let error = Config::layered(None, &[pair.into()], flags(""))
                 .unwrap_err()

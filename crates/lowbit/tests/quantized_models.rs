@@ -57,6 +57,54 @@ fn relative_error(expected: &[f32], found: &[f32]) -> f32 {
 }
 
 #[test]
+fn weights_alone_cost_less_than_weights_and_activations_and_survive_the_file() {
+    for name in MODELS {
+        let graph = graph(name);
+        let (weights, images) = (weights(&graph), images(4));
+        let isa = Isa::best();
+        let float = logits(
+            &FloatModel::compile(&graph, &weights, isa).unwrap(),
+            &images,
+        );
+        let error = |bits: u8, method: Method, activation_bits: u8| {
+            let config = PtqConfig {
+                method,
+                weights: QuantScheme::weights(bits),
+                edge_bits: bits,
+                activation_bits,
+                ..PtqConfig::default()
+            };
+            let model = quantize(&graph, &weights, &config, &images, isa).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("model.safetensors");
+            format::save_quantized(&path, &model).unwrap();
+            let StoredModel::Quantized(stored) = format::load(&path).unwrap() else {
+                panic!("{name}: not a quantized model");
+            };
+            assert_eq!(stored, model);
+            let found = logits(&IntegerModel::compile(&stored, isa).unwrap(), &images);
+            relative_error(&float, &found)
+        };
+        assert!(error(16, Method::WeightOnly, 32) < 2e-4, "{name}");
+        let (alone, both) = (
+            error(8, Method::WeightOnly, 32),
+            error(8, Method::Static, 8),
+        );
+        assert!(
+            alone < both && alone > 0.0,
+            "{name}: {alone} against {both}"
+        );
+    }
+    let config = PtqConfig {
+        activation_bits: 32,
+        ..PtqConfig::default()
+    };
+    let graph = graph("mlp");
+    let refused = quantize(&graph, &weights(&graph), &config, &images(1), Isa::best());
+    assert!(matches!(refused, Err(QuantError::Bits { bits: 32, .. })));
+}
+
+#[test]
 fn eight_bits_stay_close_to_float_with_every_method_and_observer() {
     let images = images(6);
     for name in MODELS {

@@ -29,7 +29,7 @@ pub(super) fn run(context: &Context, model: &Path, output: Option<PathBuf>) -> R
     };
     let config = context.config.ptq(context.config.bits);
     let calibration = match config.method {
-        Method::Dynamic => Vec::new(),
+        Method::Dynamic | Method::WeightOnly => Vec::new(),
         Method::Static => {
             let data = context.load_data(None)?;
             check_fits(&graph, &data, model)?;

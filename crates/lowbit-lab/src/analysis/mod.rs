@@ -4,6 +4,7 @@ pub mod runs;
 
 use crate::experiments::sweep::{CompressionMetrics, RunResults};
 use crate::statistics::{Difference, mean_interval};
+use lowbit::quant::FLOAT_ACTIVATIONS;
 use runs::{Run, Runs};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -123,7 +124,10 @@ impl Kind {
             special.push(format!("edges {}", self.edges));
         }
         if self.activations != 8 {
-            special.push(format!("activations {}", self.activations));
+            special.push(match self.activations {
+                FLOAT_ACTIVATIONS => "float activations".into(),
+                bits => format!("activations {bits}"),
+            });
         }
         if special.is_empty() {
             self.bits.to_string()

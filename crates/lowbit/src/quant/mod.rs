@@ -73,13 +73,19 @@ pub enum Method {
     Static,
     /// At run time, per batch: floats flow between the layers.
     Dynamic,
+    /// Never: activations stay f32, and the packed weights are widened to f32 when the model is loaded.
+    WeightOnly,
 }
+
+/// Bits per activation of [`Method::WeightOnly`].
+pub const FLOAT_ACTIVATIONS: u8 = 32;
 
 impl std::fmt::Display for Method {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Static => "static",
             Self::Dynamic => "dynamic",
+            Self::WeightOnly => "weight-only",
         })
     }
 }
@@ -92,6 +98,18 @@ impl std::str::FromStr for Method {
             "dynamic" => Ok(Self::Dynamic),
             _ => Err(format!("unknown method {name}: use static or dynamic")),
         }
+    }
+}
+
+impl QuantizedLayer {
+    /// `scale · q`, `[out, kernel_h, kernel_w, in]`.
+    #[must_use]
+    pub fn dequantized(&self) -> Vec<f32> {
+        let fan_in = self.weights.len() / self.scale.len().max(1);
+        let channels = self.weights.chunks_exact(fan_in.max(1)).zip(&self.scale);
+        channels
+            .flat_map(|(weights, &scale)| weights.iter().map(move |&q| f32::from(q) * scale))
+            .collect()
     }
 }
 
@@ -144,9 +162,9 @@ pub struct QuantizedModel {
     pub method: Method,
     /// One per block of the graph; none for blocks without weights.
     pub layers: Vec<Option<QuantizedLayer>>,
-    /// One per value (the image first); none for the image, the logits, and everything in a dynamic model.
+    /// One per value (the image first); none for the image, the logits, and everything in a dynamic or weight-only model.
     pub activations: Vec<Option<ActivationParams>>,
-    /// Bits per activation.
+    /// Bits per activation; [`FLOAT_ACTIVATIONS`] in a weight-only model.
     pub activation_bits: u8,
     /// How it came about, for people: quantizer, observer, calibration images, ...
     pub provenance: std::collections::BTreeMap<String, String>,

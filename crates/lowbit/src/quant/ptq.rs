@@ -1,8 +1,8 @@
 //! Post-training quantization: fold batch-norm, calibrate, round.
 
 use super::{
-    ActivationParams, Granularity, Method, Observer, QuantScheme, QuantizedLayer, QuantizedModel,
-    calibrate, quantizers,
+    ActivationParams, FLOAT_ACTIVATIONS, Granularity, Method, Observer, QuantScheme,
+    QuantizedLayer, QuantizedModel, calibrate, quantizers,
 };
 use crate::graph::{Block, Blocks, Graph, GraphError};
 use crate::runtime::{FloatModel, RuntimeError};
@@ -126,7 +126,7 @@ pub fn quantize(
     let mut provenance = std::collections::BTreeMap::new();
     provenance.insert("quantized".into(), "after training".into());
     let activations = match config.method {
-        Method::Dynamic => vec![None; blocks.values()],
+        Method::Dynamic | Method::WeightOnly => vec![None; blocks.values()],
         Method::Static => {
             let model = FloatModel::compile(graph, weights, isa)?;
             let seen = calibrate(&model, config.observer, calibration);
@@ -173,12 +173,13 @@ fn check(
             });
         }
     }
-    if ![8, 4, 2, 1].contains(&config.activation_bits) {
-        let bits = config.activation_bits;
+    let bits = config.activation_bits;
+    let is_float = config.method == Method::WeightOnly && bits == FLOAT_ACTIVATIONS;
+    if !is_float && ![8, 4, 2, 1].contains(&bits) {
         return Err(QuantError::Bits {
             bits,
             what: "activations",
-            allowed: "8, 4, 2 or 1",
+            allowed: "8, 4, 2 or 1, or float with the weight-only method",
         });
     }
     if !config.weights.symmetric {

@@ -4,8 +4,8 @@ use super::engine::{Arithmetic, Call, Engine, Out};
 use super::plan::Plan;
 use super::{LayerProfile, Model, RuntimeError};
 use crate::Weights;
-use crate::graph::{BlockKind, Graph, ValueId};
-use crate::quant::fold_batch_norm;
+use crate::graph::{Block, BlockKind, Graph, ValueId};
+use crate::quant::{QuantizedModel, fold_batch_norm};
 use lowbit_kernels::{Isa, float, quantize};
 
 /// A graph compiled for f32 inference.
@@ -51,26 +51,45 @@ impl FloatModel {
     pub fn compile(graph: &Graph, weights: &Weights, isa: Isa) -> Result<Self, RuntimeError> {
         weights.check(graph)?;
         let plan = Plan::new(graph.blocks()?)?;
-        let layer = |block: &crate::graph::Block| {
+        Ok(Self::of_layers(graph, plan, isa, |block, _| {
+            fold_batch_norm(block, weights)
+        }))
+    }
+
+    /// A checked weight-only model: its weights widened to f32.
+    pub(super) fn dequantized(model: &QuantizedModel, plan: Plan, isa: Isa) -> Self {
+        Self::of_layers(&model.graph, plan, isa, |_, index| {
+            let layer = model.layers[index].as_ref().expect("checked");
+            (layer.dequantized(), layer.bias.clone())
+        })
+    }
+
+    /// `folded` gives the kernel and the bias of a block with weights.
+    fn of_layers(
+        graph: &Graph,
+        plan: Plan,
+        isa: Isa,
+        folded: impl Fn(&Block, usize) -> (Vec<f32>, Vec<f32>),
+    ) -> Self {
+        let layer = |(index, block): (usize, &Block)| {
             let shape = block.weight_shape()?;
-            let (kernel, bias) = fold_batch_norm(block, weights);
+            let (kernel, bias) = folded(block, index);
             Some(Layer {
                 weights: float::PackedWeights::pack(isa, &kernel, shape),
                 bias,
             })
         };
-        let layers = plan.blocks.list().iter().map(layer).collect();
-        let pixel = PixelMap::of(graph);
+        let layers = plan.blocks.list().iter().enumerate().map(layer).collect();
         let engine = Engine::new(FloatArithmetic {
             plan,
             isa,
-            pixel,
+            pixel: PixelMap::of(graph),
             layers,
         });
-        Ok(Self {
+        Self {
             graph: graph.clone(),
             engine,
-        })
+        }
     }
 
     /// Number of values (the image, and one per block).

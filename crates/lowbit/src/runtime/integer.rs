@@ -2,7 +2,7 @@
 
 use super::dynamic::DynamicModel;
 use super::engine::{Arithmetic, Call, Engine, Out};
-use super::float::PixelMap;
+use super::float::{FloatModel, PixelMap};
 use super::plan::Plan;
 use super::{LayerProfile, Model, RuntimeError};
 use crate::graph::{Block, BlockKind, Graph};
@@ -19,6 +19,7 @@ pub struct IntegerModel {
 enum Kind {
     Static(Engine<IntegerArithmetic>),
     Dynamic(DynamicModel),
+    WeightOnly(FloatModel),
 }
 
 struct IntegerArithmetic {
@@ -47,6 +48,7 @@ impl IntegerModel {
         check(model, &plan)?;
         let kind = match model.method {
             Method::Dynamic => Kind::Dynamic(DynamicModel::new(model, plan, isa)),
+            Method::WeightOnly => Kind::WeightOnly(FloatModel::dequantized(model, plan, isa)),
             Method::Static => Kind::Static(Engine::new(IntegerArithmetic::new(model, plan, isa)?)),
         };
         Ok(Self {
@@ -71,6 +73,7 @@ impl Model for IntegerModel {
         match &self.kind {
             Kind::Static(engine) => engine.run(images, count, logits),
             Kind::Dynamic(model) => drop(model.run(images, count, logits)),
+            Kind::WeightOnly(model) => model.run(images, logits),
         }
     }
 
@@ -80,6 +83,7 @@ impl Model for IntegerModel {
         match &self.kind {
             Kind::Static(engine) => engine.profile(images, count, &mut logits),
             Kind::Dynamic(model) => model.run(images, count, &mut logits),
+            Kind::WeightOnly(model) => model.profile(images),
         }
     }
 }

@@ -20,7 +20,8 @@ pub(super) struct Pass {
     pub(super) grads: Vec<AlignedBuffer<f32>>,
     /// Whether a gradient holds something already: a later reader adds to it.
     pub(super) written: Vec<bool>,
-    /// Quantizers of the values; empty in f32 training, none for the logits and (as pixels are integers) the image.
+    /// Quantizers of the values; empty in f32 training, none for the logits and (as pixels are integers) the image, and
+    /// none at all where weights alone are quantized.
     pub(super) quantizers: Vec<Option<ActivationState>>,
     /// The image's own integers, with its halo; empty in f32 training.
     pub(super) pixels: AlignedBuffer<u8>,
@@ -49,7 +50,7 @@ impl Pass {
             None => Vec::new(),
             Some(config) => (0..values)
                 .map(|value| {
-                    let inner = value > 0 && value + 1 < values;
+                    let inner = value > 0 && value + 1 < values && !config.has_float_activations();
                     let block = inner.then(|| &plan.blocks.list()[value - 1])?;
                     Some(ActivationState::new(
                         config.activation_quantizer,
@@ -122,6 +123,12 @@ impl Pass {
             .params()
             .expect("a value is rounded before it is read");
         (&quantizer.codes, params, 0.0)
+    }
+
+    /// Whether layers multiply integers; else f32, though weights may be rounded.
+    pub(super) fn has_integer_products(&self) -> bool {
+        self.qat
+            .is_some_and(|config| !config.has_float_activations())
     }
 
     /// A value to read and another, later one to write.

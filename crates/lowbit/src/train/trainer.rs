@@ -8,7 +8,7 @@ use super::pass::Pass;
 use super::qat::{ActivationState, QatConfig};
 use crate::Weights;
 use crate::graph::Graph;
-use crate::quant::{Method, QuantizedModel};
+use crate::quant::{FLOAT_ACTIVATIONS, Method, QuantizedModel};
 use crate::runtime::PixelMap;
 use crate::runtime::plan::Plan;
 use lowbit_kernels::{Isa, random};
@@ -79,7 +79,7 @@ impl Trainer {
         for (bits, widths) in [
             (config.weight_bits, &[16, 8, 4, 2, 1][..]),
             (config.edge_bits, &[16, 8, 4, 2, 1]),
-            (config.activation_bits, &[8, 4, 2, 1]),
+            (config.activation_bits, &[FLOAT_ACTIVATIONS, 8, 4, 2, 1]),
         ] {
             if !widths.contains(&bits) {
                 return Err(TrainError::Bits { bits });
@@ -268,11 +268,21 @@ impl Trainer {
     #[must_use]
     pub fn quantized_model(&mut self) -> Option<QuantizedModel> {
         let config = self.pass.qat?;
-        let mut activations = vec![None];
-        for quantizer in &self.pass.quantizers[1..self.layers.len()] {
-            activations.push(Some(quantizer.as_ref()?.params()?));
+        let method = if config.has_float_activations() {
+            Method::WeightOnly
+        } else {
+            Method::Static
+        };
+        let mut activations = vec![None; self.layers.len() + 1];
+        if method == Method::Static {
+            let inner = 1..self.layers.len();
+            for (params, quantizer) in activations[inner.clone()]
+                .iter_mut()
+                .zip(&self.pass.quantizers[inner])
+            {
+                *params = Some(quantizer.as_ref()?.params()?);
+            }
         }
-        activations.push(None);
         let provenance = [
             ("quantized", "while training".to_owned()),
             ("weight_quantizer", config.quantizer.to_string()),
@@ -283,7 +293,7 @@ impl Trainer {
         ];
         Some(QuantizedModel {
             graph: self.graph.clone(),
-            method: Method::Static,
+            method,
             layers: self.layers.iter_mut().map(|layer| layer.export()).collect(),
             activations,
             activation_bits: config.activation_bits,

@@ -77,6 +77,10 @@ impl Linear {
         if inner {
             self.packed_backward.repack_backward(&quantizer.dequantized);
         }
+        if !pass.has_integer_products() {
+            self.packed.repack(&quantizer.dequantized);
+            return None;
+        }
         let (_, params, residual) = pass.codes(self.block.inputs[0]);
         let shape = self
             .block

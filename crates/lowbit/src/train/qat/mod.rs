@@ -12,6 +12,7 @@ pub(super) use activation::ActivationState;
 pub(super) use weight::{IntegerProduct, WeightState};
 
 use crate::graph::Blocks;
+use crate::quant::FLOAT_ACTIVATIONS;
 use serde::{Deserialize, Serialize};
 
 /// How weights become integers in training.
@@ -83,7 +84,7 @@ names!(
 pub struct QatConfig {
     /// Bits per weight: 16, 8, 4, 2 or 1.
     pub weight_bits: u8,
-    /// Bits per activation: 8, 4, 2 or 1.
+    /// Bits per activation: 8, 4, 2 or 1, or [`crate::quant::FLOAT_ACTIVATIONS`] to quantize weights only.
     pub activation_bits: u8,
     /// Bits per weight of the first and the last layer (at least `weight_bits`).
     pub edge_bits: u8,
@@ -108,6 +109,12 @@ impl QatConfig {
             activation_quantizer: ActivationQuantizer::default(),
             ste: true,
         }
+    }
+
+    /// Whether weights alone are quantized.
+    #[must_use]
+    pub fn has_float_activations(&self) -> bool {
+        self.activation_bits == FLOAT_ACTIVATIONS
     }
 
     /// Bits per weight of block `index`.

@@ -277,6 +277,36 @@ fn quantized_training_learns_at_every_width_and_with_every_quantizer() {
 }
 
 #[test]
+fn weights_alone_can_be_trained_quantized_and_are_what_is_exported() {
+    use crate::runtime::{IntegerModel, Model};
+    for (name, size) in [("eurosat-cnn", 32), ("resnet8", 16), ("mlp", 8)] {
+        let graph = crate::graph::zoo::build(name, Shape::new(size, size, 3), &classes(6)).unwrap();
+        let config = QatConfig {
+            activation_bits: crate::quant::FLOAT_ACTIVATIONS,
+            ..QatConfig::of(2)
+        };
+        let (mut trainer, first, last) = qat(&graph, config, 30);
+        assert!(last < 0.7 * first, "{name}: loss {first} to {last}");
+        let model = trainer.quantized_model().unwrap();
+        assert!(model.activations.iter().all(Option::is_none));
+        let (images, labels) = learnable(&graph, 8, 99);
+        trainer.freeze_batch_norm(true);
+        trainer.gradients(&images, &labels).unwrap();
+        let trained = &trainer.pass.values.last().unwrap()[..8 * 6];
+        let mut logits = vec![0.0; 8 * 6];
+        let deployed = IntegerModel::compile(&model, Isa::best()).unwrap();
+        deployed.run(&images, &mut logits);
+        let largest = trained.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+        for (a, b) in trained.iter().zip(&logits) {
+            assert!(
+                (a - b).abs() < 1e-4 * largest,
+                "{name}: {a} in training, {b} deployed"
+            );
+        }
+    }
+}
+
+#[test]
 fn without_the_straight_through_estimator_latent_weights_get_no_gradient() {
     let graph = crate::graph::zoo::mlp(Shape::new(8, 8, 3), &classes(6)).unwrap();
     for ste in [true, false] {
