@@ -25,6 +25,7 @@ mod sealed {
     pub trait Number: Copy + Default + Send + Sync + 'static {}
     impl Number for f32 {}
     impl Number for i32 {}
+    impl Number for u32 {}
     impl Number for i16 {}
     impl Number for i8 {}
     impl Number for u8 {}

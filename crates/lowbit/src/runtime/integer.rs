@@ -7,8 +7,9 @@ use super::plan::Plan;
 use super::{LayerProfile, Model, RuntimeError};
 use crate::graph::{Block, BlockKind, Graph};
 use crate::quant::{ActivationParams, Method, QuantizedLayer, QuantizedModel, level_max};
+use lowbit_kernels::bits::{self, BitWeights};
 use lowbit_kernels::packed::WeightWidth;
-use lowbit_kernels::{Isa, WeightShape, quantize, u8i8};
+use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, WeightShape, quantize, u8i8};
 
 /// A quantized model compiled for integer inference.
 pub struct IntegerModel {
@@ -32,10 +33,18 @@ struct IntegerArithmetic {
 }
 
 struct Layer {
-    weights: u8i8::PackedWeights,
+    weights: Weights,
     acc_offset: Vec<i32>,
     multiplier: Vec<f32>,
     bias: Vec<f32>,
+}
+
+/// A layer's weights for the kernel that multiplies them.
+enum Weights {
+    /// With u8 activations.
+    Bytes(u8i8::PackedWeights),
+    /// With 1-bit activations.
+    Bits(BitWeights),
 }
 
 impl IntegerModel {
@@ -49,7 +58,12 @@ impl IntegerModel {
         let kind = match model.method {
             Method::Dynamic => Kind::Dynamic(DynamicModel::new(model, plan, isa)),
             Method::WeightOnly => Kind::WeightOnly(FloatModel::dequantized(model, plan, isa)),
-            Method::Static => Kind::Static(Engine::new(IntegerArithmetic::new(model, plan, isa)?)),
+            Method::Static => Kind::Static(Engine::new(IntegerArithmetic::new(
+                model,
+                plan,
+                isa,
+                Bits::WhereTheyFit,
+            )?)),
         };
         Ok(Self {
             graph: model.graph.clone(),
@@ -175,7 +189,7 @@ pub(crate) fn pixel_params(graph: &Graph) -> (ActivationParams, f64) {
 }
 
 impl IntegerArithmetic {
-    fn new(model: &QuantizedModel, plan: Plan, isa: Isa) -> Result<Self, RuntimeError> {
+    fn new(model: &QuantizedModel, plan: Plan, isa: Isa, bits: Bits) -> Result<Self, RuntimeError> {
         let (pixels, _) = pixel_params(&model.graph);
         let logits = ActivationParams {
             scale: 1.0,
@@ -194,14 +208,15 @@ impl IntegerArithmetic {
             .zip(&model.layers)
             .map(|(block, layer)| {
                 let layer = layer.as_ref()?;
-                Some(Layer::new(
-                    block,
-                    layer,
-                    &activations,
-                    &model.graph,
-                    &plan,
-                    isa,
-                ))
+                let new = Layer::new(block, layer, &activations, &model.graph, &plan, isa);
+                // Pixels have 8 bits whatever the activations have.
+                let single = model.activation_bits == 1 && layer.bits == 1 && block.inputs[0] != 0;
+                Some(if single && bits == Bits::WhereTheyFit {
+                    let shape = block.weight_shape().expect("checked");
+                    new.in_bits(BitWeights::pack(isa, &layer.weights, shape))
+                } else {
+                    new
+                })
             })
             .collect();
         let high = level_max(model.activation_bits);
@@ -254,12 +269,71 @@ impl Layer {
             })
             .collect();
         Self {
-            weights,
+            weights: Weights::Bytes(weights),
             acc_offset,
             multiplier,
             bias,
         }
     }
+
+    /// The same layer for activations of one bit, to the same result: with q = (1 + σ)/2 and σ = ±1, Σ q·w is
+    /// (Σ w + Σ σ·w)/2, so that twice the accumulator is Σ σ·w + Σ w, and half the multiplier (exact) undoes it.
+    fn in_bits(self, weights: BitWeights) -> Self {
+        let Weights::Bytes(bytes) = &self.weights else {
+            unreachable!("layers start with bytes")
+        };
+        let twice = self.acc_offset.iter().zip(bytes.sums());
+        Self {
+            acc_offset: twice.map(|(offset, sum)| sum + 2 * offset).collect(),
+            multiplier: self.multiplier.iter().map(|m| m / 2.0).collect(),
+            bias: self.bias,
+            weights: Weights::Bits(weights),
+        }
+    }
+}
+
+/// Whether 1-bit products run where both sides have one bit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bits {
+    WhereTheyFit,
+    #[cfg(test)]
+    Never,
+}
+
+/// The rows of `view` that output rows `rows` need, as signs, and the geometry that reads them from their first row on.
+fn in_words(
+    isa: Isa,
+    geometry: &ConvGeometry,
+    rows: &std::ops::Range<usize>,
+    view: &[u8],
+) -> (AlignedBuffer<u32>, ConvGeometry) {
+    let g = geometry;
+    let first = rows.start * g.pool * g.stride;
+    let out_h = rows.len() * g.pool;
+    let in_h = (out_h.max(1) - 1) * g.stride + g.kernel_h;
+    let in_w = (g.out_w.max(1) - 1) * g.stride + g.kernel_w;
+    let words = bits::words(g.in_channels);
+    let mut signs = AlignedBuffer::zeroed(in_h * in_w * words);
+    for (row, signs) in signs.chunks_exact_mut(in_w * words).enumerate() {
+        let start = (first + row) * g.in_row_stride;
+        if g.in_pixel_stride == g.in_channels {
+            let pixels = &view[start..][..in_w * g.in_channels];
+            bits::pack_signs(isa, pixels, g.in_channels, 1, signs);
+            continue;
+        }
+        for (pixel, signs) in signs.chunks_exact_mut(words).enumerate() {
+            let channels = &view[start + pixel * g.in_pixel_stride..][..g.in_channels];
+            bits::pack_signs(isa, channels, g.in_channels, 1, signs);
+        }
+    }
+    let geometry = ConvGeometry {
+        in_channels: words,
+        in_pixel_stride: words,
+        in_row_stride: in_w * words,
+        out_h,
+        ..*g
+    };
+    (signs, geometry)
 }
 
 impl Arithmetic for IntegerArithmetic {
@@ -318,7 +392,7 @@ impl IntegerArithmetic {
     fn weighted(
         &self,
         index: usize,
-        geometry: &lowbit_kernels::ConvGeometry,
+        geometry: &ConvGeometry,
         rows: std::ops::Range<usize>,
         view: &[u8],
         out: Out<'_, u8>,
@@ -342,7 +416,16 @@ impl IntegerArithmetic {
                     low: if relu { zero_point } else { 0 },
                     high: self.high,
                 };
-                u8i8::conv_u8(weights, geometry, rows, view, &requantize, out);
+                match weights {
+                    Weights::Bytes(weights) => {
+                        u8i8::conv_u8(weights, geometry, rows, view, &requantize, out);
+                    }
+                    Weights::Bits(weights) => {
+                        let (signs, geometry) = in_words(self.isa, geometry, &rows, view);
+                        let (rows, signs) = (0..rows.len(), signs.with_slack());
+                        bits::conv_u8(weights, &geometry, rows, signs, &requantize, out);
+                    }
+                }
             }
             Out::Logits(out) => {
                 let dequantize = u8i8::Dequantize {
@@ -351,7 +434,16 @@ impl IntegerArithmetic {
                     bias,
                     relu,
                 };
-                u8i8::conv_f32(weights, geometry, rows, view, &dequantize, out);
+                match weights {
+                    Weights::Bytes(weights) => {
+                        u8i8::conv_f32(weights, geometry, rows, view, &dequantize, out);
+                    }
+                    Weights::Bits(weights) => {
+                        let (signs, geometry) = in_words(self.isa, geometry, &rows, view);
+                        let (rows, signs) = (0..rows.len(), signs.with_slack());
+                        bits::conv_f32(weights, &geometry, rows, signs, &dequantize, out);
+                    }
+                }
             }
         }
     }
@@ -458,4 +550,70 @@ impl IntegerArithmetic {
 /// Whether everything that an executor relies on holds.
 pub(crate) fn check_quantized(model: &QuantizedModel) -> Result<(), RuntimeError> {
     check(model, &Plan::new(model.graph.blocks()?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::zoo;
+    use crate::quant::{PtqConfig, QuantScheme, quantize};
+    use crate::{Shape, Weights as FloatWeights};
+    use lowbit_kernels::random;
+
+    #[test]
+    fn one_bit_products_give_the_bits_that_bytes_give() {
+        let classes: Vec<String> = (0..7).map(|class| class.to_string()).collect();
+        for (name, size) in [("eurosat-cnn", 32), ("resnet8", 17), ("mlp", 9)] {
+            let graph = zoo::build(name, Shape::new(size, size, 3), &classes).unwrap();
+            let weights = FloatWeights::init(&graph, 3);
+            let mut rng = random::stream(1, "test", 0);
+            let images: Vec<u8> = (0..5 * graph.input().len())
+                .map(|_| random::below(&mut rng, 256) as u8)
+                .collect();
+            let config = PtqConfig {
+                weights: QuantScheme::weights(1),
+                activation_bits: 1,
+                edge_bits: 1,
+                ..PtqConfig::default()
+            };
+            for isa in Isa::available() {
+                let model = quantize(&graph, &weights, &config, &images, isa).unwrap();
+                let logits = |bits: Bits, threads: usize| {
+                    let plan = Plan::new(graph.blocks().unwrap()).unwrap();
+                    let arithmetic = IntegerArithmetic::new(&model, plan, isa, bits).unwrap();
+                    let used = |layer: &Option<Layer>| {
+                        layer
+                            .as_ref()
+                            .is_some_and(|layer| matches!(layer.weights, Weights::Bits(_)))
+                    };
+                    assert_eq!(
+                        arithmetic.layers.iter().any(used),
+                        bits == Bits::WhereTheyFit
+                    );
+                    let engine = Engine::new(arithmetic);
+                    let pool = rayon::ThreadPoolBuilder::new()
+                        .num_threads(threads)
+                        .build()
+                        .unwrap();
+                    let mut logits = vec![0.0; 5 * 7];
+                    pool.install(|| engine.run(&images, 5, &mut logits));
+                    // One image over several threads as well.
+                    let mut one = vec![0.0; 7];
+                    let image = &images[..graph.input().len()];
+                    pool.install(|| engine.run(image, 1, &mut one));
+                    assert_eq!(one, logits[..7], "{name} on {isa}");
+                    logits
+                };
+                let expected = logits(Bits::Never, 1);
+                assert!(expected.iter().any(|&x| x != expected[0]));
+                for threads in [1, 3] {
+                    assert_eq!(
+                        logits(Bits::WhereTheyFit, threads),
+                        expected,
+                        "{name} on {isa}"
+                    );
+                }
+            }
+        }
+    }
 }

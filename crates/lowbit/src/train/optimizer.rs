@@ -65,8 +65,10 @@ impl Optimizer {
             grad,
             first,
             second,
+            rate,
             ..
         } = parameter;
+        let lr = lr * *rate;
         match *self {
             Self::Adam { beta1, beta2, eps } => {
                 let power = |beta: f32| f64::from(beta).powi(step.min(i32::MAX as u64) as i32);

@@ -9,6 +9,8 @@ pub(super) struct Parameter {
     pub(super) shape: Vec<usize>,
     pub(super) value: Vec<f32>,
     pub(super) grad: Vec<f32>,
+    /// What its learning rate is multiplied by.
+    pub(super) rate: f32,
     /// First moment or velocity.
     pub(super) first: Vec<f32>,
     /// Second moment.
@@ -24,6 +26,7 @@ impl Parameter {
             shape: tensor.shape().to_vec(),
             value: tensor.data().to_vec(),
             grad: zeros.clone(),
+            rate: 1.0,
             first: zeros.clone(),
             second: zeros,
             name,
@@ -44,9 +47,15 @@ impl Parameter {
             shape: vec![initial.len()],
             value: initial,
             grad: zeros.clone(),
+            rate: 1.0,
             first: zeros.clone(),
             second: zeros,
         }
+    }
+
+    /// With a multiple of the learning rate.
+    pub(super) fn at_rate(self, rate: f32) -> Self {
+        Self { rate, ..self }
     }
 
     pub(super) fn save(&self, weights: &mut Weights) {

@@ -44,7 +44,7 @@ impl ActivationState {
             kind,
             bits,
             zero_point: if relu { 0 } else { level_max(bits).div_ceil(2) },
-            ln_scale: Parameter::or(name, vec![UNSET], weights),
+            ln_scale: Parameter::or(name, vec![UNSET], weights).at_rate(super::STEP_RATE),
             codes: AlignedBuffer::zeroed(0),
             terms: AlignedBuffer::zeroed(0),
         }

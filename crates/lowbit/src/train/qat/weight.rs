@@ -73,7 +73,8 @@ impl WeightState {
             quantizer: config.quantizer,
             ste: config.ste,
             fan_in,
-            ln_scale: Parameter::or(format!("{layer}.weight_ln_scale"), ln_scale, weights),
+            ln_scale: Parameter::or(format!("{layer}.weight_ln_scale"), ln_scale, weights)
+                .at_rate(super::STEP_RATE),
             codes: vec![0; latent.value.len()],
             scale: vec![1.0; channels],
             dequantized: vec![0.0; latent.value.len()],
