@@ -113,7 +113,6 @@ unsafe fn conv_panel<V: Vector, const N: usize>(
             let inside = left >= call.border && right <= call.in_w - call.border;
             // SAFETY: rows and columns lie inside the geometry, whose extents the caller vouches for.
             unsafe {
-                acc[..stored * pool_taps].fill([V::zero(); N]);
                 let tile = Tile {
                     origin: call
                         .input
@@ -122,6 +121,7 @@ unsafe fn conv_panel<V: Vector, const N: usize>(
                     offsets,
                     run: call.run,
                     weights: weights.add(kernel_rows.start * row_taps * N * V::LANES),
+                    goes_on: false,
                 };
                 if inside || g.pool != 1 {
                     let to = acc.as_mut_ptr();
@@ -155,6 +155,8 @@ unsafe fn at_border<V: Vector, const N: usize>(
     acc: &mut [[V; N]; MAX_MR],
 ) {
     let g = call.g;
+    // SAFETY: the ISA is available.
+    acc[..stored].fill([unsafe { V::zero() }; N]);
     // The tile's pixels from which on a kernel column sees input column `from`.
     let pixels_before = |from: usize, kernel_column: usize| {
         let pixels = from.saturating_sub(kernel_column).div_ceil(g.stride);
@@ -177,6 +179,7 @@ unsafe fn at_border<V: Vector, const N: usize>(
                     offsets: &[offset],
                     run: g.in_channels,
                     weights: tile.weights.add(tap * N * V::LANES),
+                    goes_on: true,
                     ..*tile
                 };
                 let to = acc[low..].as_mut_ptr();
@@ -196,6 +199,8 @@ struct Tile<'a> {
     /// Taps of a run.
     run: usize,
     weights: *const f32,
+    /// Whether the accumulators hold something to add to.
+    goes_on: bool,
 }
 
 /// Adds one tile of `MR` pixels to its accumulators.
@@ -207,7 +212,10 @@ struct Tile<'a> {
 unsafe fn forward<V: Vector, const N: usize, const MR: usize>(tile: &Tile<'_>, to: *mut [V; N]) {
     // SAFETY: the caller's promises.
     unsafe {
-        let mut acc: [[V; N]; MR] = *to.cast();
+        let mut acc = [[V::zero(); N]; MR];
+        if tile.goes_on {
+            acc = *to.cast();
+        }
         let mut weights = tile.weights;
         for &offset in tile.offsets {
             let pixels: [*const f32; MR] =
