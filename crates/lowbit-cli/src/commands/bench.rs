@@ -142,7 +142,7 @@ fn roofline_report(found: &Roofline) -> String {
         .collect();
     let header = ["layer", "bits", "GMAC/s", "of peak", "MB", "ms", "bound by"];
     format!(
-        "{}, batch {} on one thread, {}\npeaks: {:.1} GMAC/s in f32, {:.1} in i16, {:.1} in u8×i8, {:.1} GB/s from memory\n\n{}\nProducts with padding count; kernels that skip them may pass 100 %.\n{}\n",
+        "{}, batch {} on one thread, {}\npeaks: {:.1} GMAC/s in f32, {:.1} in i16, {:.1} in u8×i8, {:.1} GB/s from memory\n\n{}\nProducts count as the layer is defined; kernels skip those that a max-pool drops, so that a layer may pass 100 %.\n{}\n",
         found.model,
         found.batch,
         found.machine.summary(),
