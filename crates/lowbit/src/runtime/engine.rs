@@ -1,4 +1,4 @@
-//! Running a plan: chunks of images over threads, or one image's rows over threads, for any kind of number.
+//! Running a plan: chunks of images over threads, or one image's pixels over threads, for any kind of number.
 
 use super::LayerProfile;
 use super::plan::Plan;
@@ -23,7 +23,7 @@ pub(super) trait Arithmetic: Sync {
     /// Brings an image `[h, w, c]` into the layout of value 0.
     fn load(&self, image: &[u8], out: &mut [Self::Item]);
 
-    /// Computes rows of one block for one image, or a whole block for a chunk of images.
+    /// Computes a rectangle of one block for one image, or a whole block for a chunk of images.
     fn block(&self, call: Call<'_, Self::Item>);
 }
 
@@ -35,6 +35,8 @@ pub(super) struct Call<'a, T> {
     pub(super) inputs: [&'a [T]; 2],
     /// Rows to compute (after pooling).
     pub(super) rows: Range<usize>,
+    /// Columns to compute (after pooling); all of them but for convolutions.
+    pub(super) columns: Range<usize>,
     /// Images to compute (more than one only for vectors).
     pub(super) images: usize,
     /// Where they go.
@@ -43,7 +45,7 @@ pub(super) struct Call<'a, T> {
 
 /// Where a block's results go.
 pub(super) enum Out<'a, T> {
-    /// Into a value: from the first pixel of the first row to compute.
+    /// Into a value: from the first pixel to compute.
     Value(&'a mut [T]),
     /// Into the logits, `[images, classes]`.
     Logits(&'a mut [f32]),
@@ -207,7 +209,7 @@ impl<A: Arithmetic> Engine<A> {
         }
     }
 
-    /// One block for image `number` of the chunk, its rows over `threads` threads.
+    /// One block for image `number` of the chunk, its pixels over `threads` threads.
     fn image_block(
         &self,
         workspace: &mut Workspace<A::Item>,
@@ -231,6 +233,7 @@ impl<A: Arithmetic> Engine<A> {
                 index,
                 inputs,
                 rows: 0..1,
+                columns: 0..1,
                 images: 1,
                 out,
             });
@@ -239,32 +242,62 @@ impl<A: Arithmetic> Engine<A> {
         let start = image_start(plan, index + 1, number) + layout.offset(0);
         let out = &mut out[0].with_slack_mut()[start..];
         let divisible = matches!(block.kind, BlockKind::Conv { .. });
-        if threads == 1 || !divisible || layout.h < 2 {
+        let pixels = layout.h * layout.w;
+        if threads == 1 || !divisible || pixels < threads {
             let out = Out::Value(out);
             self.arithmetic.block(Call {
                 index,
                 inputs,
                 rows: 0..layout.h,
+                columns: 0..layout.w,
                 images: 1,
                 out,
             });
             return;
         }
-        let rows = layout.h.div_ceil(threads);
-        out[..layout.h * layout.row_stride]
-            .par_chunks_mut(rows * layout.row_stride)
-            .enumerate()
-            .for_each(|(part, out)| {
-                let rows = part * rows..((part + 1) * rows).min(layout.h);
-                let out = Out::Value(out);
-                self.arithmetic.block(Call {
-                    index,
-                    inputs,
-                    rows,
-                    images: 1,
-                    out,
-                });
+        let mut parts = Vec::with_capacity(threads);
+        let (mut rest, mut taken) = (out, 0);
+        for part in 0..threads {
+            let range = part * pixels / threads..(part + 1) * pixels / threads;
+            let end = layout.pixel(range.end);
+            let (own, others) = rest.split_at_mut(end.min(taken + rest.len()) - taken);
+            (rest, taken) = (others, end);
+            parts.push((range, own));
+        }
+        parts
+            .into_par_iter()
+            .for_each(|(range, out)| self.pixels(index, inputs, range, out));
+    }
+
+    /// A range of one block's pixels in row order, as rectangles: the end of a row, whole rows, the start of a row.
+    fn pixels(
+        &self,
+        index: usize,
+        inputs: [&[A::Item]; 2],
+        range: Range<usize>,
+        out: &mut [A::Item],
+    ) {
+        let layout = self.arithmetic.plan().output(index);
+        let first = layout.pixel(range.start);
+        let mut pixel = range.start;
+        while pixel < range.end {
+            let (row, column, left) = (pixel / layout.w, pixel % layout.w, range.end - pixel);
+            let (rows, columns) = if column == 0 && left >= layout.w {
+                (row..range.end / layout.w, 0..layout.w)
+            } else {
+                (row..row + 1, column..layout.w.min(column + left))
+            };
+            let start = layout.pixel(pixel) - first;
+            pixel += rows.len() * columns.len();
+            self.arithmetic.block(Call {
+                index,
+                inputs,
+                rows,
+                columns,
+                images: 1,
+                out: Out::Value(&mut out[start..]),
             });
+        }
     }
 
     /// One block for all images of the chunk.
@@ -290,6 +323,7 @@ impl<A: Arithmetic> Engine<A> {
             index,
             inputs,
             rows: 0..1,
+            columns: 0..1,
             images,
             out,
         });

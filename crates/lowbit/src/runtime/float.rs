@@ -153,6 +153,7 @@ impl Arithmetic for FloatArithmetic {
             index,
             inputs,
             rows,
+            columns,
             images,
             out,
         } = call;
@@ -169,15 +170,9 @@ impl Arithmetic for FloatArithmetic {
                     bias: Some(&layer.bias),
                     relu: block.relu,
                 };
-                let view = &inputs[0][input.offset(padding)..];
-                float::conv(
-                    &layer.weights,
-                    &plan.conv(index),
-                    rows,
-                    view,
-                    &epilogue,
-                    out,
-                );
+                let (geometry, start) = plan.conv_columns(index, &columns);
+                let view = &inputs[0][input.offset(padding) + start..];
+                float::conv(&layer.weights, &geometry, rows, view, &epilogue, out);
             }
             BlockKind::Linear => {
                 let layer = self.layers[index]

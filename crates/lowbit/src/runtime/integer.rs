@@ -362,6 +362,7 @@ impl Arithmetic for IntegerArithmetic {
             index,
             inputs,
             rows,
+            columns,
             images,
             out,
         } = call;
@@ -370,8 +371,9 @@ impl Arithmetic for IntegerArithmetic {
         let params = self.activations[index + 1];
         match block.kind {
             BlockKind::Conv { padding, .. } => {
-                let view = &inputs[0][input.offset(padding)..];
-                self.weighted(index, &plan.conv(index), rows, view, out);
+                let (geometry, start) = plan.conv_columns(index, &columns);
+                let view = &inputs[0][input.offset(padding) + start..];
+                self.weighted(index, &geometry, rows, view, out);
             }
             BlockKind::Linear => {
                 self.weighted(index, &plan.linear(index, images), 0..1, inputs[0], out);

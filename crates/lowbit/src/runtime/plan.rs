@@ -6,6 +6,7 @@
 use super::RuntimeError;
 use crate::graph::{Block, BlockKind, Blocks, ValueId};
 use lowbit_kernels::ConvGeometry;
+use std::ops::Range;
 
 /// Layout of one value: `[images, h + 2·halo, w + 2·halo, c]`, the halo holding whatever stands for zero.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,11 @@ impl Layout {
     /// Offset of the pixel `border` pixels outside of the image's first pixel.
     pub(crate) fn offset(&self, border: usize) -> usize {
         (self.halo - border) * (self.row_stride + self.c)
+    }
+
+    /// Offset of a pixel, counted in row order without the halo, from the image's first pixel.
+    pub(crate) fn pixel(&self, number: usize) -> usize {
+        number / self.w * self.row_stride + number % self.w * self.c
     }
 
     /// Elements of one image without halo.
@@ -126,6 +132,25 @@ impl Plan {
             out_row_stride: output.row_stride,
             out_pixel_stride: output.c,
         }
+    }
+
+    /// Geometry of a range of a convolution block's columns (after pooling), and where its input view begins.
+    pub(crate) fn conv_columns(
+        &self,
+        index: usize,
+        columns: &Range<usize>,
+    ) -> (ConvGeometry, usize) {
+        let whole = self.conv(index);
+        let geometry = ConvGeometry {
+            out_w: if columns.len() == whole.pooled_w() {
+                whole.out_w
+            } else {
+                columns.len() * whole.pool
+            },
+            ..whole
+        };
+        let start = columns.start * whole.pool * whole.stride * whole.in_pixel_stride;
+        (geometry, start)
     }
 
     /// Geometry of a linear block over `images` rows of a chunk.
