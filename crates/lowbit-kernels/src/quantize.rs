@@ -6,6 +6,15 @@
 use crate::Isa;
 use crate::vectorize::vectorized;
 
+/// A whole number, cut to whole `low..=high` in 0..=255, as f32 and as u8; NaN becomes `low`.
+///
+/// `as u8` saturates, which the vectorizer does one by one; behind 2²³ the last bits of an f32 are the whole number's own.
+#[inline(always)]
+fn level(whole: f32, low: f32, high: f32) -> (f32, u8) {
+    let cut = whole.max(low).min(high);
+    (cut, (cut + 8_388_608.0).to_bits() as u8)
+}
+
 /// `out = clamp(round_ties_even(x · inv_scale) + zero_point, 0, 255)`; NaN becomes 0.
 ///
 /// # Panics
@@ -14,7 +23,7 @@ pub fn quantize_u8(isa: Isa, input: &[f32], inv_scale: f32, zero_point: i32, out
     assert_eq!(input.len(), out.len(), "one result per input");
     let zero = zero_point as f32;
     vectorized!(isa, || for (q, &x) in out.iter_mut().zip(input) {
-        *q = ((x * inv_scale).round_ties_even() + zero).clamp(0.0, 255.0) as u8;
+        *q = level((x * inv_scale).round_ties_even() + zero, 0.0, 255.0).1;
     });
 }
 
@@ -38,18 +47,64 @@ pub fn fake_quant(
     vectorized!(
         isa,
         || for ((x, q), term) in value.iter_mut().zip(codes).zip(terms) {
-            let level = (*x * inverse).round_ties_even() + zero_point;
-            let clamped = level.clamp(0.0, high);
+            let whole = (*x * inverse).round_ties_even() + zero_point;
+            let (clamped, code) = level(whole, 0.0, high);
             let rounded = (clamped - zero_point) * scale;
-            *term = if clamped == level {
+            *term = if clamped == whole {
                 rounded - *x
             } else {
                 rounded
             };
-            *q = clamped as u8;
+            *q = code;
             *x = rounded;
         }
     );
+}
+
+/// What a gradient meets on its way back through [`fake_quant`].
+#[derive(Clone, Copy, Debug)]
+pub struct FakeQuantGradient {
+    /// Half a step: terms no larger belong to values inside the range (clipped values' are whole steps, or zero).
+    pub half_step: f32,
+    /// Whether gradients pass the rounding inside the range.
+    pub straight_through: bool,
+    /// Whether values inside the range count for the step's gradient.
+    pub inside_counts: bool,
+}
+
+/// Takes `grad` back through [`fake_quant`] in place, zero outside of the range, and returns the gradient of ln(scale):
+/// the sum of `grad · terms`, in 32 lanes that are added up in their order.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn fake_quant_gradient(
+    isa: Isa,
+    gradient: FakeQuantGradient,
+    grad: &mut [f32],
+    terms: &[f32],
+) -> f64 {
+    assert_eq!(grad.len(), terms.len(), "one term per gradient");
+    let FakeQuantGradient {
+        half_step,
+        straight_through,
+        inside_counts,
+    } = gradient;
+    vectorized!(isa, || {
+        let mut total = 0.0f64;
+        for (grad, terms) in grad.chunks_mut(1024).zip(terms.chunks(1024)) {
+            let mut lanes = [0.0f32; 32];
+            for (grad, terms) in grad.chunks_mut(32).zip(terms.chunks(32)) {
+                for ((g, &term), lane) in grad.iter_mut().zip(terms).zip(&mut lanes) {
+                    let inside = term.abs() <= half_step;
+                    let counts = !inside | inside_counts;
+                    *lane += if counts { *g * term } else { 0.0 };
+                    *g = if inside & straight_through { *g } else { 0.0 };
+                }
+            }
+            total += lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>();
+        }
+        total
+    })
 }
 
 /// `out = (q − zero_point) · scale`.
@@ -140,7 +195,7 @@ pub fn add_u8(isa: Isa, a: &[u8], b: &[u8], sum: &AddU8, out: &mut [u8]) {
     vectorized!(isa, || for ((q, &a), &b) in out.iter_mut().zip(a).zip(b) {
         let second = (f32::from(b) - zero_b) * sum.multiplier_b;
         let real = (f32::from(a) - zero_a).mul_add(sum.multiplier_a, second);
-        *q = (real.round_ties_even() + zero).clamp(low, high) as u8;
+        *q = level(real.round_ties_even() + zero, low, high).1;
     });
 }
 
@@ -188,7 +243,12 @@ pub fn global_avg_pool_u8(
         }
         for (q, sum) in out.iter_mut().zip(sums) {
             let real = (sum - offset) as f32 * mean.multiplier;
-            *q = (real.round_ties_even() + f32::from(mean.zero_point)).clamp(low, high) as u8;
+            *q = level(
+                real.round_ties_even() + f32::from(mean.zero_point),
+                low,
+                high,
+            )
+            .1;
         }
     });
 }
@@ -233,6 +293,61 @@ mod tests {
             let mut out = [9; 8];
             quantize_u8(isa, &input, 1.0, 10, &mut out);
             assert_eq!(out, [10, 12, 12, 10, 0, 255, 0, 255], "{isa}");
+        }
+    }
+
+    #[test]
+    fn gradients_pass_inside_the_range_and_every_isa_sums_to_the_same_bits() {
+        let mut rng = crate::random::stream(1, "test", 0);
+        let mut uniform = |_| 4.0 * crate::random::uniform(&mut rng) - 2.0;
+        let grad: Vec<f32> = (0..2500).map(&mut uniform).collect();
+        let terms: Vec<f32> = (0..2500).map(&mut uniform).collect();
+        for (straight_through, inside_counts) in [(true, true), (true, false), (false, true)] {
+            let gradient = FakeQuantGradient {
+                half_step: 0.5,
+                straight_through,
+                inside_counts,
+            };
+            let run = |isa| {
+                let mut grad = grad.clone();
+                let sum = fake_quant_gradient(isa, gradient, &mut grad, &terms);
+                (grad, sum)
+            };
+            let (passed, sum) = run(Isa::Portable);
+            let mut expected = 0.0f64;
+            for ((&before, &after), &term) in grad.iter().zip(&passed).zip(&terms) {
+                let inside = term.abs() <= 0.5;
+                let kept = if inside && straight_through {
+                    before
+                } else {
+                    0.0
+                };
+                assert_eq!(after, kept);
+                if !inside || inside_counts {
+                    expected += f64::from(before) * f64::from(term);
+                }
+            }
+            assert!((sum - expected).abs() < 1e-3, "{sum} against {expected}");
+            for isa in Isa::available() {
+                assert_eq!(run(isa), (passed.clone(), sum), "{isa}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_level_is_cut_whole_and_never_wraps() {
+        for (whole, expected) in [
+            (f32::NAN, 3),
+            (f32::NEG_INFINITY, 3),
+            (-1.0, 3),
+            (3.0, 3),
+            (200.0, 200),
+            (250.0, 250),
+            (251.0, 250),
+            (1e30, 250),
+        ] {
+            let (cut, code) = level(whole, 3.0, 250.0);
+            assert_eq!((cut, code), (f32::from(expected), expected), "{whole}");
         }
     }
 

@@ -107,7 +107,13 @@ impl Pass {
     pub(super) fn quantize_backward(&mut self, value: ValueId) {
         if let (Some(Some(quantizer)), Some(config)) = (self.quantizers.get_mut(value), &self.qat) {
             let dense = self.plan.layouts[value].dense_len();
-            quantizer.backward(self.count, dense, &mut self.grads[value], config.ste);
+            quantizer.backward(
+                self.isa,
+                self.count,
+                dense,
+                &mut self.grads[value],
+                config.ste,
+            );
         }
     }
 

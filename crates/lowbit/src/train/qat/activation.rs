@@ -5,6 +5,7 @@ use crate::Weights;
 use crate::quant::{ActivationParams, level_max};
 use crate::runtime::plan::Layout;
 use crate::train::parameter::Parameter;
+use lowbit_kernels::quantize::{FakeQuantGradient, fake_quant_gradient};
 use lowbit_kernels::{AlignedBuffer, Isa};
 use rayon::prelude::*;
 
@@ -134,29 +135,21 @@ impl ActivationState {
     /// range, zero outside; and sums the step's.
     pub(in crate::train) fn backward(
         &mut self,
+        isa: Isa,
         count: usize,
         dense: usize,
         grad: &mut [f32],
         ste: bool,
     ) {
-        let half = 0.500_01 * self.ln_scale.value[0].exp();
-        let pact = self.kind == ActivationQuantizer::Pact;
+        let gradient = FakeQuantGradient {
+            half_step: 0.500_01 * self.ln_scale.value[0].exp(),
+            straight_through: ste,
+            inside_counts: self.kind != ActivationQuantizer::Pact,
+        };
         let sums: Vec<f64> = grad[..count * dense]
             .par_chunks_mut(dense)
             .zip(self.terms.par_chunks(dense))
-            .map(|(grad, terms)| {
-                let mut total = 0.0f64;
-                for (grad, terms) in grad.chunks_mut(64).zip(terms.chunks(64)) {
-                    let mut sum = 0.0f32;
-                    for (g, &term) in grad.iter_mut().zip(terms) {
-                        let inside = term.abs() <= half;
-                        sum += if pact && inside { 0.0 } else { *g * term };
-                        *g = if inside && ste { *g } else { 0.0 };
-                    }
-                    total += f64::from(sum);
-                }
-                total
-            })
+            .map(|(grad, terms)| fake_quant_gradient(isa, gradient, grad, terms))
             .collect();
         let scale = 1.0 / (dense as f64 * f64::from(level_max(self.bits))).sqrt();
         let learned = self.kind != ActivationQuantizer::Ema;
