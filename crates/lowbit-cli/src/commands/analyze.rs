@@ -97,9 +97,9 @@ fn table_and_summary(found: &Analysis) -> String {
     let bits = |label: &Option<String>| label.clone().unwrap_or_else(|| "unknown".into());
     let spot = match &summary.sweet_spot {
         Some(label) => format!(
-            "{}: {label} bits, the smallest model within {} points of 32 bits",
+            "{}: {label} bits, the smallest model within {} of 32 bits",
             bold("sweet spot"),
-            summary.max_drop
+            summary.allowed()
         ),
         None => "no 32-bit run to compare with, or no file sizes".into(),
     };

@@ -221,6 +221,19 @@ fn summarize(widths: &[WidthRow], max_drop: f64) -> Summary {
     }
 }
 
+impl Summary {
+    /// `1 point`, `0.5 points`.
+    #[must_use]
+    pub fn allowed(&self) -> String {
+        let unit = if self.max_drop == 1.0 {
+            "point"
+        } else {
+            "points"
+        };
+        format!("{} {unit}", self.max_drop)
+    }
+}
+
 impl Analysis {
     /// The rows as comma-separated values with a header.
     #[must_use]

@@ -105,8 +105,8 @@ impl Chart {
     {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
-            .x_label_area_size(46)
-            .y_label_area_size(62)
+            .x_label_area_size(50)
+            .y_label_area_size(66)
             .build_cartesian_2d(x, y)
             .expect(MEMORY);
         chart
@@ -114,8 +114,8 @@ impl Chart {
             .axis_style(INK)
             .bold_line_style(GRID)
             .light_line_style(TRANSPARENT)
-            .label_style(text(15))
-            .axis_desc_style(text(16))
+            .label_style(text(19))
+            .axis_desc_style(text(20))
             .x_desc(self.x.label)
             .y_desc(self.y.label)
             .x_labels(8)
@@ -147,8 +147,8 @@ impl Chart {
                 }
                 let (left, top) = chart.backend_coord(&(point.x, point.y));
                 if !point.label.is_empty() {
-                    let at = (left + 7, top - 16);
-                    let label = Text::new(point.label.clone(), at, text(15));
+                    let at = (left + 7, top - 19);
+                    let label = Text::new(point.label.clone(), at, text(19));
                     area.draw(&label).expect(MEMORY);
                 }
                 if !point.tip.is_empty() {
@@ -189,8 +189,8 @@ impl Bars {
             let groups = self.groups.len() as f64;
             let mut chart = ChartBuilder::on(area)
                 .margin(8)
-                .x_label_area_size(30)
-                .y_label_area_size(62)
+                .x_label_area_size(34)
+                .y_label_area_size(66)
                 .build_cartesian_2d(0.0..groups, low..high)
                 .expect(MEMORY);
             chart
@@ -198,8 +198,8 @@ impl Bars {
                 .axis_style(INK)
                 .bold_line_style(GRID)
                 .light_line_style(TRANSPARENT)
-                .label_style(text(15))
-                .axis_desc_style(text(16))
+                .label_style(text(19))
+                .axis_desc_style(text(20))
                 .disable_x_mesh()
                 .x_labels(0)
                 .y_desc(self.y_label)
@@ -210,7 +210,7 @@ impl Bars {
             let (_, bottom) = chart.backend_coord(&(0.0, low));
             for (group, name) in self.groups.iter().enumerate() {
                 let (center, _) = chart.backend_coord(&(group as f64 + 0.5, 0.0));
-                let style = text(15).pos(plotters::style::text_anchor::Pos::new(
+                let style = text(19).pos(plotters::style::text_anchor::Pos::new(
                     plotters::style::text_anchor::HPos::Center,
                     plotters::style::text_anchor::VPos::Top,
                 ));

@@ -100,7 +100,7 @@ fn tradeoff(
             marks: true,
         },
         Series {
-            name: "beaten in both".into(),
+            name: "off the front".into(),
             color: 6,
             points: of(false),
             line: false,

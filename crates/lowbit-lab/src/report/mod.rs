@@ -114,8 +114,8 @@ fn summary(analysis: &Analysis) -> Markup {
     let cards = [
         (
             format!(
-                "Sweet spot: smallest within {} points of 32 bits",
-                summary.max_drop
+                "Sweet spot: smallest within {} of 32 bits",
+                summary.allowed()
             ),
             width(&summary.sweet_spot),
         ),
