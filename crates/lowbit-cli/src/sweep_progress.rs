@@ -6,6 +6,7 @@ use lowbit_lab::Events;
 use lowbit_lab::experiments::sweep::{RunId, RunResults, SweepEvents};
 use lowbit_lab::training::EpochRecord;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Shows a sweep on standard error.
@@ -137,7 +138,8 @@ impl SweepEvents for SweepProgress<'_> {
         Box::new(RunProgress {
             sweep: self,
             run,
-            epochs: Mutex::new(0),
+            images: AtomicUsize::new(0),
+            counted: AtomicUsize::new(0),
         })
     }
 
@@ -181,28 +183,28 @@ struct RunProgress<'a> {
     sweep: &'a SweepProgress<'a>,
     run: RunId,
     /// Images per epoch.
-    epochs: Mutex<usize>,
+    images: AtomicUsize,
+    /// Epochs that the table has counted.
+    counted: AtomicUsize,
 }
 
 impl Events for RunProgress<'_> {
     fn epoch_started(&self, epoch: usize, epochs: usize, images: usize) {
-        *self
-            .epochs
-            .lock()
-            .expect("nothing panics while it holds the lock") = images;
+        self.images.store(images, Ordering::Relaxed);
         let seed = self.run.seed;
+        // A checkpoint may have spared the first ones.
+        let spared = (epoch - 1).saturating_sub(self.counted.swap(epoch - 1, Ordering::Relaxed));
         self.sweep.with(|table| {
-            // Epochs that a checkpoint spared.
+            if spared > 0 {
+                table.advance(self.run.bits, spared, self.sweep.jobs);
+            }
             let bar = table.bar(self.run.bits);
             bar.set_message(format!("seed {seed}, epoch {epoch}/{epochs}"));
         });
     }
 
     fn batch_done(&self, images: usize, loss: f64, accuracy: f64) {
-        let all = *self
-            .epochs
-            .lock()
-            .expect("nothing panics while it holds the lock");
+        let all = self.images.load(Ordering::Relaxed);
         self.sweep.with(|table| {
             let percent = 100 * images / all.max(1);
             table.bar(self.run.bits).set_message(format!(
@@ -224,6 +226,7 @@ impl Events for RunProgress<'_> {
                 .lines
                 .line(&format!("{name}{}", epoch_line(record, epochs)));
         }
+        self.counted.store(record.epoch, Ordering::Relaxed);
         self.sweep.with(|table| {
             table.trained += 1;
             table.advance(self.run.bits, 1, self.sweep.jobs);
