@@ -4,6 +4,7 @@ use super::Context;
 use crate::failure::Failure;
 use crate::table::table;
 use lowbit::format::{self, StoredModel};
+use lowbit::quant::Method;
 use lowbit::runtime::{FloatModel, IntegerModel, Model};
 use lowbit_lab::evaluate::evaluate;
 use lowbit_lab::experiments::compare::check_fits;
@@ -35,7 +36,10 @@ pub(super) fn run(context: &Context, file: &Path) -> Result<(), Failure> {
         ),
         StoredModel::Quantized(model) => (
             Box::new(IntegerModel::compile(model, context.isa)?),
-            "integer",
+            match model.method {
+                Method::WeightOnly => "weight-only",
+                Method::Static | Method::Dynamic => "integer",
+            },
         ),
     };
     let data = context.load_data(None)?;

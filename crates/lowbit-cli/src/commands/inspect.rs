@@ -6,7 +6,7 @@ use crate::output::grouped;
 use crate::table::table;
 use lowbit::format::{self, StoredModel};
 use lowbit::graph::{Block, Graph};
-use lowbit::quant::QuantizedModel;
+use lowbit::quant::{Method, QuantizedModel};
 use serde::Serialize;
 use std::path::Path;
 
@@ -43,8 +43,9 @@ pub(super) fn run(context: &Context, file: &Path) -> Result<(), Failure> {
         StoredModel::Float { graph, .. } => (graph, None),
         StoredModel::Quantized(model) => (&model.graph, Some(model)),
     };
-    let kind = quantized.map_or("fp32".to_owned(), |model| {
-        format!("integer, {}", model.method)
+    let kind = quantized.map_or("fp32".to_owned(), |model| match model.method {
+        Method::WeightOnly => "weight-only".into(),
+        method => format!("integer, {method}"),
     });
     let results = Results {
         file: file.display().to_string(),

@@ -55,7 +55,11 @@ fn report(results: &Results) -> String {
         row("file, bytes", &|m| grouped(m.size_bytes)),
         row("img/s, 1 thread", &|m| format!("{:.0}", m.img_per_s)),
         row("training, s", &|m| {
-            format!("{:.0}", m.training_time_seconds)
+            if m.training_time_seconds > 0.0 {
+                format!("{:.0}", m.training_time_seconds)
+            } else {
+                "–".into()
+            }
         }),
     ];
     let bits = results.bits;
