@@ -1,6 +1,6 @@
 //! `report.html`: one self-contained page about the runs of a sweep.
 //!
-//! [`page`] gathers, [`charts`] draws, `page.css` and `page.js` dress; nothing is loaded from anywhere.
+//! [`page`] gathers, `charts` draws, `page.css` and `page.js` dress; nothing is loaded from anywhere.
 
 mod charts;
 mod figures;
