@@ -1,5 +1,7 @@
 //! Convolution with the batch-norm, ReLU and 2×2 max-pool behind it.
 
+mod backward;
+
 use super::normalization::Normalization;
 use super::{Layer, Parameter, Pass};
 use crate::Weights;
@@ -8,8 +10,9 @@ use crate::quant::QuantizedLayer;
 use crate::runtime::plan::Plan;
 use crate::train::qat::{IntegerProduct, WeightState};
 use crate::train::{QatConfig, SLICE};
+use backward::Backward;
 use lowbit_kernels::norm::{self, MapShape};
-use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, WeightShape, float, u8i8};
+use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, float, u8i8};
 use rayon::prelude::*;
 
 pub(super) struct Conv {
@@ -31,187 +34,6 @@ pub(super) struct Conv {
     normalization: Normalization,
     /// None in f32 training.
     quantizer: Option<WeightState>,
-}
-
-/// How the gradient of the map lies in a slice's scratch, zeros around it, so that the gradient of the input is a plain
-/// convolution of it, or one for each phase of a stride.
-struct Backward {
-    /// None for the first layer: the image needs no gradient.
-    phases: Vec<Phase>,
-    /// Of the map's first pixel.
-    offset: usize,
-    row_stride: usize,
-    scratch_len: usize,
-}
-
-/// The pixels of the input whose distance from the first kernel position is the same, modulo the stride: they see every
-/// `stride`-th row and column of the kernel.
-struct Phase {
-    /// From the scratch to the input's gradient; none where a stride is wider than the kernel and nothing is seen.
-    geometry: Option<ConvGeometry>,
-    /// First kernel row and column.
-    first: [usize; 2],
-    /// Kernel rows and columns.
-    taps: [usize; 2],
-    /// Of the first pixel that is seen, in the scratch.
-    from: usize,
-    /// Of the first pixel, in the input's gradient.
-    to: usize,
-    /// Rows and columns of zeros around the scratch.
-    border: usize,
-    packed: float::PackedWeights,
-    /// The phase's weights, OHWI, where they are not the whole kernel.
-    gathered: Vec<f32>,
-}
-
-/// One direction of a phase.
-#[derive(Clone, Copy)]
-struct Axis {
-    first: usize,
-    taps: usize,
-    /// First pixel, and how many there are.
-    pixel: usize,
-    count: usize,
-    /// The map's pixel that the first kernel position of the first pixel sees.
-    seen: usize,
-}
-
-impl Axis {
-    fn new(first: usize, (kernel, stride, padding): (usize, usize, usize), size: usize) -> Self {
-        let pixel = (first + stride * padding - padding) % stride;
-        Self {
-            first,
-            taps: kernel.saturating_sub(first).div_ceil(stride),
-            pixel,
-            count: size.saturating_sub(pixel).div_ceil(stride),
-            seen: (pixel + padding - first) / stride,
-        }
-    }
-
-    /// Zeros that are needed before a map of `size` pixels, and behind it.
-    fn zeros(&self, size: usize) -> [usize; 2] {
-        if self.taps == 0 || self.count == 0 {
-            return [0, 0];
-        }
-        let last = self.seen + self.count - 1;
-        [
-            (self.taps - 1).saturating_sub(self.seen),
-            last.saturating_sub(size - 1),
-        ]
-    }
-}
-
-impl Backward {
-    fn new(block: &Block, (kernel, stride, padding): (usize, usize, usize), isa: Isa) -> Self {
-        let (map, input) = (block.conv_shape, block.in_shape);
-        let shape = block.weight_shape().expect("convolutions have weights");
-        if block.inputs[0] == 0 {
-            return Self {
-                phases: Vec::new(),
-                offset: 0,
-                row_stride: map.w * map.c,
-                scratch_len: map.len(),
-            };
-        }
-        let axes = |size: usize| -> Vec<Axis> {
-            let axis = |first| Axis::new(first, (kernel, stride, padding), size);
-            (0..stride).map(axis).collect()
-        };
-        let (rows, columns) = (axes(input.h), axes(input.w));
-        let most = |axes: &[Axis], size: usize| {
-            let zeros = axes.iter().map(|axis| axis.zeros(size));
-            zeros.fold([0, 0], |[a, b], [c, d]| [a.max(c), b.max(d)])
-        };
-        let ([above, below], [left, right]) = (most(&rows, map.h), most(&columns, map.w));
-        let row_stride = (left + map.w + right) * map.c;
-        let phase = |row: &Axis, column: &Axis| {
-            let taps = [row.taps, column.taps];
-            let seen = |axis: &Axis, before: usize| before + axis.seen + 1 - axis.taps;
-            let sees = row.taps > 0 && column.taps > 0;
-            let geometry = (sees && row.count > 0 && column.count > 0).then(|| ConvGeometry {
-                kernel_h: row.taps,
-                kernel_w: column.taps,
-                stride: 1,
-                in_channels: map.c,
-                out_channels: input.c,
-                in_row_stride: row_stride,
-                in_pixel_stride: map.c,
-                out_h: row.count,
-                out_w: column.count,
-                pool: 1,
-                out_row_stride: stride * input.w * input.c,
-                out_pixel_stride: stride * input.c,
-            });
-            let from = geometry.map_or(0, |_| {
-                seen(row, above) * row_stride + seen(column, left) * map.c
-            });
-            let part = WeightShape {
-                kernel_h: row.taps,
-                kernel_w: column.taps,
-                ..shape
-            };
-            let gathered = vec![0.0; if stride > 1 { part.len() } else { 0 }];
-            Phase {
-                geometry,
-                first: [row.first, column.first],
-                taps,
-                from,
-                to: (row.pixel * input.w + column.pixel) * input.c,
-                border: if stride == 1 { above } else { 0 },
-                packed: float::PackedWeights::pack_backward(isa, &vec![0.0; part.len()], part),
-                gathered,
-            }
-        };
-        let phases = rows
-            .iter()
-            .flat_map(|row| columns.iter().map(move |column| phase(row, column)))
-            .collect();
-        Self {
-            phases,
-            offset: above * row_stride + left * map.c,
-            row_stride,
-            scratch_len: (above + map.h + below) * row_stride,
-        }
-    }
-
-    /// Brings the weights (OHWI) into the phases' orders.
-    fn pack(&mut self, weights: &[f32], shape: WeightShape, stride: usize) {
-        for phase in &mut self.phases {
-            if stride == 1 {
-                phase.packed.repack_backward(weights);
-                continue;
-            }
-            let ([top, left], [rows, columns]) = (phase.first, phase.taps);
-            let channels = shape.in_channels;
-            let mut to = phase.gathered.chunks_exact_mut(channels.max(1));
-            for filter in weights.chunks_exact(shape.fan_in().max(1)) {
-                for (row, column) in (0..rows).flat_map(|r| (0..columns).map(move |c| (r, c))) {
-                    let tap = (top + row * stride) * shape.kernel_w + left + column * stride;
-                    let to = to.next().expect("the phase's own shape");
-                    to.copy_from_slice(&filter[tap * channels..][..channels]);
-                }
-            }
-            phase.packed.repack_backward(&phase.gathered);
-        }
-    }
-
-    /// The gradient of the input from that of the map; pixels that no kernel position sees are left as they are.
-    fn run(&self, grad_map: &[f32], grad_input: &mut [f32]) {
-        let epilogue = float::Epilogue::default();
-        for phase in &self.phases {
-            let Some(geometry) = &phase.geometry else {
-                continue;
-            };
-            let (rows, border) = (0..geometry.out_h, phase.border);
-            let (from, to) = (&grad_map[phase.from..], &mut grad_input[phase.to..]);
-            float::conv_haloed(&phase.packed, geometry, rows, border, from, &epilogue, to);
-        }
-    }
-
-    /// Whether every pixel of the input is seen.
-    fn is_complete(&self) -> bool {
-        self.phases.iter().all(|phase| phase.geometry.is_some())
-    }
 }
 
 /// What one slice of the batch works on.
@@ -292,9 +114,9 @@ impl Conv {
             self.peaks = AlignedBuffer::zeroed(windows);
         }
         while self.slices.len() < count.div_ceil(SLICE) {
-            let input_len = match self.backward.phases.is_empty() {
-                true => 0,
-                false => self.block.in_shape.len(),
+            let input_len = match self.backward.is_needed() {
+                true => self.block.in_shape.len(),
+                false => 0,
             };
             self.slices.push(Slice {
                 grad_map: AlignedBuffer::zeroed(self.backward.scratch_len),
@@ -492,7 +314,7 @@ impl Layer for Conv {
                             .iter_mut()
                             .zip(own)
                             .for_each(|(sum, &mut x)| *sum += x);
-                    } else if !backward.phases.is_empty() {
+                    } else if backward.is_needed() {
                         if !backward.is_complete() {
                             grad_input.fill(0.0);
                         }
@@ -536,87 +358,5 @@ impl Layer for Conv {
 
     fn restore(&mut self, weights: &Weights) {
         self.normalization.restore(weights);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::graph::{GraphBuilder, Op, Shape};
-    use lowbit_kernels::random;
-
-    /// Every product of a pixel's gradient with a weight, added to the pixel that it came from.
-    fn naive(
-        block: &Block,
-        weights: &[f32],
-        grad: &[f32],
-        step: (usize, usize, usize),
-    ) -> Vec<f64> {
-        let (kernel, stride, padding) = step;
-        let (input, map) = (block.in_shape, block.conv_shape);
-        let mut sums = vec![0.0; input.len()];
-        for (at, &g) in grad.iter().enumerate() {
-            let (y, x, o) = (at / map.c / map.w, at / map.c % map.w, at % map.c);
-            for (kh, kw) in (0..kernel).flat_map(|kh| (0..kernel).map(move |kw| (kh, kw))) {
-                let (row, column) = (y * stride + kh, x * stride + kw);
-                let inside = |at: usize, size: usize| at >= padding && at - padding < size;
-                if !inside(row, input.h) || !inside(column, input.w) {
-                    continue;
-                }
-                let to = ((row - padding) * input.w + column - padding) * input.c;
-                let from = ((o * kernel + kh) * kernel + kw) * input.c;
-                for c in 0..input.c {
-                    sums[to + c] += f64::from(g) * f64::from(weights[from + c]);
-                }
-            }
-        }
-        sums
-    }
-
-    #[test]
-    fn phases_of_any_stride_sum_to_the_gradient_of_the_input() {
-        let mut rng = random::stream(1, "test", 0);
-        let mut numbers = |count: usize| -> Vec<f32> {
-            (0..count)
-                .map(|_| random::uniform(&mut rng) - 0.5)
-                .collect()
-        };
-        for kernel in 1..=5 {
-            for (stride, padding) in (1..=3).flat_map(|s| (0..kernel).map(move |p| (s, p))) {
-                for (h, w) in [(7, 5), (8, 11), (5, 6)] {
-                    let mut graph =
-                        GraphBuilder::new("test", Shape::new(h, w, 3), &["a".into(), "b".into()]);
-                    let x = graph.conv("conv1", 0, 5, 1, (1, 0), true);
-                    let x = graph.conv("conv2", x, 4, kernel, (stride, padding), true);
-                    let x = graph.add("flatten", Op::Flatten, &[x]);
-                    graph.add("fc", Op::Linear { out_features: 2 }, &[x]);
-                    let graph = graph.finish().unwrap();
-                    let block = graph.blocks().unwrap().list()[1].clone();
-                    let shape = block.weight_shape().unwrap();
-                    let step = (kernel, stride, padding);
-                    let map = block.conv_shape;
-                    let (weights, grad) = (numbers(shape.len()), numbers(map.len()));
-                    let expected = naive(&block, &weights, &grad, step);
-                    for isa in Isa::available() {
-                        let mut backward = Backward::new(&block, step, isa);
-                        backward.pack(&weights, shape, stride);
-                        let mut scratch = AlignedBuffer::<f32>::zeroed(backward.scratch_len);
-                        for (y, row) in grad.chunks_exact(map.w * map.c).enumerate() {
-                            let start = backward.offset + y * backward.row_stride;
-                            scratch[start..][..row.len()].copy_from_slice(row);
-                        }
-                        let mut found = AlignedBuffer::<f32>::zeroed(block.in_shape.len());
-                        backward.run(scratch.with_slack(), &mut found);
-                        for (found, expected) in found.iter().zip(&expected) {
-                            let error = (f64::from(*found) - expected).abs();
-                            assert!(
-                                error < 1e-4,
-                                "{step:?} on {h}×{w}, {isa}: {found} for {expected}"
-                            );
-                        }
-                    }
-                }
-            }
-        }
     }
 }

@@ -1,15 +1,20 @@
 //! The integer path: u8 between the layers, packed weights, one rounding rule.
 
+mod check;
+mod layer;
+
 use super::dynamic::DynamicModel;
 use super::engine::{Arithmetic, Call, Engine, Out};
 use super::float::{FloatModel, PixelMap};
 use super::plan::Plan;
 use super::{LayerProfile, Model, RuntimeError};
 use crate::graph::{Block, BlockKind, Graph};
-use crate::quant::{ActivationParams, Method, QuantizedLayer, QuantizedModel, level_max};
+use crate::quant::{ActivationParams, Method, QuantizedModel, level_max};
+pub(crate) use check::check_quantized;
+pub(super) use layer::pack;
+use layer::{Bits, Layer, Weights, in_words};
 use lowbit_kernels::bits::{self, BitWeights};
-use lowbit_kernels::packed::WeightWidth;
-use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, WeightShape, quantize, u8i8};
+use lowbit_kernels::{ConvGeometry, Isa, quantize, u8i8};
 
 /// A quantized model compiled for integer inference.
 pub struct IntegerModel {
@@ -32,21 +37,6 @@ struct IntegerArithmetic {
     layers: Vec<Option<Layer>>,
 }
 
-struct Layer {
-    weights: Weights,
-    acc_offset: Vec<i32>,
-    multiplier: Vec<f32>,
-    bias: Vec<f32>,
-}
-
-/// A layer's weights for the kernel that multiplies them.
-enum Weights {
-    /// With u8 activations.
-    Bytes(u8i8::PackedWeights),
-    /// With 1-bit activations.
-    Bits(BitWeights),
-}
-
 impl IntegerModel {
     /// Packs and plans `model` for `isa`.
     ///
@@ -54,7 +44,7 @@ impl IntegerModel {
     /// [`RuntimeError`] when the layers and activations do not fit the graph.
     pub fn compile(model: &QuantizedModel, isa: Isa) -> Result<Self, RuntimeError> {
         let plan = Plan::new(model.graph.blocks()?)?;
-        check(model, &plan)?;
+        check::check(model, &plan)?;
         let kind = match model.method {
             Method::Dynamic => Kind::Dynamic(DynamicModel::new(model, plan, isa)),
             Method::WeightOnly => Kind::WeightOnly(FloatModel::dequantized(model, plan, isa)),
@@ -100,78 +90,6 @@ impl Model for IntegerModel {
             Kind::WeightOnly(model) => model.profile(images),
         }
     }
-}
-
-/// Whether layers and activations are those of the graph.
-fn check(model: &QuantizedModel, plan: &Plan) -> Result<(), RuntimeError> {
-    let blocks = plan.blocks.list();
-    let wrong = |layer: &str, reason: String| RuntimeError::Quantization {
-        layer: layer.to_owned(),
-        reason,
-    };
-    if model.layers.len() != blocks.len() || model.activations.len() != blocks.len() + 1 {
-        let reason = format!("{} layers for {} blocks", model.layers.len(), blocks.len());
-        return Err(wrong(model.graph.name(), reason));
-    }
-    for (index, block) in blocks.iter().enumerate() {
-        match (&model.layers[index], block.weight_shape()) {
-            (None, None) => {}
-            (Some(layer), Some(shape)) => {
-                let channels = shape.out_channels;
-                if layer.weights.len() != shape.len()
-                    || layer.scale.len() != channels
-                    || layer.bias.len() != channels
-                {
-                    return Err(wrong(&block.name, "weights of another shape".into()));
-                }
-                let width = WeightWidth::of_bits(layer.bits.into());
-                let fits = |width: WeightWidth| {
-                    layer
-                        .weights
-                        .chunks_exact(shape.fan_in())
-                        .all(|channel| width.fits(channel))
-                };
-                if !width.is_some_and(fits) {
-                    let reason = format!("weights that {} bits cannot hold", layer.bits);
-                    return Err(wrong(&block.name, reason));
-                }
-                let scales = layer.scale.iter().all(|&s| s.is_finite() && s > 0.0);
-                if !scales || layer.bias.iter().any(|b| !b.is_finite()) {
-                    return Err(wrong(
-                        &block.name,
-                        "a scale or bias that is not finite".into(),
-                    ));
-                }
-            }
-            _ => {
-                return Err(wrong(
-                    &block.name,
-                    "weights where none belong, or none".into(),
-                ));
-            }
-        }
-        let last = index + 1 == blocks.len();
-        if let (Method::Static, false) = (model.method, last) {
-            let valid = model.activations[index + 1]
-                .is_some_and(|params| params.scale.is_finite() && params.scale > 0.0);
-            if !valid {
-                return Err(wrong(&block.name, "no valid activation scale".into()));
-            }
-        }
-        if last && !block.has_weights() {
-            return Err(RuntimeError::Unsupported {
-                layer: block.name.clone(),
-                reason: "the last layer must be a convolution or a linear layer".into(),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// A checked layer's weights in the kernel's order, at their own width.
-pub(super) fn pack(layer: &QuantizedLayer, shape: WeightShape, isa: Isa) -> u8i8::PackedWeights {
-    let width = WeightWidth::of_bits(layer.bits.into()).expect("checked");
-    u8i8::PackedWeights::pack_width(isa, width, &layer.weights, shape)
 }
 
 /// The image's parameters, and by how many steps its zero point differs from the real zero.
@@ -228,112 +146,6 @@ impl IntegerArithmetic {
             layers,
         })
     }
-}
-
-impl Layer {
-    fn new(
-        block: &Block,
-        layer: &QuantizedLayer,
-        activations: &[ActivationParams],
-        graph: &Graph,
-        plan: &Plan,
-        isa: Isa,
-    ) -> Self {
-        let shape = block.weight_shape().expect("checked");
-        let input = activations[block.inputs[0]];
-        let index = plan
-            .blocks
-            .list()
-            .iter()
-            .position(|b| b == block)
-            .expect("one of the plan's");
-        let output = activations[index + 1];
-        let weights = pack(layer, shape, isa);
-        let zero_point = i32::from(input.zero_point);
-        let acc_offset: Vec<i32> = weights.sums().iter().map(|sum| -zero_point * sum).collect();
-        // The image's real zero may lie between two integers; the difference goes into the bias.
-        let residual = if block.inputs[0] == 0 {
-            pixel_params(graph).1
-        } else {
-            0.0
-        };
-        let (s_x, s_y) = (f64::from(input.scale), f64::from(output.scale));
-        let step = |c: usize| s_x * f64::from(layer.scale[c]);
-        let multiplier = (0..shape.out_channels)
-            .map(|c| (step(c) / s_y) as f32)
-            .collect();
-        let bias = (0..shape.out_channels)
-            .map(|c| {
-                let moved = step(c) * residual * f64::from(weights.sums()[c]);
-                ((f64::from(layer.bias[c]) + moved) / s_y) as f32
-            })
-            .collect();
-        Self {
-            weights: Weights::Bytes(weights),
-            acc_offset,
-            multiplier,
-            bias,
-        }
-    }
-
-    /// The same layer for activations of one bit, to the same result: with q = (1 + σ)/2 and σ = ±1, Σ q·w is
-    /// (Σ w + Σ σ·w)/2, so that twice the accumulator is Σ σ·w + Σ w, and half the multiplier (exact) undoes it.
-    fn in_bits(self, weights: BitWeights) -> Self {
-        let Weights::Bytes(bytes) = &self.weights else {
-            unreachable!("layers start with bytes")
-        };
-        let twice = self.acc_offset.iter().zip(bytes.sums());
-        Self {
-            acc_offset: twice.map(|(offset, sum)| sum + 2 * offset).collect(),
-            multiplier: self.multiplier.iter().map(|m| m / 2.0).collect(),
-            bias: self.bias,
-            weights: Weights::Bits(weights),
-        }
-    }
-}
-
-/// Whether 1-bit products run where both sides have one bit.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Bits {
-    WhereTheyFit,
-    #[cfg(test)]
-    Never,
-}
-
-/// The rows of `view` that output rows `rows` need, as signs, and the geometry that reads them from their first row on.
-fn in_words(
-    isa: Isa,
-    geometry: &ConvGeometry,
-    rows: &std::ops::Range<usize>,
-    view: &[u8],
-) -> (AlignedBuffer<u32>, ConvGeometry) {
-    let g = geometry;
-    let first = rows.start * g.pool * g.stride;
-    let out_h = rows.len() * g.pool;
-    let in_h = (out_h.max(1) - 1) * g.stride + g.kernel_h;
-    let in_w = (g.out_w.max(1) - 1) * g.stride + g.kernel_w;
-    let words = bits::words(g.in_channels);
-    let mut signs = AlignedBuffer::zeroed(in_h * in_w * words);
-    for (row, signs) in signs.chunks_exact_mut(in_w * words).enumerate() {
-        let start = (first + row) * g.in_row_stride;
-        if g.in_pixel_stride == g.in_channels {
-            let pixels = &view[start..][..in_w * g.in_channels];
-            bits::pack_signs(isa, pixels, g.in_channels, 1, signs);
-            continue;
-        }
-        for (pixel, signs) in signs.chunks_exact_mut(words).enumerate() {
-            let channels = &view[start + pixel * g.in_pixel_stride..][..g.in_channels];
-            bits::pack_signs(isa, channels, g.in_channels, 1, signs);
-        }
-    }
-    let geometry = ConvGeometry {
-        in_channels: words,
-        in_pixel_stride: words,
-        in_row_stride: in_w * words,
-        out_h,
-        ..*g
-    };
-    (signs, geometry)
 }
 
 impl Arithmetic for IntegerArithmetic {
@@ -549,73 +361,5 @@ impl IntegerArithmetic {
     }
 }
 
-/// Whether everything that an executor relies on holds.
-pub(crate) fn check_quantized(model: &QuantizedModel) -> Result<(), RuntimeError> {
-    check(model, &Plan::new(model.graph.blocks()?)?)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::graph::zoo;
-    use crate::quant::{PtqConfig, QuantScheme, quantize};
-    use crate::{Shape, Weights as FloatWeights};
-    use lowbit_kernels::random;
-
-    #[test]
-    fn one_bit_products_give_the_bits_that_bytes_give() {
-        let classes: Vec<String> = (0..7).map(|class| class.to_string()).collect();
-        for (name, size) in [("eurosat-cnn", 32), ("resnet8", 17), ("mlp", 9)] {
-            let graph = zoo::build(name, Shape::new(size, size, 3), &classes).unwrap();
-            let weights = FloatWeights::init(&graph, 3);
-            let mut rng = random::stream(1, "test", 0);
-            let images: Vec<u8> = (0..5 * graph.input().len())
-                .map(|_| random::below(&mut rng, 256) as u8)
-                .collect();
-            let config = PtqConfig {
-                weights: QuantScheme::weights(1),
-                activation_bits: 1,
-                edge_bits: 1,
-                ..PtqConfig::default()
-            };
-            for isa in Isa::available() {
-                let model = quantize(&graph, &weights, &config, &images, isa).unwrap();
-                let logits = |bits: Bits, threads: usize| {
-                    let plan = Plan::new(graph.blocks().unwrap()).unwrap();
-                    let arithmetic = IntegerArithmetic::new(&model, plan, isa, bits).unwrap();
-                    let used = |layer: &Option<Layer>| {
-                        layer
-                            .as_ref()
-                            .is_some_and(|layer| matches!(layer.weights, Weights::Bits(_)))
-                    };
-                    assert_eq!(
-                        arithmetic.layers.iter().any(used),
-                        bits == Bits::WhereTheyFit
-                    );
-                    let engine = Engine::new(arithmetic);
-                    let pool = rayon::ThreadPoolBuilder::new()
-                        .num_threads(threads)
-                        .build()
-                        .unwrap();
-                    let mut logits = vec![0.0; 5 * 7];
-                    pool.install(|| engine.run(&images, 5, &mut logits));
-                    // One image over several threads as well.
-                    let mut one = vec![0.0; 7];
-                    let image = &images[..graph.input().len()];
-                    pool.install(|| engine.run(image, 1, &mut one));
-                    assert_eq!(one, logits[..7], "{name} on {isa}");
-                    logits
-                };
-                let expected = logits(Bits::Never, 1);
-                assert!(expected.iter().any(|&x| x != expected[0]));
-                for threads in [1, 3] {
-                    assert_eq!(
-                        logits(Bits::WhereTheyFit, threads),
-                        expected,
-                        "{name} on {isa}"
-                    );
-                }
-            }
-        }
-    }
-}
+mod tests;
