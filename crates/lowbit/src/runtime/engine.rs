@@ -37,6 +37,8 @@ pub(super) struct Call<'a, T> {
     pub(super) rows: Range<usize>,
     /// Columns to compute (after pooling); all of them but for convolutions.
     pub(super) columns: Range<usize>,
+    /// Threads that may share the work.
+    pub(super) threads: usize,
     /// Images to compute (more than one only for vectors).
     pub(super) images: usize,
     /// Where they go.
@@ -204,7 +206,7 @@ impl<A: Arithmetic> Engine<A> {
         }
         for index in plan.split..plan.blocks.list().len() {
             timed(index, &mut || {
-                self.chunk_block(workspace, index, count, logits)
+                self.chunk_block(workspace, index, count, threads, logits)
             });
         }
     }
@@ -234,6 +236,7 @@ impl<A: Arithmetic> Engine<A> {
                 inputs,
                 rows: 0..1,
                 columns: 0..1,
+                threads: 1,
                 images: 1,
                 out,
             });
@@ -250,6 +253,7 @@ impl<A: Arithmetic> Engine<A> {
                 inputs,
                 rows: 0..layout.h,
                 columns: 0..layout.w,
+                threads: 1,
                 images: 1,
                 out,
             });
@@ -294,6 +298,7 @@ impl<A: Arithmetic> Engine<A> {
                 inputs,
                 rows,
                 columns,
+                threads: 1,
                 images: 1,
                 out: Out::Value(&mut out[start..]),
             });
@@ -306,6 +311,7 @@ impl<A: Arithmetic> Engine<A> {
         workspace: &mut Workspace<A::Item>,
         index: usize,
         images: usize,
+        threads: usize,
         logits: &mut [f32],
     ) {
         let plan = self.arithmetic.plan();
@@ -324,6 +330,7 @@ impl<A: Arithmetic> Engine<A> {
             inputs,
             rows: 0..1,
             columns: 0..1,
+            threads,
             images,
             out,
         });

@@ -6,7 +6,8 @@ use super::{LayerProfile, Model, RuntimeError};
 use crate::Weights;
 use crate::graph::{Block, BlockKind, Graph, ValueId};
 use crate::quant::{QuantizedModel, fold_batch_norm};
-use lowbit_kernels::{Isa, float, quantize};
+use lowbit_kernels::{ConvGeometry, Isa, WeightShape, float, quantize};
+use rayon::prelude::*;
 
 /// A graph compiled for f32 inference.
 pub struct FloatModel {
@@ -29,9 +30,17 @@ pub(crate) struct PixelMap {
 }
 
 struct Layer {
-    weights: float::PackedWeights,
+    /// Packed in parts of [`PART`] output channels where the layer is large and linear, else in one.
+    weights: Vec<float::PackedWeights>,
     bias: Vec<f32>,
 }
+
+/// Output channels of a part: whole panels on every ISA.
+const PART: usize = 32;
+
+/// Weights from which on a linear layer is worth sharing over threads: 256 KiB, which take longer to read than a thread to
+/// wake.
+const LARGE: usize = 1 << 16;
 
 impl PixelMap {
     pub(crate) fn of(graph: &Graph) -> Self {
@@ -74,8 +83,20 @@ impl FloatModel {
         let layer = |(index, block): (usize, &Block)| {
             let shape = block.weight_shape()?;
             let (kernel, bias) = folded(block, index);
+            let part = match block.kind == BlockKind::Linear && shape.len() >= LARGE {
+                true => PART,
+                false => shape.out_channels,
+            };
+            let weights = kernel.chunks(part * shape.fan_in()).map(|kernel| {
+                let out_channels = kernel.len() / shape.fan_in();
+                let shape = WeightShape {
+                    out_channels,
+                    ..shape
+                };
+                float::PackedWeights::pack(isa, kernel, shape)
+            });
             Some(Layer {
-                weights: float::PackedWeights::pack(isa, &kernel, shape),
+                weights: weights.collect(),
                 bias,
             })
         };
@@ -154,6 +175,7 @@ impl Arithmetic for FloatArithmetic {
             inputs,
             rows,
             columns,
+            threads,
             images,
             out,
         } = call;
@@ -172,18 +194,34 @@ impl Arithmetic for FloatArithmetic {
                 };
                 let (geometry, start) = plan.conv_columns(index, &columns);
                 let view = &inputs[0][input.offset(padding) + start..];
-                float::conv(&layer.weights, &geometry, rows, view, &epilogue, out);
+                float::conv(&layer.weights[0], &geometry, rows, view, &epilogue, out);
             }
             BlockKind::Linear => {
                 let layer = self.layers[index]
                     .as_ref()
                     .expect("linear layers have weights");
-                let epilogue = float::Epilogue {
-                    bias: Some(&layer.bias),
-                    relu: block.relu,
-                };
                 let geometry = plan.linear(index, images);
-                float::conv(&layer.weights, &geometry, 0..1, inputs[0], &epilogue, out);
+                let part = |part: usize, out: &mut [f32]| {
+                    let weights = &layer.weights[part];
+                    let out_channels = weights.shape().out_channels;
+                    let geometry = ConvGeometry {
+                        out_channels,
+                        ..geometry
+                    };
+                    let epilogue = float::Epilogue {
+                        bias: Some(&layer.bias[part * PART..][..out_channels]),
+                        relu: block.relu,
+                    };
+                    float::conv(weights, &geometry, 0..1, inputs[0], &epilogue, out);
+                };
+                if threads > 1 && images == 1 && layer.weights.len() > 1 {
+                    let outs = out[..geometry.out_channels].par_chunks_mut(PART);
+                    outs.enumerate().for_each(|(number, out)| part(number, out));
+                } else {
+                    for number in 0..layer.weights.len() {
+                        part(number, &mut out[number * PART..]);
+                    }
+                }
             }
             BlockKind::Add => {
                 let second = &plan.layouts[block.inputs[1]];

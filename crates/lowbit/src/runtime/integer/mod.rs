@@ -177,6 +177,7 @@ impl Arithmetic for IntegerArithmetic {
             columns,
             images,
             out,
+            ..
         } = call;
         let block = &plan.blocks.list()[index];
         let input = &plan.layouts[block.inputs[0]];
