@@ -205,6 +205,29 @@ fn bytes(blocks: &Blocks, block: &Block, bits: u8) -> u64 {
 }
 
 impl Roofline {
+    /// Names of the columns of [`Roofline::rows`].
+    pub const COLUMNS: [&str; 7] = ["layer", "bits", "GMAC/s", "of peak", "MB", "ms", "bound by"];
+
+    /// A row per layer and width, as text.
+    #[must_use]
+    pub fn rows(&self) -> Vec<Vec<String>> {
+        let row = |layer: &RooflineLayer| {
+            vec![
+                layer.name.clone(),
+                layer.bits.to_string(),
+                format!("{:.1}", layer.gmac_per_s),
+                format!("{:.0} %", 100.0 * layer.share_of_peak),
+                format!("{:.2}", layer.bytes as f64 * 1e-6),
+                format!("{:.3}", layer.ms),
+                match layer.bound {
+                    Bound::Arithmetic => "arithmetic".into(),
+                    Bound::Memory => "memory".into(),
+                },
+            ]
+        };
+        self.layers.iter().map(row).collect()
+    }
+
     /// Where fewer bits cannot make a layer faster, and where they can: a sentence for people.
     #[must_use]
     pub fn verdict(&self) -> String {

@@ -15,7 +15,7 @@ use lowbit_kernels::{peak, random};
 use lowbit_lab::experiments::sweep::WIDTHS;
 use lowbit_lab::machine::Machine;
 use lowbit_lab::report::roofline_svg;
-use lowbit_lab::roofline::{self, Bound, Roofline};
+use lowbit_lab::roofline::{self, Roofline};
 use lowbit_lab::timing::{self, LayerSpeed, SpeedCell};
 use lowbit_lab::{Events, LabError};
 use serde::Serialize;
@@ -122,25 +122,6 @@ pub(super) fn write_roofline(folder: &Path, found: &Roofline) -> Result<(), Fail
 }
 
 fn roofline_report(found: &Roofline) -> String {
-    let rows: Vec<Vec<String>> = found
-        .layers
-        .iter()
-        .map(|layer| {
-            vec![
-                layer.name.clone(),
-                layer.bits.to_string(),
-                format!("{:.1}", layer.gmac_per_s),
-                format!("{:.0} %", 100.0 * layer.share_of_peak),
-                format!("{:.2}", layer.bytes as f64 * 1e-6),
-                format!("{:.3}", layer.ms),
-                match layer.bound {
-                    Bound::Arithmetic => "arithmetic".into(),
-                    Bound::Memory => "memory".into(),
-                },
-            ]
-        })
-        .collect();
-    let header = ["layer", "bits", "GMAC/s", "of peak", "MB", "ms", "bound by"];
     format!(
         "{}, batch {} on one thread, {}\npeaks: {:.1} GMAC/s in f32, {:.1} in i16, {:.1} in u8×i8, {:.1} GB/s from memory\n\n{}\nProducts count as the layer is defined; kernels skip those that a max-pool drops, so that a layer may pass 100 %.\n{}\n",
         found.model,
@@ -150,7 +131,7 @@ fn roofline_report(found: &Roofline) -> String {
         found.i16_gmac_per_s,
         found.u8i8_gmac_per_s,
         found.memory_gb_per_s,
-        table(&header, &rows),
+        table(&Roofline::COLUMNS, &found.rows()),
         found.verdict(),
     )
 }

@@ -7,7 +7,7 @@ mod figures;
 mod layers;
 
 use crate::analysis::{Analysis, WidthRow, groups, runs::Runs};
-use crate::roofline::{Bound, Roofline};
+use crate::roofline::Roofline;
 use charts::escape;
 use figures::Figure;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -268,33 +268,6 @@ fn layer_section(layers: &[layers::WidthLayers]) -> Markup {
 }
 
 fn roofline_section(roofline: &Roofline) -> Markup {
-    let header = [
-        "layer",
-        "bits",
-        "GMAC/s",
-        "of peak %",
-        "MB moved",
-        "ms",
-        "bound by",
-    ];
-    let rows: Vec<Vec<String>> = roofline
-        .layers
-        .iter()
-        .map(|layer| {
-            vec![
-                layer.name.clone(),
-                layer.bits.to_string(),
-                format!("{:.1}", layer.gmac_per_s),
-                format!("{:.0}", 100.0 * layer.share_of_peak),
-                format!("{:.2}", layer.bytes as f64 * 1e-6),
-                format!("{:.3}", layer.ms),
-                match layer.bound {
-                    Bound::Arithmetic => "arithmetic".into(),
-                    Bound::Memory => "memory".into(),
-                },
-            ]
-        })
-        .collect();
     html! {
         section {
             h2 { "Roofline" }
@@ -304,7 +277,7 @@ fn roofline_section(roofline: &Roofline) -> Markup {
                 (format!("{:.1}", roofline.u8i8_gmac_per_s)) " in u8×i8; "
                 (format!("{:.1}", roofline.memory_gb_per_s)) " GB/s from memory. Products count as the layer is defined; kernels skip those that a max-pool drops, so that a layer may pass 100 %. " (roofline.verdict()) }
             div class="figures" { (figure(&figures::roofline(roofline))) }
-            (table("roofline", &header, &rows))
+            (table("roofline", &Roofline::COLUMNS, &roofline.rows()))
         }
     }
 }
