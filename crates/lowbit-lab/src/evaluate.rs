@@ -67,6 +67,26 @@ impl Evaluation {
     }
 }
 
+const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a, 64 bits.
+fn fnv(start: u64, bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(start, |digest, byte| {
+        (digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+fn folded(digest: u64) -> u32 {
+    (digest ^ (digest >> 32)) as u32
+}
+
+/// Of a split's images and labels.
+#[must_use]
+pub fn images_digest(split: &Split) -> u32 {
+    let labels = split.labels().iter().flat_map(|label| label.to_le_bytes());
+    folded(fnv(FNV_START, split.images().iter().copied().chain(labels)))
+}
+
 /// Runs `model` over all images of `split`, on rayon's current pool.
 #[must_use]
 pub fn evaluate(model: &dyn Model, split: &Split) -> Evaluation {
@@ -80,7 +100,7 @@ pub fn evaluate(model: &dyn Model, split: &Split) -> Evaluation {
         confusion: vec![vec![0; classes]; classes],
         logits_digest: 0,
     };
-    let mut digest = 0xcbf2_9ce4_8422_2325u64;
+    let mut digest = FNV_START;
     let batches = split
         .images()
         .chunks(BATCH * image_len)
@@ -88,12 +108,10 @@ pub fn evaluate(model: &dyn Model, split: &Split) -> Evaluation {
     for (images, labels) in batches {
         let logits = &mut logits[..labels.len() * classes];
         model.run(images, logits);
-        for byte in logits
+        let bytes = logits
             .iter()
-            .flat_map(|logit| logit.to_bits().to_le_bytes())
-        {
-            digest = (digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+            .flat_map(|logit| logit.to_bits().to_le_bytes());
+        digest = fnv(digest, bytes);
         for (row, &label) in logits.chunks_exact(classes).zip(labels) {
             let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let predicted = row.iter().position(|&x| x == best).unwrap_or(0);
@@ -107,7 +125,7 @@ pub fn evaluate(model: &dyn Model, split: &Split) -> Evaluation {
             evaluation.confusion[label as usize][predicted] += 1;
         }
     }
-    evaluation.logits_digest = (digest ^ (digest >> 32)) as u32;
+    evaluation.logits_digest = folded(digest);
     evaluation.loss /= split.len().max(1) as f64;
     evaluation
 }

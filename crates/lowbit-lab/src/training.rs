@@ -1,6 +1,6 @@
 //! The epoch loop: shuffling, schedule, test accuracy per epoch, checkpoints and resume.
 
-use crate::evaluate::{Evaluation, Score, evaluate};
+use crate::evaluate::{Evaluation, Score, evaluate, images_digest};
 use crate::{Config, Events, LabError};
 use lowbit::format::{Checkpoint, load_checkpoint, save_checkpoint};
 use lowbit::quant::QuantizedModel;
@@ -97,9 +97,12 @@ fn fingerprint(
     graph: &Graph,
     data: &Dataset,
 ) -> BTreeMap<String, String> {
-    let qat = plan.qat.map_or("none".to_owned(), |qat| {
+    let mut qat = plan.qat.map_or("none".to_owned(), |qat| {
         serde_json::to_string(&qat).expect("a configuration is plain data")
     });
+    if plan.frozen_norm_epochs > 0 {
+        qat += &format!(", batch-norm frozen for {} epochs", plan.frozen_norm_epochs);
+    }
     [
         ("model", graph.name().to_owned()),
         (
@@ -138,9 +141,10 @@ const DIGEST: &str = "test_logits";
 
 fn digest_of(digest: u32, data: &Dataset) -> String {
     format!(
-        "{digest:08x} over {} images of {}",
+        "{digest:08x} over {} images of {} ({:08x})",
         data.test.len(),
-        data.name
+        data.name,
+        images_digest(&data.test)
     )
 }
 
@@ -403,6 +407,10 @@ mod tests {
         let last = model.layers.iter_mut().flatten().last().unwrap();
         last.bias[0] += 1e-3;
         assert_eq!(exact(&model), Some(false));
+        // Other images of the same name and number say nothing about the model.
+        let other = lowbit_data::load("landcover", &LoadOptions { seed: 2, ..options }).unwrap();
+        let test = evaluate(&IntegerModel::compile(&model, isa).unwrap(), &other.test);
+        assert_eq!(bit_exact(&model, &test, &other), None);
         model.provenance.clear();
         assert_eq!(exact(&model), None);
     }

@@ -8,7 +8,6 @@ mod layers;
 
 use crate::analysis::{Analysis, WidthRow, groups, runs::Runs};
 use crate::roofline::Roofline;
-use charts::escape;
 use figures::Figure;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -87,8 +86,8 @@ pub fn page(runs: &Runs, analysis: &Analysis, roofline: Option<&Roofline>) -> St
                     }
                 }
                 footer {
-                    p { "Sizes are those of files, speeds were timed at batch 64 on one thread, accuracies come from the packed "
-                        "integer models. Intervals are 95 % over seeds (Student's t)." }
+                    p { "Sizes are those of files, speeds were timed at batch 64 on one thread, accuracies are those of the "
+                        "models as deployed. Intervals are 95 % over seeds (Student's t)." }
                 }
                 div id="tip" role="status" hidden {}
             }
@@ -275,7 +274,7 @@ fn roofline_section(roofline: &Roofline) -> Markup {
                 (format!("{:.1}", roofline.fp32_gmac_per_s)) " GMAC/s in f32, "
                 (format!("{:.1}", roofline.i16_gmac_per_s)) " in i16, "
                 (format!("{:.1}", roofline.u8i8_gmac_per_s)) " in u8×i8; "
-                (format!("{:.1}", roofline.memory_gb_per_s)) " GB/s from memory. Products count as the layer is defined; kernels skip those that a max-pool drops, so that a layer may pass 100 %. " (roofline.verdict()) }
+                (format!("{:.1}", roofline.memory_gb_per_s)) " GB/s from memory. Products count as the layer is defined; kernels skip those that a max-pool drops, so that a layer may pass 100 %. MB are worked out, activations in and out and packed weights once each. " (roofline.verdict()) }
             div class="figures" { (figure(&figures::roofline(roofline))) }
             (table("roofline", &Roofline::COLUMNS, &roofline.rows()))
         }
@@ -288,13 +287,10 @@ pub fn roofline_svg(roofline: &Roofline) -> String {
     let figure = figures::roofline(roofline);
     let svg = figure.svg.unwrap_or_default();
     // Outside of the page there is no style sheet: give the names of colors their light values.
-    let svg = svg
-        .replacen("<svg ", "<svg style=\"background:#fff\" ", 1)
+    svg.replacen("<svg ", "<svg style=\"background:#fff\" ", 1)
         .replace("#010101", "#1b1f24")
         .replace("#020202", "#d9dde3")
-        .replace("class=\"hit\"", "fill=\"transparent\"");
-    debug_assert!(!svg.contains(&escape("<script")));
-    svg
+        .replace("class=\"hit\"", "fill=\"transparent\"")
 }
 
 #[cfg(test)]
