@@ -280,12 +280,18 @@ fn finish(svg: &mut String, title: &str, hits: &str) {
     }
 }
 
+/// A series' color as style sheets write it.
+pub(super) fn rgb(color: usize) -> String {
+    let RGBColor(r, g, b) = SERIES[color % SERIES.len()];
+    format!("rgb({r},{g},{b})")
+}
+
 fn legend<'a>(names: impl Iterator<Item = (&'a String, usize)>) -> String {
     let items: String = names
         .map(|(name, color)| {
-            let RGBColor(r, g, b) = SERIES[color % SERIES.len()];
             format!(
-                "<li><i style=\"background:rgb({r},{g},{b})\"></i>{}</li>",
+                "<li><i style=\"background:{}\"></i>{}</li>",
+                rgb(color),
                 escape(name)
             )
         })

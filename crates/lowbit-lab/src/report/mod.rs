@@ -286,7 +286,18 @@ fn roofline_section(roofline: &Roofline) -> Markup {
 pub fn roofline_svg(roofline: &Roofline) -> String {
     let figure = figures::roofline(roofline);
     let svg = figure.svg.unwrap_or_default();
-    // Outside of the page there is no style sheet: give the names of colors their light values.
+    // Outside of the page there is no legend below, and no style sheet: give the names of colors their light values.
+    let mut widths: Vec<u8> = roofline.layers.iter().map(|layer| layer.bits).collect();
+    widths.dedup();
+    let names: String = widths
+        .iter()
+        .enumerate()
+        .map(|(index, bits)| {
+            let (y, color) = (210 + 18 * index, charts::rgb(index));
+            format!("<text x=\"560\" y=\"{y}\" font-family=\"sans-serif\" font-size=\"13\" fill=\"{color}\">{bits} bits</text>\n")
+        })
+        .collect();
+    let svg = svg.replace("</svg>", &format!("{names}</svg>"));
     svg.replacen("<svg ", "<svg style=\"background:#fff\" ", 1)
         .replace("#010101", "#1b1f24")
         .replace("#020202", "#d9dde3")
