@@ -14,13 +14,15 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI.
     Avx512,
+    /// The same with AMX-INT8, in an operating system that lets this process use it.
+    Amx,
 }
 
 /// Why a forced level cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IsaError {
     /// The name is not one of the known levels.
-    #[error("LOWBIT_ISA={0}: unknown level; use portable, avx2 or avx512")]
+    #[error("LOWBIT_ISA={0}: unknown level; use portable, avx2, avx512 or amx")]
     Unknown(String),
     /// The machine does not have the level.
     #[error("LOWBIT_ISA={requested}: this machine has {best} at most")]
@@ -47,7 +49,7 @@ impl Isa {
                 && has!("avx512vl")
                 && has!("avx512vnni")
             {
-                return Isa::Avx512;
+                return if amx() { Isa::Amx } else { Isa::Avx512 };
             }
             if avx2 {
                 return Isa::Avx2;
@@ -60,7 +62,7 @@ impl Isa {
     #[must_use]
     pub fn available() -> Vec<Self> {
         let best = Self::best();
-        [Isa::Portable, Isa::Avx2, Isa::Avx512]
+        [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Amx]
             .into_iter()
             .filter(|isa| *isa <= best)
             .collect()
@@ -75,6 +77,7 @@ impl Isa {
             "portable" => Isa::Portable,
             "avx2" => Isa::Avx2,
             "avx512" => Isa::Avx512,
+            "amx" => Isa::Amx,
             other => return Err(IsaError::Unknown(other.to_owned())),
         };
         let best = Self::best();
@@ -108,8 +111,39 @@ impl Isa {
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Amx => "amx",
         }
     }
+}
+
+/// Whether AMX-INT8 is there and this process may use it: Linux wants to be asked, once per process, before any thread
+/// touches a tile (`arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)`, Linux 5.16 or later).
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn amx() -> bool {
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+    const XFEATURE_XTILEDATA: libc::c_long = 18;
+    const TILE_AND_INT8: u32 = 1 << 24 | 1 << 25;
+    static USABLE: OnceLock<bool> = OnceLock::new();
+    *USABLE.get_or_init(|| {
+        // SAFETY: (both) every x86-64 machine has CPUID, and the system call takes two numbers and changes nothing but
+        // this process's permission. It fails where kernel or machine lack AMX.
+        #[allow(unused_unsafe)]
+        unsafe {
+            __cpuid(0).eax >= 7
+                && __cpuid_count(7, 0).edx & TILE_AND_INT8 == TILE_AND_INT8
+                && libc::syscall(
+                    libc::SYS_arch_prctl,
+                    ARCH_REQ_XCOMP_PERM,
+                    XFEATURE_XTILEDATA,
+                ) == 0
+        }
+    })
+}
+
+#[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
+fn amx() -> bool {
+    false
 }
 
 impl std::fmt::Display for Isa {

@@ -64,11 +64,16 @@ impl Loops {
     fn of(isa: Isa) -> Self {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Self {
+            Isa::Avx512 | Isa::Amx => Self {
                 // SAFETY: a value of `Isa` is proof of its features.
                 f32: |n| unsafe { x86::f32_avx512(n) },
                 // SAFETY: a value of `Isa` is proof of its features.
-                u8i8: |n| unsafe { x86::u8i8_avx512(n) },
+                u8i8: if isa == Isa::Amx {
+                    |n| unsafe { x86::u8i8_amx(n) }
+                } else {
+                    // SAFETY: as above.
+                    |n| unsafe { x86::u8i8_avx512(n) }
+                },
                 // SAFETY: a value of `Isa` is proof of its features.
                 i16: |n| unsafe { x86::i16_avx512(n) },
                 bit: if std::arch::is_x86_feature_detected!("avx512vpopcntdq") {
@@ -136,7 +141,7 @@ fn sum(isa: Isa, values: &[i32]) -> i32 {
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: AVX-512 machines have AVX2, and a value of `Isa` is proof of its features.
-        Isa::Avx512 | Isa::Avx2 => unsafe { x86::sum_avx2(values) },
+        Isa::Amx | Isa::Avx512 | Isa::Avx2 => unsafe { x86::sum_avx2(values) },
         _ => wrapping_sum(values),
     }
 }

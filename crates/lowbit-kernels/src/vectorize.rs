@@ -17,7 +17,7 @@ macro_rules! vectorized {
         match $isa {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: a value of `Isa` is proof that its features are available.
-            $crate::Isa::Avx512 => unsafe { avx512($body) },
+            $crate::Isa::Avx512 | $crate::Isa::Amx => unsafe { avx512($body) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             $crate::Isa::Avx2 => unsafe { avx2($body) },

@@ -45,7 +45,9 @@ pub fn pack_signs(isa: Isa, values: &[u8], channels: usize, threshold: u8, out: 
             *word = match (isa, <&[u8; WORD_BITS]>::try_from(values)) {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: AVX-512 machines have AVX2, and a value of `Isa` is proof of its features.
-                (Isa::Avx2 | Isa::Avx512, Ok(values)) => unsafe { avx2::signs(values, threshold) },
+                (Isa::Avx2 | Isa::Avx512 | Isa::Amx, Ok(values)) => unsafe {
+                    avx2::signs(values, threshold)
+                },
                 _ => portable::signs(values, threshold),
             };
         }
@@ -108,10 +110,10 @@ impl Form {
     fn pack(isa: Isa, signs: Vec<u32>, shape: WeightShape) -> Self {
         #[cfg(target_arch = "x86_64")]
         let family = match isa {
-            Isa::Avx512 if std::arch::is_x86_feature_detected!("avx512vpopcntdq") => {
+            Isa::Avx512 | Isa::Amx if std::arch::is_x86_feature_detected!("avx512vpopcntdq") => {
                 &avx512::FAMILY
             }
-            Isa::Avx512 | Isa::Avx2 => &avx2::FAMILY,
+            Isa::Avx512 | Isa::Amx | Isa::Avx2 => &avx2::FAMILY,
             _ => return Form::Words(signs),
         };
         #[cfg(not(target_arch = "x86_64"))]

@@ -199,7 +199,7 @@ pub fn conv_haloed(
     match weights.isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Isa` value proves that its features are there; the assertions bound every access.
-        Isa::Avx512 => unsafe {
+        Isa::Avx512 | Isa::Amx => unsafe {
             avx512::conv(packed, geometry, rows, border, input, epilogue, out)
         },
         #[cfg(target_arch = "x86_64")]
@@ -246,7 +246,7 @@ pub fn conv_grad_weights(
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Isa` value proves that its features are there; the assertions bound every access.
-        Isa::Avx512 => unsafe {
+        Isa::Avx512 | Isa::Amx => unsafe {
             avx512::conv_grad_weights(geometry, input, grad_out, grad_weights)
         },
         #[cfg(target_arch = "x86_64")]
@@ -261,6 +261,6 @@ fn lanes(isa: Isa) -> usize {
     match isa {
         Isa::Portable => 0,
         Isa::Avx2 => 8,
-        Isa::Avx512 => 16,
+        Isa::Avx512 | Isa::Amx => 16,
     }
 }

@@ -68,6 +68,7 @@ unsafe impl Format for I4 {
     const ELEMENT_BYTES: usize = 1;
     const VECTOR_BYTES: usize = 32;
     const START_FIRST: bool = false;
+    const BYTES_SHIFTED_BY: Option<u32> = Some(4);
 
     /// The weights times 16: shifted to the top of each byte, they need no sign extension.
     #[inline(always)]
@@ -100,6 +101,7 @@ unsafe impl Format for I2 {
     const ELEMENT_BYTES: usize = 1;
     const VECTOR_BYTES: usize = 16;
     const START_FIRST: bool = false;
+    const BYTES_SHIFTED_BY: Option<u32> = Some(6);
 
     /// The weights times 64.
     #[inline(always)]
@@ -132,6 +134,7 @@ unsafe impl Format for I1 {
     const ELEMENT_BYTES: usize = 1;
     const VECTOR_BYTES: usize = 8;
     const START_FIRST: bool = false;
+    const BYTES_SHIFTED_BY: Option<u32> = Some(6);
 
     /// The weights times 64: the sign at the top of each byte is −128 or 0, and 64 is added.
     #[inline(always)]

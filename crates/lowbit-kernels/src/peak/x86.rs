@@ -55,6 +55,30 @@ accumulate!(
     _mm512_setzero_si512(),
     |acc, x, w| { *acc = _mm512_dpbusd_epi32(*acc, x, w) }
 );
+/// # Safety
+/// AMX-INT8 is available.
+pub(super) unsafe fn u8i8_amx(rounds: u64) -> u64 {
+    // SAFETY: the caller's promise; registers only, and the tiles are given back.
+    unsafe {
+        crate::tiles::amx::configure(16, 16);
+        asm!(
+            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            "tilezero tmm4", "tilezero tmm5", "tilezero tmm6", "tilezero tmm7",
+            "2:",
+            "tdpbusd tmm0, tmm4, tmm6", "tdpbusd tmm1, tmm4, tmm7",
+            "tdpbusd tmm2, tmm5, tmm6", "tdpbusd tmm3, tmm5, tmm7",
+            "dec {0}",
+            "jnz 2b",
+            inout(reg) rounds.max(1) => _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nomem, nostack)
+        );
+        crate::tiles::amx::release();
+    }
+    rounds.max(1) * 4 * 16 * 16 * 64
+}
+
 accumulate!(
     i16_avx512,
     "avx512f,avx512vnni",

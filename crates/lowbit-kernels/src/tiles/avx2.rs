@@ -54,6 +54,7 @@ impl<F: Format> Table<F> {
 pub(crate) const fn family<F: Format>() -> Family {
     Family {
         isa: Isa::Avx2,
+        expand: None,
         element_bytes: F::ELEMENT_BYTES,
         layout: PanelLayout {
             lanes: 8,

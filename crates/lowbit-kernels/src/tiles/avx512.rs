@@ -20,6 +20,9 @@ pub(crate) unsafe trait Format {
     /// Whether accumulators begin at the channels' start values; else `finish` adds them.
     const START_FIRST: bool;
 
+    /// Whether `weights` are bytes, signed, times this power of two: such formats can go to matrix tiles.
+    const BYTES_SHIFTED_BY: Option<u32> = None;
+
     /// Weights of one vector and step.
     unsafe fn weights(at: *const u8) -> __m512i;
     /// `acc` and the products of activations `x` with `weights`.
@@ -61,6 +64,7 @@ impl<F: Format> Table<F> {
 pub(crate) const fn family<F: Format>() -> Family {
     Family {
         isa: Isa::Avx512,
+        expand: super::amx::expand::<F>(),
         element_bytes: F::ELEMENT_BYTES,
         layout: PanelLayout {
             lanes: 16,

@@ -10,6 +10,8 @@
 //! `[segment, step, vector, channel, tap]`.
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
@@ -26,8 +28,8 @@ use crate::{ConvGeometry, Isa, WeightShape};
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// Most i32 values that a tile leaves behind: 14 pixels of 32 channels.
-const TILE_LEN: usize = 14 * 32;
+/// Most i32 values that a tile leaves behind: 16 pixels of 32 channels.
+const TILE_LEN: usize = 16 * 32;
 
 /// Most channels of a panel.
 pub(crate) const MAX_PANEL: usize = 32;
@@ -88,10 +90,38 @@ pub(crate) struct Family {
     pub(crate) element_bytes: usize,
     /// How their panels are laid out.
     pub(crate) layout: PanelLayout,
+    /// Lays the weights of a panel out for matrix tiles, where the format can.
+    pub(crate) expand: Option<Expand>,
     /// `plain[vectors - 1][columns - 1]`: one row of pixels.
     pub(crate) plain: &'static [&'static [Microkernel]],
     /// `pooled[vectors - 1][columns - 1]`: two rows of `2 · columns` pixels, of which the maxima are left.
     pub(crate) pooled: &'static [&'static [Microkernel]],
+}
+
+/// Writes segments of a panel as the weights of matrix tiles, `[segment, block, vector, 16 steps, channel, tap]`, steps
+/// that a segment does not fill being zero.
+///
+/// # Safety
+/// AVX-512 as the family needs it; `panel` holds the panel, `to` has room for its tiles.
+pub(crate) type ExpandPanel = unsafe fn(panel: *const u8, shape: PanelShape, to: *mut u8);
+
+/// What [`ExpandPanel`] needs to know of a panel.
+#[derive(Clone, Copy)]
+pub(crate) struct PanelShape {
+    /// Segments of the kernel.
+    pub(crate) segments: usize,
+    /// Steps of a segment.
+    pub(crate) steps: usize,
+    /// Vectors of the panel.
+    pub(crate) vectors: usize,
+}
+
+/// How a format goes to matrix tiles.
+#[derive(Clone, Copy)]
+pub(crate) struct Expand {
+    pub(crate) panel: ExpandPanel,
+    /// The power of two that the weights come out multiplied by.
+    pub(crate) shift: u32,
 }
 
 /// Turns sums into what is stored.
@@ -296,6 +326,14 @@ unsafe fn run<S: Store>(
     store: &S,
     out: &mut [S::Out],
 ) {
+    #[cfg(target_arch = "x86_64")]
+    if let Activations::Bytes(input) = input
+        && amx::pays(panels, g, &rows, input.len())
+    {
+        // SAFETY: the caller's promises; `pays` is true where AMX is there and the input has room for whole tiles.
+        unsafe { amx::run(panels, g, rows, input, acc_offset, store, out) };
+        return;
+    }
     let family = panels.family;
     let layout = family.layout;
     let (weights, segments) = panels.serving(g);

@@ -1,7 +1,7 @@
 //! The order of weights in memory: panels for register tiles.
 
 use super::Family;
-use crate::{AlignedBuffer, ConvGeometry, WeightShape};
+use crate::{AlignedBuffer, ConvGeometry, Isa, WeightShape};
 
 /// How the taps of a kernel fall into segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +121,8 @@ pub(crate) struct Panels {
     by_pixel: Option<AlignedBuffer<u8>>,
     /// Added to all start values.
     pub(crate) start: i32,
+    /// Whether matrix tiles take over where they pay.
+    pub(crate) amx: bool,
 }
 
 impl Panels {
@@ -153,7 +155,14 @@ impl Panels {
             by_pixel: (shape.kernel_w > 1 && !whole_steps)
                 .then(|| pack(Segments::by_pixel(&shape))),
             start: 0,
+            amx: false,
         }
+    }
+
+    /// The same for `isa`, which may have more than the family needs.
+    pub(crate) fn for_isa(mut self, isa: Isa) -> Self {
+        self.amx = isa == Isa::Amx && self.family.expand.is_some();
+        self
     }
 
     /// Bytes held.

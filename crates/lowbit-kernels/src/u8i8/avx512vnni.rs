@@ -15,6 +15,7 @@ unsafe impl Format for I8 {
     const ELEMENT_BYTES: usize = 1;
     const VECTOR_BYTES: usize = 64;
     const START_FIRST: bool = true;
+    const BYTES_SHIFTED_BY: Option<u32> = Some(0);
 
     #[inline(always)]
     unsafe fn weights(at: *const u8) -> __m512i {

@@ -4,6 +4,8 @@
 use super::{avx2, avx512vnni};
 use crate::packed::{self, Codes, WeightWidth};
 use crate::tiles::Panels;
+#[cfg(target_arch = "x86_64")]
+use crate::tiles::Slot;
 use crate::{Isa, WeightShape};
 
 /// Integer weights in the tile order of one ISA's kernel, at their width: fewer bits are fewer bytes in memory too.
@@ -99,18 +101,21 @@ impl Form {
     fn pack(isa: Isa, width: WeightWidth, weights: &[i16], shape: WeightShape) -> Self {
         match (isa, width) {
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, WeightWidth::Bits8) => Form::Panels(Panels::pack(
-                &avx512vnni::FAMILY,
-                weights,
-                shape,
-                |panels, slot, w| panels[slot.block + 4 * slot.lane + slot.tap] = w as u8,
-            )),
+            (Isa::Avx512 | Isa::Amx, WeightWidth::Bits8) => {
+                let put = |panels: &mut [u8], slot: Slot, w| {
+                    panels[slot.block + 4 * slot.lane + slot.tap] = w as u8;
+                };
+                let panels = Panels::pack(&avx512vnni::FAMILY, weights, shape, put);
+                Form::Panels(panels.for_isa(isa))
+            }
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx2, WeightWidth::Bits16 | WeightWidth::Bits8) => {
                 Form::Panels(Panels::pack(&avx2::FAMILY, weights, shape, packed::put_i16))
             }
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, _) => Form::Panels(packed::avx512::pack(width, weights, shape)),
+            (Isa::Avx512 | Isa::Amx, _) => {
+                Form::Panels(packed::avx512::pack(width, weights, shape).for_isa(isa))
+            }
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx2, _) => Form::Panels(packed::avx2::pack(width, weights, shape)),
             _ => Form::Codes(Codes::pack(width, weights, shape)),

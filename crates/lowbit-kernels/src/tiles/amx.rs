@@ -1,0 +1,535 @@
+//! AMX-INT8: `tdpbusd` multiplies 64 taps of sixteen pixels with 64 taps of sixteen output channels, 16,384 products in
+//! one instruction.
+//!
+//! A *strip* is up to sixteen neighboring pixels of one row: in a channels-last view their taps lie a fixed step apart,
+//! which is how a tile is loaded, straight from the image. Two strips (under pooling, of two rows of which the maxima are
+//! stored) times the two vectors of a panel make four tiles of sums, whose products share their operands.
+//!
+//! The weights stay packed at their width; a panel's are laid out as tiles of bytes right before the rows that use them,
+//! in a buffer of the thread. Sums are exact, so that the results are those of every other ISA.
+
+use super::avx512::Format;
+use super::{
+    Expand, MAX_PANEL, PanelShape, Panels, PerChannel, Store, StoredTile, TILE_LEN, TileSums,
+};
+use crate::{AlignedBuffer, ConvGeometry};
+use std::arch::asm;
+use std::arch::x86_64::*;
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// Pixels of a strip, at most.
+const STRIP: usize = 16;
+/// Bytes of one step's weights of sixteen channels, and of a tile's row at most.
+const ROW: usize = 64;
+/// Bytes between tiles in memory, the largest tile.
+const TILE: usize = 16 * ROW;
+
+/// Whether tiles can and should do this work; else the vector kernel does.
+pub(super) fn pays(
+    panels: &Panels,
+    g: &ConvGeometry,
+    rows: &Range<usize>,
+    input_len: usize,
+) -> bool {
+    if !panels.amx || rows.is_empty() || g.pooled_w() == 0 {
+        return false;
+    }
+    let segments = panels.serving(g).1;
+    // Laying a tile of weights out costs as much as sixteen of its products, and a strip of few pixels wastes rows.
+    let pixels = rows.len() * g.pool * g.pooled_w() * g.pool;
+    let whole_tiles = input_len >= g.input_extent().saturating_add(ROW - 1);
+    pixels >= 12 && strips(g).width >= 4 && segments.taps >= 12 && whole_tiles
+}
+
+/// How the steps of a segment fall into blocks, each the depth of one tile: all of one length, the last one padded.
+#[derive(Clone, Copy)]
+struct Blocks {
+    count: usize,
+    /// Steps of each.
+    steps: usize,
+}
+
+impl Blocks {
+    fn of(steps: usize) -> Self {
+        let count = steps.div_ceil(16);
+        Self {
+            count,
+            steps: steps.div_ceil(count.max(1)),
+        }
+    }
+}
+
+/// How the columns of a geometry fall into strips: all of one width, the last one overlapping its neighbor.
+#[derive(Clone, Copy)]
+struct Strips {
+    count: usize,
+    /// Pixels of each, before pooling.
+    width: usize,
+    /// Columns in all.
+    columns: usize,
+}
+
+fn strips(g: &ConvGeometry) -> Strips {
+    let columns = g.pooled_w() * g.pool;
+    let count = columns.div_ceil(STRIP);
+    let width = columns.div_ceil(count.max(1)).next_multiple_of(g.pool);
+    Strips {
+        count,
+        width,
+        columns,
+    }
+}
+
+impl Strips {
+    /// First column of strip `index`.
+    fn start(&self, index: usize) -> usize {
+        (index * self.width).min(self.columns - self.width)
+    }
+}
+
+/// The four tiles of sums that one product leaves: `[strip, vector, pixel, channel]`.
+#[repr(C, align(64))]
+struct Sums([i32; 4 * STRIP * 16]);
+
+/// What a thread keeps between convolutions.
+struct Workspace {
+    /// A panel's weights as tiles.
+    tiles: AlignedBuffer<u8>,
+    /// Two: while one is finished and stored, the next product fills the other.
+    sums: Box<[Sums; 2]>,
+    /// Where a strip's taps for each block begin, in bytes from the strip's first.
+    offsets: Vec<usize>,
+}
+
+thread_local! {
+    static WORKSPACE: RefCell<Workspace> = RefCell::new(Workspace {
+        tiles: AlignedBuffer::zeroed(0),
+        sums: Box::new([const { Sums([0; 4 * STRIP * 16]) }; 2]),
+        offsets: Vec::new(),
+    });
+}
+
+/// Runs one convolution.
+///
+/// # Safety
+/// AMX-INT8 and AVX-512 are available, `pays` returned true and [`check`](super::check) passed for the arguments.
+pub(super) unsafe fn run<S: Store>(
+    panels: &Panels,
+    g: &ConvGeometry,
+    rows: Range<usize>,
+    input: &[u8],
+    acc_offset: &[i32],
+    store: &S,
+    out: &mut [S::Out],
+) {
+    let expand = panels.family.expand.expect("`pays` saw that it is there");
+    WORKSPACE.with_borrow_mut(|workspace| {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let pass = Pass {
+                panels,
+                g,
+                rows,
+                input: input.as_ptr(),
+                acc_offset,
+                strips: strips(g),
+                expand,
+            };
+            let steps = panels.serving(g).1.steps(panels.family.layout.step_taps);
+            configure(pass.strips.width as u8, Blocks::of(steps).steps as u8);
+            pass.run(workspace, store, out.as_mut_ptr());
+            release();
+        }
+    });
+}
+
+/// One convolution.
+struct Pass<'a> {
+    panels: &'a Panels,
+    g: &'a ConvGeometry,
+    rows: Range<usize>,
+    input: *const u8,
+    acc_offset: &'a [i32],
+    strips: Strips,
+    expand: Expand,
+}
+
+/// A strip to compute.
+#[derive(Clone, Copy)]
+struct Strip {
+    /// First tap of its first pixel.
+    input: *const u8,
+    /// Stored row, from the first to compute.
+    row: usize,
+    /// First column, before pooling.
+    column: usize,
+}
+
+/// What one product computes.
+type Pair = (Strip, Option<Strip>);
+
+impl Pass<'_> {
+    /// # Safety
+    /// As [`run`], and tiles are configured for the strips' width and the blocks' steps.
+    unsafe fn run<S: Store>(&self, workspace: &mut Workspace, store: &S, out: *mut S::Out) {
+        let (g, layout) = (self.g, self.panels.family.layout);
+        let (weights, segments) = self.panels.serving(g);
+        let steps = segments.steps(layout.step_taps);
+        let blocks = Blocks::of(steps);
+        let Workspace {
+            tiles,
+            sums,
+            offsets,
+        } = workspace;
+        offsets.clear();
+        for kernel_row in 0..segments.rows {
+            for kernel_column in 0..segments.columns {
+                let segment = kernel_row * g.in_row_stride + kernel_column * g.in_pixel_stride;
+                let block = |block| segment + block * blocks.steps * layout.step_taps;
+                offsets.extend((0..blocks.count).map(block));
+            }
+        }
+        let most = offsets.len() * layout.vectors * TILE;
+        if tiles.len() < most {
+            *tiles = AlignedBuffer::zeroed(most);
+        }
+        let vector_bytes = layout.vector_bytes(&segments);
+        for first in (0..g.out_channels).step_by(layout.panel_channels()) {
+            let channels = first..g.out_channels.min(first + layout.panel_channels());
+            let vectors = channels.len().div_ceil(layout.lanes);
+            let shape = PanelShape {
+                segments: segments.count(),
+                steps,
+                vectors,
+            };
+            let panel = weights[first / layout.lanes * vector_bytes..].as_ptr();
+            // SAFETY: the panel is whole, and `tiles` has room for two vectors of every block.
+            unsafe { (self.expand.panel)(panel, shape, tiles.as_mut_ptr()) };
+            let start = PerChannel::of(self.acc_offset, channels.clone());
+            let start = PerChannel(start.0.map(|s| s.wrapping_add(self.panels.start)));
+            let constants = store.constants(channels.clone());
+            // SAFETY: the strip's result lies in the geometry, so that by `check` it lies in the output.
+            let put = |pixels: &TileSums, strip: &Strip, tile: StoredTile| unsafe {
+                let column = strip.column / g.pool;
+                let at = strip.row * g.out_row_stride + column * g.out_pixel_stride + first;
+                let tile = StoredTile {
+                    channels: channels.len(),
+                    pixel_stride: g.out_pixel_stride,
+                    ..tile
+                };
+                store.store(&constants, pixels, tile, out.add(at));
+            };
+            let mut waiting: Option<Pair> = None;
+            let mut turn = 0;
+            let mut each = |pair: Option<Pair>| {
+                if let Some(pair) = &pair {
+                    let product = Product {
+                        strips: pair,
+                        step: g.stride * g.in_pixel_stride,
+                        offsets,
+                        weights: tiles.as_ptr(),
+                        vectors,
+                    };
+                    // SAFETY: the strips lie in the geometry, so that by `check` and `pays` their taps, rounded up to
+                    // whole tiles, lie in the input.
+                    unsafe { product.run(&mut sums[turn]) };
+                }
+                turn = 1 - turn;
+                if let Some(pair) = std::mem::replace(&mut waiting, pair) {
+                    // SAFETY: the caller's promise.
+                    unsafe { self.store(&sums[turn], &pair, &start, vectors, put) };
+                }
+            };
+            self.each_pair(&mut each);
+            each(None);
+        }
+    }
+
+    /// All strips, two at a time; under pooling, the two of one stored row.
+    fn each_pair(&self, each: &mut impl FnMut(Option<Pair>)) {
+        let g = self.g;
+        let strip = |row: usize, below: usize, index: usize| {
+            let column = self.strips.start(index);
+            let offset = ((self.rows.start + row) * g.pool + below) * g.stride * g.in_row_stride
+                + column * g.stride * g.in_pixel_stride;
+            Strip {
+                // SAFETY: the pixel lies in the geometry, whose extent lies in the input.
+                input: unsafe { self.input.add(offset) },
+                row,
+                column,
+            }
+        };
+        let count = self.strips.count;
+        if g.pool == 2 {
+            for row in 0..self.rows.len() {
+                for index in 0..count {
+                    each(Some((strip(row, 0, index), Some(strip(row, 1, index)))));
+                }
+            }
+            return;
+        }
+        let total = self.rows.len() * count;
+        for first in (0..total).step_by(2) {
+            let at = |number: usize| strip(number / count, 0, number % count);
+            each(Some((
+                at(first),
+                (first + 1 < total).then(|| at(first + 1)),
+            )));
+        }
+    }
+
+    /// Brings the sums into the order of [`TileSums`], finished, and hands them to `put`.
+    ///
+    /// # Safety
+    /// AVX-512 is available.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn store(
+        &self,
+        sums: &Sums,
+        (first, second): &Pair,
+        start: &PerChannel<i32>,
+        vectors: usize,
+        put: impl Fn(&TileSums, &Strip, StoredTile),
+    ) {
+        let width = self.strips.width;
+        let shift = _mm_cvtsi32_si128(self.expand.shift as i32);
+        let mut finished = std::mem::MaybeUninit::<TileSums>::uninit();
+        let to = finished.as_mut_ptr().cast::<__m512i>();
+        // SAFETY: (whole body) `sums` holds four tiles of sixteen vectors, of which two strips of `width` ≤ 16 pixels are
+        // read; `finished` holds 16 pixels of two vectors, of which `width` or half of it are written before they are read.
+        const _: () = assert!(TILE_LEN >= STRIP * MAX_PANEL);
+        unsafe {
+            let tile = |strip: usize, v: usize| {
+                let first = sums.0.as_ptr().cast::<__m512i>();
+                first.add((strip * 2 + v) * STRIP)
+            };
+            let start = |v: usize| _mm512_load_si512(start.0.as_ptr().add(v * 16).cast());
+            let described = |pixels: usize| StoredTile {
+                pixels,
+                channels: 0,
+                width: vectors * 16,
+                pixel_stride: 0,
+            };
+            let sum = |from: *const __m512i, start: __m512i| {
+                _mm512_add_epi32(_mm512_sra_epi32(_mm512_load_si512(from), shift), start)
+            };
+            if self.g.pool == 2 {
+                for v in 0..vectors {
+                    let (above, below, start) = (tile(0, v), tile(1, v), start(v));
+                    for pixel in 0..width / 2 {
+                        let both = |from: *const __m512i| {
+                            let left = sum(from.add(2 * pixel), start);
+                            _mm512_max_epi32(left, sum(from.add(2 * pixel + 1), start))
+                        };
+                        let sum = _mm512_max_epi32(both(above), both(below));
+                        _mm512_store_si512(to.add(pixel * vectors + v), sum);
+                    }
+                }
+                put(&*finished.as_ptr(), first, described(width / 2));
+                return;
+            }
+            for (index, strip) in [Some(first), second.as_ref()].iter().flatten().enumerate() {
+                for v in 0..vectors {
+                    let (from, start) = (tile(index, v), start(v));
+                    for pixel in 0..width {
+                        _mm512_store_si512(
+                            to.add(pixel * vectors + v),
+                            sum(from.add(pixel), start),
+                        );
+                    }
+                }
+                put(&*finished.as_ptr(), strip, described(width));
+            }
+        }
+    }
+}
+
+/// One or two strips times one or two vectors of a panel.
+struct Product<'a> {
+    strips: &'a Pair,
+    /// Bytes from one pixel to the next.
+    step: usize,
+    offsets: &'a [usize],
+    /// `[block, vector]` tiles.
+    weights: *const u8,
+    vectors: usize,
+}
+
+/// Tile products over all blocks: `$zero` the sums, `$multiply` for each block, `$store` the sums.
+macro_rules! product {
+    ($self:ident, $sums:ident, zero: $($zero:literal)*, multiply: $($multiply:literal)*, store: $($store:literal)*) => {
+        asm!(
+            $($zero,)*
+            "2:",
+            "mov {taps0}, [{offsets}]",
+            "lea {taps1}, [{taps0} + {input1}]",
+            "add {taps0}, {input0}",
+            $($multiply,)*
+            "add {offsets}, 8",
+            "add {weights}, {block}",
+            "dec {left}",
+            "jnz 2b",
+            $($store,)*
+            input0 = in(reg) $self.strips.0.input,
+            input1 = in(reg) $self.strips.1.as_ref().unwrap_or(&$self.strips.0).input,
+            step = in(reg) $self.step,
+            offsets = inout(reg) $self.offsets.as_ptr() => _,
+            left = inout(reg) $self.offsets.len() => _,
+            weights = inout(reg) $self.weights => _,
+            block = in(reg) $self.vectors * TILE,
+            row = in(reg) ROW,
+            sums = in(reg) $sums.0.as_mut_ptr(),
+            taps0 = out(reg) _,
+            taps1 = out(reg) _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack)
+        )
+    };
+}
+
+impl Product<'_> {
+    /// # Safety
+    /// AMX-INT8 is there and configured for the strips and blocks; every strip's pixels can be read at every offset for 64
+    /// bytes, `offsets` is not empty, and the weights hold a tile per offset and vector.
+    unsafe fn run(&self, sums: &mut Sums) {
+        // SAFETY: (all) the caller's promises; `sums` has room for four tiles.
+        unsafe {
+            match (self.strips.1.is_some(), self.vectors) {
+                (true, 2) => product!(self, sums,
+                    zero: "tilezero tmm0" "tilezero tmm1" "tilezero tmm2" "tilezero tmm3",
+                    multiply:
+                        "tileloadd tmm6, [{weights} + {row}*1]"
+                        "tileloadd tmm4, [{taps0} + {step}*1]"
+                        "tileloadd tmm7, [{weights} + {row}*1 + 1024]"
+                        "tdpbusd tmm0, tmm4, tmm6"
+                        "tileloadd tmm5, [{taps1} + {step}*1]"
+                        "tdpbusd tmm1, tmm4, tmm7"
+                        "tdpbusd tmm2, tmm5, tmm6"
+                        "tdpbusd tmm3, tmm5, tmm7",
+                    store:
+                        "tilestored [{sums} + {row}*1], tmm0"
+                        "tilestored [{sums} + {row}*1 + 1024], tmm1"
+                        "tilestored [{sums} + {row}*1 + 2048], tmm2"
+                        "tilestored [{sums} + {row}*1 + 3072], tmm3"
+                ),
+                (true, _) => product!(self, sums,
+                    zero: "tilezero tmm0" "tilezero tmm2",
+                    multiply:
+                        "tileloadd tmm6, [{weights} + {row}*1]"
+                        "tileloadd tmm4, [{taps0} + {step}*1]"
+                        "tdpbusd tmm0, tmm4, tmm6"
+                        "tileloadd tmm5, [{taps1} + {step}*1]"
+                        "tdpbusd tmm2, tmm5, tmm6",
+                    store:
+                        "tilestored [{sums} + {row}*1], tmm0"
+                        "tilestored [{sums} + {row}*1 + 2048], tmm2"
+                ),
+                (false, 2) => product!(self, sums,
+                    zero: "tilezero tmm0" "tilezero tmm1",
+                    multiply:
+                        "tileloadd tmm6, [{weights} + {row}*1]"
+                        "tileloadd tmm4, [{taps0} + {step}*1]"
+                        "tileloadd tmm7, [{weights} + {row}*1 + 1024]"
+                        "tdpbusd tmm0, tmm4, tmm6"
+                        "tdpbusd tmm1, tmm4, tmm7",
+                    store:
+                        "tilestored [{sums} + {row}*1], tmm0"
+                        "tilestored [{sums} + {row}*1 + 1024], tmm1"
+                ),
+                (false, _) => product!(self, sums,
+                    zero: "tilezero tmm0",
+                    multiply:
+                        "tileloadd tmm6, [{weights} + {row}*1]"
+                        "tileloadd tmm4, [{taps0} + {step}*1]"
+                        "tdpbusd tmm0, tmm4, tmm6",
+                    store:
+                        "tilestored [{sums} + {row}*1], tmm0"
+                ),
+            }
+        }
+    }
+}
+
+/// How a format's panels become tiles, if it has bytes.
+pub(super) const fn expand<F: Format>() -> Option<Expand> {
+    match F::BYTES_SHIFTED_BY {
+        Some(shift) => Some(Expand {
+            panel: expand_panel::<F>,
+            shift,
+        }),
+        None => None,
+    }
+}
+
+/// # Safety
+/// As [`ExpandPanel`](super::ExpandPanel).
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn expand_panel<F: Format>(panel: *const u8, shape: PanelShape, to: *mut u8) {
+    let PanelShape {
+        segments,
+        steps,
+        vectors,
+    } = shape;
+    let blocks = Blocks::of(steps);
+    for segment in 0..segments {
+        for v in 0..vectors {
+            for block in 0..blocks.count {
+                let tile = ((segment * blocks.count + block) * vectors + v) * TILE;
+                for row in 0..blocks.steps {
+                    let step = block * blocks.steps + row;
+                    // SAFETY: a tile per segment, block and vector has room in `to`; the panel holds `steps` steps of
+                    // each segment, and no other is read.
+                    unsafe {
+                        let weights = if step < steps {
+                            let at = (segment * steps + step) * vectors + v;
+                            F::weights(panel.add(at * F::VECTOR_BYTES))
+                        } else {
+                            _mm512_setzero_si512()
+                        };
+                        _mm512_store_si512(to.add(tile + row * ROW).cast(), weights);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Configures this thread's tiles: sums (`tmm0` to `tmm3`) of `pixels` rows and sixteen channels, activations (`tmm4`,
+/// `tmm5`) of `pixels` rows and `steps` times four taps, weights (`tmm6`, `tmm7`) of `steps` rows and sixteen channels.
+///
+/// # Safety
+/// AMX is available, `pixels` and `steps` are 1 to 16.
+pub(crate) unsafe fn configure(pixels: u8, steps: u8) {
+    #[repr(C, align(64))]
+    struct Config {
+        palette: u8,
+        start_row: u8,
+        reserved: [u8; 14],
+        row_bytes: [u16; 16],
+        rows: [u8; 16],
+    }
+    let mut config = Config {
+        palette: 1,
+        start_row: 0,
+        reserved: [0; 14],
+        row_bytes: [0; 16],
+        rows: [0; 16],
+    };
+    config.row_bytes[..8].fill(ROW as u16);
+    config.row_bytes[4..6].fill(u16::from(steps) * 4);
+    config.rows[..6].fill(pixels);
+    config.rows[6..8].fill(steps);
+    // SAFETY: the caller's promises; the instruction reads 64 bytes.
+    unsafe { asm!("ldtilecfg [{0}]", in(reg) &raw const config, options(readonly, nostack)) };
+}
+
+/// Gives the tiles back, so that a switch of threads need not save them.
+///
+/// # Safety
+/// AMX is available.
+pub(crate) unsafe fn release() {
+    // SAFETY: the caller's promise.
+    unsafe { asm!("tilerelease", options(nomem, nostack)) };
+}
