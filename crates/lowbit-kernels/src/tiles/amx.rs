@@ -36,10 +36,13 @@ pub(super) fn pays(
         return false;
     }
     let segments = panels.serving(g).1;
-    // Laying a tile of weights out costs as much as sixteen of its products, and a strip of few pixels wastes rows.
+    // Tiles cost the same however few taps or pixels they hold, and laying weights out as much as sixteen products.
+    let steps = segments.steps(panels.family.layout.step_taps);
+    let deep = steps >= 3 && segments.count() * steps >= 12;
     let pixels = rows.len() * g.pool * g.pooled_w() * g.pool;
-    let whole_tiles = input_len >= g.input_extent().saturating_add(ROW - 1);
-    pixels >= 12 && strips(g).width >= 4 && segments.taps >= 12 && whole_tiles
+    let wide = strips(g).width >= 4 && pixels >= 12;
+    let readable = input_len >= g.input_extent().saturating_add(ROW - 1);
+    deep && wide && readable
 }
 
 /// How the steps of a segment fall into blocks, each the depth of one tile: all of one length, the last one padded.

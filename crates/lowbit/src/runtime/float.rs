@@ -162,9 +162,8 @@ impl Arithmetic for FloatArithmetic {
         let row_len = layout.w * layout.c;
         for (row, pixels) in image.chunks_exact(row_len).enumerate() {
             let start = layout.offset(0) + row * layout.row_stride;
-            for (out, &pixel) in out[start..][..row_len].iter_mut().zip(pixels) {
-                *out = f32::from(pixel).mul_add(self.pixel.scale, self.pixel.shift);
-            }
+            let out = &mut out[start..][..row_len];
+            quantize::scale_u8(self.isa, pixels, self.pixel.scale, self.pixel.shift, out);
         }
     }
 
