@@ -17,7 +17,7 @@ use std::path::PathBuf;
   lowbit bench outputs/real_quantization_comparison/model_int8.safetensors
 
 Exit codes: 0 done, 1 the run failed, 2 wrong flag or bad input.
-Environment: LOWBIT_ISA=portable|avx2|avx512|amx forces an instruction set; NO_COLOR turns colors off."
+Environment: LOWBIT_ISA=portable|avx2|avxvnni|avx512|amx forces an instruction set; NO_COLOR turns colors off."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]

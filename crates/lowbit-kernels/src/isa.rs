@@ -2,16 +2,18 @@
 
 use std::sync::OnceLock;
 
-/// An instruction-set level that kernels are written for. Ordered: a later level includes the earlier ones.
+/// An instruction-set level that kernels are written for, from the slowest to the fastest.
 ///
 /// A value of this type is proof that the level is available on this machine: the constructors check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Isa {
     /// Plain Rust, any machine.
     Portable,
     /// x86-64 with AVX2 and FMA.
     Avx2,
+    /// The same with AVX-VNNI, as desktop and laptop processors have it.
+    AvxVnni,
     /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI.
     Avx512,
     /// The same with AMX-INT8, in an operating system that lets this process use it.
@@ -22,50 +24,68 @@ pub enum Isa {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IsaError {
     /// The name is not one of the known levels.
-    #[error("LOWBIT_ISA={0}: unknown level; use portable, avx2, avx512 or amx")]
+    #[error("LOWBIT_ISA={0}: unknown level; use portable, avx2, avxvnni, avx512 or amx")]
     Unknown(String),
     /// The machine does not have the level.
-    #[error("LOWBIT_ISA={requested}: this machine has {best} at most")]
+    #[error("LOWBIT_ISA={requested}: this machine has {available}")]
     Unavailable {
         /// The level asked for.
         requested: &'static str,
-        /// The best level of this machine.
-        best: &'static str,
+        /// The levels of this machine.
+        available: String,
     },
 }
 
 impl Isa {
-    /// The best level of this machine.
+    const ALL: [Isa; 5] = [
+        Isa::Portable,
+        Isa::Avx2,
+        Isa::AvxVnni,
+        Isa::Avx512,
+        Isa::Amx,
+    ];
+
+    /// The fastest level of this machine.
     #[must_use]
     pub fn best() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::is_x86_feature_detected as has;
-            let avx2 = has!("avx2") && has!("fma");
-            if avx2
+        let mut fastest_first = Self::ALL.into_iter().rev();
+        fastest_first
+            .find(|isa| isa.is_available())
+            .unwrap_or(Isa::Portable)
+    }
+
+    /// All levels of this machine, slowest first.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        let mut levels = Self::ALL.to_vec();
+        levels.retain(|isa| isa.is_available());
+        levels
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn is_available(self) -> bool {
+        use std::arch::is_x86_feature_detected as has;
+        let avx2 = || has!("avx2") && has!("fma");
+        let avx512 = || {
+            avx2()
                 && has!("avx512f")
                 && has!("avx512bw")
                 && has!("avx512dq")
                 && has!("avx512vl")
                 && has!("avx512vnni")
-            {
-                return if amx() { Isa::Amx } else { Isa::Avx512 };
-            }
-            if avx2 {
-                return Isa::Avx2;
-            }
+        };
+        match self {
+            Isa::Portable => true,
+            Isa::Avx2 => avx2(),
+            Isa::AvxVnni => avx2() && has!("avxvnni"),
+            Isa::Avx512 => avx512(),
+            Isa::Amx => avx512() && amx(),
         }
-        Isa::Portable
     }
 
-    /// All levels of this machine, weakest first.
-    #[must_use]
-    pub fn available() -> Vec<Self> {
-        let best = Self::best();
-        [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Amx]
-            .into_iter()
-            .filter(|isa| *isa <= best)
-            .collect()
+    #[cfg(not(target_arch = "x86_64"))]
+    fn is_available(self) -> bool {
+        self == Isa::Portable
     }
 
     /// The level named `name`, if this machine has it.
@@ -73,18 +93,14 @@ impl Isa {
     /// # Errors
     /// [`IsaError`] when the name is unknown or the machine lacks the level.
     pub fn named(name: &str) -> Result<Self, IsaError> {
-        let isa = match name {
-            "portable" => Isa::Portable,
-            "avx2" => Isa::Avx2,
-            "avx512" => Isa::Avx512,
-            "amx" => Isa::Amx,
-            other => return Err(IsaError::Unknown(other.to_owned())),
+        let Some(isa) = Self::ALL.into_iter().find(|isa| isa.name() == name) else {
+            return Err(IsaError::Unknown(name.to_owned()));
         };
-        let best = Self::best();
-        if isa > best {
+        if !isa.is_available() {
+            let available: Vec<_> = Self::available().into_iter().map(Self::name).collect();
             return Err(IsaError::Unavailable {
                 requested: isa.name(),
-                best: best.name(),
+                available: available.join(", "),
             });
         }
         Ok(isa)
@@ -110,6 +126,7 @@ impl Isa {
         match self {
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
+            Isa::AvxVnni => "avxvnni",
             Isa::Avx512 => "avx512",
             Isa::Amx => "amx",
         }

@@ -85,11 +85,16 @@ impl Loops {
                 },
             },
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Self {
+            Isa::Avx2 | Isa::AvxVnni => Self {
                 // SAFETY: a value of `Isa` is proof of its features.
                 f32: |n| unsafe { x86::f32_avx2(n) },
                 // SAFETY: a value of `Isa` is proof of its features.
-                u8i8: |n| unsafe { x86::u8i8_avx2(n) },
+                u8i8: if isa == Isa::AvxVnni {
+                    |n| unsafe { x86::u8i8_avxvnni(n) }
+                } else {
+                    // SAFETY: as above.
+                    |n| unsafe { x86::u8i8_avx2(n) }
+                },
                 // SAFETY: a value of `Isa` is proof of its features.
                 i16: |n| unsafe { x86::i16_avx2(n) },
                 // SAFETY: a value of `Isa` is proof of its features.
@@ -140,8 +145,8 @@ fn memory(isa: Isa, budget: Duration) -> f64 {
 fn sum(isa: Isa, values: &[i32]) -> i32 {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: AVX-512 machines have AVX2, and a value of `Isa` is proof of its features.
-        Isa::Amx | Isa::Avx512 | Isa::Avx2 => unsafe { x86::sum_avx2(values) },
+        // SAFETY: every level but the portable one includes AVX2, and a value of `Isa` is proof of it.
+        isa if isa != Isa::Portable => unsafe { x86::sum_avx2(values) },
         _ => wrapping_sum(values),
     }
 }

@@ -20,7 +20,7 @@ macro_rules! vectorized {
             $crate::Isa::Avx512 | $crate::Isa::Amx => unsafe { avx512($body) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            $crate::Isa::Avx2 => unsafe { avx2($body) },
+            $crate::Isa::Avx2 | $crate::Isa::AvxVnni => unsafe { avx2($body) },
             _ => $body(),
         }
     }};

@@ -44,8 +44,8 @@ pub fn pack_signs(isa: Isa, values: &[u8], channels: usize, threshold: u8, out: 
         for (values, word) in pixel.chunks(WORD_BITS).zip(out) {
             *word = match (isa, <&[u8; WORD_BITS]>::try_from(values)) {
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: AVX-512 machines have AVX2, and a value of `Isa` is proof of its features.
-                (Isa::Avx2 | Isa::Avx512 | Isa::Amx, Ok(values)) => unsafe {
+                // SAFETY: every level but the portable one includes AVX2, and a value of `Isa` is proof of it.
+                (isa, Ok(values)) if isa != Isa::Portable => unsafe {
                     avx2::signs(values, threshold)
                 },
                 _ => portable::signs(values, threshold),
@@ -113,8 +113,8 @@ impl Form {
             Isa::Avx512 | Isa::Amx if std::arch::is_x86_feature_detected!("avx512vpopcntdq") => {
                 &avx512::FAMILY
             }
-            Isa::Avx512 | Isa::Amx | Isa::Avx2 => &avx2::FAMILY,
-            _ => return Form::Words(signs),
+            Isa::Portable => return Form::Words(signs),
+            _ => &avx2::FAMILY,
         };
         #[cfg(not(target_arch = "x86_64"))]
         return Form::Words(signs);

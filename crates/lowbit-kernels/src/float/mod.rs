@@ -204,7 +204,9 @@ pub fn conv_haloed(
         },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Isa::Avx2 => unsafe { avx2::conv(packed, geometry, rows, border, input, epilogue, out) },
+        Isa::Avx2 | Isa::AvxVnni => unsafe {
+            avx2::conv(packed, geometry, rows, border, input, epilogue, out)
+        },
         _ => portable::conv(packed, geometry, rows, input, epilogue, out),
     }
 }
@@ -251,7 +253,9 @@ pub fn conv_grad_weights(
         },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Isa::Avx2 => unsafe { avx2::conv_grad_weights(geometry, input, grad_out, grad_weights) },
+        Isa::Avx2 | Isa::AvxVnni => unsafe {
+            avx2::conv_grad_weights(geometry, input, grad_out, grad_weights)
+        },
         _ => portable::conv_grad_weights(geometry, input, grad_out, grad_weights),
     }
 }
@@ -260,7 +264,7 @@ pub fn conv_grad_weights(
 fn lanes(isa: Isa) -> usize {
     match isa {
         Isa::Portable => 0,
-        Isa::Avx2 => 8,
+        Isa::Avx2 | Isa::AvxVnni => 8,
         Isa::Avx512 | Isa::Amx => 16,
     }
 }

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | portable | per output channel, OHWI, lowest bits of a byte first, each channel starting at a byte |
 //! | AVX-512 | per vector and step 64 weights `[16 channels, 4 taps]`; weight i of 64 in byte `i mod 8b`, bits from `b·⌊i/8b⌋` on |
+//! | AVX-VNNI | per vector and block of 8/b steps 32 bytes `[8 channels, 4 taps]`, step s in bits from `b·s` on |
 //! | AVX2 | per vector and block of 16/b steps eight 32-bit words `[8 channels]`, the first tap of a step in the low half, the second in the high half, step s in bits from `b·s` on |
 //!
 //! Steps and vectors that a layer does not fill are padded with zeros. One bit has no zero: layers whose input channels
@@ -16,6 +17,8 @@
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avxvnni;
 #[cfg(test)]
 mod tests;
 

@@ -103,6 +103,20 @@ accumulate!(
         *acc = _mm512_add_epi64(*acc, _mm512_popcnt_epi64(bits))
     }
 );
+// Written out: the intrinsic wants a feature that functions are not compiled for.
+accumulate!(
+    u8i8_avxvnni,
+    "avx2",
+    __m256i,
+    ymm_reg,
+    12,
+    32,
+    _mm256_setzero_si256(),
+    |acc, x, w| {
+        // SAFETY: the caller has AVX-VNNI.
+        *acc = unsafe { crate::tiles::avx2::dpbusd(*acc, x, w) }
+    }
+);
 accumulate!(
     f32_avx2,
     "avx2,fma",

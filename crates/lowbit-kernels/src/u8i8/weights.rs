@@ -109,13 +109,16 @@ impl Form {
                 Form::Panels(panels.for_isa(isa))
             }
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, WeightWidth::Bits16 | WeightWidth::Bits8) => {
+            (Isa::Avx2, WeightWidth::Bits16 | WeightWidth::Bits8)
+            | (Isa::AvxVnni, WeightWidth::Bits16) => {
                 Form::Panels(Panels::pack(&avx2::FAMILY, weights, shape, packed::put_i16))
             }
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx512 | Isa::Amx, _) => {
                 Form::Panels(packed::avx512::pack(width, weights, shape).for_isa(isa))
             }
+            #[cfg(target_arch = "x86_64")]
+            (Isa::AvxVnni, _) => Form::Panels(packed::avxvnni::pack(width, weights, shape)),
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx2, _) => Form::Panels(packed::avx2::pack(width, weights, shape)),
             _ => Form::Codes(Codes::pack(width, weights, shape)),
