@@ -2,16 +2,17 @@
 
 use super::WeightWidth;
 use crate::WeightShape;
-use crate::tiles::avx2::{Format, family};
+use crate::tiles::avx2::{Format, packed_family};
 use crate::tiles::{Family, Panels};
+use crate::u8i8::avx2::FAMILY as WHOLE;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// Packs weights of 4, 2 or 1 bits.
 pub(crate) fn pack(width: WeightWidth, weights: &[i16], shape: WeightShape) -> Panels {
-    static FAMILY_4: Family = family::<Packed<4>>();
-    static FAMILY_2: Family = family::<Packed<2>>();
-    static FAMILY_1: Family = family::<Packed<1>>();
+    static FAMILY_4: Family = packed_family::<Packed<4>>(&WHOLE);
+    static FAMILY_2: Family = packed_family::<Packed<2>>(&WHOLE);
+    static FAMILY_1: Family = packed_family::<Packed<1>>(&WHOLE);
     let width = width.in_memory(&shape);
     let family = match width {
         WeightWidth::Bits16 | WeightWidth::Bits8 => unreachable!("whole bytes are not packed"),

@@ -2,16 +2,17 @@
 
 use super::WeightWidth;
 use crate::WeightShape;
-use crate::tiles::avx512::{Format, family};
+use crate::tiles::avx512::{Format, family, packed_family};
 use crate::tiles::{Family, Panels};
+use crate::u8i8::avx512vnni::FAMILY as BYTES;
 use std::arch::x86_64::*;
 
 /// Packs weights of 16, 4, 2 or 1 bits.
 pub(crate) fn pack(width: WeightWidth, weights: &[i16], shape: WeightShape) -> Panels {
     static FAMILY_16: Family = family::<I16>();
-    static FAMILY_4: Family = family::<I4>();
-    static FAMILY_2: Family = family::<I2>();
-    static FAMILY_1: Family = family::<I1>();
+    static FAMILY_4: Family = packed_family::<I4>(&BYTES);
+    static FAMILY_2: Family = packed_family::<I2>(&BYTES);
+    static FAMILY_1: Family = packed_family::<I1>(&BYTES);
     let width = width.in_memory(&shape);
     let family = match width {
         WeightWidth::Bits16 => {

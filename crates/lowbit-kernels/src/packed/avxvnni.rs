@@ -3,16 +3,16 @@
 
 use super::WeightWidth;
 use crate::WeightShape;
-use crate::tiles::avx2::{Format, dpbusd, family};
+use crate::tiles::avx2::{Format, dpbusd, family, packed_family};
 use crate::tiles::{Family, Panels};
 use std::arch::x86_64::*;
 
 /// Packs weights of 8, 4, 2 or 1 bits, for machines with AVX-VNNI.
 pub(crate) fn pack(width: WeightWidth, weights: &[i16], shape: WeightShape) -> Panels {
     static FAMILY_8: Family = family::<Packed<8>>();
-    static FAMILY_4: Family = family::<Packed<4>>();
-    static FAMILY_2: Family = family::<Packed<2>>();
-    static FAMILY_1: Family = family::<Packed<1>>();
+    static FAMILY_4: Family = packed_family::<Packed<4>>(&FAMILY_8);
+    static FAMILY_2: Family = packed_family::<Packed<2>>(&FAMILY_8);
+    static FAMILY_1: Family = packed_family::<Packed<1>>(&FAMILY_8);
     let width = width.in_memory(&shape);
     let family = match width {
         WeightWidth::Bits16 => unreachable!("two bytes are AVX2's"),
@@ -66,6 +66,17 @@ unsafe impl<const BITS: usize> Format for Packed<BITS> {
         } else {
             weights
         }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn whole(weights: __m256i) -> __m256i {
+        // There is no arithmetic shift of bytes: shift pairs, cut what came from the neighbor, extend the sign.
+        let sign = _mm256_set1_epi8((0x80_u8 >> Self::SHIFT) as i8);
+        let kept = _mm256_set1_epi8((0xff_u8 >> Self::SHIFT) as i8);
+        let shifted = _mm256_srl_epi16(weights, _mm_cvtsi32_si128(Self::SHIFT));
+        let low = _mm256_and_si256(shifted, kept);
+        _mm256_sub_epi8(_mm256_xor_si256(low, sign), sign)
     }
 
     #[inline]

@@ -8,10 +8,8 @@
 //! The weights stay packed at their width; a panel's are laid out as tiles of bytes right before the rows that use them,
 //! in a buffer of the thread. Sums are exact, so that the results are those of every other ISA.
 
-use super::avx512::Format;
-use super::{
-    Expand, MAX_PANEL, PanelShape, Panels, PerChannel, Store, StoredTile, TILE_LEN, TileSums,
-};
+use super::avx512::{Format, bytes};
+use super::{MAX_PANEL, PanelShape, Panels, PerChannel, Store, StoredTile, TILE_LEN, TileSums};
 use crate::{AlignedBuffer, ConvGeometry};
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -126,7 +124,6 @@ pub(super) unsafe fn run<S: Store>(
     store: &S,
     out: &mut [S::Out],
 ) {
-    let expand = panels.family.expand.expect("`pays` saw that it is there");
     WORKSPACE.with_borrow_mut(|workspace| {
         // SAFETY: the caller's promises.
         unsafe {
@@ -137,7 +134,6 @@ pub(super) unsafe fn run<S: Store>(
                 input: input.as_ptr(),
                 acc_offset,
                 strips: strips(g),
-                expand,
             };
             let steps = panels.serving(g).1.steps(panels.family.layout.step_taps);
             configure(pass.strips.width as u8, Blocks::of(steps).steps as u8);
@@ -155,7 +151,6 @@ struct Pass<'a> {
     input: *const u8,
     acc_offset: &'a [i32],
     strips: Strips,
-    expand: Expand,
 }
 
 /// A strip to compute.
@@ -198,6 +193,11 @@ impl Pass<'_> {
             *tiles = AlignedBuffer::zeroed(most);
         }
         let vector_bytes = layout.vector_bytes(&segments);
+        let expand = self
+            .panels
+            .family
+            .expand
+            .expect("`pays` saw that it is there");
         for first in (0..g.out_channels).step_by(layout.panel_channels()) {
             let channels = first..g.out_channels.min(first + layout.panel_channels());
             let vectors = channels.len().div_ceil(layout.lanes);
@@ -208,7 +208,7 @@ impl Pass<'_> {
             };
             let panel = weights[first / layout.lanes * vector_bytes..].as_ptr();
             // SAFETY: the panel is whole, and `tiles` has room for two vectors of every block.
-            unsafe { (self.expand.panel)(panel, shape, tiles.as_mut_ptr()) };
+            unsafe { expand(panel, shape, tiles.as_mut_ptr()) };
             let start = PerChannel::of(self.acc_offset, channels.clone());
             let start = PerChannel(start.0.map(|s| s.wrapping_add(self.panels.start)));
             let constants = store.constants(channels.clone());
@@ -296,7 +296,6 @@ impl Pass<'_> {
         put: impl Fn(&TileSums, &Strip, StoredTile),
     ) {
         let width = self.strips.width;
-        let shift = _mm_cvtsi32_si128(self.expand.shift as i32);
         let mut finished = std::mem::MaybeUninit::<TileSums>::uninit();
         let to = finished.as_mut_ptr().cast::<__m512i>();
         // SAFETY: (whole body) `sums` holds four tiles of sixteen vectors, of which two strips of `width` ≤ 16 pixels are
@@ -315,7 +314,7 @@ impl Pass<'_> {
                 pixel_stride: 0,
             };
             let sum = |from: *const __m512i, start: __m512i| {
-                _mm512_add_epi32(_mm512_sra_epi32(_mm512_load_si512(from), shift), start)
+                _mm512_add_epi32(_mm512_load_si512(from), start)
             };
             if self.g.pool == 2 {
                 for v in 0..vectors {
@@ -455,21 +454,10 @@ impl Product<'_> {
     }
 }
 
-/// How a format's panels become tiles, if it has bytes.
-pub(super) const fn expand<F: Format>() -> Option<Expand> {
-    match F::BYTES_SHIFTED_BY {
-        Some(shift) => Some(Expand {
-            panel: expand_panel::<F>,
-            shift,
-        }),
-        None => None,
-    }
-}
-
 /// # Safety
 /// As [`ExpandPanel`](super::ExpandPanel).
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn expand_panel<F: Format>(panel: *const u8, shape: PanelShape, to: *mut u8) {
+pub(super) unsafe fn expand_panel<F: Format>(panel: *const u8, shape: PanelShape, to: *mut u8) {
     let PanelShape {
         segments,
         steps,
@@ -487,7 +475,7 @@ unsafe fn expand_panel<F: Format>(panel: *const u8, shape: PanelShape, to: *mut 
                     unsafe {
                         let weights = if step < steps {
                             let at = (segment * steps + step) * vectors + v;
-                            F::weights(panel.add(at * F::VECTOR_BYTES))
+                            bytes::<F>(panel.add(at * F::VECTOR_BYTES))
                         } else {
                             _mm512_setzero_si512()
                         };

@@ -1,6 +1,6 @@
 //! Register tiles of AVX2: each step takes four bytes of activations per pixel and vectors of eight output channels.
 
-use super::{Family, Microkernel, PanelLayout, TileCall};
+use super::{Family, Microkernel, PanelLayout, TileCall, Unpack};
 use crate::Isa;
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -22,6 +22,11 @@ pub(crate) unsafe trait Format {
 
     /// Weights of eight channels, for step `step` of the block at `block`.
     unsafe fn weights(block: *const u8, step: usize) -> __m256i;
+    /// What comes out of `weights`, as the whole numbers that they are.
+    #[inline(always)]
+    unsafe fn whole(weights: __m256i) -> __m256i {
+        weights
+    }
     /// `acc` and the products of activations `x` with `weights`.
     unsafe fn multiply(acc: __m256i, x: __m256i, weights: __m256i) -> __m256i;
     /// The sums, of an accumulator and the channels' start values.
@@ -65,10 +70,23 @@ impl<F: Format> Table<F> {
     const POOLED_2: [Microkernel; 3] = tiles!(pooled 2: 2 4 6);
 }
 
-/// The micro-kernels of a format: panels of two vectors of eight channels.
+/// The micro-kernels of a format of whole weights: panels of two vectors of eight channels.
 pub(crate) const fn family<F: Format>() -> Family {
+    family_with::<F>(None)
+}
+
+/// The same of a format of narrow weights, which `whole` can read once they are unpacked.
+pub(crate) const fn packed_family<F: Format>(whole: &'static Family) -> Family {
+    family_with::<F>(Some(Unpack {
+        family: whole,
+        panel: unpack_panel::<F>,
+    }))
+}
+
+const fn family_with<F: Format>(unpack: Option<Unpack>) -> Family {
     Family {
         isa: Isa::Avx2,
+        unpack,
         expand: None,
         element_bytes: F::ELEMENT_BYTES,
         layout: PanelLayout {
@@ -80,6 +98,23 @@ pub(crate) const fn family<F: Format>() -> Family {
         },
         plain: &[&Table::<F>::PLAIN_1, &Table::<F>::PLAIN_2],
         pooled: &[&Table::<F>::POOLED_1, &Table::<F>::POOLED_2],
+    }
+}
+
+/// # Safety
+/// As [`UnpackPanel`](super::UnpackPanel).
+#[target_feature(enable = "avx2")]
+unsafe fn unpack_panel<F: Format>(panel: *const u8, steps: usize, vectors: usize, to: *mut u8) {
+    for step in 0..steps {
+        for v in 0..vectors {
+            // SAFETY: the caller's promises.
+            unsafe {
+                let block = step / F::BLOCK_STEPS * vectors + v;
+                let codes = panel.add(block * BLOCK_BYTES);
+                let weights = F::whole(F::weights(codes, step % F::BLOCK_STEPS));
+                _mm256_store_si256(to.add((step * vectors + v) * BLOCK_BYTES).cast(), weights);
+            }
+        }
     }
 }
 

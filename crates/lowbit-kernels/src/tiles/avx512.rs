@@ -1,6 +1,6 @@
 //! Register tiles of AVX-512: each step takes four bytes of activations per pixel and vectors of sixteen output channels.
 
-use super::{Family, Microkernel, PanelLayout, TileCall};
+use super::{Family, Microkernel, PanelLayout, TileCall, Unpack};
 use crate::Isa;
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -60,11 +60,27 @@ impl<F: Format> Table<F> {
     ];
 }
 
-/// The micro-kernels of a format: panels of two vectors of sixteen channels.
+/// The micro-kernels of a format of whole weights: panels of two vectors of sixteen channels.
 pub(crate) const fn family<F: Format>() -> Family {
+    family_with::<F>(None)
+}
+
+/// The same of a format of narrow weights, which `bytes` can read once they are unpacked.
+pub(crate) const fn packed_family<F: Format>(bytes: &'static Family) -> Family {
+    family_with::<F>(Some(Unpack {
+        family: bytes,
+        panel: unpack_panel::<F>,
+    }))
+}
+
+const fn family_with<F: Format>(unpack: Option<Unpack>) -> Family {
     Family {
         isa: Isa::Avx512,
-        expand: super::amx::expand::<F>(),
+        unpack,
+        expand: match F::BYTES_SHIFTED_BY {
+            Some(_) => Some(super::amx::expand_panel::<F>),
+            None => None,
+        },
         element_bytes: F::ELEMENT_BYTES,
         layout: PanelLayout {
             lanes: 16,
@@ -75,6 +91,40 @@ pub(crate) const fn family<F: Format>() -> Family {
         },
         plain: &[&Table::<F>::PLAIN_1, &Table::<F>::PLAIN_2],
         pooled: &[&Table::<F>::POOLED_1, &Table::<F>::POOLED_2],
+    }
+}
+
+/// Weights of one vector and step as the bytes that they are.
+///
+/// # Safety
+/// As [`Format::weights`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+pub(super) unsafe fn bytes<F: Format>(at: *const u8) -> __m512i {
+    // SAFETY: the caller's promise.
+    let weights = unsafe { F::weights(at) };
+    let shift = const { F::BYTES_SHIFTED_BY.expect("a format of bytes") };
+    if shift == 0 {
+        return weights;
+    }
+    // There is no arithmetic shift of bytes: shift pairs, cut what came from the neighbor, extend the sign.
+    let sign = _mm512_set1_epi8((0x80_u8 >> shift) as i8);
+    let kept = _mm512_set1_epi8((0xff_u8 >> shift) as i8);
+    let shifted = _mm512_srl_epi16(weights, _mm_cvtsi32_si128(shift as i32));
+    let low = _mm512_and_si512(shifted, kept);
+    _mm512_sub_epi8(_mm512_xor_si512(low, sign), sign)
+}
+
+/// # Safety
+/// As [`UnpackPanel`](super::UnpackPanel).
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn unpack_panel<F: Format>(panel: *const u8, steps: usize, vectors: usize, to: *mut u8) {
+    for vector in 0..steps * vectors {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let weights = bytes::<F>(panel.add(vector * F::VECTOR_BYTES));
+            _mm512_store_si512(to.add(vector * 64).cast(), weights);
+        }
     }
 }
 

@@ -24,8 +24,9 @@ mod store_avx512;
 pub(crate) use panels::{PanelLayout, Panels, Segments, Slot};
 
 use crate::u8i8::{Dequantize, Requantize};
-use crate::{ConvGeometry, Isa, WeightShape};
+use crate::{AlignedBuffer, ConvGeometry, Isa, WeightShape};
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::ops::Range;
 
 /// Most i32 values that a tile leaves behind: 16 pixels of 32 channels.
@@ -90,19 +91,37 @@ pub(crate) struct Family {
     pub(crate) element_bytes: usize,
     /// How their panels are laid out.
     pub(crate) layout: PanelLayout,
+    /// Unpacks narrow weights ahead of time.
+    pub(crate) unpack: Option<Unpack>,
     /// Lays the weights of a panel out for matrix tiles, where the format can.
-    pub(crate) expand: Option<Expand>,
+    pub(crate) expand: Option<ExpandPanel>,
     /// `plain[vectors - 1][columns - 1]`: one row of pixels.
     pub(crate) plain: &'static [&'static [Microkernel]],
     /// `pooled[vectors - 1][columns - 1]`: two rows of `2 · columns` pixels, of which the maxima are left.
     pub(crate) pooled: &'static [&'static [Microkernel]],
 }
 
-/// Writes segments of a panel as the weights of matrix tiles, `[segment, block, vector, 16 steps, channel, tap]`, steps
-/// that a segment does not fill being zero.
+/// How narrow weights become whole ones in a buffer of the thread, a panel at a time, before many pixels that use them.
+#[derive(Clone, Copy)]
+pub(crate) struct Unpack {
+    /// The family that reads them; it differs from the packed one in nothing but the weights.
+    pub(crate) family: &'static Family,
+    /// Writes vectors in that family's order, `[step, vector]`.
+    pub(crate) panel: UnpackPanel,
+}
+
+/// Unpacks the weights of `steps` steps of `vectors` vectors.
 ///
 /// # Safety
-/// AVX-512 as the family needs it; `panel` holds the panel, `to` has room for its tiles.
+/// The instruction set is available, `panel` holds as many, and `to`, aligned to 64 bytes, has room for them.
+pub(crate) type UnpackPanel =
+    unsafe fn(panel: *const u8, steps: usize, vectors: usize, to: *mut u8);
+
+/// Lays the weights of a panel out for matrix tiles, `[segment, block, vector, step, channel, tap]`, steps that a segment
+/// does not fill being zero.
+///
+/// # Safety
+/// AVX-512 as the family needs it; `panel` holds the panel, `to`, aligned to 64 bytes, has room for its tiles.
 pub(crate) type ExpandPanel = unsafe fn(panel: *const u8, shape: PanelShape, to: *mut u8);
 
 /// What [`ExpandPanel`] needs to know of a panel.
@@ -114,14 +133,6 @@ pub(crate) struct PanelShape {
     pub(crate) steps: usize,
     /// Vectors of the panel.
     pub(crate) vectors: usize,
-}
-
-/// How a format goes to matrix tiles.
-#[derive(Clone, Copy)]
-pub(crate) struct Expand {
-    pub(crate) panel: ExpandPanel,
-    /// The power of two that the weights come out multiplied by.
-    pub(crate) shift: u32,
 }
 
 /// Turns sums into what is stored.
@@ -313,6 +324,16 @@ pub(crate) fn conv_f32(
     }
 }
 
+/// Pixels from which on unpacking ahead pays: in the tile, narrow weights are unpacked again for each few pixels.
+const WORTH_UNPACKING: usize = 64;
+
+/// The largest panel that is unpacked ahead; it should stay in the second-level cache.
+const UNPACKED_BYTES: usize = 256 << 10;
+
+thread_local! {
+    static UNPACKED: Cell<Option<AlignedBuffer<u8>>> = const { Cell::new(None) };
+}
+
 /// Runs one convolution: panels outermost, so that a panel's weights stay in the first-level cache over the rows.
 ///
 /// # Safety
@@ -338,19 +359,43 @@ unsafe fn run<S: Store>(
     let layout = family.layout;
     let (weights, segments) = panels.serving(g);
     let input = input.of_rows(family, g, &rows);
-    let kernels = if g.pool == 2 {
-        family.pooled
-    } else {
-        family.plain
-    };
     let steps = segments.steps(layout.step_taps);
     let vector_bytes = layout.vector_bytes(&segments);
+    let pixels = rows.len() * g.pool * g.out_w;
+    let unpack = family.unpack.filter(|unpack| {
+        let bytes = segments.count() * steps * layout.vectors * unpack.family.layout.block_bytes;
+        pixels >= WORTH_UNPACKING && bytes <= UNPACKED_BYTES
+    });
+    let reading = unpack.map_or(family, |unpack| unpack.family);
+    let kernels = if g.pool == 2 {
+        reading.pooled
+    } else {
+        reading.plain
+    };
+    let mut unpacked = unpack.map(|_| {
+        let kept = UNPACKED.take();
+        kept.unwrap_or_else(|| AlignedBuffer::zeroed(UNPACKED_BYTES))
+    });
     let mut sums = TileSums([0; TILE_LEN]);
     for first in (0..g.out_channels).step_by(layout.panel_channels()) {
         let channels = first..g.out_channels.min(first + layout.panel_channels());
         let width = channels.len().next_multiple_of(layout.lanes);
-        let kernels = kernels[width / layout.lanes - 1];
+        let vectors = width / layout.lanes;
+        let kernels = kernels[vectors - 1];
         let constants = store.constants(channels.clone());
+        let mut panel = weights[first / layout.lanes * vector_bytes..].as_ptr();
+        if let (Some(unpack), Some(buffer)) = (unpack, &mut unpacked) {
+            // SAFETY: the panel is whole, and all its weights fit into the buffer.
+            unsafe {
+                (unpack.panel)(
+                    panel,
+                    segments.count() * steps,
+                    vectors,
+                    buffer.as_mut_ptr(),
+                )
+            };
+            panel = buffer.as_ptr();
+        }
         let mut call = TileCall {
             input: input.as_ptr(),
             column_step: g.stride * g.in_pixel_stride * family.element_bytes,
@@ -359,7 +404,7 @@ unsafe fn run<S: Store>(
             segment_row_step: g.in_row_stride * family.element_bytes,
             segment_column_step: g.in_pixel_stride * family.element_bytes,
             steps,
-            panel: weights[first / layout.lanes * vector_bytes..].as_ptr(),
+            panel,
             start: PerChannel(
                 PerChannel::of(acc_offset, channels.clone())
                     .0
@@ -388,6 +433,9 @@ unsafe fn run<S: Store>(
                 }
             }
         }
+    }
+    if unpacked.is_some() {
+        UNPACKED.set(unpacked);
     }
 }
 

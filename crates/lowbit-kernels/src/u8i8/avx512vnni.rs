@@ -5,7 +5,7 @@ use crate::tiles::avx512::{Format, family};
 use std::arch::x86_64::*;
 
 /// i8 weights.
-pub(super) static FAMILY: Family = family::<I8>();
+pub(crate) static FAMILY: Family = family::<I8>();
 
 struct I8;
 
