@@ -63,8 +63,8 @@ impl<'a> SweepProgress<'a> {
 }
 
 impl Table {
-    fn new(runs: &[RunId], epochs: usize) -> Self {
-        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8));
+    fn new(runs: &[RunId], epochs: usize, target: ProgressDrawTarget) -> Self {
+        let all = MultiProgress::with_draw_target(target);
         let mut bits: Vec<u8> = runs.iter().map(|run| run.bits).collect();
         bits.sort_unstable_by(|a, b| b.cmp(a));
         bits.dedup();
@@ -75,14 +75,14 @@ impl Table {
         let widths = bits.into_iter().map(|bits| {
             let seeds = runs.iter().filter(|run| run.bits == bits).count();
             let bar = all.add(ProgressBar::new((seeds * epochs) as u64));
-            bar.set_style(style("{prefix:>7} {bar:16} {msg}"));
+            bar.set_style(style("{prefix:>7} {bar:16} {wide_msg}"));
             bar.set_prefix(format!("{bits} bits"));
             bar.set_message("waiting");
             (bits, bar)
         });
         let widths = widths.collect();
         let total = all.add(ProgressBar::new((runs.len() * epochs) as u64));
-        total.set_style(style("  total {bar:16} {msg}"));
+        total.set_style(style("  total {bar:16} {wide_msg}"));
         total.enable_steady_tick(Duration::from_secs(1));
         Self {
             _all: all,
@@ -126,7 +126,8 @@ impl Table {
 impl SweepEvents for SweepProgress<'_> {
     fn planned(&self, runs: &[RunId], epochs: usize) {
         if self.lines.terminal && !self.lines.quiet {
-            *self.lock() = Some(Table::new(runs, epochs));
+            let target = ProgressDrawTarget::stderr_with_hz(8);
+            *self.lock() = Some(Table::new(runs, epochs, target));
         }
     }
 
@@ -237,5 +238,61 @@ impl Events for RunProgress<'_> {
         if self.sweep.lock().is_none() {
             self.sweep.lines.line(line);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use indicatif::InMemoryTerm;
+
+    fn record(epoch: usize) -> EpochRecord {
+        EpochRecord {
+            epoch,
+            train_loss: 0.5,
+            train_accuracy: 0.8,
+            test_loss: 0.6,
+            test_accuracy: 0.75,
+            lr: 0.001,
+            train_seconds: 1.0,
+            train_img_per_s: 100.0,
+            logits_digest: None,
+        }
+    }
+
+    #[test]
+    fn the_table_has_a_line_per_width_and_counts_what_a_checkpoint_spared() {
+        let runs: Vec<RunId> = [(32, 1), (32, 2), (2, 1), (2, 2)]
+            .map(|(bits, seed)| RunId { bits, seed })
+            .to_vec();
+        // Too narrow for the longest line, which must be cut, not wrapped.
+        let terminal = InMemoryTerm::new(10, 72);
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(terminal.clone()), 255);
+        let lines = Progress::new(true);
+        let progress = SweepProgress::new(&lines, 2);
+        *progress.lock() = Some(Table::new(&runs, 5, target));
+        // The first run goes on after three epochs, trains one and is in its fifth.
+        let run = progress.run(runs[0]);
+        run.epoch_started(4, 5, 400);
+        run.epoch_done(&record(4), 5);
+        run.epoch_started(5, 5, 400);
+        run.batch_done(100, 0.25, 0.9);
+        progress.with(|table| table.total.tick());
+        let shown = terminal.contents();
+        let shown: Vec<&str> = shown.lines().map(str::trim_end).collect();
+        assert_eq!(shown.len(), 3, "{shown:?}");
+        assert!(shown[0].starts_with("32 bits"), "{shown:?}");
+        assert!(
+            shown[0].ends_with("seed 1,  25 % of an epoch, loss 0.250, accuracy"),
+            "{shown:?}"
+        );
+        assert!(
+            shown[1].starts_with(" 2 bits") && shown[1].ends_with("waiting"),
+            "{shown:?}"
+        );
+        assert!(
+            shown[2].contains("4/20 epochs, 2 at a time, ") && shown[2].ends_with(" left"),
+            "{shown:?}"
+        );
     }
 }

@@ -379,6 +379,29 @@ mod tests {
     use lowbit_data::LoadOptions;
 
     #[test]
+    fn runs_that_freeze_batch_norm_differently_are_different_runs() {
+        let options = LoadOptions {
+            limit: Some(20),
+            cache_dir: None,
+            ..LoadOptions::new(1)
+        };
+        let data = lowbit_data::load("landcover", &options).unwrap();
+        let graph = graph_for("mlp", &data).unwrap();
+        let config = Config::default();
+        let of = |frozen_norm_epochs| {
+            let plan = Plan {
+                qat: Some(config.qat(8)),
+                frozen_norm_epochs,
+                ..Plan::default()
+            };
+            fingerprint(&config, &plan, &graph, &data)
+        };
+        assert_eq!(of(0), of(0));
+        assert_ne!(of(0), of(2));
+        assert_ne!(of(1), of(2));
+    }
+
+    #[test]
     fn a_model_knows_the_logits_that_training_ended_with() {
         let config = Config {
             model: "mlp".into(),
