@@ -191,6 +191,9 @@ pub(crate) struct Shared {
     /// cosine or constant [default: cosine]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) schedule: Option<String>,
+    /// Random changes to training images: flip, dihedral (flips and quarter turns), shift:4, or flip,shift:4 [default: none]
+    #[arg(long, global = true, value_name = "LIST")]
+    pub(crate) augment: Option<String>,
     /// Of weights, shuffling, splits and generated data [default: 1]
     #[arg(long, global = true, value_name = "N")]
     pub(crate) seed: Option<u32>,
@@ -274,6 +277,7 @@ impl Shared {
             ("data", self.data.clone()),
             ("optimizer", self.optimizer.clone()),
             ("schedule", self.schedule.clone()),
+            ("augment", self.augment.clone()),
             ("method", self.method.clone()),
             ("observer", self.observer.clone()),
             ("quantizer", self.quantizer.clone()),

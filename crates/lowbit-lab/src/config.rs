@@ -1,5 +1,6 @@
 //! The settings of every command: the same names as flags, as keys of a TOML file and in `--set key=value`.
 
+use crate::augment::Augment;
 use lowbit::quant::{FLOAT_ACTIVATIONS, Method, Observer, PtqConfig, QuantScheme};
 use lowbit::train::{ActivationQuantizer, Optimizer, QatConfig, Schedule, WeightQuantizer};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,9 @@ pub struct Config {
     /// `cosine` or `constant`.
     #[serde(with = "text")]
     pub schedule: Schedule,
+    /// Random changes to training images: `none`, `flip`, `dihedral`, `shift:4`, `flip,shift:4`.
+    #[serde(with = "text")]
+    pub augment: Augment,
     /// Of initial weights, shuffling, splits and generated data.
     pub seed: u64,
     /// Threads; 0 for all cores.
@@ -78,6 +82,7 @@ impl Default for Config {
             lr: 1e-3,
             optimizer: Optimizer::default(),
             schedule: Schedule::default(),
+            augment: Augment::default(),
             seed: 1,
             threads: 0,
             limit: 0,
@@ -396,6 +401,7 @@ mod tests {
             ("epochs", "expected key=value"),
             ("act_bits=7", "8, 4, 2, 1 or float"),
             ("act_bits=half", "8, 4, 2, 1 or float"),
+            ("augment=rotate", "unknown augmentation rotate"),
         ] {
             let error = Config::layered(None, &[pair.into()], flags(""))
                 .unwrap_err()

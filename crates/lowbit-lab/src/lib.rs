@@ -4,6 +4,7 @@
 //! (docs/results-format.md). One experiment is one file in [`experiments`].
 
 pub mod analysis;
+pub mod augment;
 pub mod config;
 pub mod evaluate;
 mod events;

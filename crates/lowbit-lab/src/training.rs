@@ -6,9 +6,9 @@ use lowbit::format::{Checkpoint, load_checkpoint, save_checkpoint};
 use lowbit::quant::QuantizedModel;
 use lowbit::runtime::{FloatModel, IntegerModel};
 use lowbit::train::{QatConfig, TrainError, Trainer, TrainerState, epoch_order};
-use lowbit::{Graph, Weights};
+use lowbit::{Graph, Shape, Weights};
 use lowbit_data::{Dataset, Split};
-use lowbit_kernels::Isa;
+use lowbit_kernels::{Isa, random};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -103,6 +103,9 @@ fn fingerprint(
     if plan.frozen_norm_epochs > 0 {
         qat += &format!(", batch-norm frozen for {} epochs", plan.frozen_norm_epochs);
     }
+    // Runs of versions without augmentation stay what they are.
+    let augment = config.augment;
+    let augment = (!augment.is_none()).then(|| ("augment", augment.to_string()));
     [
         ("model", graph.name().to_owned()),
         (
@@ -132,6 +135,7 @@ fn fingerprint(
         ),
     ]
     .into_iter()
+    .chain(augment)
     .map(|(key, value)| (key.to_owned(), value))
     .collect()
 }
@@ -203,7 +207,8 @@ pub fn train(
         events.epoch_started(epoch + 1, config.epochs, data.train.len());
         trainer.freeze_batch_norm(epoch + plan.frozen_norm_epochs >= config.epochs);
         let start = Instant::now();
-        let (score, lr) = run_epoch(config, &mut trainer, &data.train, epoch, total, events)?;
+        let shown = (&data.train, graph.input());
+        let (score, lr) = run_epoch(config, &mut trainer, shown, epoch, total, events)?;
         let train_seconds = start.elapsed().as_secs_f64();
         weights = trainer.weights();
         let test = match trainer.quantized_model() {
@@ -329,7 +334,7 @@ fn restore(
 fn run_epoch(
     config: &Config,
     trainer: &mut Trainer,
-    split: &Split,
+    (split, shape): (&Split, Shape),
     epoch: usize,
     total: u64,
     events: &dyn Events,
@@ -340,8 +345,10 @@ fn run_epoch(
     for (step, batch) in order.chunks(config.batch_size).enumerate() {
         images.clear();
         labels.clear();
+        let mut rng = random::stream(config.seed, "augment", trainer.steps());
         for &index in batch {
-            images.extend_from_slice(split.image(index as usize));
+            let image = split.image(index as usize);
+            config.augment.apply(&mut rng, image, shape, &mut images);
             labels.push(split.labels()[index as usize]);
         }
         lr = config.schedule.lr(config.lr, trainer.steps(), total);
