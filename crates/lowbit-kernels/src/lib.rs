@@ -11,6 +11,8 @@ pub mod bits;
 pub mod buffer;
 pub mod float;
 pub mod geometry;
+#[cfg(test)]
+mod guard;
 mod isa;
 pub mod norm;
 pub mod packed;
