@@ -159,7 +159,7 @@ fn an_unknown_instruction_set_is_refused() {
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        stderr(&output).contains("use portable, avx2 or avx512"),
+        stderr(&output).contains("use portable, avx2, avxvnni, avx512 or amx"),
         "{}",
         stderr(&output)
     );
