@@ -337,6 +337,7 @@ fn a_killed_run_goes_on_to_the_same_bits() {
             .expect("the epochs of QUICK");
         let mut keep = keep;
         keep.remove(at);
+        keep.extend(["--augment", "dihedral,shift:2"]);
         if resume {
             keep.push("--resume");
         }
@@ -365,6 +366,12 @@ fn a_killed_run_goes_on_to_the_same_bits() {
     // Other settings are refused, not mixed in.
     let mut other = vec!["train", "--out", "killed", "--resume"];
     other.extend(QUICK);
+    let line = refused(path, &other, 2);
+    assert!(
+        line.contains("augment = dihedral,shift:2") && line.contains("none"),
+        "{line}"
+    );
+    other.extend(["--augment", "dihedral,shift:2"]);
     let line = refused(path, &other, 2);
     assert!(line.contains("epochs = 12") && line.contains("3"), "{line}");
 }

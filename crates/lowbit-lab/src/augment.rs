@@ -27,12 +27,6 @@ enum Symmetry {
 const MOST: usize = 64;
 
 impl Augment {
-    /// Whether images stay as they are.
-    #[must_use]
-    pub fn is_none(&self) -> bool {
-        *self == Self::default()
-    }
-
     /// Appends one `[h, w, c]` image to `out`, changed as `rng` says. Padding by `shift` zeros and cutting at random is He et
     /// al. 2016, section 4.2.
     ///

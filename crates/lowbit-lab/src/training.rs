@@ -103,9 +103,6 @@ fn fingerprint(
     if plan.frozen_norm_epochs > 0 {
         qat += &format!(", batch-norm frozen for {} epochs", plan.frozen_norm_epochs);
     }
-    // Runs of versions without augmentation stay what they are.
-    let augment = config.augment;
-    let augment = (!augment.is_none()).then(|| ("augment", augment.to_string()));
     [
         ("model", graph.name().to_owned()),
         (
@@ -122,6 +119,7 @@ fn fingerprint(
         ("lr", config.lr.to_string()),
         ("optimizer", config.optimizer.to_string()),
         ("schedule", config.schedule.to_string()),
+        ("augment", config.augment.to_string()),
         ("seed", config.seed.to_string()),
         ("qat", qat),
         (
@@ -135,7 +133,6 @@ fn fingerprint(
         ),
     ]
     .into_iter()
-    .chain(augment)
     .map(|(key, value)| (key.to_owned(), value))
     .collect()
 }
@@ -265,7 +262,13 @@ pub fn is_finished(
     epochs.len() == config.epochs
         && identity
             .iter()
-            .all(|(key, value)| saved.metadata.get(key) == Some(value))
+            .all(|(key, value)| saved_setting(&saved, key) == value)
+}
+
+/// A setting of the run that wrote a checkpoint. Those of versions before augmentation had none.
+fn saved_setting<'a>(saved: &'a Checkpoint, key: &str) -> &'a str {
+    let missing = if key == "augment" { "none" } else { "" };
+    saved.metadata.get(key).map_or(missing, String::as_str)
 }
 
 fn write_checkpoint(
@@ -297,14 +300,13 @@ fn restore(
     identity: &BTreeMap<String, String>,
     trainer: &mut Trainer,
 ) -> Result<(Weights, Vec<EpochRecord>), LabError> {
-    let none = String::new();
     for (key, expected) in identity {
-        let found = saved.metadata.get(key).unwrap_or(&none);
+        let found = saved_setting(saved, key);
         if found != expected {
             return Err(LabError::OtherRun {
                 path: path.to_owned(),
                 key: key.clone(),
-                found: found.clone(),
+                found: found.to_owned(),
                 expected: expected.clone(),
             });
         }
@@ -385,14 +387,18 @@ mod tests {
     use crate::experiments::compare::graph_for;
     use lowbit_data::LoadOptions;
 
+    fn landcover(images: usize, seed: u64) -> Dataset {
+        let options = LoadOptions {
+            limit: Some(images),
+            cache_dir: None,
+            ..LoadOptions::new(seed)
+        };
+        lowbit_data::load("landcover", &options).unwrap()
+    }
+
     #[test]
     fn runs_that_freeze_batch_norm_differently_are_different_runs() {
-        let options = LoadOptions {
-            limit: Some(20),
-            cache_dir: None,
-            ..LoadOptions::new(1)
-        };
-        let data = lowbit_data::load("landcover", &options).unwrap();
+        let data = landcover(20, 1);
         let graph = graph_for("mlp", &data).unwrap();
         let config = Config::default();
         let of = |frozen_norm_epochs| {
@@ -415,12 +421,7 @@ mod tests {
             epochs: 1,
             ..Config::default()
         };
-        let options = LoadOptions {
-            limit: Some(40),
-            cache_dir: None,
-            ..LoadOptions::new(1)
-        };
-        let data = lowbit_data::load("landcover", &options).unwrap();
+        let data = landcover(40, 1);
         let graph = graph_for("mlp", &data).unwrap();
         let plan = Plan {
             qat: Some(config.qat(4)),
@@ -438,7 +439,7 @@ mod tests {
         last.bias[0] += 1e-3;
         assert_eq!(exact(&model), Some(false));
         // Other images of the same name and number say nothing about the model.
-        let other = lowbit_data::load("landcover", &LoadOptions { seed: 2, ..options }).unwrap();
+        let other = landcover(40, 2);
         let test = evaluate(&IntegerModel::compile(&model, isa).unwrap(), &other.test);
         assert_eq!(bit_exact(&model, &test, &other), None);
         model.provenance.clear();

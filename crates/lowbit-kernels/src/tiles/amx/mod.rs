@@ -8,10 +8,14 @@
 //! The weights stay packed at their width; a panel's are laid out as tiles of bytes right before the rows that use them,
 //! in a buffer of the thread. Sums are exact, so that the results are those of every other ISA.
 
-use super::avx512::{Format, bytes};
+mod product;
+
+pub(super) use product::expand_panel;
+pub(crate) use product::{configure, release};
+
 use super::{MAX_PANEL, PanelShape, Panels, PerChannel, Store, StoredTile, TILE_LEN, TileSums};
 use crate::{AlignedBuffer, ConvGeometry};
-use std::arch::asm;
+use product::Product;
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -39,6 +43,7 @@ pub(super) fn pays(
     let deep = steps >= 3 && segments.count() * steps >= 12;
     let pixels = rows.len() * g.pool * g.pooled_w() * g.pool;
     let wide = strips(g).width >= 4 && pixels >= 12;
+    // The last step may begin with the last tap, and blocks are padded by fewer than 16 steps: 3 + 15 · 4 bytes.
     let readable = input_len >= g.input_extent().saturating_add(ROW - 1);
     deep && wide && readable
 }
@@ -62,7 +67,7 @@ impl Blocks {
 }
 
 /// How the columns of a geometry fall into strips: all of one width, the last one overlapping its neighbor.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Strips {
     count: usize,
     /// Pixels of each, before pooling.
@@ -347,180 +352,37 @@ impl Pass<'_> {
     }
 }
 
-/// One or two strips times one or two vectors of a panel.
-struct Product<'a> {
-    strips: &'a Pair,
-    /// Bytes from one pixel to the next.
-    step: usize,
-    offsets: &'a [usize],
-    /// `[block, vector]` tiles.
-    weights: *const u8,
-    vectors: usize,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Tile products over all blocks: `$zero` the sums, `$multiply` for each block, `$store` the sums.
-macro_rules! product {
-    ($self:ident, $sums:ident, zero: $($zero:literal)*, multiply: $($multiply:literal)*, store: $($store:literal)*) => {
-        asm!(
-            $($zero,)*
-            "2:",
-            "mov {taps0}, [{offsets}]",
-            "lea {taps1}, [{taps0} + {input1}]",
-            "add {taps0}, {input0}",
-            $($multiply,)*
-            "add {offsets}, 8",
-            "add {weights}, {block}",
-            "dec {left}",
-            "jnz 2b",
-            $($store,)*
-            input0 = in(reg) $self.strips.0.input,
-            input1 = in(reg) $self.strips.1.as_ref().unwrap_or(&$self.strips.0).input,
-            step = in(reg) $self.step,
-            offsets = inout(reg) $self.offsets.as_ptr() => _,
-            left = inout(reg) $self.offsets.len() => _,
-            weights = inout(reg) $self.weights => _,
-            block = in(reg) $self.vectors * TILE,
-            row = in(reg) ROW,
-            sums = in(reg) $sums.0.as_mut_ptr(),
-            taps0 = out(reg) _,
-            taps1 = out(reg) _,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack)
-        )
-    };
-}
-
-impl Product<'_> {
-    /// # Safety
-    /// AMX-INT8 is there and configured for the strips and blocks; every strip's pixels can be read at every offset for 64
-    /// bytes, `offsets` is not empty, and the weights hold a tile per offset and vector.
-    unsafe fn run(&self, sums: &mut Sums) {
-        // SAFETY: (all) the caller's promises; `sums` has room for four tiles.
-        unsafe {
-            match (self.strips.1.is_some(), self.vectors) {
-                (true, 2) => product!(self, sums,
-                    zero: "tilezero tmm0" "tilezero tmm1" "tilezero tmm2" "tilezero tmm3",
-                    multiply:
-                        "tileloadd tmm6, [{weights} + {row}*1]"
-                        "tileloadd tmm4, [{taps0} + {step}*1]"
-                        "tileloadd tmm7, [{weights} + {row}*1 + 1024]"
-                        "tdpbusd tmm0, tmm4, tmm6"
-                        "tileloadd tmm5, [{taps1} + {step}*1]"
-                        "tdpbusd tmm1, tmm4, tmm7"
-                        "tdpbusd tmm2, tmm5, tmm6"
-                        "tdpbusd tmm3, tmm5, tmm7",
-                    store:
-                        "tilestored [{sums} + {row}*1], tmm0"
-                        "tilestored [{sums} + {row}*1 + 1024], tmm1"
-                        "tilestored [{sums} + {row}*1 + 2048], tmm2"
-                        "tilestored [{sums} + {row}*1 + 3072], tmm3"
-                ),
-                (true, _) => product!(self, sums,
-                    zero: "tilezero tmm0" "tilezero tmm2",
-                    multiply:
-                        "tileloadd tmm6, [{weights} + {row}*1]"
-                        "tileloadd tmm4, [{taps0} + {step}*1]"
-                        "tdpbusd tmm0, tmm4, tmm6"
-                        "tileloadd tmm5, [{taps1} + {step}*1]"
-                        "tdpbusd tmm2, tmm5, tmm6",
-                    store:
-                        "tilestored [{sums} + {row}*1], tmm0"
-                        "tilestored [{sums} + {row}*1 + 2048], tmm2"
-                ),
-                (false, 2) => product!(self, sums,
-                    zero: "tilezero tmm0" "tilezero tmm1",
-                    multiply:
-                        "tileloadd tmm6, [{weights} + {row}*1]"
-                        "tileloadd tmm4, [{taps0} + {step}*1]"
-                        "tileloadd tmm7, [{weights} + {row}*1 + 1024]"
-                        "tdpbusd tmm0, tmm4, tmm6"
-                        "tdpbusd tmm1, tmm4, tmm7",
-                    store:
-                        "tilestored [{sums} + {row}*1], tmm0"
-                        "tilestored [{sums} + {row}*1 + 1024], tmm1"
-                ),
-                (false, _) => product!(self, sums,
-                    zero: "tilezero tmm0",
-                    multiply:
-                        "tileloadd tmm6, [{weights} + {row}*1]"
-                        "tileloadd tmm4, [{taps0} + {step}*1]"
-                        "tdpbusd tmm0, tmm4, tmm6",
-                    store:
-                        "tilestored [{sums} + {row}*1], tmm0"
-                ),
-            }
+    #[test]
+    fn blocks_fit_tiles_and_pad_less_than_one() {
+        for steps in 1..3000 {
+            let blocks = Blocks::of(steps);
+            assert!((1..=16).contains(&blocks.steps), "{steps}");
+            let padding = blocks.count * blocks.steps - steps;
+            assert!(padding < 16, "{steps} steps are padded by {padding}");
         }
     }
-}
 
-/// # Safety
-/// As [`ExpandPanel`](super::ExpandPanel).
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) unsafe fn expand_panel<F: Format>(panel: *const u8, shape: PanelShape, to: *mut u8) {
-    let PanelShape {
-        segments,
-        steps,
-        vectors,
-    } = shape;
-    let blocks = Blocks::of(steps);
-    for segment in 0..segments {
-        for v in 0..vectors {
-            for block in 0..blocks.count {
-                let tile = ((segment * blocks.count + block) * vectors + v) * TILE;
-                for row in 0..blocks.steps {
-                    let step = block * blocks.steps + row;
-                    // SAFETY: a tile per segment, block and vector has room in `to`; the panel holds `steps` steps of
-                    // each segment, and no other is read.
-                    unsafe {
-                        let weights = if step < steps {
-                            let at = (segment * steps + step) * vectors + v;
-                            bytes::<F>(panel.add(at * F::VECTOR_BYTES))
-                        } else {
-                            _mm512_setzero_si512()
-                        };
-                        _mm512_store_si512(to.add(tile + row * ROW).cast(), weights);
-                    }
+    #[test]
+    fn strips_fit_tiles_and_cover_every_column_once_or_more() {
+        for pool in [1, 2] {
+            for pooled in 1..100 {
+                let g = ConvGeometry::dense((pool, pooled * pool, 1), 1, (1, 1), 1, pool);
+                let strips = strips(&g);
+                let mut covered = 0;
+                for index in 0..strips.count {
+                    let start = strips.start(index);
+                    assert!(start <= covered && start.is_multiple_of(pool), "{strips:?}");
+                    covered = start + strips.width;
                 }
+                assert!(
+                    strips.width <= STRIP && covered == strips.columns,
+                    "{strips:?}"
+                );
             }
         }
     }
-}
-
-/// Configures this thread's tiles: sums (`tmm0` to `tmm3`) of `pixels` rows and sixteen channels, activations (`tmm4`,
-/// `tmm5`) of `pixels` rows and `steps` times four taps, weights (`tmm6`, `tmm7`) of `steps` rows and sixteen channels.
-///
-/// # Safety
-/// AMX is available, `pixels` and `steps` are 1 to 16.
-pub(crate) unsafe fn configure(pixels: u8, steps: u8) {
-    #[repr(C, align(64))]
-    struct Config {
-        palette: u8,
-        start_row: u8,
-        reserved: [u8; 14],
-        row_bytes: [u16; 16],
-        rows: [u8; 16],
-    }
-    let mut config = Config {
-        palette: 1,
-        start_row: 0,
-        reserved: [0; 14],
-        row_bytes: [0; 16],
-        rows: [0; 16],
-    };
-    config.row_bytes[..8].fill(ROW as u16);
-    config.row_bytes[4..6].fill(u16::from(steps) * 4);
-    config.rows[..6].fill(pixels);
-    config.rows[6..8].fill(steps);
-    // SAFETY: the caller's promises; the instruction reads 64 bytes.
-    unsafe { asm!("ldtilecfg [{0}]", in(reg) &raw const config, options(readonly, nostack)) };
-}
-
-/// Gives the tiles back, so that a switch of threads need not save them.
-///
-/// # Safety
-/// AMX is available.
-pub(crate) unsafe fn release() {
-    // SAFETY: the caller's promise.
-    unsafe { asm!("tilerelease", options(nomem, nostack)) };
 }
