@@ -21,6 +21,21 @@ pub enum Bound {
     Arithmetic,
     /// Memory, if nothing stayed in a cache.
     Memory,
+    /// Neither: the layer was measured at less than half of both limits, so that what it does besides (loading tiles,
+    /// storing, short loops) takes the time.
+    Neither,
+}
+
+impl Bound {
+    fn of(measured: f64, peak: f64, memory: f64) -> Self {
+        if measured < 0.5 * peak.min(memory) {
+            Self::Neither
+        } else if memory < peak {
+            Self::Memory
+        } else {
+            Self::Arithmetic
+        }
+    }
 }
 
 /// One layer at one weight width.
@@ -44,7 +59,7 @@ pub struct RooflineLayer {
     pub share_of_peak: f64,
     /// The limit that memory would set if every byte came from there.
     pub memory_gmac_per_s: f64,
-    /// The lower of the two limits.
+    /// The lower of the two limits, if the layer comes near it.
     pub bound: Bound,
 }
 
@@ -169,11 +184,7 @@ fn layer(blocks: &Blocks, block: &Block, bits: u8, seconds: f64, peaks: &Peaks) 
         peak_gmac_per_s: peak,
         share_of_peak: gmac_per_s / peak,
         memory_gmac_per_s,
-        bound: if memory_gmac_per_s < peak {
-            Bound::Memory
-        } else {
-            Bound::Arithmetic
-        },
+        bound: Bound::of(gmac_per_s, peak, memory_gmac_per_s),
     }
 }
 
@@ -222,6 +233,7 @@ impl Roofline {
                 match layer.bound {
                     Bound::Arithmetic => "arithmetic".into(),
                     Bound::Memory => "memory".into(),
+                    Bound::Neither => "neither".into(),
                 },
             ]
         };
@@ -250,7 +262,7 @@ impl Roofline {
         if !arithmetic.is_empty() {
             text += &format!(
                 "Arithmetic bounds {}: fewer than 8 bits make their weights smaller, not their products faster, since \
-                 narrow weights are widened to 8 bits in registers.",
+                 narrow weights are widened to 8 bits before they are multiplied.",
                 arithmetic.join(", ")
             );
         }
@@ -259,6 +271,18 @@ impl Roofline {
             text += &format!(
                 "Memory bounds {} at some width: fewer bits move fewer bytes.",
                 memory.join(", ")
+            );
+        }
+        let neither: Vec<_> = narrow(Bound::Neither)
+            .into_iter()
+            .filter(|name| !memory.contains(name) && !arithmetic.contains(name))
+            .collect();
+        if !neither.is_empty() {
+            text += if text.is_empty() { "" } else { " " };
+            text += &format!(
+                "{} stay below half of both limits: what surrounds the products takes the time, not the width of the \
+                 weights.",
+                neither.join(", ")
             );
         }
         text
@@ -305,9 +329,15 @@ mod tests {
                 layer.gmac_per_s > 0.0 && layer.share_of_peak > 0.0,
                 "{layer:?}"
             );
-            let memory = layer.memory_gmac_per_s < layer.peak_gmac_per_s;
-            assert_eq!(layer.bound == Bound::Memory, memory);
         }
         assert!(!found.verdict().is_empty());
+    }
+
+    #[test]
+    fn a_layer_far_from_both_limits_is_bound_by_neither() {
+        assert_eq!(Bound::of(60.0, 100.0, 500.0), Bound::Arithmetic);
+        assert_eq!(Bound::of(60.0, 500.0, 100.0), Bound::Memory);
+        assert_eq!(Bound::of(49.0, 500.0, 100.0), Bound::Neither);
+        assert_eq!(Bound::of(49.0, 100.0, 500.0), Bound::Neither);
     }
 }
