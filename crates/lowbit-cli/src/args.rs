@@ -224,10 +224,12 @@ pub(crate) struct Shared {
     /// Bits per weight of the first and the last layer, at least --bits [default: 8]
     #[arg(long, global = true, value_name = "N")]
     pub(crate) edge_bits: Option<u32>,
-    /// Weights in quantization-aware training: lsq, absmax or dorefa [default: lsq]
+    /// Weights in quantization-aware training: lsq, absmax, dorefa, or auto: absmax for --bits 8 and 16,
+    /// lsq below [default: auto]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) quantizer: Option<String>,
-    /// Activations in quantization-aware training: lsq, pact or ema [default: lsq]
+    /// Activations in quantization-aware training: lsq, pact, ema, or auto: 8-bit ones for --bits 8 and 16
+    /// ema, lsq else [default: auto]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) act_quantizer: Option<String>,
     /// Round without a straight-through gradient, to see what that mistake costs

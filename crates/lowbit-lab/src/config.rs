@@ -54,10 +54,10 @@ pub struct Config {
     pub act_bits: u8,
     /// Bits per weight of the first and the last layer (at least `bits`).
     pub edge_bits: u8,
-    /// Of weights in quantization-aware training: `lsq`, `absmax` or `dorefa`.
+    /// Of weights in quantization-aware training: `lsq`, `absmax`, `dorefa`, or `auto`, which chooses by the width.
     #[serde(with = "text")]
     pub quantizer: WeightQuantizer,
-    /// Of activations in quantization-aware training: `lsq`, `pact` or `ema`.
+    /// Of activations in quantization-aware training: `lsq`, `pact`, `ema`, or `auto`, which chooses by the width.
     #[serde(with = "text")]
     pub act_quantizer: ActivationQuantizer,
     /// Whether rounding passes gradients.

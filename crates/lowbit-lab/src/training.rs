@@ -98,7 +98,7 @@ fn fingerprint(
     data: &Dataset,
 ) -> BTreeMap<String, String> {
     let mut qat = plan.qat.map_or("none".to_owned(), |qat| {
-        serde_json::to_string(&qat).expect("a configuration is plain data")
+        serde_json::to_string(&qat.chosen()).expect("a configuration is plain data")
     });
     if plan.frozen_norm_epochs > 0 {
         qat += &format!(", batch-norm frozen for {} epochs", plan.frozen_norm_epochs);
@@ -202,7 +202,7 @@ pub fn train(
     let total = (steps_per_epoch * config.epochs) as u64;
     for epoch in epochs.len()..config.epochs {
         events.epoch_started(epoch + 1, config.epochs, data.train.len());
-        trainer.freeze_batch_norm(epoch + plan.frozen_norm_epochs >= config.epochs);
+        trainer.freeze_statistics(epoch + plan.frozen_norm_epochs >= config.epochs);
         let start = Instant::now();
         let shown = (&data.train, graph.input());
         let (score, lr) = run_epoch(config, &mut trainer, shown, epoch, total, events)?;
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_that_freeze_batch_norm_differently_are_different_runs() {
+    fn runs_that_freeze_statistics_differently_are_different_runs() {
         let data = landcover(20, 1);
         let graph = graph_for("mlp", &data).unwrap();
         let config = Config::default();

@@ -72,28 +72,39 @@ impl PanelLayout {
         steps.div_ceil(self.block_steps) * self.block_bytes
     }
 
-    /// Where tap `tap` of segment `segment` of output channel `channel` goes.
-    fn slot(&self, segments: &Segments, out_channels: usize, channel: usize, place: Place) -> Slot {
+    /// Visits the weights of output channel `channel` (`[segment, tap]`), each with the place where it goes. Training packs
+    /// all weights once a step: places are counted up, not divided out.
+    fn place<W: Copy>(
+        &self,
+        segments: &Segments,
+        (out_channels, channel): (usize, usize),
+        weights: &[W],
+        mut put: impl FnMut(Slot, W),
+    ) {
         let panel = channel / self.panel_channels();
         let left = out_channels.div_ceil(self.lanes) - panel * self.vectors;
-        let vector = channel / self.lanes % self.vectors;
-        let step = place.segment * segments.steps(self.step_taps) + place.tap / self.step_taps;
-        let block = step / self.block_steps * left.min(self.vectors) + vector;
+        let to_next_block = left.min(self.vectors) * self.block_bytes;
         let panel_start = panel * self.vectors * self.vector_bytes(segments);
-        Slot {
-            block: panel_start + block * self.block_bytes,
-            step: step % self.block_steps,
+        let vector = channel / self.lanes % self.vectors;
+        let mut slot = Slot {
+            block: panel_start + vector * self.block_bytes,
+            step: 0,
             lane: channel % self.lanes,
-            tap: place.tap % self.step_taps,
+            tap: 0,
+        };
+        for segment in weights.chunks_exact(segments.taps.max(1)) {
+            for step in segment.chunks(self.step_taps) {
+                for (tap, &weight) in step.iter().enumerate() {
+                    put(Slot { tap, ..slot }, weight);
+                }
+                slot.step += 1;
+                if slot.step == self.block_steps {
+                    slot.step = 0;
+                    slot.block += to_next_block;
+                }
+            }
         }
     }
-}
-
-/// A tap of the kernel.
-#[derive(Clone, Copy)]
-struct Place {
-    segment: usize,
-    tap: usize,
 }
 
 /// Where one weight stands in the panels.
@@ -138,12 +149,10 @@ impl Panels {
             let vectors = shape.out_channels.div_ceil(layout.lanes);
             let mut panels = AlignedBuffer::zeroed(vectors * layout.vector_bytes(&segments));
             for (channel, filter) in weights.chunks_exact(shape.fan_in().max(1)).enumerate() {
-                for (index, &weight) in filter.iter().enumerate() {
-                    let (segment, tap) = (index / segments.taps, index % segments.taps);
-                    let place = Place { segment, tap };
-                    let slot = layout.slot(&segments, shape.out_channels, channel, place);
+                let channel = (shape.out_channels, channel);
+                layout.place(&segments, channel, filter, |slot, weight| {
                     put(&mut panels, slot, weight);
-                }
+                });
             }
             panels
         };

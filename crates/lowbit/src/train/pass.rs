@@ -29,8 +29,8 @@ pub(super) struct Pass {
     pub(super) pixel_params: (ActivationParams, f64),
     /// What quantization-aware training does; none in f32 training.
     pub(super) qat: Option<QatConfig>,
-    /// Whether batch-norm uses, and leaves alone, its running statistics.
-    pub(super) frozen_norm: bool,
+    /// Whether batch-norm uses its running statistics, and they and moving activation ranges are left alone.
+    pub(super) frozen_statistics: bool,
     capacity: usize,
 }
 
@@ -67,7 +67,7 @@ impl Pass {
             pixels: AlignedBuffer::zeroed(0),
             pixel_params: pixel_params(graph),
             qat,
-            frozen_norm: false,
+            frozen_statistics: false,
             isa,
             plan,
             count: 0,
@@ -99,7 +99,8 @@ impl Pass {
     pub(super) fn quantize(&mut self, value: ValueId) {
         if let Some(Some(quantizer)) = self.quantizers.get_mut(value) {
             let layout = &self.plan.layouts[value];
-            quantizer.forward(self.isa, layout, self.count, &mut self.values[value]);
+            let (batch, value) = ((layout, self.count), &mut self.values[value]);
+            quantizer.forward(self.isa, batch, value, self.frozen_statistics);
         }
     }
 

@@ -85,7 +85,7 @@ impl Trainer {
                 return Err(TrainError::Bits { bits });
             }
         }
-        Self::build(graph, weights, optimizer, Some(config), isa)
+        Self::build(graph, weights, optimizer, Some(config.chosen()), isa)
     }
 
     fn build(
@@ -181,13 +181,17 @@ impl Trainer {
     fn load(&mut self, images: &[u8]) {
         let layout = self.pass.plan.layouts[0];
         let row_len = layout.w * layout.c;
+        let row_start = |row: usize| layout.offset(0) + row * layout.row_stride;
         if self.pass.qat.is_some() {
-            for (row, pixels) in images.chunks_exact(row_len).enumerate() {
-                let start = row / layout.h * layout.image_len
-                    + layout.offset(0)
-                    + row % layout.h * layout.row_stride;
-                self.pass.pixels[start..][..row_len].copy_from_slice(pixels);
-            }
+            self.pass
+                .pixels
+                .par_chunks_mut(layout.image_len)
+                .zip(images.par_chunks(layout.dense_len()))
+                .for_each(|(out, image)| {
+                    for (row, pixels) in image.chunks_exact(row_len).enumerate() {
+                        out[row_start(row)..][..row_len].copy_from_slice(pixels);
+                    }
+                });
         }
         let values = &self.pixels;
         self.pass.values[0]
@@ -195,8 +199,7 @@ impl Trainer {
             .zip(images.par_chunks(layout.dense_len()))
             .for_each(|(out, image)| {
                 for (row, pixels) in image.chunks_exact(row_len).enumerate() {
-                    let start = layout.offset(0) + row * layout.row_stride;
-                    for (out, &x) in out[start..][..row_len].iter_mut().zip(pixels) {
+                    for (out, &x) in out[row_start(row)..][..row_len].iter_mut().zip(pixels) {
                         *out = values[usize::from(x)];
                     }
                 }
@@ -258,9 +261,10 @@ impl Trainer {
         Ok(())
     }
 
-    /// Makes batch-norm use its running statistics, and leave them as they are, from the next step on.
-    pub fn freeze_batch_norm(&mut self, frozen: bool) {
-        self.pass.frozen_norm = frozen;
+    /// Makes batch-norm use its running statistics, and leave them and moving activation ranges as they are, from the next
+    /// step on.
+    pub fn freeze_statistics(&mut self, frozen: bool) {
+        self.pass.frozen_statistics = frozen;
     }
 
     /// The integer model of the weights as they stand: what evaluation runs, and what is shipped. None in f32 training,

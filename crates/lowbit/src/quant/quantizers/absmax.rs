@@ -1,16 +1,18 @@
 //! Absolute-maximum scaling: the largest weight takes the largest integer.
 
-use super::magnitude_max;
+use super::{magnitude_max, round};
 
 /// Rounds `weights` to `bits`-bit symmetric integers with `scale = max|w| / (2^(bits−1) − 1)`, ties to even.
 /// Returns the scale, which is positive even where all weights are zero.
 pub fn absmax(weights: &[f32], bits: u8, out: &mut [i16]) -> f32 {
     let largest = weights.iter().fold(0.0f32, |max, w| max.max(w.abs()));
-    let limit = f32::from(magnitude_max(bits));
-    let scale = if largest > 0.0 { largest / limit } else { 1.0 };
-    for (q, &w) in out.iter_mut().zip(weights) {
-        *q = (w / scale).round_ties_even().clamp(-limit, limit) as i16;
-    }
+    let limit = magnitude_max(bits);
+    let scale = if largest > 0.0 {
+        largest / f32::from(limit)
+    } else {
+        1.0
+    };
+    round(weights, scale, limit, out);
     scale
 }
 

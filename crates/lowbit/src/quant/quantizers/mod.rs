@@ -17,6 +17,18 @@ pub fn magnitude_max(bits: u8) -> i16 {
     }
 }
 
+/// `out = clamp(round_ties_even(weights / scale), ±limit)`; NaN becomes `-limit`.
+pub(crate) fn round(weights: &[f32], scale: f32, limit: i16, out: &mut [i16]) {
+    // Added to a number below 2²² in magnitude, it leaves the nearest whole number in the last bits: without SSE 4.1,
+    // which the compiler may not assume, `round_ties_even` is a function call for each weight of each step in training.
+    const WHOLE: f32 = 12_582_912.0;
+    let limit = f32::from(limit);
+    for (q, &w) in out.iter_mut().zip(weights) {
+        let cut = (w / scale).max(-limit).min(limit);
+        *q = (cut + WHOLE).to_bits() as i16;
+    }
+}
+
 /// Quantizes one channel with the default quantizer of its width: [`binary`] for 1 bit, [`absmax`] above. At 16 bits the
 /// step is widened where Σ|q| could overflow an i32 accumulator of u8 activations.
 ///
@@ -37,15 +49,37 @@ pub fn quantize_channel(weights: &[f32], bits: u8, out: &mut [i16]) -> f32 {
     // Rounding may add half a step per weight.
     let room = (most as f64 - 0.5 * weights.len() as f64).max(1.0);
     let scale = scale * (sum as f64 / room) as f32 * 1.000_001;
-    for (q, &w) in out.iter_mut().zip(weights) {
-        *q = (w / scale).round_ties_even() as i16;
-    }
+    round(weights, scale, i16::MAX, out);
     scale
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rounding_takes_ties_to_even_and_stops_at_the_limit() {
+        let mut weights = vec![
+            0.5,
+            1.5,
+            -0.5,
+            -1.5,
+            0.499_999_97,
+            126.5,
+            1e9,
+            f32::NEG_INFINITY,
+        ];
+        for (limit, scale) in [(127, 1.0), (32_767, 0.37), (1, 2.9)] {
+            weights.extend((-90_000..90_000).map(|i| i as f32 * 0.173 * scale));
+            let mut q = vec![0; weights.len()];
+            round(&weights, scale, limit, &mut q);
+            for (&q, &w) in q.iter().zip(&weights) {
+                let limit = f32::from(limit);
+                let expected = (w / scale).round_ties_even().clamp(-limit, limit);
+                assert_eq!(f32::from(q), expected, "{w} / {scale}");
+            }
+        }
+    }
 
     #[test]
     fn sixteen_bit_channels_never_overflow_an_accumulator() {

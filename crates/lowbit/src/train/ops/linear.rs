@@ -74,10 +74,14 @@ impl Linear {
             return None;
         };
         quantizer.forward(&self.weight.value);
-        if inner {
-            self.packed_backward.repack_backward(&quantizer.dequantized);
-        }
+        let (quantizer, backward) = (&*quantizer, &mut self.packed_backward);
+        let mut pack_backward = || {
+            if inner {
+                backward.repack_backward(&quantizer.dequantized);
+            }
+        };
         if !pass.has_integer_products() {
+            pack_backward();
             self.packed.repack(&quantizer.dequantized);
             return None;
         }
@@ -86,7 +90,9 @@ impl Linear {
             .block
             .weight_shape()
             .expect("linear layers have weights");
-        Some(quantizer.product(pass.isa, shape, (params, residual), Some(&self.bias.value)))
+        let bias = Some(&self.bias.value[..]);
+        let product = || quantizer.product(pass.isa, shape, (params, residual), bias);
+        Some(rayon::join(product, pack_backward).0)
     }
 }
 

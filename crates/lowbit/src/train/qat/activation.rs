@@ -5,7 +5,7 @@ use crate::Weights;
 use crate::quant::{ActivationParams, level_max};
 use crate::runtime::plan::Layout;
 use crate::train::parameter::Parameter;
-use lowbit_kernels::quantize::{FakeQuantGradient, fake_quant_gradient};
+use lowbit_kernels::quantize::{self, FakeQuantGradient};
 use lowbit_kernels::{AlignedBuffer, Isa};
 use rayon::prelude::*;
 
@@ -17,6 +17,9 @@ const EMA: f32 = 0.05;
 
 /// Values of the first batch that choose the first scale.
 const SAMPLE: usize = 1 << 15;
+
+/// Values whose range one thread finds at a time.
+const LOOK: usize = 1 << 15;
 
 /// The quantizer of one value.
 pub(in crate::train) struct ActivationState {
@@ -69,19 +72,20 @@ impl ActivationState {
         }
     }
 
-    /// Rounds the value: integers to `codes`, what they stand for back into `value`.
+    /// Rounds the value: integers to `codes`, what they stand for back into `value`. If `frozen`, a moving range stays.
     pub(in crate::train) fn forward(
         &mut self,
         isa: Isa,
-        layout: &Layout,
-        count: usize,
+        (layout, count): (&Layout, usize),
         value: &mut [f32],
+        frozen: bool,
     ) {
         self.reserve(layout, count);
         let dense = layout.dense_len();
         let value = &mut value[..count * layout.image_len];
-        if self.ln_scale.value[0] <= UNSET || self.kind == ActivationQuantizer::Ema {
-            self.look(layout, value);
+        let moves = self.kind == ActivationQuantizer::Ema && !frozen;
+        if self.ln_scale.value[0] <= UNSET || moves {
+            self.look(isa, value);
         }
         let scale = self.ln_scale.value[0].exp();
         let zero = f32::from(self.zero_point);
@@ -94,39 +98,35 @@ impl ActivationState {
             .for_each(|((value, codes), terms)| {
                 for row in 0..layout.h {
                     let start = layout.offset(0) + row * layout.row_stride;
-                    round_row(
-                        isa,
-                        [scale, zero, high],
-                        &mut value[start..][..row_len],
-                        &mut codes[start..][..row_len],
-                        &mut terms[row * row_len..][..row_len],
-                    );
+                    let value = &mut value[start..][..row_len];
+                    let codes = &mut codes[start..][..row_len];
+                    let terms = &mut terms[row * row_len..][..row_len];
+                    quantize::fake_quant(isa, scale, zero, high, value, codes, terms);
                 }
             });
     }
 
-    /// Chooses the first scale, or moves the range.
-    fn look(&mut self, layout: &Layout, value: &[f32]) {
+    /// Chooses the first scale, or moves the range. The halo's zeros do no harm: zero is always in range.
+    fn look(&mut self, isa: Isa, value: &[f32]) {
         let zero = f32::from(self.zero_point);
         let high = f32::from(level_max(self.bits));
-        // The halo's zeros do no harm: zero is always in range.
-        let step = (value.len() / SAMPLE).max(1);
-        let sample = value.iter().copied().step_by(step);
-        let _ = layout;
-        let reach = (high - zero).max(1.0);
         let largest = value
-            .iter()
-            .fold(f32::MIN_POSITIVE, |max, x| max.max(x.abs()));
-        let covering = largest / reach;
+            .par_chunks(LOOK)
+            .map(|part| quantize::min_max(isa, part))
+            .map(|(low, high)| high.max(-low))
+            .reduce(|| f32::MIN_POSITIVE, f32::max);
+        let covering = largest / (high - zero).max(1.0);
         let current = self.ln_scale.value[0];
-        let scale = if self.kind == ActivationQuantizer::Ema && current > UNSET {
-            current.exp() * (1.0 - EMA) + covering * EMA
-        } else if self.kind == ActivationQuantizer::Ema {
-            covering
-        } else {
+        let scale = if self.kind != ActivationQuantizer::Ema {
+            let step = (value.len() / SAMPLE).max(1);
+            let sample = value.iter().copied().step_by(step);
             let rounded =
                 |x: f32, s: f32| ((x / s).round_ties_even().clamp(-zero, high - zero)) * s;
             best_scale(sample, covering, rounded)
+        } else if current > UNSET {
+            current.exp() * (1.0 - EMA) + covering * EMA
+        } else {
+            covering
         };
         self.ln_scale.value[0] = scale.max(1e-12).ln();
     }
@@ -149,7 +149,7 @@ impl ActivationState {
         let sums: Vec<f64> = grad[..count * dense]
             .par_chunks_mut(dense)
             .zip(self.terms.par_chunks(dense))
-            .map(|(grad, terms)| fake_quant_gradient(isa, gradient, grad, terms))
+            .map(|(grad, terms)| quantize::fake_quant_gradient(isa, gradient, grad, terms))
             .collect();
         let scale = 1.0 / (dense as f64 * f64::from(level_max(self.bits))).sqrt();
         let learned = self.kind != ActivationQuantizer::Ema;
@@ -164,14 +164,4 @@ impl ActivationState {
     pub(in crate::train) fn save(&self, weights: &mut Weights) {
         self.ln_scale.save(weights);
     }
-}
-
-fn round_row(
-    isa: Isa,
-    [scale, zero, high]: [f32; 3],
-    value: &mut [f32],
-    codes: &mut [u8],
-    terms: &mut [f32],
-) {
-    lowbit_kernels::quantize::fake_quant(isa, scale, zero, high, value, codes, terms);
 }

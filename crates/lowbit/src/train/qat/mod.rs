@@ -19,9 +19,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WeightQuantizer {
+    /// [`AbsMax`](Self::AbsMax) in a network of 8 or 16 bits, [`Lsq`](Self::Lsq) below.
+    #[default]
+    Auto,
     /// Learned step size (Esser et al. 2020). The logarithm of the step is what is learned (Jain et al. 2020, TQT), since
     /// Adam's steps do not shrink with the step size.
-    #[default]
     Lsq,
     /// The largest magnitude takes the largest integer, recomputed each step.
     AbsMax,
@@ -33,8 +35,10 @@ pub enum WeightQuantizer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActivationQuantizer {
-    /// Learned step size (Esser et al. 2020), its logarithm being learned.
+    /// [`Ema`](Self::Ema) of 8 bits in a network of 8 or 16, [`Lsq`](Self::Lsq) else.
     #[default]
+    Auto,
+    /// Learned step size (Esser et al. 2020), its logarithm being learned.
     Lsq,
     /// Learned clipping value (Choi et al. 2018, PACT): the step learns from clipped values alone.
     Pact,
@@ -67,6 +71,7 @@ macro_rules! names {
 names!(
     WeightQuantizer,
     "quantizer",
+    Auto = "auto",
     Lsq = "lsq",
     AbsMax = "absmax",
     DoReFa = "dorefa"
@@ -74,10 +79,16 @@ names!(
 names!(
     ActivationQuantizer,
     "activation quantizer",
+    Auto = "auto",
     Lsq = "lsq",
     Pact = "pact",
     Ema = "ema"
 );
+
+/// Bits from which the automatic choice covers the whole range. There a step of the largest value over 127 or 255 rounds
+/// finely enough, and a learned one does harm: its gradient is next to nothing but noise, in which Adam walks about and
+/// clips. Measured on CIFAR-10 (docs/quantization.md).
+const COVERING_BITS: u8 = 8;
 
 /// What quantization-aware training does.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -115,6 +126,27 @@ impl QatConfig {
     #[must_use]
     pub fn has_float_activations(&self) -> bool {
         self.activation_bits == FLOAT_ACTIVATIONS
+    }
+
+    /// The same, automatic choices made.
+    #[must_use]
+    pub fn chosen(self) -> Self {
+        let quantizer = match self.quantizer {
+            WeightQuantizer::Auto if self.weight_bits >= COVERING_BITS => WeightQuantizer::AbsMax,
+            WeightQuantizer::Auto => WeightQuantizer::Lsq,
+            chosen => chosen,
+        };
+        let fewest = self.weight_bits.min(self.activation_bits);
+        let activation_quantizer = match self.activation_quantizer {
+            ActivationQuantizer::Auto if fewest >= COVERING_BITS => ActivationQuantizer::Ema,
+            ActivationQuantizer::Auto => ActivationQuantizer::Lsq,
+            chosen => chosen,
+        };
+        Self {
+            quantizer,
+            activation_quantizer,
+            ..self
+        }
     }
 
     /// Bits per weight of block `index`.

@@ -89,7 +89,7 @@ impl WeightState {
     /// Rounds the latent weights.
     pub(in crate::train) fn forward(&mut self, latent: &[f32]) {
         let (bits, quantizer, learned) = (self.bits, self.quantizer, self.learns_scale());
-        let limit = f32::from(quantizers::magnitude_max(bits));
+        let limit = quantizers::magnitude_max(bits);
         let ln_scale = &self.ln_scale.value;
         self.codes
             .par_chunks_mut(self.fan_in)
@@ -98,21 +98,17 @@ impl WeightState {
             .zip(latent.par_chunks(self.fan_in))
             .enumerate()
             .for_each(|(channel, (((codes, dequantized), scale), latent))| {
-                let mut integers = vec![0i16; latent.len()];
                 *scale = if learned {
                     let scale = ln_scale[channel].exp();
-                    for (q, &w) in integers.iter_mut().zip(latent) {
-                        *q = (w / scale).round_ties_even().clamp(-limit, limit) as i16;
-                    }
+                    quantizers::round(latent, scale, limit, codes);
                     scale
                 } else if quantizer == WeightQuantizer::DoReFa && bits > 1 {
                     let squashed: Vec<f32> = latent.iter().map(|w| w.tanh()).collect();
-                    quantizers::quantize_channel(&squashed, bits, &mut integers)
+                    quantizers::quantize_channel(&squashed, bits, codes)
                 } else {
-                    quantizers::quantize_channel(latent, bits, &mut integers)
+                    quantizers::quantize_channel(latent, bits, codes)
                 };
-                for ((code, x), &q) in codes.iter_mut().zip(dequantized).zip(&integers) {
-                    *code = q;
+                for (x, &q) in dequantized.iter_mut().zip(&*codes) {
                     *x = f32::from(q) * *scale;
                 }
             });

@@ -257,6 +257,8 @@ fn quantized_training_learns_at_every_width_and_with_every_quantizer() {
     for (name, size) in [("eurosat-cnn", 32), ("resnet8", 16), ("mlp", 8)] {
         let graph = crate::graph::zoo::build(name, Shape::new(size, size, 3), &classes(6)).unwrap();
         for (bits, quantizer, activation_quantizer) in [
+            (16, W::Auto, A::Auto),
+            (8, W::Auto, A::Auto),
             (8, W::Lsq, A::Lsq),
             (4, W::AbsMax, A::Ema),
             (2, W::Lsq, A::Pact),
@@ -277,6 +279,33 @@ fn quantized_training_learns_at_every_width_and_with_every_quantizer() {
 }
 
 #[test]
+fn the_automatic_choice_covers_the_range_from_8_bits_on_and_learns_steps_below() {
+    let shape = Shape::new(32, 32, 3);
+    let graph = crate::graph::zoo::build("eurosat-cnn", shape, &classes(6)).unwrap();
+    let steps = |bits: u8, activation_bits: u8| {
+        let config = QatConfig {
+            activation_bits,
+            ..QatConfig::of(bits)
+        };
+        let (mut trainer, ..) = qat(&graph, config, 4);
+        let moments = trainer.state().tensors;
+        let learned = |step: &str| moments.slice(&format!("conv2.{step}.second"))[0] > 0.0;
+        let learned = ["weight_ln_scale", "activation_ln_scale"].map(learned);
+        (trainer.quantized_model().unwrap(), learned)
+    };
+    assert_eq!(steps(4, 8).1, [true, true]);
+    assert_eq!(steps(8, 4).1, [false, true]);
+    let (model, learned) = steps(8, 8);
+    assert_eq!(learned, [false, false]);
+    for layer in model.layers.iter().flatten() {
+        let fan_in = layer.weights.len() / layer.scale.len();
+        for channel in layer.weights.chunks_exact(fan_in) {
+            assert_eq!(channel.iter().map(|q| q.abs()).max(), Some(127));
+        }
+    }
+}
+
+#[test]
 fn weights_alone_can_be_trained_quantized_and_are_what_is_exported() {
     use crate::runtime::{IntegerModel, Model};
     for (name, size) in [("eurosat-cnn", 32), ("resnet8", 16), ("mlp", 8)] {
@@ -290,7 +319,7 @@ fn weights_alone_can_be_trained_quantized_and_are_what_is_exported() {
         let model = trainer.quantized_model().unwrap();
         assert!(model.activations.iter().all(Option::is_none));
         let (images, labels) = learnable(&graph, 8, 99);
-        trainer.freeze_batch_norm(true);
+        trainer.freeze_statistics(true);
         trainer.gradients(&images, &labels).unwrap();
         let trained = &trainer.pass.values.last().unwrap()[..8 * 6];
         let mut logits = vec![0.0; 8 * 6];
@@ -332,7 +361,7 @@ fn the_exported_integers_are_what_was_trained() {
         let (images, labels) = learnable(&graph, 16, 99);
         let model = trainer.quantized_model().unwrap();
         // The training forward pass with the running statistics, in float behind the integer products.
-        trainer.freeze_batch_norm(true);
+        trainer.freeze_statistics(true);
         trainer.gradients(&images, &labels).unwrap();
         let trained = trainer.pass.values.last().unwrap()[..16 * 6].to_vec();
         let mut reference = None;

@@ -139,14 +139,17 @@ impl Conv {
             return None;
         };
         quantizer.forward(&self.weight.value);
-        self.backward.pack(&quantizer.dequantized, shape, stride);
+        let (quantizer, backward) = (&*quantizer, &mut self.backward);
+        let mut pack_backward = || backward.pack(&quantizer.dequantized, shape, stride);
         if !pass.has_integer_products() {
+            pack_backward();
             self.packed.repack(&quantizer.dequantized);
             return None;
         }
         let (_, params, residual) = pass.codes(self.block.inputs[0]);
         let bias = self.bias.as_ref().map(|bias| &bias.value[..]);
-        Some(quantizer.product(pass.isa, shape, (params, residual), bias))
+        let product = || quantizer.product(pass.isa, shape, (params, residual), bias);
+        Some(rayon::join(product, pack_backward).0)
     }
 
     /// Adds the slices' gradients, in their order, and turns HWIO into OHWI.
@@ -226,7 +229,8 @@ impl Layer for Conv {
                 }
             });
         let pixels = (count * self.shape.h * self.shape.w) as f64;
-        self.normalization.see(&moments, pixels, pass.frozen_norm);
+        self.normalization
+            .see(&moments, pixels, pass.frozen_statistics);
         let Normalization { scale, shift, .. } = &self.normalization;
         let (shape, affine) = (&self.shape, [&scale[..], shift]);
         let peaks = if pools { &self.peaks } else { &self.maps };
@@ -261,7 +265,7 @@ impl Layer for Conv {
         let [a, b, shift] = self.normalization.gradients(
             &sums,
             (count * self.shape.h * self.shape.w) as f64,
-            pass.frozen_norm,
+            pass.frozen_statistics,
             self.bias.as_mut(),
         );
         let input = pass.plan.layouts[from];
@@ -299,27 +303,31 @@ impl Layer for Conv {
                         (backward.row_stride, c),
                     );
                     let view = &image[number * input.image_len + input.offset(block.padding())..];
-                    float::conv_grad_weights(
-                        isa,
-                        &geometry,
-                        view,
+                    let Slice {
                         grad_map,
-                        &mut slice.grad_weights,
-                    );
-                    let grad_map = slice.grad_map.with_slack();
-                    if accumulate {
-                        let own = &mut slice.grad_input[..];
-                        backward.run(grad_map, own);
-                        grad_input
-                            .iter_mut()
-                            .zip(own)
-                            .for_each(|(sum, &mut x)| *sum += x);
-                    } else if backward.is_needed() {
-                        if !backward.is_complete() {
-                            grad_input.fill(0.0);
+                        grad_weights,
+                        grad_input: own,
+                    } = &mut *slice;
+                    let grad_map = grad_map.with_slack();
+                    let map = &grad_map[backward.offset..];
+                    // Two tasks, so that a thread that has run out of slices can help with another's.
+                    let by_weights =
+                        || float::conv_grad_weights(isa, &geometry, view, map, grad_weights);
+                    let by_input = || match accumulate {
+                        true => {
+                            backward.run(grad_map, own);
+                            let pairs = grad_input.iter_mut().zip(own.iter());
+                            pairs.for_each(|(sum, x)| *sum += x);
                         }
-                        backward.run(grad_map, grad_input);
-                    }
+                        false if backward.is_needed() => {
+                            if !backward.is_complete() {
+                                grad_input.fill(0.0);
+                            }
+                            backward.run(grad_map, grad_input);
+                        }
+                        false => {}
+                    };
+                    rayon::join(by_weights, by_input);
                 }
             });
         pass.written[from] = true;
