@@ -235,7 +235,8 @@ pub(crate) struct Shared {
     /// Round without a straight-through gradient, to see what that mistake costs
     #[arg(long, global = true)]
     pub(crate) no_ste: bool,
-    /// Last epochs of quantization-aware training with frozen batch-norm statistics [default: 0]
+    /// Last epochs of quantization-aware training with frozen batch-norm statistics and activation ranges
+    /// [default: 0]
     #[arg(long, global = true, value_name = "N")]
     pub(crate) freeze_bn_epochs: Option<u32>,
     /// Seeds of an experiment over seeds: --seed, --seed + 1, ... [default: 3]

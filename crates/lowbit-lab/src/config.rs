@@ -62,7 +62,8 @@ pub struct Config {
     pub act_quantizer: ActivationQuantizer,
     /// Whether rounding passes gradients.
     pub ste: bool,
-    /// Last epochs of quantization-aware training that leave batch-norm's running statistics alone.
+    /// Last epochs of quantization-aware training that leave batch-norm's running statistics and moving
+    /// activation ranges alone.
     pub freeze_bn_epochs: usize,
     /// Seeds of an experiment over seeds: `seed`, `seed + 1`, ...
     pub seeds: usize,

@@ -286,13 +286,16 @@ pub(super) fn roofline(roofline: &Roofline) -> Figure {
                 label: label.into(),
                 tip: format!("limit in {name}: {peak:.1} GMAC/s"),
             };
+            let end = (high * 1.1).max(ridge);
             Series {
                 name: String::new(),
                 color: 6,
                 points: vec![
                     corner(start, start * roofline.memory_gb_per_s, ""),
-                    corner(ridge, peak, name),
-                    corner((high * 1.1).max(ridge), peak, ""),
+                    corner(ridge, peak, ""),
+                    // The name stands on the flat part, away from the slope that all limits share.
+                    corner((ridge * end).sqrt(), peak, name),
+                    corner(end, peak, ""),
                 ],
                 line: true,
                 marks: false,
