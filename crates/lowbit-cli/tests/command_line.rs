@@ -239,14 +239,17 @@ fn a_sweep_writes_a_run_per_width_and_does_not_repeat_a_finished_one() {
         );
     }
     assert!(stdout(&first).contains("sweet spot"), "{}", stdout(&first));
+    let finished = |output: &Output| stderr(output).matches("finished earlier").count();
     let again = lowbit(folder.path(), &arguments);
-    assert_eq!(
-        stderr(&again).matches("finished earlier").count(),
-        3,
-        "{}",
-        stderr(&again)
-    );
+    assert_eq!(finished(&again), 3, "{}", stderr(&again));
     assert_eq!(stdout(&again), stdout(&first));
+    // What is chosen automatically is the same run when it is asked for; f32 has no quantizer at all.
+    for (quantizer, same) in [("lsq", 3), ("absmax", 1)] {
+        let mut arguments = arguments.clone();
+        arguments.extend(["--quantizer", quantizer]);
+        let other = lowbit(folder.path(), &arguments);
+        assert_eq!(finished(&other), same, "{quantizer}: {}", stderr(&other));
+    }
 }
 
 #[test]

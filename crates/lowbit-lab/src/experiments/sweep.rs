@@ -304,6 +304,32 @@ impl Run<'_> {
         Ok(results)
     }
 
+    /// Settings, with all that do not change this run's models set to their defaults, and automatic choices made.
+    fn decisive(&self, config: Config) -> Config {
+        let default = Config::default();
+        let config = Config {
+            threads: default.threads,
+            ..config
+        };
+        if self.id.bits < 32 {
+            let qat = config.qat(self.id.bits).chosen();
+            return Config {
+                quantizer: qat.quantizer,
+                act_quantizer: qat.activation_quantizer,
+                ..config
+            };
+        }
+        Config {
+            act_bits: default.act_bits,
+            edge_bits: default.edge_bits,
+            quantizer: default.quantizer,
+            act_quantizer: default.act_quantizer,
+            ste: default.ste,
+            freeze_bn_epochs: default.freeze_bn_epochs,
+            ..config
+        }
+    }
+
     /// The folder of a run with the same settings, and its results if it is whole; else a new folder's name.
     fn earlier(&self, parent: &Path) -> (PathBuf, Option<RunResults>) {
         let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
@@ -312,12 +338,7 @@ impl Run<'_> {
             let same = std::fs::read(folder.join("config.json"))
                 .ok()
                 .and_then(|bytes| serde_json::from_slice::<Config>(&bytes).ok())
-                .is_some_and(|config| {
-                    Config {
-                        threads: self.config.threads,
-                        ..config
-                    } == self.config
-                });
+                .is_some_and(|config| self.decisive(config) == self.decisive(self.config.clone()));
             if same {
                 let results = std::fs::read(folder.join(RESULTS))
                     .ok()
