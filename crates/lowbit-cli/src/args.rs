@@ -116,7 +116,7 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
         #[arg(value_name = "MODEL")]
         file: PathBuf,
     },
-    /// Speed of a model file, or of a model of the zoo with random weights: FP32 against INT8
+    /// Speed of a model file, or of a model of the zoo with random weights: FP32 against INT8, or --bits
     #[command(after_help = "Examples:
   lowbit bench                                     eurosat-cnn, 64×64×3
   lowbit bench model_fp32.safetensors --threads 4

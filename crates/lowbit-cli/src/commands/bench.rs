@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 struct Results {
     model: String,
     input: [usize; 3],
+    /// Bits per weight of the integer model.
+    bits: u8,
     speed: Vec<SpeedCell>,
     layers: Vec<LayerSpeed>,
     peak: Option<Peaks>,
@@ -82,6 +84,7 @@ pub(super) fn run(context: &Context, file: Option<&Path>, what: What) -> Result<
     let results = Results {
         model: graph.name().to_owned(),
         input: [graph.input().h, graph.input().w, graph.input().c],
+        bits: context.config.bits,
         speed: timing::measure(&fp32, &int8, &images, threads),
         layers: timing::layers(&fp32, &int8, &images),
         peak: peaks.map(|peaks| Peaks {
@@ -160,12 +163,17 @@ fn model(context: &Context, file: Option<&Path>) -> Result<(Graph, Weights), Fai
 
 fn report(results: &Results) -> String {
     let rows: Vec<_> = results.speed.iter().map(speed_row).collect();
+    let quantized = match results.bits {
+        8 => "INT8".to_owned(),
+        bits => format!("{bits}-bit"),
+    };
+    let against = format!("{quantized} against FP32");
     let mut text = format!(
         "{}, {}\n\n{}\n{}",
         results.model,
         results.machine.summary(),
-        table(&["", "FP32", "INT8", "INT8 against FP32"], &rows),
-        layer_table(&results.layers),
+        table(&["", "FP32", &quantized, &against], &rows),
+        layer_table(&results.layers, &quantized),
     );
     if let Some(peak) = &results.peak {
         text += &format!(

@@ -72,7 +72,7 @@ fn report(results: &CompareResults) -> String {
     text.insert(0, '\n');
     text += &table(&["", "FP32", "INT8", "INT8 against FP32"], &rows);
     text += "\n";
-    text += &layer_table(&results.layers);
+    text += &layer_table(&results.layers, "INT8");
     text += &format!("\n{}\n", verdict(results));
     text
 }
@@ -94,7 +94,8 @@ pub(super) fn speed_row(cell: &SpeedCell) -> Vec<String> {
     ]
 }
 
-pub(super) fn layer_table(layers: &[LayerSpeed]) -> String {
+/// Where the time goes; `quantized` names the integer model.
+pub(super) fn layer_table(layers: &[LayerSpeed], quantized: &str) -> String {
     let total = |of: fn(&LayerSpeed) -> f64| layers.iter().map(of).sum::<f64>();
     let (fp32, int8) = (total(|l| l.fp32_ms), total(|l| l.int8_ms));
     let row = |layer: &LayerSpeed| {
@@ -110,8 +111,16 @@ pub(super) fn layer_table(layers: &[LayerSpeed]) -> String {
         ]
     };
     let rows: Vec<_> = layers.iter().map(row).collect();
+    let quantized_ms = format!("{quantized} ms");
     let header = [
-        "layer", "MMAC", "FP32 ms", "share", "GMAC/s", "INT8 ms", "share", "GMAC/s",
+        "layer",
+        "MMAC",
+        "FP32 ms",
+        "share",
+        "GMAC/s",
+        &quantized_ms,
+        "share",
+        "GMAC/s",
     ];
     format!(
         "{}  (ms per batch of 64 on one thread, medians)\n",
