@@ -86,8 +86,7 @@ names!(
 );
 
 /// Bits from which the automatic choice covers the whole range. There a step of the largest value over 127 or 255 rounds
-/// finely enough, and a learned one does harm: its gradient is next to nothing but noise, in which Adam walks about and
-/// clips. Measured on CIFAR-10 (docs/quantization.md).
+/// finely enough, and a learned one clips: measured on CIFAR-10 and EuroSAT (docs/quantization.md, docs/results.md).
 const COVERING_BITS: u8 = 8;
 
 /// What quantization-aware training does.
