@@ -1,7 +1,7 @@
 //! Convolutions and products of the zoo's layers with u8 activations on one thread, per ISA: GMAC/s for weights of 16, 8, 4,
 //! 2 and 1 bits and for weights and activations of 1 bit, and the 8-bit kernel's share of the register-only peak.
 //!
-//! `cargo bench -p lowbit-kernels --bench u8i8`
+//! `cargo bench -p lowbit-kernels --bench u8i8`, of one level `cargo bench -p lowbit-kernels --bench u8i8 -- avx2`
 
 use lowbit_kernels::bits::{self, BitWeights};
 use lowbit_kernels::geometry::SLACK;
@@ -163,8 +163,14 @@ fn measure_bits(isa: Isa, layer: &Layer) -> f64 {
 
 fn main() {
     let widths = [16, 8, 4, 2, 1].map(|bits| WeightWidth::of_bits(bits).expect("a width"));
+    // Cargo adds `--bench`.
+    let asked: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| !arg.starts_with('-'))
+        .collect();
     for isa in Isa::available() {
-        if isa == Isa::Portable {
+        let wanted = asked.is_empty() || asked.iter().any(|name| name == isa.name());
+        if isa == Isa::Portable || !wanted {
             continue;
         }
         let peaks = peak::measure(isa, Duration::from_millis(500));

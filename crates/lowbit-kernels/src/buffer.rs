@@ -43,6 +43,13 @@ impl<T: sealed::Number> AlignedBuffer<T> {
         }
     }
 
+    /// Makes room for `len` elements, of which a new buffer's are zeros; what there was is kept or lost.
+    pub(crate) fn reserve(&mut self, len: usize) {
+        if self.len < len {
+            *self = Self::zeroed(len);
+        }
+    }
+
     /// A buffer holding a copy of `values`.
     #[must_use]
     pub fn from_slice(values: &[T]) -> Self {

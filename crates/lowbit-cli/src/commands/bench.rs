@@ -126,7 +126,7 @@ pub(super) fn write_roofline(folder: &Path, found: &Roofline) -> Result<(), Fail
 
 fn roofline_report(found: &Roofline) -> String {
     format!(
-        "{}, batch {} on one thread, {}\npeaks: {:.1} GMAC/s in f32, {:.1} in i16, {:.1} in u8×i8, {:.1} GB/s from memory\n\n{}\nProducts count as the layer is defined; kernels skip those that a max-pool drops, so that a layer may pass 100 %.\nMB are worked out: activations in and out and packed weights, once each.\n{}\n",
+        "{}, batch {} on one thread, {}\npeaks: {:.1} GMAC/s in f32, {:.1} in i16, {:.1} in u8×i8, {:.1} GB/s from memory\n\n{}\nProducts count as the layer is defined; kernels skip those that a max-pool drops, and with AVX2 integer convolutions need fewer (Winograd), so that a layer may pass 100 %.\nMB are worked out: activations in and out and packed weights, once each.\n{}\n",
         found.model,
         found.batch,
         found.machine.summary(),

@@ -134,14 +134,7 @@ fn opaque(mut offset: usize) -> usize {
 #[target_feature(enable = "avx2")]
 unsafe fn plain<F: Format, const COLUMNS: usize, const VECTORS: usize>(call: &TileCall) {
     // SAFETY: the caller's promises, and `sums` holds TILE_LEN numbers, more than 6 · 16.
-    unsafe {
-        let sums_of_row = products::<F, COLUMNS, VECTORS>(call, call.input);
-        let mut sums = call.sums.cast::<__m256i>();
-        for sum in sums_of_row.as_flattened() {
-            _mm256_store_si256(sums, *sum);
-            sums = sums.add(1);
-        }
-    }
+    unsafe { products::<F, COLUMNS, VECTORS>(call, call.input, call.sums.cast()) }
 }
 
 /// The 2×2 maxima of two rows of `COLUMNS` pixels: twelve accumulators are one row's, so the rows go one after the other.
@@ -150,36 +143,37 @@ unsafe fn plain<F: Format, const COLUMNS: usize, const VECTORS: usize>(call: &Ti
 /// As [`Microkernel`].
 #[target_feature(enable = "avx2")]
 unsafe fn pooled<F: Format, const COLUMNS: usize, const VECTORS: usize>(call: &TileCall) {
-    // SAFETY: as in `plain`; the second row belongs to the tile.
+    // SAFETY: as in `plain`, for two rows; the second row belongs to the tile. Pixels are written in the place of those
+    // that were read for them, or before.
     unsafe {
-        let top = products::<F, COLUMNS, VECTORS>(call, call.input);
-        let mut sums = call.sums.cast::<__m256i>();
-        for (c, pair) in top.chunks_exact(2).enumerate() {
-            for (v, (&left, &right)) in pair[0].iter().zip(&pair[1]).enumerate() {
-                _mm256_store_si256(sums.add(c * VECTORS + v), _mm256_max_epi32(left, right));
-            }
-        }
-        let bottom = products::<F, COLUMNS, VECTORS>(call, call.input.add(call.row_step));
-        for pair in bottom.chunks_exact(2) {
-            for (&left, &right) in pair[0].iter().zip(&pair[1]) {
-                let sum = _mm256_max_epi32(left, right);
-                _mm256_store_si256(sums, _mm256_max_epi32(sum, _mm256_load_si256(sums)));
-                sums = sums.add(1);
+        let sums = call.sums.cast::<__m256i>();
+        let bottom = sums.add(COLUMNS * VECTORS);
+        products::<F, COLUMNS, VECTORS>(call, call.input, sums);
+        products::<F, COLUMNS, VECTORS>(call, call.input.add(call.row_step), bottom);
+        for pixel in 0..COLUMNS / 2 {
+            for v in 0..VECTORS {
+                let of = |row: *mut __m256i, column: usize| {
+                    _mm256_load_si256(row.add((2 * pixel + column) * VECTORS + v))
+                };
+                let top = _mm256_max_epi32(of(sums, 0), of(sums, 1));
+                let bottom = _mm256_max_epi32(of(bottom, 0), of(bottom, 1));
+                _mm256_store_si256(sums.add(pixel * VECTORS + v), _mm256_max_epi32(top, bottom));
             }
         }
     }
 }
 
-/// The sums of `COLUMNS` pixels from `input` on.
+/// The sums of `COLUMNS` pixels from `input` on, `[pixel, vector]`.
 ///
 /// # Safety
-/// As [`Microkernel`].
+/// As [`Microkernel`], and `sums` is writable.
 #[target_feature(enable = "avx2")]
 #[inline]
 unsafe fn products<F: Format, const COLUMNS: usize, const VECTORS: usize>(
     call: &TileCall,
     input: *const u8,
-) -> [[__m256i; VECTORS]; COLUMNS] {
+    sums: *mut __m256i,
+) {
     // SAFETY: (whole body) the caller promises that every segment of every pixel of the tile and the whole panel can be
     // read; `start` holds MAX_PANEL numbers, at least VECTORS · 8.
     unsafe {
@@ -225,11 +219,10 @@ unsafe fn products<F: Format, const COLUMNS: usize, const VECTORS: usize>(
                 }
             }
         }
-        for pixel in &mut acc {
-            for (sum, &start) in pixel.iter_mut().zip(&start) {
-                *sum = F::finish(*sum, start);
+        for (c, pixel) in acc.iter().enumerate() {
+            for (v, (&sum, &start)) in pixel.iter().zip(&start).enumerate() {
+                _mm256_store_si256(sums.add(c * VECTORS + v), F::finish(sum, start));
             }
         }
-        acc
     }
 }

@@ -21,13 +21,14 @@ mod run;
 mod store_avx2;
 #[cfg(target_arch = "x86_64")]
 mod store_avx512;
+#[cfg(target_arch = "x86_64")]
+mod winograd;
 
 pub(crate) use panels::{PanelLayout, Panels, Segments, Slot};
 
 use crate::u8i8::{Dequantize, Requantize};
-use crate::{ConvGeometry, Isa, WeightShape};
+use crate::{AlignedBuffer, ConvGeometry, Isa, WeightShape};
 use run::run;
-use std::borrow::Cow;
 use std::ops::Range;
 
 /// Most i32 values that a tile leaves behind: 16 pixels of 32 channels.
@@ -196,8 +197,17 @@ impl<'a> Activations<'a> {
         }
     }
 
-    /// What rows `rows` depend on, as the family reads it.
-    fn of_rows(self, family: &Family, g: &ConvGeometry, rows: &Range<usize>) -> Cow<'a, [u8]> {
+    /// What rows `rows` depend on, as the family reads it; `widened` is room for bytes of which it reads 16 bits each.
+    fn of_rows<'b>(
+        self,
+        family: &Family,
+        g: &ConvGeometry,
+        rows: &Range<usize>,
+        widened: &'b mut AlignedBuffer<i16>,
+    ) -> &'b [u8]
+    where
+        'a: 'b,
+    {
         let part = ConvGeometry {
             out_h: rows.len() * g.pool,
             ..*g
@@ -205,21 +215,21 @@ impl<'a> Activations<'a> {
         let first = rows.start * g.pool * g.stride * g.in_row_stride;
         let needed = first..first + part.input_extent() + READ_PAST;
         if rows.is_empty() || g.out_w == 0 {
-            return Cow::Borrowed(&[]);
+            return &[];
         }
         match self {
-            Self::Bytes(bytes) if family.element_bytes == 1 => Cow::Borrowed(&bytes[needed]),
+            Self::Bytes(bytes) if family.element_bytes == 1 => &bytes[needed],
             Self::Bytes(bytes) => {
-                let widened = bytes[needed].iter().map(|&x| u16::from(x).to_ne_bytes());
-                Cow::Owned(widened.flatten().collect())
+                widened.reserve(needed.len());
+                for (wide, &byte) in widened.iter_mut().zip(&bytes[needed]) {
+                    *wide = i16::from(byte);
+                }
+                widened.bytes()
             }
             Self::Words(words) => {
                 let words = &words[needed];
                 // SAFETY: the same memory; any byte is a valid u8.
-                let bytes = unsafe {
-                    std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words))
-                };
-                Cow::Borrowed(bytes)
+                unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
             }
         }
     }

@@ -132,6 +132,8 @@ pub(crate) struct Panels {
     by_pixel: Option<AlignedBuffer<u8>>,
     /// Added to all start values.
     pub(crate) start: i32,
+    /// Whether all weights are bytes.
+    pub(crate) byte_weights: bool,
     /// Whether matrix tiles take over where they pay.
     pub(crate) amx: bool,
 }
@@ -164,8 +166,15 @@ impl Panels {
             by_pixel: (shape.kernel_w > 1 && !whole_steps)
                 .then(|| pack(Segments::by_pixel(&shape))),
             start: 0,
+            byte_weights: false,
             amx: false,
         }
+    }
+
+    /// The same, of weights of −128 to 127.
+    pub(crate) fn of_bytes(mut self) -> Self {
+        self.byte_weights = true;
+        self
     }
 
     /// The same for `isa`, which may have more than the family needs.

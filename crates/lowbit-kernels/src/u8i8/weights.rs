@@ -109,9 +109,13 @@ impl Form {
                 Form::Panels(panels.for_isa(isa))
             }
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, WeightWidth::Bits16 | WeightWidth::Bits8)
-            | (Isa::AvxVnni, WeightWidth::Bits16) => {
+            (Isa::Avx2 | Isa::AvxVnni, WeightWidth::Bits16) => {
                 Form::Panels(Panels::pack(&avx2::FAMILY, weights, shape, packed::put_i16))
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx2, WeightWidth::Bits8) => {
+                let panels = Panels::pack(&avx2::FAMILY, weights, shape, packed::put_i16);
+                Form::Panels(panels.of_bytes())
             }
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx512 | Isa::Amx, _) => {
@@ -120,7 +124,7 @@ impl Form {
             #[cfg(target_arch = "x86_64")]
             (Isa::AvxVnni, _) => Form::Panels(packed::avxvnni::pack(width, weights, shape)),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, _) => Form::Panels(packed::avx2::pack(width, weights, shape)),
+            (Isa::Avx2, _) => Form::Panels(packed::avx2::pack(width, weights, shape).of_bytes()),
             _ => Form::Codes(Codes::pack(width, weights, shape)),
         }
     }

@@ -274,7 +274,7 @@ fn roofline_section(roofline: &Roofline) -> Markup {
                 (format!("{:.1}", roofline.fp32_gmac_per_s)) " GMAC/s in f32, "
                 (format!("{:.1}", roofline.i16_gmac_per_s)) " in i16, "
                 (format!("{:.1}", roofline.u8i8_gmac_per_s)) " in u8×i8; "
-                (format!("{:.1}", roofline.memory_gb_per_s)) " GB/s from memory. Products count as the layer is defined; kernels skip those that a max-pool drops, so that a layer may pass 100 %. MB are worked out, activations in and out and packed weights once each. " (roofline.verdict()) }
+                (format!("{:.1}", roofline.memory_gb_per_s)) " GB/s from memory. Products count as the layer is defined; kernels skip those that a max-pool drops, and with AVX2 integer convolutions need fewer (Winograd), so that a layer may pass 100 %. MB are worked out, activations in and out and packed weights once each. " (roofline.verdict()) }
             div class="figures" { (figure(&figures::roofline(roofline))) }
             (table("roofline", &Roofline::COLUMNS, &roofline.rows()))
         }

@@ -194,9 +194,7 @@ impl Pass<'_> {
             }
         }
         let most = offsets.len() * layout.vectors * TILE;
-        if tiles.len() < most {
-            *tiles = AlignedBuffer::zeroed(most);
-        }
+        tiles.reserve(most);
         let vector_bytes = layout.vector_bytes(&segments);
         let expand = self
             .panels
