@@ -19,6 +19,7 @@ pub mod packed;
 pub mod peak;
 pub mod quantize;
 pub mod random;
+pub mod team;
 mod tiles;
 pub mod u8i8;
 mod vectorize;

@@ -5,6 +5,7 @@ use super::plan::Plan;
 use crate::graph::BlockKind;
 use lowbit_kernels::AlignedBuffer;
 use lowbit_kernels::buffer::Number;
+use lowbit_kernels::team::Team;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -20,8 +21,13 @@ pub(super) trait Arithmetic: Sync {
     /// What fills the halo around `value`.
     fn halo_value(&self, value: usize) -> Self::Item;
 
-    /// Brings an image `[h, w, c]` into the layout of value 0.
-    fn load(&self, image: &[u8], out: &mut [Self::Item]);
+    /// Brings rows of an image `[h, w, c]` into the layout of value 0, the first pixel to `out[0]`.
+    fn load(&self, rows: &[u8], out: &mut [Self::Item]);
+
+    /// Whether each rectangle of a convolution costs something by itself, so that threads should share whole rows.
+    fn prefers_rows(&self) -> bool {
+        false
+    }
 
     /// Computes a rectangle of one block for one image, or a whole block for a chunk of images.
     fn block(&self, call: Call<'_, Self::Item>);
@@ -38,7 +44,7 @@ pub(super) struct Call<'a, T> {
     /// Columns to compute (after pooling); all of them but for convolutions.
     pub(super) columns: Range<usize>,
     /// Threads that may share the work.
-    pub(super) threads: usize,
+    pub(super) team: Option<&'a Team>,
     /// Images to compute (more than one only for vectors).
     pub(super) images: usize,
     /// Where they go.
@@ -83,20 +89,26 @@ impl<A: Arithmetic> Engine<A> {
         let threads = rayon::current_num_threads();
         let chunk = count.div_ceil(threads).min(CHUNK);
         let (image_len, classes) = (images.len() / count, logits.len() / count);
-        if threads == 1 || count == 1 {
+        if threads == 1 {
             for (images, logits) in images
                 .chunks(chunk * image_len)
                 .zip(logits.chunks_mut(chunk * classes))
             {
-                self.chunk(images, images.len() / image_len, threads, None, logits);
+                self.chunk(images, images.len() / image_len, None, None, logits);
             }
+            return;
+        }
+        if count == 1 {
+            in_team(threads, |team| {
+                self.chunk(images, 1, Some(team), None, logits);
+            });
             return;
         }
         images
             .par_chunks(chunk * image_len)
             .zip(logits.par_chunks_mut(chunk * classes))
             .for_each(|(images, logits)| {
-                self.chunk(images, images.len() / image_len, 1, None, logits);
+                self.chunk(images, images.len() / image_len, None, None, logits);
             });
     }
 
@@ -117,7 +129,7 @@ impl<A: Arithmetic> Engine<A> {
             self.chunk(
                 images,
                 images.len() / image_len,
-                1,
+                None,
                 Some(&mut clock),
                 logits,
             );
@@ -143,7 +155,7 @@ impl<A: Arithmetic> Engine<A> {
         let mut logits = vec![0.0; classes];
         for image in images.chunks(image_len.max(1)) {
             let mut workspace = self.workspace(1);
-            self.chunk_in(&mut workspace, image, 1, 1, None, &mut logits);
+            self.chunk_in(&mut workspace, image, 1, None, None, &mut logits);
             for (value, layout) in plan.layouts[..plan.layouts.len() - 1].iter().enumerate() {
                 for row in 0..layout.h {
                     let start = layout.offset(0) + row * layout.row_stride;
@@ -161,12 +173,12 @@ impl<A: Arithmetic> Engine<A> {
         &self,
         images: &[u8],
         count: usize,
-        threads: usize,
+        team: Option<&Team>,
         clock: Option<&mut dyn FnMut(usize, f64)>,
         logits: &mut [f32],
     ) {
         let mut workspace = self.workspace(count);
-        self.chunk_in(&mut workspace, images, count, threads, clock, logits);
+        self.chunk_in(&mut workspace, images, count, team, clock, logits);
         self.give_back(workspace);
     }
 
@@ -175,7 +187,7 @@ impl<A: Arithmetic> Engine<A> {
         workspace: &mut Workspace<A::Item>,
         images: &[u8],
         count: usize,
-        threads: usize,
+        team: Option<&Team>,
         mut clock: Option<&mut dyn FnMut(usize, f64)>,
         logits: &mut [f32],
     ) {
@@ -195,29 +207,40 @@ impl<A: Arithmetic> Engine<A> {
             .zip(logits.chunks_mut(classes))
             .enumerate()
         {
-            let start = image_start(plan, 0, number);
-            self.arithmetic
-                .load(image, &mut workspace.values[0].with_slack_mut()[start..]);
+            let layout = &plan.layouts[0];
+            let start = image_start(plan, 0, number) + layout.offset(0);
+            let out = &mut workspace.values[0].with_slack_mut()[start..];
+            match team {
+                Some(team) => {
+                    let rows = layout.h.div_ceil(team.threads());
+                    let parts = image.chunks(rows * layout.w * layout.c);
+                    let parts = parts.zip(out.chunks_mut(rows * layout.row_stride));
+                    share(team, parts.collect(), |(rows, out)| {
+                        self.arithmetic.load(rows, out)
+                    });
+                }
+                None => self.arithmetic.load(image, out),
+            }
             for index in 0..plan.split {
                 timed(index, &mut || {
-                    self.image_block(workspace, index, number, threads, logits)
+                    self.image_block(workspace, index, number, team, logits)
                 });
             }
         }
         for index in plan.split..plan.blocks.list().len() {
             timed(index, &mut || {
-                self.chunk_block(workspace, index, count, threads, logits)
+                self.chunk_block(workspace, index, count, team, logits)
             });
         }
     }
 
-    /// One block for image `number` of the chunk, its pixels over `threads` threads.
+    /// One block for image `number` of the chunk, its pixels over the team.
     fn image_block(
         &self,
         workspace: &mut Workspace<A::Item>,
         index: usize,
         number: usize,
-        threads: usize,
+        team: Option<&Team>,
         logits: &mut [f32],
     ) {
         let plan = self.arithmetic.plan();
@@ -236,7 +259,7 @@ impl<A: Arithmetic> Engine<A> {
                 inputs,
                 rows: 0..1,
                 columns: 0..1,
-                threads: 1,
+                team: None,
                 images: 1,
                 out,
             });
@@ -246,31 +269,38 @@ impl<A: Arithmetic> Engine<A> {
         let out = &mut out[0].with_slack_mut()[start..];
         let divisible = matches!(block.kind, BlockKind::Conv { .. });
         let pixels = layout.h * layout.w;
-        if threads == 1 || !divisible || pixels < threads {
+        let Some(team) = team.filter(|team| divisible && pixels >= team.threads()) else {
             let out = Out::Value(out);
             self.arithmetic.block(Call {
                 index,
                 inputs,
                 rows: 0..layout.h,
                 columns: 0..layout.w,
-                threads: 1,
+                team: None,
                 images: 1,
                 out,
             });
             return;
-        }
-        let mut parts = Vec::with_capacity(threads);
+        };
+        let count = team.threads();
+        // Parts are whole numbers of grains.
+        let grain = match self.arithmetic.prefers_rows() && layout.h >= count {
+            true => layout.w,
+            false => 1,
+        };
+        let start_of = |part: usize| part * (pixels / grain) / count * grain;
+        let mut parts = Vec::with_capacity(count);
         let (mut rest, mut taken) = (out, 0);
-        for part in 0..threads {
-            let range = part * pixels / threads..(part + 1) * pixels / threads;
+        for part in 0..count {
+            let range = start_of(part)..start_of(part + 1);
             let end = layout.pixel(range.end);
             let (own, others) = rest.split_at_mut(end.min(taken + rest.len()) - taken);
             (rest, taken) = (others, end);
             parts.push((range, own));
         }
-        parts
-            .into_par_iter()
-            .for_each(|(range, out)| self.pixels(index, inputs, range, out));
+        share(team, parts, |(range, out)| {
+            self.pixels(index, inputs, range, out)
+        });
     }
 
     /// A range of one block's pixels in row order, as rectangles: the end of a row, whole rows, the start of a row.
@@ -298,7 +328,7 @@ impl<A: Arithmetic> Engine<A> {
                 inputs,
                 rows,
                 columns,
-                threads: 1,
+                team: None,
                 images: 1,
                 out: Out::Value(&mut out[start..]),
             });
@@ -311,7 +341,7 @@ impl<A: Arithmetic> Engine<A> {
         workspace: &mut Workspace<A::Item>,
         index: usize,
         images: usize,
-        threads: usize,
+        team: Option<&Team>,
         logits: &mut [f32],
     ) {
         let plan = self.arithmetic.plan();
@@ -330,7 +360,7 @@ impl<A: Arithmetic> Engine<A> {
             inputs,
             rows: 0..1,
             columns: 0..1,
-            threads,
+            team,
             images,
             out,
         });
@@ -366,6 +396,37 @@ impl<A: Arithmetic> Engine<A> {
             .expect("no thread panics while it holds the lock")
             .push(workspace);
     }
+}
+
+/// Calls `work` with a team of up to `threads` threads of rayon's pool.
+fn in_team(threads: usize, work: impl FnOnce(&Team) + Send) {
+    /// Sends the helpers home, or the scope would wait for them after a panic.
+    struct Close<'a>(&'a Team);
+    impl Drop for Close<'_> {
+        fn drop(&mut self) {
+            self.0.close();
+        }
+    }
+    let team = &Team::new(threads);
+    rayon::in_place_scope(|scope| {
+        let _close = Close(team);
+        for _ in 1..threads {
+            scope.spawn(|_| team.help());
+        }
+        work(team);
+    });
+}
+
+/// Does each of `parts` once.
+pub(super) fn share<P: Send>(team: &Team, parts: Vec<P>, work: impl Fn(P) + Sync) {
+    let parts: Vec<_> = parts
+        .into_iter()
+        .map(|part| Mutex::new(Some(part)))
+        .collect();
+    team.lead(parts.len(), &|part| {
+        let part = parts[part].lock().expect("locked once").take();
+        work(part.expect("taken once"));
+    });
 }
 
 fn image_start(plan: &Plan, value: usize, number: usize) -> usize {

@@ -1,13 +1,12 @@
 //! The f32 path: batch-norm folded, bias, ReLU and max-pool fused, weights packed once.
 
-use super::engine::{Arithmetic, Call, Engine, Out};
+use super::engine::{Arithmetic, Call, Engine, Out, share};
 use super::plan::Plan;
 use super::{LayerProfile, Model, RuntimeError};
 use crate::Weights;
 use crate::graph::{Block, BlockKind, Graph, ValueId};
 use crate::quant::{QuantizedModel, fold_batch_norm};
 use lowbit_kernels::{ConvGeometry, Isa, WeightShape, float, quantize};
-use rayon::prelude::*;
 
 /// A graph compiled for f32 inference.
 pub struct FloatModel {
@@ -157,11 +156,11 @@ impl Arithmetic for FloatArithmetic {
         0.0
     }
 
-    fn load(&self, image: &[u8], out: &mut [f32]) {
+    fn load(&self, rows: &[u8], out: &mut [f32]) {
         let layout = &self.plan.layouts[0];
         let row_len = layout.w * layout.c;
-        for (row, pixels) in image.chunks_exact(row_len).enumerate() {
-            let start = layout.offset(0) + row * layout.row_stride;
+        for (row, pixels) in rows.chunks_exact(row_len).enumerate() {
+            let start = row * layout.row_stride;
             let out = &mut out[start..][..row_len];
             quantize::scale_u8(self.isa, pixels, self.pixel.scale, self.pixel.shift, out);
         }
@@ -174,7 +173,7 @@ impl Arithmetic for FloatArithmetic {
             inputs,
             rows,
             columns,
-            threads,
+            team,
             images,
             out,
         } = call;
@@ -213,9 +212,18 @@ impl Arithmetic for FloatArithmetic {
                     };
                     float::conv(weights, &geometry, 0..1, inputs[0], &epilogue, out);
                 };
-                if threads > 1 && images == 1 && layer.weights.len() > 1 {
-                    let outs = out[..geometry.out_channels].par_chunks_mut(PART);
-                    outs.enumerate().for_each(|(number, out)| part(number, out));
+                if let Some(team) = team
+                    && images == 1
+                    && layer.weights.len() > 1
+                {
+                    // As many as threads, so that each of them finds the weights of the last image in its cache.
+                    let parts = layer.weights.len().div_ceil(team.threads());
+                    let outs = out[..geometry.out_channels].chunks_mut(parts * PART);
+                    share(team, outs.enumerate().collect(), |(share, out)| {
+                        for (number, out) in out.chunks_mut(PART).enumerate() {
+                            part(share * parts + number, out);
+                        }
+                    });
                 } else {
                     for number in 0..layer.weights.len() {
                         part(number, &mut out[number * PART..]);

@@ -159,13 +159,18 @@ impl Arithmetic for IntegerArithmetic {
         self.activations[value].zero_point
     }
 
-    fn load(&self, image: &[u8], out: &mut [u8]) {
+    fn load(&self, rows: &[u8], out: &mut [u8]) {
         let layout = &self.plan.layouts[0];
         let row_len = layout.w * layout.c;
-        for (row, pixels) in image.chunks_exact(row_len).enumerate() {
-            let start = layout.offset(0) + row * layout.row_stride;
+        for (row, pixels) in rows.chunks_exact(row_len).enumerate() {
+            let start = row * layout.row_stride;
             out[start..][..row_len].copy_from_slice(pixels);
         }
+    }
+
+    /// Matrix tiles have the weights laid out again for each rectangle.
+    fn prefers_rows(&self) -> bool {
+        self.isa == Isa::Amx
     }
 
     fn block(&self, call: Call<'_, u8>) {
