@@ -65,8 +65,11 @@ struct Workspace<T> {
     chunk: usize,
 }
 
-/// Images that one thread takes at a time.
+/// Most images that one thread takes at a time.
 const CHUNK: usize = 16;
+
+/// Chunks for each thread, at least: one that is interrupted leaves its last ones to the others.
+const CHUNKS_PER_THREAD: usize = 4;
 
 /// An arithmetic with the buffers to run it.
 pub(super) struct Engine<A: Arithmetic> {
@@ -87,7 +90,10 @@ impl<A: Arithmetic> Engine<A> {
             return;
         }
         let threads = rayon::current_num_threads();
-        let chunk = count.div_ceil(threads).min(CHUNK);
+        let chunk = match threads {
+            1 => count.min(CHUNK),
+            _ => count.div_ceil(threads * CHUNKS_PER_THREAD).min(CHUNK),
+        };
         let (image_len, classes) = (images.len() / count, logits.len() / count);
         if threads == 1 {
             for (images, logits) in images
