@@ -8,6 +8,7 @@
 
 pub mod format;
 pub mod graph;
+mod pool;
 pub mod quant;
 pub mod runtime;
 pub mod train;

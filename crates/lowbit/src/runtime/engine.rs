@@ -3,6 +3,7 @@
 use super::LayerProfile;
 use super::plan::Plan;
 use crate::graph::BlockKind;
+use crate::pool::{in_team, share};
 use lowbit_kernels::AlignedBuffer;
 use lowbit_kernels::buffer::Number;
 use lowbit_kernels::team::Team;
@@ -402,37 +403,6 @@ impl<A: Arithmetic> Engine<A> {
             .expect("no thread panics while it holds the lock")
             .push(workspace);
     }
-}
-
-/// Calls `work` with a team of up to `threads` threads of rayon's pool.
-fn in_team(threads: usize, work: impl FnOnce(&Team) + Send) {
-    /// Sends the helpers home, or the scope would wait for them after a panic.
-    struct Close<'a>(&'a Team);
-    impl Drop for Close<'_> {
-        fn drop(&mut self) {
-            self.0.close();
-        }
-    }
-    let team = &Team::new(threads);
-    rayon::in_place_scope(|scope| {
-        let _close = Close(team);
-        for _ in 1..threads {
-            scope.spawn(|_| team.help());
-        }
-        work(team);
-    });
-}
-
-/// Does each of `parts` once.
-pub(super) fn share<P: Send>(team: &Team, parts: Vec<P>, work: impl Fn(P) + Sync) {
-    let parts: Vec<_> = parts
-        .into_iter()
-        .map(|part| Mutex::new(Some(part)))
-        .collect();
-    team.lead(parts.len(), &|part| {
-        let part = parts[part].lock().expect("locked once").take();
-        work(part.expect("taken once"));
-    });
 }
 
 fn image_start(plan: &Plan, value: usize, number: usize) -> usize {

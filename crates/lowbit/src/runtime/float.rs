@@ -1,10 +1,11 @@
 //! The f32 path: batch-norm folded, bias, ReLU and max-pool fused, weights packed once.
 
-use super::engine::{Arithmetic, Call, Engine, Out, share};
+use super::engine::{Arithmetic, Call, Engine, Out};
 use super::plan::Plan;
 use super::{LayerProfile, Model, RuntimeError};
 use crate::Weights;
 use crate::graph::{Block, BlockKind, Graph, ValueId};
+use crate::pool::share;
 use crate::quant::{QuantizedModel, fold_batch_norm};
 use lowbit_kernels::{ConvGeometry, Isa, WeightShape, float, quantize};
 

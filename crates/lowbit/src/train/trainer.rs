@@ -8,6 +8,7 @@ use super::pass::Pass;
 use super::qat::{ActivationState, QatConfig};
 use crate::Weights;
 use crate::graph::Graph;
+use crate::pool::awake;
 use crate::quant::{FLOAT_ACTIVATIONS, Method, QuantizedModel};
 use crate::runtime::PixelMap;
 use crate::runtime::plan::Plan;
@@ -119,6 +120,15 @@ impl Trainer {
     /// [`TrainError`] when labels or images do not fit, or the loss is not finite; nothing is changed then (but
     /// batch-norm's running statistics in the last case).
     pub fn step(
+        &mut self,
+        images: &[u8],
+        labels: &[u32],
+        lr: f32,
+    ) -> Result<StepMetrics, TrainError> {
+        awake(|| self.step_awake(images, labels, lr))
+    }
+
+    fn step_awake(
         &mut self,
         images: &[u8],
         labels: &[u32],

@@ -1,0 +1,81 @@
+//! How the threads of rayon's pool work together where tens of microseconds count.
+
+use lowbit_kernels::team::Team;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a thread stays awake without work.
+const PATIENCE: Duration = Duration::from_micros(500);
+
+/// Runs `work` while the pool's other threads look for parts of it without falling asleep in between. A training step is some
+/// sixty short pieces of parallel work with serial ones between them, and waking a thread takes tens of microseconds.
+pub(crate) fn awake<R>(work: impl FnOnce() -> R) -> R {
+    let (Some(here), true) = (
+        rayon::current_thread_index(),
+        rayon::current_num_threads() > 1,
+    ) else {
+        return work();
+    };
+    let over = &AtomicBool::new(false);
+    rayon::in_place_scope(|scope| {
+        let _over = OnDrop(|| over.store(true, Ordering::Release));
+        scope.spawn_broadcast(move |_, context| {
+            if context.index() != here {
+                look_for_work(over);
+            }
+        });
+        work()
+    })
+}
+
+/// Runs the pool's jobs until it is `over`, or there was none for a while: where this itself was begun by a thread that
+/// waits for another job's end, that job must go on.
+fn look_for_work(over: &AtomicBool) {
+    let mut idle_since = None;
+    while !over.load(Ordering::Acquire) {
+        if rayon::yield_now() == Some(rayon::Yield::Executed) {
+            idle_since = None;
+            continue;
+        }
+        if idle_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+            return;
+        }
+        for _ in 0..32 {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// Calls `work` with a team of up to `threads` threads of the pool.
+pub(crate) fn in_team(threads: usize, work: impl FnOnce(&Team) + Send) {
+    let team = &Team::new(threads);
+    rayon::in_place_scope(|scope| {
+        let _close = OnDrop(|| team.close());
+        for _ in 1..threads {
+            scope.spawn(|_| team.help());
+        }
+        work(team);
+    });
+}
+
+/// Does each of `parts` once.
+pub(crate) fn share<P: Send>(team: &Team, parts: Vec<P>, work: impl Fn(P) + Sync) {
+    let parts: Vec<_> = parts
+        .into_iter()
+        .map(|part| Mutex::new(Some(part)))
+        .collect();
+    team.lead(parts.len(), &|part| {
+        let part = parts[part].lock().expect("locked once").take();
+        work(part.expect("taken once"));
+    });
+}
+
+/// Sends helpers home, or a scope would wait for them after a panic.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
