@@ -141,43 +141,41 @@ fn eight_bits_stay_close_to_float_with_every_method_and_observer() {
 }
 
 #[test]
-fn integer_logits_are_the_same_bits_on_every_isa_and_at_any_number_of_threads() {
+fn logits_are_the_same_bits_on_every_isa_and_at_any_number_of_threads() {
     let images = images(5);
     for name in MODELS {
         let graph = graph(name);
         let weights = weights(&graph);
-        let model = quantize(
-            &graph,
-            &weights,
-            &PtqConfig::default(),
-            &images,
-            Isa::best(),
-        )
-        .unwrap();
-        let reference = logits(
-            &IntegerModel::compile(&model, Isa::Portable).unwrap(),
-            &images,
-        );
+        let config = PtqConfig::default();
+        let quantized = quantize(&graph, &weights, &config, &images, Isa::best()).unwrap();
+        let compile = |isa| -> [Box<dyn Model>; 2] {
+            [
+                Box::new(FloatModel::compile(&graph, &weights, isa).unwrap()),
+                Box::new(IntegerModel::compile(&quantized, isa).unwrap()),
+            ]
+        };
+        let references = compile(Isa::Portable).map(|model| logits(&*model, &images));
         for isa in Isa::available() {
-            for threads in [1, 2, 3] {
-                let pool = rayon::ThreadPoolBuilder::new()
-                    .num_threads(threads)
-                    .build()
-                    .unwrap();
-                let compiled = IntegerModel::compile(&model, isa).unwrap();
-                let batch = pool.install(|| logits(&compiled, &images));
-                assert_eq!(
-                    batch, reference,
-                    "{name} {isa} {threads} threads, batch of 5"
-                );
-                let single: Vec<f32> = images
-                    .chunks(32 * 32 * 3)
-                    .flat_map(|image| pool.install(|| logits(&compiled, image)))
-                    .collect();
-                assert_eq!(
-                    single, reference,
-                    "{name} {isa} {threads} threads, one by one"
-                );
+            for (model, reference) in compile(isa).iter().zip(&references) {
+                for threads in [1, 2, 3] {
+                    let pool = rayon::ThreadPoolBuilder::new()
+                        .num_threads(threads)
+                        .build()
+                        .unwrap();
+                    let batch = pool.install(|| logits(&**model, &images));
+                    assert_eq!(
+                        batch, *reference,
+                        "{name} {isa} {threads} threads, batch of 5"
+                    );
+                    let single: Vec<f32> = images
+                        .chunks(32 * 32 * 3)
+                        .flat_map(|image| pool.install(|| logits(&**model, image)))
+                        .collect();
+                    assert_eq!(
+                        single, *reference,
+                        "{name} {isa} {threads} threads, one by one"
+                    );
+                }
             }
         }
     }

@@ -25,6 +25,9 @@ pub(super) trait Arithmetic: Sync {
     /// Brings rows of an image `[h, w, c]` into the layout of value 0, the first pixel to `out[0]`.
     fn load(&self, rows: &[u8], out: &mut [Self::Item]);
 
+    /// Multiply-accumulates from which on a block is worth sharing: some 3 µs of work, where sharing takes 1 µs.
+    fn least_shared_macs(&self) -> u64;
+
     /// Whether each rectangle of a convolution costs something by itself, so that threads should share whole rows.
     fn prefers_rows(&self) -> bool {
         false
@@ -69,6 +72,9 @@ struct Workspace<T> {
 /// Most images that one thread takes at a time.
 const CHUNK: usize = 16;
 
+/// Bytes of an image from which on threads share bringing it into its layout.
+const LARGE_IMAGE: usize = 32 << 10;
+
 /// Chunks for each thread, at least: one that is interrupted leaves its last ones to the others.
 const CHUNKS_PER_THREAD: usize = 4;
 
@@ -96,7 +102,13 @@ impl<A: Arithmetic> Engine<A> {
             _ => count.div_ceil(threads * CHUNKS_PER_THREAD).min(CHUNK),
         };
         let (image_len, classes) = (images.len() / count, logits.len() / count);
-        if threads == 1 {
+        if threads > 1 && count == 1 && self.is_worth_sharing() {
+            in_team(threads, |team| {
+                self.chunk(images, 1, Some(team), None, logits);
+            });
+            return;
+        }
+        if threads == 1 || count == 1 {
             for (images, logits) in images
                 .chunks(chunk * image_len)
                 .zip(logits.chunks_mut(chunk * classes))
@@ -105,15 +117,10 @@ impl<A: Arithmetic> Engine<A> {
             }
             return;
         }
-        if count == 1 {
-            in_team(threads, |team| {
-                self.chunk(images, 1, Some(team), None, logits);
-            });
-            return;
-        }
         images
             .par_chunks(chunk * image_len)
             .zip(logits.par_chunks_mut(chunk * classes))
+            .with_max_len(1)
             .for_each(|(images, logits)| {
                 self.chunk(images, images.len() / image_len, None, None, logits);
             });
@@ -176,6 +183,13 @@ impl<A: Arithmetic> Engine<A> {
         }
     }
 
+    /// Whether several threads should work on one image.
+    fn is_worth_sharing(&self) -> bool {
+        let blocks = self.arithmetic.plan().blocks.list();
+        let least = self.arithmetic.least_shared_macs();
+        blocks.iter().any(|block| block.macs >= least)
+    }
+
     fn chunk(
         &self,
         images: &[u8],
@@ -218,7 +232,7 @@ impl<A: Arithmetic> Engine<A> {
             let start = image_start(plan, 0, number) + layout.offset(0);
             let out = &mut workspace.values[0].with_slack_mut()[start..];
             match team {
-                Some(team) => {
+                Some(team) if size_of::<A::Item>() * layout.image_len >= LARGE_IMAGE => {
                     let rows = layout.h.div_ceil(team.threads());
                     let parts = image.chunks(rows * layout.w * layout.c);
                     let parts = parts.zip(out.chunks_mut(rows * layout.row_stride));
@@ -226,7 +240,7 @@ impl<A: Arithmetic> Engine<A> {
                         self.arithmetic.load(rows, out)
                     });
                 }
-                None => self.arithmetic.load(image, out),
+                _ => self.arithmetic.load(image, out),
             }
             for index in 0..plan.split {
                 timed(index, &mut || {
@@ -274,7 +288,8 @@ impl<A: Arithmetic> Engine<A> {
         }
         let start = image_start(plan, index + 1, number) + layout.offset(0);
         let out = &mut out[0].with_slack_mut()[start..];
-        let divisible = matches!(block.kind, BlockKind::Conv { .. });
+        let divisible = matches!(block.kind, BlockKind::Conv { .. })
+            && block.macs >= self.arithmetic.least_shared_macs();
         let pixels = layout.h * layout.w;
         let Some(team) = team.filter(|team| divisible && pixels >= team.threads()) else {
             let out = Out::Value(out);

@@ -167,6 +167,13 @@ impl Arithmetic for FloatArithmetic {
         }
     }
 
+    fn least_shared_macs(&self) -> u64 {
+        match self.isa {
+            Isa::Portable => 1 << 12,
+            _ => 1 << 18,
+        }
+    }
+
     fn block(&self, call: Call<'_, f32>) {
         let plan = &self.plan;
         let Call {

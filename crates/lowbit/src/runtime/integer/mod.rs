@@ -168,6 +168,14 @@ impl Arithmetic for IntegerArithmetic {
         }
     }
 
+    fn least_shared_macs(&self) -> u64 {
+        match self.isa {
+            Isa::Portable => 1 << 12,
+            Isa::Amx => 1 << 22,
+            _ => 1 << 20,
+        }
+    }
+
     /// Matrix tiles have the weights laid out again for each rectangle.
     fn prefers_rows(&self) -> bool {
         self.isa == Isa::Amx
