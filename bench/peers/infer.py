@@ -1,4 +1,4 @@
-"""Inference of `eurosat-cnn` in PyTorch, ONNX Runtime and OpenVINO, FP32 and static INT8; serves run.py's lines.
+"""Inference of a model of the zoo in PyTorch, ONNX Runtime and OpenVINO, FP32 and static INT8; serves run.py's lines.
 
 Every engine takes f32 NCHW input and quantizes inside the clock where it is an INT8 engine. Weights and images come from
 recipe.py; batch-norm statistics and calibration ranges from its images.
@@ -20,13 +20,20 @@ import recipe
 CALIBRATION_BATCHES = 4
 
 
+NAME = "eurosat-cnn"
+
+
+def side():
+    return models.ZOO[NAME][1]
+
+
 def images(batch, step=0):
-    return models.normalized(recipe.batch(step, batch, 64)[0])
+    return models.normalized(recipe.batch(step, batch, side())[0])
 
 
 @cache
 def model():
-    net = models.eurosat_cnn()
+    net = models.ZOO[NAME][0]()
     models.initialize(net)
     net.train()
     with torch.no_grad():
@@ -146,7 +153,7 @@ def open_vino(net, batch, threads):
 
     core = openvino.Core()
     net = core.read_model(net) if isinstance(net, Path) else net.clone()
-    net.reshape([batch, 3, 64, 64])
+    net.reshape([batch, 3, side(), side()])
     config = {
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": "f32",  # its own choice, bf16, is slower where there is no AMX
@@ -183,10 +190,13 @@ def engines(threads, files):
 
 
 def main():
+    global NAME
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=models.ZOO, default=NAME)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--files", type=Path, help="folder for the exported models [default: a temporary one]")
     args = parser.parse_args()
+    NAME = args.model
     warnings.filterwarnings("ignore")
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as temporary:

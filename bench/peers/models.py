@@ -60,6 +60,10 @@ def resnet8(classes=10):
     )
 
 
+# lowbit's name for a model: how it is made, and the side of its images in the benchmarks.
+ZOO = {"eurosat-cnn": (eurosat_cnn, 64), "resnet8": (resnet8, 32)}
+
+
 def fan_in(parameter):
     """Inputs that one output sums over."""
     return parameter[0].numel()

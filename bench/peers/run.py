@@ -21,6 +21,8 @@ from protocol import EngineError, Server
 HERE = Path(__file__).resolve().parent
 OURS = {"infer": ["fp32", "int8"], "train": ["train", "qat"]}
 BATCHES = {"infer": [1, 64], "train": [64]}
+# Of the images; models.py has the same, but needs PyTorch.
+SIDES = {"eurosat-cnn": 64, "resnet8": 32}
 PACKAGES = ["torch", "onnxruntime", "openvino", "nncf", "onnx", "numpy"]
 
 
@@ -30,11 +32,12 @@ def note(text):
 
 def start(args, threads, folder, log):
     """The servers that start, and `(name, server, its word for it)` of every engine."""
-    commands = {"peers": [sys.executable, HERE / f"{args.what}.py", "--threads", str(threads)]}
+    commands = {"peers": [sys.executable, HERE / f"{args.what}.py", "--model", args.model, "--threads", str(threads)]}
     if args.what == "infer":
         commands["peers"] += ["--files", folder]
     if args.lowbit:
-        commands["lowbit"] = [args.lowbit, "bench", "--serve", "--model", "eurosat-cnn", "--threads", str(threads)]
+        commands["lowbit"] = [args.lowbit, *"bench --serve --model".split(), args.model]
+        commands["lowbit"] += ["--image-size", str(SIDES[args.model]), "--threads", str(threads)]
     servers, engines = [], []
     for who, command in commands.items():
         try:
@@ -141,6 +144,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["infer", "train"])
     parser.add_argument("--lowbit", type=Path, help="the built binary [default: peers alone]")
+    parser.add_argument("--model", choices=SIDES, default="eurosat-cnn")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.3, help="length of one sample")
     parser.add_argument("--threads", default="1,2", help="comma-separated")
@@ -164,7 +168,7 @@ def main():
             for server in servers:
                 server.close()
     machine = {"cpu": cpu(), "cores": os.cpu_count(), "system": platform.platform()}
-    result = {"model": "eurosat-cnn", "rounds": args.rounds, "machine": machine, "versions": versions(), "rows": rows}
+    result = {"model": args.model, "rounds": args.rounds, "machine": machine, "versions": versions(), "rows": rows}
     path = args.out / f"{args.what}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(f"{cpu()}, {args.rounds} rounds; median / best img/s, and lowbit's speed over the engine's: median of the")

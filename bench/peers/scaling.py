@@ -18,11 +18,13 @@ BATCH = 64
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lowbit", type=Path, help="the built binary")
+    parser.add_argument("--model", default="eurosat-cnn")
+    parser.add_argument("--image-size", default="0", help="0 for the model's own")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=0.3, help="length of one sample")
     args = parser.parse_args()
-    command = [str(args.lowbit), "bench", "--serve", "--model", "eurosat-cnn", "--threads"]
+    command = [str(args.lowbit), "bench", "--serve", "--model", args.model, "--image-size", args.image_size, "--threads"]
     servers = [Server([*command, str(count)], sys.stderr) for count in (1, args.threads)]
     print(f"| batch {BATCH} | 1 thread, img/s | {args.threads} threads, img/s | ratio, paired | of the bests |")
     print("|---|--:|--:|--:|--:|")

@@ -1,4 +1,4 @@
-"""Training steps of `eurosat-cnn` in PyTorch: Adam, cross-entropy; serves run.py's lines."""
+"""Training steps of a model of the zoo in PyTorch: Adam, cross-entropy; serves run.py's lines."""
 
 import argparse
 import warnings
@@ -10,9 +10,12 @@ import protocol
 import recipe
 
 
+NAME = "eurosat-cnn"
+
+
 def step(net, batch, memory_format=torch.contiguous_format, prepare=lambda net: net):
     """A training step, built and run twice."""
-    images, labels = recipe.batch(0, batch, 64)
+    images, labels = recipe.batch(0, batch, models.ZOO[NAME][1])
     x = models.normalized(images).to(memory_format=memory_format)
     labels = torch.from_numpy(labels)
     net = net.train().to(memory_format=memory_format)
@@ -30,7 +33,7 @@ def step(net, batch, memory_format=torch.contiguous_format, prepare=lambda net: 
 
 
 def fresh():
-    net = models.eurosat_cnn()
+    net = models.ZOO[NAME][0]()
     models.initialize(net)
     return net
 
@@ -39,7 +42,7 @@ def qat():
     from torch.ao.quantization import get_default_qat_qconfig_mapping
     from torch.ao.quantization.quantize_fx import prepare_qat_fx
 
-    example = models.normalized(recipe.batch(0, 1, 64)[0])
+    example = models.normalized(recipe.batch(0, 1, models.ZOO[NAME][1])[0])
     return prepare_qat_fx(fresh().train(), get_default_qat_qconfig_mapping("x86"), example)
 
 
@@ -55,9 +58,12 @@ ENGINES = {
 
 
 def main():
+    global NAME
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=models.ZOO, default=NAME)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
+    NAME = args.model
     warnings.filterwarnings("ignore")
     torch.set_num_threads(args.threads)
     protocol.serve(ENGINES)
