@@ -15,6 +15,10 @@ fn level(whole: f32, low: f32, high: f32) -> (f32, u8) {
     (cut, (cut + 8_388_608.0).to_bits() as u8)
 }
 
+/// 1.5 · 2²³: a small f32 that it is added to loses what is behind its point, ties to even, and its last bits are those of the
+/// whole number in two's complement.
+const ROUNDING: f32 = 12_582_912.0;
+
 /// `out = fma(x, scale, shift)`: pixels as the network sees them.
 ///
 /// # Panics
@@ -201,12 +205,16 @@ pub fn add_u8(isa: Isa, a: &[u8], b: &[u8], sum: &AddU8, out: &mut [u8]) {
         "one result per pair"
     );
     let (zero_a, zero_b) = (f32::from(sum.zero_point_a), f32::from(sum.zero_point_b));
-    let (low, high) = (f32::from(sum.low), f32::from(sum.high));
-    let zero = f32::from(sum.zero_point);
+    let from_zero = |level: u8| f32::from(level) - f32::from(sum.zero_point);
+    let (low, high) = (from_zero(sum.low), from_zero(sum.high));
     vectorized!(isa, || for ((q, &a), &b) in out.iter_mut().zip(a).zip(b) {
         let second = (f32::from(b) - zero_b) * sum.multiplier_b;
         let real = (f32::from(a) - zero_a).mul_add(sum.multiplier_a, second);
-        *q = level(real.round_ties_even() + zero, low, high).1;
+        // Between whole bounds, rounding after the cut is rounding before it. (`max` and `min` take two more instructions
+        // each for NaN, which becomes `low` here as well.)
+        let cut = if real > low { real } else { low };
+        let cut = if cut < high { cut } else { high };
+        *q = ((cut + ROUNDING).to_bits() as u8).wrapping_add(sum.zero_point);
     });
 }
 
