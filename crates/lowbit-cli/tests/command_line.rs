@@ -139,6 +139,8 @@ fn bad_input_gets_one_line_with_the_place_and_exit_code_2() {
             &["qat-vs-ptq", "--bits", "3"],
             &["bits", "16, 8, 4, 2 or 1"],
         ),
+        (&["compare", "--bits", "4"], &["bits 4", "INT8"]),
+        (&["sweep", "--bits", "4"], &["bits 4", "--widths 32,4"]),
     ] {
         let line = refused(path, arguments, 2);
         for part in parts {

@@ -9,6 +9,12 @@ use lowbit_lab::timing::{LayerSpeed, SpeedCell};
 use std::path::PathBuf;
 
 pub(super) fn run(context: &Context, from: Option<PathBuf>) -> Result<(), Failure> {
+    let bits = context.config.bits;
+    if bits != 8 {
+        return Err(Failure::Input(format!(
+            "bits {bits}: compare makes INT8 models; for others use sweep --widths 32,{bits}"
+        )));
+    }
     let data = context.load_data(None)?;
     let start = Start {
         resume: context.resume,

@@ -7,12 +7,18 @@ use crate::sweep_progress::SweepProgress;
 use lowbit::format::{self, StoredModel};
 use lowbit_lab::analysis::runs;
 use lowbit_lab::experiments::sweep::{WIDTHS, sweep};
-use lowbit_lab::{Events, roofline};
+use lowbit_lab::{Config, Events, roofline};
 
 pub(super) fn run(context: &Context, widths: &[u8], jobs: u16) -> Result<(), Failure> {
     if let Some(width) = widths.iter().find(|width| !WIDTHS.contains(width)) {
         return Err(Failure::Input(format!(
             "--widths {width}: use 32, 16, 8, 4, 2 or 1"
+        )));
+    }
+    let bits = context.config.bits;
+    if bits != Config::default().bits {
+        return Err(Failure::Input(format!(
+            "bits {bits}: a sweep has a model per width; use --widths 32,{bits}"
         )));
     }
     let data = context.load_data(None)?;
