@@ -94,16 +94,12 @@ impl Strips {
     }
 }
 
-/// The four tiles of sums that one product leaves: `[strip, vector, pixel, channel]`.
-#[repr(C, align(64))]
-struct Sums([i32; 4 * STRIP * 16]);
-
 /// What a thread keeps between convolutions.
 struct Workspace {
     /// A panel's weights as tiles.
     tiles: AlignedBuffer<u8>,
-    /// Two: while one is finished and stored, the next product fills the other.
-    sums: Box<[Sums; 2]>,
+    /// Two products' two strips: while one is stored, the next product fills the other.
+    sums: Box<[[TileSums; 2]; 2]>,
     /// Where a strip's taps for each block begin, in bytes from the strip's first.
     offsets: Vec<usize>,
 }
@@ -111,7 +107,7 @@ struct Workspace {
 thread_local! {
     static WORKSPACE: RefCell<Workspace> = RefCell::new(Workspace {
         tiles: AlignedBuffer::zeroed(0),
-        sums: Box::new([const { Sums([0; 4 * STRIP * 16]) }; 2]),
+        sums: Box::new([const { [const { TileSums([0; TILE_LEN]) }; 2] }; 2]),
         offsets: Vec::new(),
     });
 }
@@ -236,6 +232,7 @@ impl Pass<'_> {
                         offsets,
                         weights: tiles.as_ptr(),
                         vectors,
+                        start: &start,
                     };
                     // SAFETY: the strips lie in the geometry, so that by `check` and `pays` their taps, rounded up to
                     // whole tiles, lie in the input.
@@ -244,7 +241,7 @@ impl Pass<'_> {
                 turn = 1 - turn;
                 if let Some(pair) = std::mem::replace(&mut waiting, pair) {
                     // SAFETY: the caller's promise.
-                    unsafe { self.store(&sums[turn], &pair, &start, vectors, put) };
+                    unsafe { self.store(&sums[turn], &pair, vectors, put) };
                 }
             };
             self.each_pair(&mut each);
@@ -285,67 +282,55 @@ impl Pass<'_> {
         }
     }
 
-    /// Brings the sums into the order of [`TileSums`], finished, and hands them to `put`.
+    /// Hands the sums of each strip to `put`, or under pooling their maxima.
     ///
     /// # Safety
     /// AVX-512 is available.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     unsafe fn store(
         &self,
-        sums: &Sums,
+        sums: &[TileSums; 2],
         (first, second): &Pair,
-        start: &PerChannel<i32>,
         vectors: usize,
         put: impl Fn(&TileSums, &Strip, StoredTile),
     ) {
+        let described = |pixels: usize| StoredTile {
+            pixels,
+            channels: 0,
+            width: vectors * 16,
+            pixel_stride: 0,
+        };
         let width = self.strips.width;
-        let mut finished = std::mem::MaybeUninit::<TileSums>::uninit();
-        let to = finished.as_mut_ptr().cast::<__m512i>();
-        // SAFETY: (whole body) `sums` holds four tiles of sixteen vectors, of which two strips of `width` ≤ 16 pixels are
-        // read; `finished` holds 16 pixels of two vectors, of which `width` or half of it are written before they are read.
+        if self.g.pool != 2 {
+            for (sums, strip) in sums.iter().zip([Some(first), second.as_ref()]) {
+                if let Some(strip) = strip {
+                    put(sums, strip, described(width));
+                }
+            }
+            return;
+        }
+        let mut best = std::mem::MaybeUninit::<TileSums>::uninit();
+        // SAFETY: both strips hold `width` ≤ 16 pixels of `vectors` vectors; `best` has room for them, and half of them are
+        // written before they are read.
         const _: () = assert!(TILE_LEN >= STRIP * MAX_PANEL);
         unsafe {
-            let tile = |strip: usize, v: usize| {
-                let first = sums.0.as_ptr().cast::<__m512i>();
-                first.add((strip * 2 + v) * STRIP)
-            };
-            let start = |v: usize| _mm512_load_si512(start.0.as_ptr().add(v * 16).cast());
-            let described = |pixels: usize| StoredTile {
-                pixels,
-                channels: 0,
-                width: vectors * 16,
-                pixel_stride: 0,
-            };
-            let sum = |from: *const __m512i, start: __m512i| {
-                _mm512_add_epi32(_mm512_load_si512(from), start)
-            };
-            if self.g.pool == 2 {
+            let to = best.as_mut_ptr().cast::<__m512i>();
+            let [above, below] =
+                [0, 1].map(|strip: usize| sums[strip].0.as_ptr().cast::<__m512i>());
+            for pixel in 0..width / 2 {
                 for v in 0..vectors {
-                    let (above, below, start) = (tile(0, v), tile(1, v), start(v));
-                    for pixel in 0..width / 2 {
-                        let both = |from: *const __m512i| {
-                            let left = sum(from.add(2 * pixel), start);
-                            _mm512_max_epi32(left, sum(from.add(2 * pixel + 1), start))
-                        };
-                        let sum = _mm512_max_epi32(both(above), both(below));
-                        _mm512_store_si512(to.add(pixel * vectors + v), sum);
-                    }
+                    let both = |row: *const __m512i| {
+                        let left = row.add(2 * pixel * vectors + v);
+                        _mm512_max_epi32(
+                            _mm512_load_si512(left),
+                            _mm512_load_si512(left.add(vectors)),
+                        )
+                    };
+                    let at = to.add(pixel * vectors + v);
+                    _mm512_store_si512(at, _mm512_max_epi32(both(above), both(below)));
                 }
-                put(&*finished.as_ptr(), first, described(width / 2));
-                return;
             }
-            for (index, strip) in [Some(first), second.as_ref()].iter().flatten().enumerate() {
-                for v in 0..vectors {
-                    let (from, start) = (tile(index, v), start(v));
-                    for pixel in 0..width {
-                        _mm512_store_si512(
-                            to.add(pixel * vectors + v),
-                            sum(from.add(pixel), start),
-                        );
-                    }
-                }
-                put(&*finished.as_ptr(), strip, described(width));
-            }
+            put(&*best.as_ptr(), first, described(width / 2));
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The instructions: tile products of strips and panels, weights laid out as tiles, and their configuration.
 
-use super::{Blocks, Pair, ROW, Sums, TILE};
-use crate::tiles::PanelShape;
+use super::{Blocks, Pair, ROW, TILE};
 use crate::tiles::avx512::{Format, bytes};
+use crate::tiles::{PanelShape, PerChannel, TileSums};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -15,13 +15,16 @@ pub(super) struct Product<'a> {
     /// `[block, vector]` tiles.
     pub(super) weights: *const u8,
     pub(super) vectors: usize,
+    /// Where the sums of each channel begin.
+    pub(super) start: &'a PerChannel<i32>,
 }
 
-/// Tile products over all blocks: `$zero` the sums, `$multiply` for each block, `$store` the sums.
+/// Tile products over all blocks: `$begin` the sums (a load without a stride gives all rows the same), `$multiply` for each
+/// block, `$store` the sums.
 macro_rules! product {
-    ($self:ident, $sums:ident, zero: $($zero:literal)*, multiply: $($multiply:literal)*, store: $($store:literal)*) => {
+    ($self:ident, $sums:ident, begin: $($begin:literal)*, multiply: $($multiply:literal)*, store: $($store:literal)*) => {
         asm!(
-            $($zero,)*
+            $($begin,)*
             "2:",
             "mov {taps0}, [{offsets}]",
             "lea {taps1}, [{taps0} + {input1}]",
@@ -40,7 +43,9 @@ macro_rules! product {
             weights = inout(reg) $self.weights => _,
             block = in(reg) $self.vectors * TILE,
             row = in(reg) ROW,
-            sums = in(reg) $sums.0.as_mut_ptr(),
+            start = in(reg) $self.start.0.as_ptr(),
+            pixel = in(reg) $self.vectors * ROW,
+            sums = in(reg) $sums.as_mut_ptr(),
             taps0 = out(reg) _,
             taps1 = out(reg) _,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
@@ -54,12 +59,17 @@ impl Product<'_> {
     /// # Safety
     /// AMX-INT8 is there and configured for the strips and blocks; every strip's pixels can be read at every offset for 64
     /// bytes, `offsets` is not empty, and the weights hold a tile per offset and vector.
-    pub(super) unsafe fn run(&self, sums: &mut Sums) {
-        // SAFETY: (all) the caller's promises; `sums` has room for four tiles.
+    pub(super) unsafe fn run(&self, sums: &mut [TileSums; 2]) {
+        // SAFETY: (all) the caller's promises; `sums` has room for two tiles each, `start` for two vectors.
+        const _: () = assert!(size_of::<TileSums>() == 2 * TILE);
         unsafe {
             match (self.strips.1.is_some(), self.vectors) {
                 (true, 2) => product!(self, sums,
-                    zero: "tilezero tmm0" "tilezero tmm1" "tilezero tmm2" "tilezero tmm3",
+                    begin:
+                        "tileloadd tmm0, [{start}]"
+                        "tileloadd tmm1, [{start} + 64]"
+                        "tileloadd tmm2, [{start}]"
+                        "tileloadd tmm3, [{start} + 64]",
                     multiply:
                         "tileloadd tmm6, [{weights} + {row}*1]"
                         "tileloadd tmm4, [{taps0} + {step}*1]"
@@ -70,13 +80,13 @@ impl Product<'_> {
                         "tdpbusd tmm2, tmm5, tmm6"
                         "tdpbusd tmm3, tmm5, tmm7",
                     store:
-                        "tilestored [{sums} + {row}*1], tmm0"
-                        "tilestored [{sums} + {row}*1 + 1024], tmm1"
-                        "tilestored [{sums} + {row}*1 + 2048], tmm2"
-                        "tilestored [{sums} + {row}*1 + 3072], tmm3"
+                        "tilestored [{sums} + {pixel}*1], tmm0"
+                        "tilestored [{sums} + {pixel}*1 + 64], tmm1"
+                        "tilestored [{sums} + {pixel}*1 + 2048], tmm2"
+                        "tilestored [{sums} + {pixel}*1 + 2112], tmm3"
                 ),
                 (true, _) => product!(self, sums,
-                    zero: "tilezero tmm0" "tilezero tmm2",
+                    begin: "tileloadd tmm0, [{start}]" "tileloadd tmm2, [{start}]",
                     multiply:
                         "tileloadd tmm6, [{weights} + {row}*1]"
                         "tileloadd tmm4, [{taps0} + {step}*1]"
@@ -84,11 +94,11 @@ impl Product<'_> {
                         "tileloadd tmm5, [{taps1} + {step}*1]"
                         "tdpbusd tmm2, tmm5, tmm6",
                     store:
-                        "tilestored [{sums} + {row}*1], tmm0"
-                        "tilestored [{sums} + {row}*1 + 2048], tmm2"
+                        "tilestored [{sums} + {pixel}*1], tmm0"
+                        "tilestored [{sums} + {pixel}*1 + 2048], tmm2"
                 ),
                 (false, 2) => product!(self, sums,
-                    zero: "tilezero tmm0" "tilezero tmm1",
+                    begin: "tileloadd tmm0, [{start}]" "tileloadd tmm1, [{start} + 64]",
                     multiply:
                         "tileloadd tmm6, [{weights} + {row}*1]"
                         "tileloadd tmm4, [{taps0} + {step}*1]"
@@ -96,17 +106,17 @@ impl Product<'_> {
                         "tdpbusd tmm0, tmm4, tmm6"
                         "tdpbusd tmm1, tmm4, tmm7",
                     store:
-                        "tilestored [{sums} + {row}*1], tmm0"
-                        "tilestored [{sums} + {row}*1 + 1024], tmm1"
+                        "tilestored [{sums} + {pixel}*1], tmm0"
+                        "tilestored [{sums} + {pixel}*1 + 64], tmm1"
                 ),
                 (false, _) => product!(self, sums,
-                    zero: "tilezero tmm0",
+                    begin: "tileloadd tmm0, [{start}]",
                     multiply:
                         "tileloadd tmm6, [{weights} + {row}*1]"
                         "tileloadd tmm4, [{taps0} + {step}*1]"
                         "tdpbusd tmm0, tmm4, tmm6",
                     store:
-                        "tilestored [{sums} + {row}*1], tmm0"
+                        "tilestored [{sums} + {pixel}*1], tmm0"
                 ),
             }
         }
