@@ -13,16 +13,25 @@ pub(super) struct StoreF32<'a>(pub(super) &'a Dequantize<'a>);
 
 impl Store for StoreU8<'_> {
     type Out = u8;
-    type Constants = [PerChannel<f32>; 2];
+    type Constants = ([PerChannel<f32>; 2], bool);
 
     fn constants(&self, channels: Range<usize>) -> Self::Constants {
-        [self.0.multiplier, self.0.bias].map(|values| PerChannel::of(values, channels.clone()))
+        (
+            [self.0.multiplier, self.0.bias].map(|values| PerChannel::of(values, channels.clone())),
+            self.0.is_ordinary(channels),
+        )
     }
 
     #[inline]
     unsafe fn store(&self, c: &Self::Constants, sums: &TileSums, tile: StoredTile, out: *mut u8) {
+        let (constants, ordinary) = c;
         // SAFETY: the caller's promises are the function's.
-        unsafe { store_u8(self.0, c, sums, tile, out) }
+        unsafe {
+            match ordinary {
+                true => store_u8::<true>(self.0, constants, sums, tile, out),
+                false => store_u8::<false>(self.0, constants, sums, tile, out),
+            }
+        }
     }
 }
 
@@ -46,19 +55,26 @@ fn lanes(left: usize) -> __mmask16 {
     if left >= 16 { 0xffff } else { (1 << left) - 1 }
 }
 
+/// `ORDINARY` constants allow cutting first, which leaves rounding to the conversion.
+///
 /// # Safety
 /// As [`Store::store`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn store_u8(
+unsafe fn store_u8<const ORDINARY: bool>(
     requantize: &Requantize<'_>,
     constants: &[PerChannel<f32>; 2],
     sums: &TileSums,
     tile: StoredTile,
     out: *mut u8,
 ) {
-    let zero_point = _mm512_set1_ps(requantize.zero_point as f32);
-    let low = _mm512_set1_ps(f32::from(requantize.low));
-    let high = _mm512_set1_ps(f32::from(requantize.high));
+    let zero_point = requantize.zero_point as f32;
+    let bound = |level: u8| {
+        let below = if ORDINARY { zero_point } else { 0.0 };
+        _mm512_set1_ps(f32::from(level) - below)
+    };
+    let (low, high) = (bound(requantize.low), bound(requantize.high));
+    let zero_point = _mm512_set1_ps(zero_point);
+    let zero_byte = _mm_set1_epi8(requantize.zero_point as i8);
     for first in (0..tile.channels).step_by(16) {
         // SAFETY: `first` is a multiple of 16 below MAX_PANEL, the sums hold `width` values per pixel, a multiple of 16
         // that is larger than `first`; `out` takes `channels` bytes per pixel, and the mask cuts what lies beyond.
@@ -71,12 +87,18 @@ unsafe fn store_u8(
             for _ in 0..tile.pixels {
                 let acc = _mm512_cvtepi32_ps(_mm512_load_si512(from.cast()));
                 let real = _mm512_fmadd_ps(acc, multiplier, bias);
-                let level =
-                    _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(real);
-                let level = _mm512_add_ps(level, zero_point);
+                let level = if ORDINARY {
+                    real
+                } else {
+                    const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+                    _mm512_add_ps(_mm512_roundscale_ps::<NEAREST>(real), zero_point)
+                };
                 // In this order of operands a NaN survives, converts to i32::MIN and is cut to 0, as the scalar twin does.
                 let level = _mm512_min_ps(high, _mm512_max_ps(low, level));
-                let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(level));
+                let mut bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(level));
+                if ORDINARY {
+                    bytes = _mm_add_epi8(bytes, zero_byte);
+                }
                 if mask == 0xffff {
                     _mm_storeu_si128(to.cast(), bytes);
                 } else {

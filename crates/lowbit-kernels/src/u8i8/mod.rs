@@ -125,6 +125,14 @@ impl Requantize<'_> {
         ]
     }
 
+    /// Whether the rounding rule may cut at the bounds before it rounds, and add the zero point last: nothing can become NaN,
+    /// and the zero point is a byte.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn is_ordinary(&self, channels: Range<usize>) -> bool {
+        let finite = |values: &[f32]| values[channels.clone()].iter().all(|x| x.is_finite());
+        (0..=255).contains(&self.zero_point) && finite(self.multiplier) && finite(self.bias)
+    }
+
     /// The rounding rule, for one accumulator of channel `c`.
     #[must_use]
     pub fn apply(&self, acc: i32, c: usize) -> u8 {
