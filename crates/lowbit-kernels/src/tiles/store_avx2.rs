@@ -13,16 +13,25 @@ pub(super) struct StoreF32<'a>(pub(super) &'a Dequantize<'a>);
 
 impl Store for StoreU8<'_> {
     type Out = u8;
-    type Constants = [PerChannel<f32>; 2];
+    type Constants = ([PerChannel<f32>; 2], bool);
 
     fn constants(&self, channels: Range<usize>) -> Self::Constants {
-        [self.0.multiplier, self.0.bias].map(|values| PerChannel::of(values, channels.clone()))
+        (
+            [self.0.multiplier, self.0.bias].map(|values| PerChannel::of(values, channels.clone())),
+            self.0.is_ordinary(channels),
+        )
     }
 
     #[inline]
     unsafe fn store(&self, c: &Self::Constants, sums: &TileSums, tile: StoredTile, out: *mut u8) {
+        let (constants, ordinary) = c;
         // SAFETY: the caller's promises are the function's.
-        unsafe { store_u8(self.0, c, sums, tile, out) }
+        unsafe {
+            match ordinary {
+                true => store_u8::<true>(self.0, constants, sums, tile, out),
+                false => store_u8::<false>(self.0, constants, sums, tile, out),
+            }
+        }
     }
 }
 
@@ -41,19 +50,26 @@ impl Store for StoreF32<'_> {
     }
 }
 
+/// `ORDINARY` constants allow cutting first, which leaves rounding to the conversion.
+///
 /// # Safety
 /// As [`Store::store`].
 #[target_feature(enable = "avx2,fma")]
-unsafe fn store_u8(
+unsafe fn store_u8<const ORDINARY: bool>(
     requantize: &Requantize<'_>,
     constants: &[PerChannel<f32>; 2],
     sums: &TileSums,
     tile: StoredTile,
     out: *mut u8,
 ) {
-    let zero_point = _mm256_set1_ps(requantize.zero_point as f32);
-    let low = _mm256_set1_ps(f32::from(requantize.low));
-    let high = _mm256_set1_ps(f32::from(requantize.high));
+    let zero_point = requantize.zero_point as f32;
+    let bound = |level: u8| {
+        let below = if ORDINARY { zero_point } else { 0.0 };
+        _mm256_set1_ps(f32::from(level) - below)
+    };
+    let (low, high) = (bound(requantize.low), bound(requantize.high));
+    let zero_point = _mm256_set1_ps(zero_point);
+    let whole_zero = _mm256_set1_epi32(requantize.zero_point);
     for first in (0..tile.channels).step_by(8) {
         // SAFETY: `first` is a multiple of 8 below MAX_PANEL, the sums hold `width` values per pixel, a multiple of 8
         // that is larger than `first`; `out` takes `channels` bytes per pixel, and no more than the rest is written.
@@ -66,13 +82,19 @@ unsafe fn store_u8(
             for _ in 0..tile.pixels {
                 let acc = _mm256_cvtepi32_ps(_mm256_load_si256(from.cast()));
                 let real = _mm256_fmadd_ps(acc, multiplier, bias);
-                let level =
-                    _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(real);
-                let level = _mm256_add_ps(level, zero_point);
+                let level = if ORDINARY {
+                    real
+                } else {
+                    const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+                    _mm256_add_ps(_mm256_round_ps::<NEAREST>(real), zero_point)
+                };
                 // In this order of operands a NaN survives, converts to i32::MIN and saturates to 0, as in the scalar
                 // twin.
                 let level = _mm256_min_ps(high, _mm256_max_ps(low, level));
-                let level = _mm256_cvtps_epi32(level);
+                let mut level = _mm256_cvtps_epi32(level);
+                if ORDINARY {
+                    level = _mm256_add_epi32(level, whole_zero);
+                }
                 let (near, far) = (
                     _mm256_castsi256_si128(level),
                     _mm256_extracti128_si256::<1>(level),
