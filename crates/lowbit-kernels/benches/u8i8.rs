@@ -168,6 +168,9 @@ fn main() {
         .skip(1)
         .filter(|arg| !arg.starts_with('-'))
         .collect();
+    if let Some(unknown) = asked.iter().find(|name| Isa::named(name).is_err()) {
+        println!("{unknown}: no instruction set of this machine");
+    }
     for isa in Isa::available() {
         let wanted = asked.is_empty() || asked.iter().any(|name| name == isa.name());
         if isa == Isa::Portable || !wanted {

@@ -176,6 +176,7 @@ fn wait(looks: &mut usize) {
 mod tests {
     use super::*;
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::time::{Duration, Instant};
 
     /// Runs `lead` with `helpers` threads that help.
     fn with_helpers(helpers: usize, lead: impl FnOnce(&Team)) {
@@ -225,8 +226,9 @@ mod tests {
         with_helpers(1, |team| {
             let leader = std::thread::current().id();
             let helped = AtomicBool::new(false);
-            // Ends when somebody else has a part.
+            let begin = Instant::now();
             while !helped.load(Ordering::Relaxed) {
+                assert!(begin.elapsed() < Duration::from_secs(60), "nobody helps");
                 team.lead(2, &|_| {
                     if std::thread::current().id() != leader {
                         helped.store(true, Ordering::Relaxed);

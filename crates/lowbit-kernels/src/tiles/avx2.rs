@@ -133,7 +133,7 @@ fn opaque(mut offset: usize) -> usize {
 /// As [`Microkernel`].
 #[target_feature(enable = "avx2")]
 unsafe fn plain<F: Format, const COLUMNS: usize, const VECTORS: usize>(call: &TileCall) {
-    // SAFETY: the caller's promises, and `sums` holds TILE_LEN numbers, more than 6 · 16.
+    // SAFETY: the caller's promises.
     unsafe { products::<F, COLUMNS, VECTORS>(call, call.input, call.sums.cast()) }
 }
 

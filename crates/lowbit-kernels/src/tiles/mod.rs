@@ -82,7 +82,8 @@ pub(crate) struct TileCall {
 ///
 /// # Safety
 /// The kernel's instruction set is available; `input` is readable for every segment of every pixel of the tile rounded up
-/// to whole steps; `panel` holds the panel; `sums` is writable.
+/// to whole steps; `panel` holds the panel; `sums`, aligned to a vector, is writable for each pixel and vector of the tile
+/// before pooling.
 pub(crate) type Microkernel = unsafe fn(&TileCall);
 
 /// The micro-kernels of one ISA and weight format.

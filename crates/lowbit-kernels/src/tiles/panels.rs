@@ -1,7 +1,8 @@
 //! The order of weights in memory: panels for register tiles.
 
-use super::Family;
+use super::{Family, PerChannel};
 use crate::{AlignedBuffer, ConvGeometry, Isa, WeightShape};
+use std::ops::Range;
 
 /// How the taps of a kernel fall into segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,8 +133,8 @@ pub(crate) struct Panels {
     by_pixel: Option<AlignedBuffer<u8>>,
     /// Added to all start values.
     pub(crate) start: i32,
-    /// Whether all weights are bytes.
-    pub(crate) byte_weights: bool,
+    /// Whether Winograd's way takes over where it pays.
+    pub(crate) winograd: bool,
     /// Whether matrix tiles take over where they pay.
     pub(crate) amx: bool,
 }
@@ -166,15 +167,21 @@ impl Panels {
             by_pixel: (shape.kernel_w > 1 && !whole_steps)
                 .then(|| pack(Segments::by_pixel(&shape))),
             start: 0,
-            byte_weights: false,
+            winograd: false,
             amx: false,
         }
     }
 
-    /// The same, of weights of −128 to 127.
-    pub(crate) fn of_bytes(mut self) -> Self {
-        self.byte_weights = true;
+    /// The same with Winograd's way, for AVX2 and weights of −128 to 127.
+    pub(crate) fn with_winograd(mut self) -> Self {
+        self.winograd = true;
         self
+    }
+
+    /// Where the sums of some channels begin.
+    pub(crate) fn start(&self, acc_offset: &[i32], channels: Range<usize>) -> PerChannel<i32> {
+        let offset = PerChannel::of(acc_offset, channels);
+        PerChannel(offset.0.map(|start| start.wrapping_add(self.start)))
     }
 
     /// The same for `isa`, which may have more than the family needs.

@@ -1,8 +1,6 @@
 //! The loops around the micro-kernels.
 
-use super::{
-    Activations, Panels, PerChannel, Store, StoredTile, TILE_LEN, TileCall, TileSums, pieces,
-};
+use super::{Activations, Panels, Store, StoredTile, TILE_LEN, TileCall, TileSums, pieces};
 #[cfg(target_arch = "x86_64")]
 use super::{amx, winograd};
 use crate::{AlignedBuffer, ConvGeometry};
@@ -111,11 +109,7 @@ pub(super) unsafe fn run<S: Store>(
                 segment_column_step: g.in_pixel_stride * family.element_bytes,
                 steps,
                 panel,
-                start: PerChannel(
-                    PerChannel::of(acc_offset, channels.clone())
-                        .0
-                        .map(|start: i32| start.wrapping_add(panels.start)),
-                ),
+                start: panels.start(acc_offset, channels.clone()),
                 sums: &raw mut sums,
             };
             for row in 0..rows.len() {

@@ -115,7 +115,7 @@ impl Form {
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx2, WeightWidth::Bits8) => {
                 let panels = Panels::pack(&avx2::FAMILY, weights, shape, packed::put_i16);
-                Form::Panels(panels.of_bytes())
+                Form::Panels(panels.with_winograd())
             }
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx512 | Isa::Amx, _) => {
@@ -124,7 +124,9 @@ impl Form {
             #[cfg(target_arch = "x86_64")]
             (Isa::AvxVnni, _) => Form::Panels(packed::avxvnni::pack(width, weights, shape)),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, _) => Form::Panels(packed::avx2::pack(width, weights, shape).of_bytes()),
+            (Isa::Avx2, _) => {
+                Form::Panels(packed::avx2::pack(width, weights, shape).with_winograd())
+            }
             _ => Form::Codes(Codes::pack(width, weights, shape)),
         }
     }

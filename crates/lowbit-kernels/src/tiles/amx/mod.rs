@@ -13,7 +13,7 @@ mod product;
 pub(super) use product::expand_panel;
 pub(crate) use product::{configure, release};
 
-use super::{MAX_PANEL, PanelShape, Panels, PerChannel, Store, StoredTile, TILE_LEN, TileSums};
+use super::{MAX_PANEL, PanelShape, Panels, Store, StoredTile, TILE_LEN, TileSums};
 use crate::{AlignedBuffer, ConvGeometry};
 use product::Product;
 use std::arch::x86_64::*;
@@ -208,8 +208,7 @@ impl Pass<'_> {
             let panel = weights[first / layout.lanes * vector_bytes..].as_ptr();
             // SAFETY: the panel is whole, and `tiles` has room for two vectors of every block.
             unsafe { expand(panel, shape, tiles.as_mut_ptr()) };
-            let start = PerChannel::of(self.acc_offset, channels.clone());
-            let start = PerChannel(start.0.map(|s| s.wrapping_add(self.panels.start)));
+            let start = self.panels.start(self.acc_offset, channels.clone());
             let constants = store.constants(channels.clone());
             // SAFETY: the strip's result lies in the geometry, so that by `check` it lies in the output.
             let put = |pixels: &TileSums, strip: &Strip, tile: StoredTile| unsafe {

@@ -21,7 +21,7 @@ mod transforms;
 use super::{
     PanelShape, Panels, PerChannel, Store, StoredTile, TILE_LEN, TileCall, TileSums, pieces,
 };
-use crate::{AlignedBuffer, ConvGeometry, Isa};
+use crate::{AlignedBuffer, ConvGeometry};
 use std::cell::RefCell;
 use std::ops::Range;
 use transforms::{finish, transform_panel, transform_rows};
@@ -34,6 +34,8 @@ const MOST_ROWS: usize = 5;
 const MOST_TAPS: usize = 4096;
 /// Bytes of transformed input that should stay in the second-level cache; larger images go in parts.
 const TRANSFORMED_BYTES: usize = 512 << 10;
+/// Most channels of a panel for AVX2.
+const PANEL_CHANNELS: usize = 16;
 /// Lanes of a vector of 16-bit numbers.
 const LANES: usize = 16;
 
@@ -44,13 +46,10 @@ fn tile_rows(kernel_h: usize, pool: usize) -> usize {
 
 /// Whether fewer products are worth their transforms; else the direct kernel does.
 pub(super) fn pays(panels: &Panels, g: &ConvGeometry, rows: &Range<usize>) -> bool {
-    let (family, shape) = (panels.family, panels.shape());
-    let exact = panels.byte_weights
-        && family.isa == Isa::Avx2
-        && family.element_bytes == 2
+    let exact = panels.winograd
         && (2..=MOST_ROWS).contains(&g.kernel_h)
         && g.stride == 1
-        && shape.fan_in() <= MOST_TAPS;
+        && panels.shape().fan_in() <= MOST_TAPS;
     if !exact {
         return false;
     }
@@ -94,6 +93,12 @@ pub(super) unsafe fn run<S: Store>(
     store: &S,
     out: &mut [S::Out],
 ) {
+    let pass = Pass {
+        panels,
+        g,
+        input,
+        acc_offset,
+    };
     // Transformed rows of a tile.
     let tile_bytes = POINTS * row_len(g) * size_of::<i16>();
     let tiles = (TRANSFORMED_BYTES / tile_bytes).max(1);
@@ -103,128 +108,170 @@ pub(super) unsafe fn run<S: Store>(
             let part = first..rows.end.min(first + most);
             let out = &mut out[(first - rows.start) * g.out_row_stride..];
             // SAFETY: the caller's promises, of which those on rows hold for each part.
-            unsafe { convolve(workspace, panels, g, part, input, acc_offset, store, out) };
+            unsafe { pass.run(workspace, part, store, out) };
         }
     });
 }
 
-/// Numbers of a transformed row: as far as it is read, the last pixel's taps.
-fn row_len(g: &ConvGeometry) -> usize {
-    ((g.out_w + g.kernel_w - 2) * g.in_pixel_stride + g.in_channels).next_multiple_of(LANES)
+/// Taps of an input row as far as it is read.
+fn row_taps(g: &ConvGeometry) -> usize {
+    (g.out_w + g.kernel_w - 2) * g.in_pixel_stride + g.in_channels
 }
 
-/// # Safety
-/// As [`run`].
-#[expect(clippy::too_many_arguments, reason = "those of `run` and room")]
-unsafe fn convolve<S: Store>(
-    workspace: &mut Workspace,
-    panels: &Panels,
-    g: &ConvGeometry,
-    rows: Range<usize>,
-    input: &[u8],
-    acc_offset: &[i32],
-    store: &S,
-    out: &mut [S::Out],
-) {
-    let Workspace {
-        rows: transformed,
-        whole,
-        panel,
-    } = workspace;
-    let family = panels.family;
-    let layout = family.layout;
-    let (weights, segments) = panels.serving(g);
-    let steps = segments.steps(layout.step_taps);
-    let reading = family.unpack.map_or(family, |unpack| unpack.family);
-    let tile_rows = tile_rows(g.kernel_h, g.pool);
-    let height = rows.len() * g.pool;
-    let tiles = height.div_ceil(tile_rows);
+/// Numbers of a transformed row.
+fn row_len(g: &ConvGeometry) -> usize {
+    row_taps(g).next_multiple_of(LANES)
+}
 
-    let row_taps = (g.out_w + g.kernel_w - 2) * g.in_pixel_stride + g.in_channels;
-    let row_len = row_len(g);
-    transformed.reserve(tiles * POINTS * row_len);
-    let first = rows.start * g.pool * g.in_row_stride;
-    for tile in 0..tiles {
-        let to = &mut transformed[tile * POINTS * row_len..][..POINTS * row_len];
-        let top = tile * tile_rows;
-        // Rows behind the input's end belong to results that are not wanted.
-        let there = (height + g.kernel_h - 1 - top).min(POINTS);
-        let from = &input[first + top * g.in_row_stride..];
+/// One convolution.
+struct Pass<'a> {
+    panels: &'a Panels,
+    g: &'a ConvGeometry,
+    input: &'a [u8],
+    acc_offset: &'a [i32],
+}
+
+impl Pass<'_> {
+    /// Stored rows `rows`, the first at `out[0]`.
+    ///
+    /// # Safety
+    /// As [`run`].
+    unsafe fn run<S: Store>(
+        &self,
+        workspace: &mut Workspace,
+        rows: Range<usize>,
+        store: &S,
+        out: &mut [S::Out],
+    ) {
+        let (panels, g) = (self.panels, self.g);
+        let layout = panels.family.layout;
+        let (weights, segments) = panels.serving(g);
+        let vector_bytes = layout.vector_bytes(&segments);
+        let tile_rows = tile_rows(g.kernel_h, g.pool);
+        let height = rows.len() * g.pool;
+        let transformed_len = POINTS * row_len(g);
         // SAFETY: AVX2 is the caller's promise.
-        unsafe { transform_rows(from, there, g.in_row_stride, row_taps, to) };
-    }
+        unsafe { self.transform_input(rows.start * g.pool, height, &mut workspace.rows) };
 
-    let vector_bytes = layout.vector_bytes(&segments);
-    let mut sums = [const { TileSums([0; TILE_LEN]) }; POINTS];
-    for channel in (0..g.out_channels).step_by(layout.panel_channels()) {
-        let channels = channel..g.out_channels.min(channel + layout.panel_channels());
-        let width = channels.len().next_multiple_of(layout.lanes);
-        let vectors = width / layout.lanes;
-        let constants = store.constants(channels.clone());
-        let start = PerChannel(
-            PerChannel::of(acc_offset, channels.clone())
-                .0
-                .map(|start: i32| start.wrapping_add(panels.start)),
-        );
-        let shape = PanelShape {
-            segments: segments.columns,
-            steps,
-            vectors,
-        };
-        let packed = weights[channel / layout.lanes * vector_bytes..].as_ptr();
-        // SAFETY: the panel is whole, for the families' formats.
-        let point_len = unsafe { transform_panel(family, packed, g.kernel_h, shape, whole, panel) };
-
-        for tile in 0..tiles {
-            let first_row = tile * tile_rows;
-            let rows_here = tile_rows.min(height - first_row);
-            let input = transformed[tile * POINTS * row_len..].as_ptr();
-            for columns in pieces(g.pooled_w(), TILE_LEN / (2 * 8) / g.pool) {
-                let (left, stored) = (columns.start * g.pool, columns.len());
-                for (point, sums) in sums.iter_mut().enumerate() {
-                    let mut call = TileCall {
-                        input: std::ptr::null(),
-                        column_step: g.in_pixel_stride * 2,
-                        row_step: 0,
-                        segments: super::Segments {
-                            rows: 1,
-                            ..segments
-                        },
-                        segment_row_step: 0,
-                        segment_column_step: g.in_pixel_stride * 2,
-                        steps,
-                        // SAFETY: within the transformed panel.
-                        panel: unsafe { panel.as_ptr().add(point * point_len) }.cast(),
-                        start: PerChannel([0; super::MAX_PANEL]),
-                        sums: sums.0.as_mut_ptr().cast(),
-                    };
-                    let kernels = reading.plain[vectors - 1];
-                    for piece in pieces(stored * g.pool, kernels.len()) {
-                        let column = (left + piece.start) * g.in_pixel_stride;
-                        // SAFETY: the pixels of the piece lie in the point's row, whose end is followed by other
-                        // rows or slack; their sums lie in `sums`, which holds 32 pixels of 16 channels.
-                        unsafe {
-                            call.input = input.add(point * row_len + column).cast();
-                            call.sums = sums.0.as_mut_ptr().add(piece.start * width).cast();
-                            kernels[piece.len() - 1](&call);
+        let mut sums = [const { TileSums([0; TILE_LEN]) }; POINTS];
+        for channel in (0..g.out_channels).step_by(layout.panel_channels()) {
+            let channels = channel..g.out_channels.min(channel + layout.panel_channels());
+            let width = channels.len().next_multiple_of(layout.lanes);
+            let constants = store.constants(channels.clone());
+            let start = panels.start(self.acc_offset, channels.clone());
+            let shape = PanelShape {
+                segments: segments.columns,
+                steps: segments.steps(layout.step_taps),
+                vectors: width / layout.lanes,
+            };
+            let packed = weights[channel / layout.lanes * vector_bytes..].as_ptr();
+            // SAFETY: AVX2 is the caller's promise; the panel is whole, in its family's format.
+            unsafe {
+                let Workspace { whole, panel, .. } = &mut *workspace;
+                transform_panel(panels.family, packed, g.kernel_h, shape, whole, panel);
+            }
+            for (tile, first_row) in (0..height).step_by(tile_rows).enumerate() {
+                let rows_here = tile_rows.min(height - first_row) / g.pool;
+                let input = &workspace.rows[tile * transformed_len..][..transformed_len];
+                for columns in pieces(g.pooled_w(), TILE_LEN / PANEL_CHANNELS / g.pool) {
+                    let pixels = columns.start * g.pool..columns.end * g.pool;
+                    // SAFETY: AVX2 is the caller's promise; `pixels` times `width` numbers fit into a tile; `out` holds the
+                    // rows and columns by `check`.
+                    unsafe {
+                        self.products(shape, &workspace.panel, input, pixels, &mut sums);
+                        finish(
+                            &mut sums,
+                            columns.len(),
+                            width,
+                            &start,
+                            (g.kernel_h, g.pool),
+                        );
+                        for (row, sums) in sums.iter().enumerate().take(rows_here) {
+                            let tile = StoredTile {
+                                pixels: columns.len(),
+                                channels: channels.len(),
+                                width,
+                                pixel_stride: g.out_pixel_stride,
+                            };
+                            let at = (first_row / g.pool + row) * g.out_row_stride
+                                + columns.start * g.out_pixel_stride
+                                + channel;
+                            store.store(&constants, sums, tile, out.as_mut_ptr().add(at));
                         }
                     }
                 }
-                // SAFETY: the instruction set is the caller's promise; `out` holds the rows and columns by `check`.
+            }
+        }
+    }
+
+    /// V of the rows that `height` rows of results from `first_row` on depend on.
+    ///
+    /// # Safety
+    /// AVX2 is available.
+    unsafe fn transform_input(
+        &self,
+        first_row: usize,
+        height: usize,
+        rows: &mut AlignedBuffer<i16>,
+    ) {
+        let g = self.g;
+        let tile_rows = tile_rows(g.kernel_h, g.pool);
+        let len = POINTS * row_len(g);
+        rows.reserve(height.div_ceil(tile_rows) * len);
+        for (top, to) in (0..height)
+            .step_by(tile_rows)
+            .zip(rows.chunks_exact_mut(len))
+        {
+            // Rows behind the input's end belong to results that are not wanted.
+            let there = (height + g.kernel_h - 1 - top).min(POINTS);
+            let from = &self.input[(first_row + top) * g.in_row_stride..];
+            // SAFETY: the caller's promise.
+            unsafe { transform_rows(from, there, g.in_row_stride, row_taps(g), to) };
+        }
+    }
+
+    /// M of `pixels` of one tile's rows, whose transforms are in `input`.
+    ///
+    /// # Safety
+    /// AVX2 is available; `panel` holds a transformed panel of `shape`; the pixels lie in the geometry, and their sums fit
+    /// into a tile.
+    unsafe fn products(
+        &self,
+        shape: PanelShape,
+        panel: &AlignedBuffer<i16>,
+        input: &[i16],
+        pixels: Range<usize>,
+        sums: &mut [TileSums; POINTS],
+    ) {
+        let (family, pixel) = (self.panels.family, self.g.in_pixel_stride);
+        let reading = family.unpack.map_or(family, |unpack| unpack.family);
+        let kernels = reading.plain[shape.vectors - 1];
+        let width = shape.vectors * family.layout.lanes;
+        let point_len = shape.point_len();
+        for (point, sums) in sums.iter_mut().enumerate() {
+            let mut call = TileCall {
+                input: std::ptr::null(),
+                column_step: pixel * size_of::<i16>(),
+                row_step: 0,
+                segments: super::Segments {
+                    rows: 1,
+                    ..self.panels.serving(self.g).1
+                },
+                segment_row_step: 0,
+                segment_column_step: pixel * size_of::<i16>(),
+                steps: shape.steps,
+                panel: panel[point * point_len..].as_ptr().cast(),
+                start: PerChannel([0; super::MAX_PANEL]),
+                sums: std::ptr::null_mut(),
+            };
+            for piece in pieces(pixels.len(), kernels.len()) {
+                let at = point * row_len(self.g) + (pixels.start + piece.start) * pixel;
+                // SAFETY: the pixels of the piece lie in the point's row, which other rows or slack follow; their sums lie
+                // in `sums`, at a multiple of eight.
                 unsafe {
-                    finish(&mut sums, stored, width, &start, (g.kernel_h, g.pool));
-                    for (row, sums) in sums.iter().enumerate().take(rows_here / g.pool) {
-                        let tile = StoredTile {
-                            pixels: stored,
-                            channels: channels.len(),
-                            width,
-                            pixel_stride: g.out_pixel_stride,
-                        };
-                        let at = (first_row / g.pool + row) * g.out_row_stride
-                            + columns.start * g.out_pixel_stride
-                            + channel;
-                        store.store(&constants, sums, tile, out.as_mut_ptr().add(at));
-                    }
+                    call.input = input.as_ptr().add(at).cast();
+                    call.sums = sums.0.as_mut_ptr().add(piece.start * width).cast();
+                    kernels[piece.len() - 1](&call);
                 }
             }
         }
@@ -234,13 +281,13 @@ unsafe fn convolve<S: Store>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::WeightShape;
     use crate::packed::put_i16;
     use crate::random::{below, stream};
     use crate::tiles;
     use crate::u8i8::{Dequantize, PackedWeights, avx2, conv_f32};
+    use crate::{Isa, WeightShape};
 
-    /// The largest numbers that bytes can give, at the most taps, in both signs and at random.
+    /// The largest numbers that bytes can give, at the most taps, in both signs and at random; the first image in two parts.
     #[test]
     fn extreme_bytes_give_the_sums_of_the_scalar_twin() {
         if !Isa::available().contains(&Isa::Avx2) {
@@ -252,7 +299,7 @@ mod tests {
             [(2, 2, 1024), (3, 3, 455), (4, 4, 256), (5, 5, 163)]
         {
             for (pool, extreme) in [(1, true), (2, true), (1, false), (2, false)] {
-                let dense = (kernel_h + 24, kernel_w + 5, in_channels);
+                let dense = (kernel_h + 40, kernel_w + 5, in_channels);
                 let g = ConvGeometry::dense(dense, 11, (kernel_h, kernel_w), 1, pool);
                 let shape = WeightShape {
                     out_channels: 11,
@@ -275,11 +322,21 @@ mod tests {
                         _ => below(&mut rng, 256) as i16 - 128,
                     })
                     .collect();
-                let panels = Panels::pack(&avx2::FAMILY, &weights, shape, put_i16).of_bytes();
+                let panels = Panels::pack(&avx2::FAMILY, &weights, shape, put_i16).with_winograd();
                 let rows = 1..g.pooled_h();
                 assert!(pays(&panels, &g, &rows), "{g:?}");
+                let twin = PackedWeights::pack_width(
+                    Isa::Portable,
+                    crate::WeightWidth::Bits8,
+                    &weights,
+                    shape,
+                );
+                // Offsets bring the largest sums back to where f32 shows every bit.
+                let offset: Vec<i32> = (twin.sums().iter())
+                    .map(|sum| if extreme { 7 - 255 * sum } else { 7 })
+                    .collect();
                 let dequantize = Dequantize {
-                    acc_offset: &[7; 11],
+                    acc_offset: &offset,
                     multiplier: &[1.0; 11],
                     bias: &[0.0; 11],
                     relu: false,
@@ -295,12 +352,6 @@ mod tests {
                     &dequantize,
                     &mut sums,
                 );
-                let twin = PackedWeights::pack_width(
-                    Isa::Portable,
-                    crate::WeightWidth::Bits8,
-                    &weights,
-                    shape,
-                );
                 conv_f32(
                     &twin,
                     &g,
@@ -310,6 +361,7 @@ mod tests {
                     &mut expected,
                 );
                 assert_eq!(sums, expected, "{g:?}");
+                assert!(expected.iter().all(|sum| sum.abs() < 16_777_216.0));
             }
         }
     }

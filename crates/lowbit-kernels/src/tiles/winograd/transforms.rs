@@ -70,7 +70,7 @@ pub(super) unsafe fn transform_rows(
     }
 }
 
-/// U_p of a packed panel, `[point, …]`, into `panel`; returns the numbers of a point. `whole` is room to unpack.
+/// U_p of a packed panel, `[point, …]`, into `panel`. `whole` is room to unpack.
 ///
 /// # Safety
 /// AVX2 is available; `packed` holds the panel, of `kernel_h` times `shape.segments` segments, in the format of `family`.
@@ -82,10 +82,9 @@ pub(super) unsafe fn transform_panel(
     shape: PanelShape,
     whole: &mut AlignedBuffer<u8>,
     panel: &mut AlignedBuffer<i16>,
-) -> usize {
+) {
     let steps = shape.segments * shape.steps;
-    // Steps of a kernel row times vectors of 32 bytes.
-    let row_len = steps * shape.vectors * LANES;
+    let row_len = shape.point_len();
     panel.reserve(POINTS * row_len);
     let mut from = packed;
     if let Some(unpack) = family.unpack {
@@ -117,7 +116,14 @@ pub(super) unsafe fn transform_panel(
         }
         put(7, w[kernel_h - 1]);
     }
-    row_len
+}
+
+impl PanelShape {
+    /// Numbers of a kernel row's weights, or of a point's: its steps times vectors of 32 bytes. The segments are those of one
+    /// kernel row.
+    pub(super) fn point_len(self) -> usize {
+        self.segments * self.steps * self.vectors * LANES
+    }
 }
 
 /// 1/45 modulo 2³².
