@@ -52,6 +52,10 @@ impl<T: Copy + Default> PerChannel<T> {
         padded[..channels.len()].copy_from_slice(&values[channels]);
         Self(padded)
     }
+
+    pub(crate) fn of_each(values: [&[T]; 2], channels: Range<usize>) -> [Self; 2] {
+        values.map(|values| Self::of(values, channels.clone()))
+    }
 }
 
 /// What a micro-kernel works on: a rectangle of output pixels times one panel.

@@ -16,10 +16,9 @@ impl Store for StoreU8<'_> {
     type Constants = ([PerChannel<f32>; 2], bool);
 
     fn constants(&self, channels: Range<usize>) -> Self::Constants {
-        (
-            [self.0.multiplier, self.0.bias].map(|values| PerChannel::of(values, channels.clone())),
-            self.0.is_ordinary(channels),
-        )
+        let factors = [self.0.multiplier, self.0.bias];
+        let ordinary = self.0.is_ordinary(channels.clone());
+        (PerChannel::of_each(factors, channels), ordinary)
     }
 
     #[inline]
@@ -40,7 +39,7 @@ impl Store for StoreF32<'_> {
     type Constants = [PerChannel<f32>; 2];
 
     fn constants(&self, channels: Range<usize>) -> Self::Constants {
-        [self.0.multiplier, self.0.bias].map(|values| PerChannel::of(values, channels.clone()))
+        PerChannel::of_each([self.0.multiplier, self.0.bias], channels)
     }
 
     #[inline]
