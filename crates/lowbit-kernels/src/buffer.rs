@@ -17,6 +17,16 @@ pub struct AlignedBuffer<T> {
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
+/// A buffer that is larger than memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a buffer of {len} elements of {element_bytes} bytes does not fit into memory")]
+pub struct BufferError {
+    /// Elements asked for.
+    len: usize,
+    /// Bytes of each.
+    element_bytes: usize,
+}
+
 /// Plain numbers that a buffer can hold.
 pub use sealed::Number;
 
@@ -33,14 +43,37 @@ mod sealed {
 
 impl<T: sealed::Number> AlignedBuffer<T> {
     /// A buffer of `len` zeros.
+    ///
+    /// # Panics
+    /// If that many do not fit into the address space; [`AlignedBuffer::try_zeroed`] returns an error.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
-        let bytes = (len + SLACK) * size_of::<T>();
-        Self {
-            lines: vec![Line([0; 64]); bytes.div_ceil(64)],
+        Self::try_zeroed(len).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// A buffer of `len` zeros, if there is memory for it.
+    ///
+    /// # Errors
+    /// [`BufferError`] where there is not.
+    pub fn try_zeroed(len: usize) -> Result<Self, BufferError> {
+        let refused = BufferError {
+            len,
+            element_bytes: size_of::<T>(),
+        };
+        let bytes = len
+            .checked_add(SLACK)
+            .and_then(|all| all.checked_mul(size_of::<T>()))
+            .filter(|&bytes| bytes <= isize::MAX as usize)
+            .ok_or(refused)?;
+        let count = bytes.div_ceil(64);
+        let mut lines = Vec::new();
+        lines.try_reserve_exact(count).map_err(|_| refused)?;
+        lines.resize(count, Line([0; 64]));
+        Ok(Self {
+            lines,
             len,
             kind: std::marker::PhantomData,
-        }
+        })
     }
 
     /// Makes room for `len` elements, of which a new buffer's are zeros; what there was is kept or lost.
@@ -61,7 +94,8 @@ impl<T: sealed::Number> AlignedBuffer<T> {
     /// The elements and the slack behind them.
     #[must_use]
     pub fn with_slack(&self) -> &[T] {
-        // SAFETY: `lines` holds at least (len + SLACK) · size_of::<T>() initialised bytes, is aligned to 64, which is
+        // SAFETY: `lines` holds at least (len + SLACK) · size_of::<T>() initialized bytes (counted without overflow
+        // where it was made, and at most isize::MAX), is aligned to 64, which is
         // at least the alignment of every `Number`, and every bit pattern is a valid `Number`.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len + SLACK) }
     }
@@ -92,5 +126,41 @@ impl<T: sealed::Number> std::ops::DerefMut for AlignedBuffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         let len = self.len;
         &mut self.with_slack_mut()[..len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_larger_than_memory_is_refused() {
+        for len in [usize::MAX, usize::MAX / 4, 1 << 62, isize::MAX as usize] {
+            assert!(AlignedBuffer::<f32>::try_zeroed(len).is_err(), "{len}");
+            assert!(AlignedBuffer::<u8>::try_zeroed(len).is_err(), "{len}");
+        }
+        let error = AlignedBuffer::<f32>::try_zeroed(1 << 62).unwrap_err();
+        let said = "a buffer of 4611686018427387904 elements of 4 bytes does not fit into memory";
+        assert_eq!(error.to_string(), said);
+    }
+
+    #[test]
+    #[should_panic = "does not fit into memory"]
+    fn zeroing_more_than_memory_panics() {
+        let _ = AlignedBuffer::<f32>::zeroed(1 << 62);
+    }
+
+    #[test]
+    fn a_buffer_is_aligned_zeroed_and_has_its_slack() {
+        for len in [0, 1, 63, 64, 65, 1000] {
+            let buffer = AlignedBuffer::<i16>::zeroed(len);
+            assert_eq!(
+                (buffer.len(), buffer.with_slack().len()),
+                (len, len + SLACK)
+            );
+            assert!(buffer.with_slack().iter().all(|&x| x == 0));
+            assert!(buffer.as_ptr().cast::<Line>().is_aligned());
+            assert_eq!(buffer.bytes().len(), 2 * (len + SLACK));
+        }
     }
 }

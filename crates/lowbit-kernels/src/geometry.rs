@@ -170,11 +170,19 @@ impl ConvGeometry {
         );
     }
 
-    /// Multiply-accumulates of the convolution (before pooling; what the layer is defined to do, whatever is skipped).
+    /// Multiply-accumulates of the convolution (before pooling; what the layer is defined to do, whatever is skipped), as
+    /// far as can be counted.
     #[must_use]
     pub fn macs(&self) -> u64 {
-        (self.out_h * self.out_w * self.out_channels) as u64
-            * (self.kernel_h * self.kernel_w * self.in_channels) as u64
+        let sizes = [
+            self.out_h,
+            self.out_w,
+            self.out_channels,
+            self.kernel_h,
+            self.kernel_w,
+            self.in_channels,
+        ];
+        product(sizes) as u64
     }
 }
 
@@ -203,21 +211,58 @@ impl WeightShape {
         }
     }
 
-    /// Elements per output channel.
+    /// Elements per output channel; `usize::MAX` where that is more than can be counted.
     #[must_use]
     pub fn fan_in(&self) -> usize {
-        self.kernel_h * self.kernel_w * self.in_channels
+        product([self.kernel_h, self.kernel_w, self.in_channels])
     }
 
-    /// Elements in all.
+    /// Elements in all; `usize::MAX`, which no slice holds, where that is more than can be counted.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.out_channels * self.fan_in()
+        let Self {
+            out_channels,
+            kernel_h,
+            kernel_w,
+            in_channels,
+        } = *self;
+        product([out_channels, kernel_h, kernel_w, in_channels])
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// The product of some sizes: `usize::MAX` where it is more than can be counted, zero where one of them is.
+fn product<const N: usize>(sizes: [usize; N]) -> usize {
+    if sizes.contains(&0) {
+        return 0;
+    }
+    sizes.into_iter().fold(1, usize::saturating_mul)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_with_more_weights_than_can_be_counted_has_none_of_a_small_slice() {
+        // 2³² · 2³² wraps to zero: an empty slice must not pass for so many weights.
+        let shape = WeightShape {
+            out_channels: 1,
+            kernel_h: 1 << (usize::BITS / 2),
+            kernel_w: 1 << (usize::BITS / 2),
+            in_channels: 1,
+        };
+        assert_eq!((shape.fan_in(), shape.len()), (usize::MAX, usize::MAX));
+        let none = WeightShape {
+            in_channels: 0,
+            ..shape
+        };
+        assert_eq!((none.fan_in(), none.len()), (0, 0));
+        assert!(none.is_empty());
     }
 }

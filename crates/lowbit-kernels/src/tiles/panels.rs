@@ -21,7 +21,7 @@ impl Segments {
         Self {
             rows: shape.kernel_h,
             columns: 1,
-            taps: shape.kernel_w * shape.in_channels,
+            taps: shape.kernel_w.saturating_mul(shape.in_channels),
         }
     }
 
@@ -41,7 +41,7 @@ impl Segments {
 
     /// Segments in all.
     pub(crate) fn count(&self) -> usize {
-        self.rows * self.columns
+        self.rows.saturating_mul(self.columns)
     }
 }
 
@@ -67,10 +67,13 @@ impl PanelLayout {
         self.lanes * self.vectors
     }
 
-    /// Bytes of all weights of one vector of channels.
+    /// Bytes of all weights of one vector of channels; `usize::MAX` where that is more than can be counted.
     pub(crate) fn vector_bytes(&self, segments: &Segments) -> usize {
-        let steps = segments.steps(self.step_taps) * segments.count();
-        steps.div_ceil(self.block_steps) * self.block_bytes
+        let steps = segments
+            .steps(self.step_taps)
+            .saturating_mul(segments.count());
+        let blocks = steps.div_ceil(self.block_steps);
+        blocks.saturating_mul(self.block_bytes)
     }
 
     /// Visits the weights of output channel `channel` (`[segment, tap]`), each with the place where it goes. Training packs
@@ -150,7 +153,8 @@ impl Panels {
         let layout = &family.layout;
         let pack = |segments: Segments| {
             let vectors = shape.out_channels.div_ceil(layout.lanes);
-            let mut panels = AlignedBuffer::zeroed(vectors * layout.vector_bytes(&segments));
+            let mut panels =
+                AlignedBuffer::zeroed(vectors.saturating_mul(layout.vector_bytes(&segments)));
             for (channel, filter) in weights.chunks_exact(shape.fan_in().max(1)).enumerate() {
                 let channel = (shape.out_channels, channel);
                 layout.place(&segments, channel, filter, |slot, weight| {

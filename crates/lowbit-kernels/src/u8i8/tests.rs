@@ -250,3 +250,15 @@ fn extreme_multipliers_and_biases_give_the_scalar_bytes() {
         }
     }
 }
+
+#[test]
+#[should_panic = "weights must fill their shape"]
+fn no_weights_are_not_those_of_a_shape_whose_size_wraps() {
+    let shape = WeightShape {
+        out_channels: 1,
+        kernel_h: 1 << (usize::BITS / 2),
+        kernel_w: 1 << (usize::BITS / 2),
+        in_channels: 1,
+    };
+    let _ = PackedWeights::pack(Isa::best(), &[], shape);
+}

@@ -180,7 +180,8 @@ pub(super) fn pack(
     }
 }
 
-/// Elements that [`pack`] fills.
+/// Elements that [`pack`] fills; `usize::MAX` where that is more than can be counted.
 pub(super) fn packed_len(lanes: usize, out_channels: usize, fan_in: usize) -> usize {
-    out_channels.next_multiple_of(lanes) * fan_in
+    let channels = out_channels.checked_next_multiple_of(lanes);
+    channels.unwrap_or(usize::MAX).saturating_mul(fan_in)
 }
