@@ -173,7 +173,7 @@ fn main() {
     }
     for isa in Isa::available() {
         let wanted = asked.is_empty() || asked.iter().any(|name| name == isa.name());
-        if isa == Isa::Portable || !wanted {
+        if isa == Isa::PORTABLE || !wanted {
             continue;
         }
         let peaks = peak::measure(isa, Duration::from_millis(500));

@@ -4,10 +4,10 @@ use std::sync::OnceLock;
 
 /// An instruction-set level that kernels are written for, from the slowest to the fastest.
 ///
-/// A value of this type is proof that the level is available on this machine: the constructors check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// A level is a name and proves nothing: [`Isa`] is what kernels take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-pub enum Isa {
+pub enum Level {
     /// Plain Rust, any machine.
     Portable,
     /// x86-64 with AVX2 and FMA.
@@ -20,8 +20,33 @@ pub enum Isa {
     Amx,
 }
 
+/// A level that this machine has: a value of this type is proof of it, since nothing but detection makes one.
+///
+/// ```
+/// use lowbit_kernels::{Isa, Level};
+///
+/// let isa = Isa::best();
+/// assert!(Isa::available().contains(&isa));
+/// assert_eq!(Isa::PORTABLE.level(), Level::Portable);
+/// ```
+///
+/// It cannot be written down for a machine that may lack it:
+///
+/// ```compile_fail,E0423
+/// use lowbit_kernels::{Isa, Level};
+///
+/// let isa = Isa(Level::Amx);
+/// ```
+///
+/// ```compile_fail,E0599
+/// let isa = lowbit_kernels::Isa::Avx512;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Isa(Level);
+
 /// Why a forced level cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum IsaError {
     /// The name is not one of the known levels.
     #[error("LOWBIT_ISA={0}: unknown level; use portable, avx2, avxvnni, avx512 or amx")]
@@ -36,30 +61,31 @@ pub enum IsaError {
     },
 }
 
-impl Isa {
-    const ALL: [Isa; 5] = [
-        Isa::Portable,
-        Isa::Avx2,
-        Isa::AvxVnni,
-        Isa::Avx512,
-        Isa::Amx,
+impl Level {
+    const ALL: [Level; 5] = [
+        Level::Portable,
+        Level::Avx2,
+        Level::AvxVnni,
+        Level::Avx512,
+        Level::Amx,
     ];
 
-    /// The fastest level of this machine.
+    /// The name that `LOWBIT_ISA` takes.
     #[must_use]
-    pub fn best() -> Self {
-        let mut fastest_first = Self::ALL.into_iter().rev();
-        fastest_first
-            .find(|isa| isa.is_available())
-            .unwrap_or(Isa::Portable)
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Portable => "portable",
+            Level::Avx2 => "avx2",
+            Level::AvxVnni => "avxvnni",
+            Level::Avx512 => "avx512",
+            Level::Amx => "amx",
+        }
     }
 
-    /// All levels of this machine, slowest first.
+    /// The proof that this machine has the level, if it has.
     #[must_use]
-    pub fn available() -> Vec<Self> {
-        let mut levels = Self::ALL.to_vec();
-        levels.retain(|isa| isa.is_available());
-        levels
+    pub fn detect(self) -> Option<Isa> {
+        self.is_available().then_some(Isa(self))
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -75,17 +101,37 @@ impl Isa {
                 && has!("avx512vnni")
         };
         match self {
-            Isa::Portable => true,
-            Isa::Avx2 => avx2(),
-            Isa::AvxVnni => avx2() && has!("avxvnni"),
-            Isa::Avx512 => avx512(),
-            Isa::Amx => avx512() && amx(),
+            Level::Portable => true,
+            Level::Avx2 => avx2(),
+            Level::AvxVnni => avx2() && has!("avxvnni"),
+            Level::Avx512 => avx512(),
+            Level::Amx => avx512() && amx(),
         }
     }
 
     #[cfg(not(target_arch = "x86_64"))]
     fn is_available(self) -> bool {
-        self == Isa::Portable
+        self == Level::Portable
+    }
+}
+
+impl Isa {
+    /// Plain Rust, which every machine runs.
+    pub const PORTABLE: Isa = Isa(Level::Portable);
+
+    /// The fastest level of this machine.
+    #[must_use]
+    pub fn best() -> Self {
+        let mut fastest_first = Level::ALL.into_iter().rev();
+        fastest_first
+            .find_map(Level::detect)
+            .unwrap_or(Isa::PORTABLE)
+    }
+
+    /// All levels of this machine, slowest first.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        Level::ALL.into_iter().filter_map(Level::detect).collect()
     }
 
     /// The level named `name`, if this machine has it.
@@ -93,17 +139,16 @@ impl Isa {
     /// # Errors
     /// [`IsaError`] when the name is unknown or the machine lacks the level.
     pub fn named(name: &str) -> Result<Self, IsaError> {
-        let Some(isa) = Self::ALL.into_iter().find(|isa| isa.name() == name) else {
+        let Some(level) = Level::ALL.into_iter().find(|level| level.name() == name) else {
             return Err(IsaError::Unknown(name.to_owned()));
         };
-        if !isa.is_available() {
+        level.detect().ok_or_else(|| {
             let available: Vec<_> = Self::available().into_iter().map(Self::name).collect();
-            return Err(IsaError::Unavailable {
-                requested: isa.name(),
+            IsaError::Unavailable {
+                requested: level.name(),
                 available: available.join(", "),
-            });
-        }
-        Ok(isa)
+            }
+        })
     }
 
     /// The level in force: `LOWBIT_ISA` if set, else [`Isa::best`]. Read once per process.
@@ -120,16 +165,16 @@ impl Isa {
             .clone()
     }
 
+    /// The level that this machine has been proved to have.
+    #[must_use]
+    pub fn level(self) -> Level {
+        self.0
+    }
+
     /// The name that `LOWBIT_ISA` takes.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Isa::Portable => "portable",
-            Isa::Avx2 => "avx2",
-            Isa::AvxVnni => "avxvnni",
-            Isa::Avx512 => "avx512",
-            Isa::Amx => "amx",
-        }
+        self.0.name()
     }
 }
 

@@ -26,5 +26,5 @@ mod vectorize;
 
 pub use buffer::AlignedBuffer;
 pub use geometry::{ConvGeometry, WeightShape};
-pub use isa::{Isa, IsaError};
+pub use isa::{Isa, IsaError, Level};
 pub use packed::WeightWidth;

@@ -5,7 +5,7 @@
 //! fill the pipelines and touch no memory; each figure is the best of many short runs, so that other work on the machine
 //! disturbs it little.
 
-use crate::{AlignedBuffer, Isa};
+use crate::{AlignedBuffer, Isa, Level};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -62,13 +62,13 @@ struct Loops {
 
 impl Loops {
     fn of(isa: Isa) -> Self {
-        match isa {
+        match isa.level() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Amx => Self {
+            Level::Avx512 | Level::Amx => Self {
                 // SAFETY: a value of `Isa` is proof of its features.
                 f32: |n| unsafe { x86::f32_avx512(n) },
                 // SAFETY: a value of `Isa` is proof of its features.
-                u8i8: if isa == Isa::Amx {
+                u8i8: if isa.level() == Level::Amx {
                     |n| unsafe { x86::u8i8_amx(n) }
                 } else {
                     // SAFETY: as above.
@@ -85,11 +85,11 @@ impl Loops {
                 },
             },
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::AvxVnni => Self {
+            Level::Avx2 | Level::AvxVnni => Self {
                 // SAFETY: a value of `Isa` is proof of its features.
                 f32: |n| unsafe { x86::f32_avx2(n) },
                 // SAFETY: a value of `Isa` is proof of its features.
-                u8i8: if isa == Isa::AvxVnni {
+                u8i8: if isa.level() == Level::AvxVnni {
                     |n| unsafe { x86::u8i8_avxvnni(n) }
                 } else {
                     // SAFETY: as above.
@@ -143,10 +143,10 @@ fn memory(isa: Isa, budget: Duration) -> f64 {
 }
 
 fn sum(isa: Isa, values: &[i32]) -> i32 {
-    match isa {
+    match isa.level() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: every level but the portable one includes AVX2, and a value of `Isa` is proof of it.
-        isa if isa != Isa::Portable => unsafe { x86::sum_avx2(values) },
+        level if level != Level::Portable => unsafe { x86::sum_avx2(values) },
         _ => wrapping_sum(values),
     }
 }

@@ -345,7 +345,7 @@ mod tests {
                 let sum = fake_quant_gradient(isa, gradient, &mut grad, &terms);
                 (grad, sum)
             };
-            let (passed, sum) = run(Isa::Portable);
+            let (passed, sum) = run(Isa::PORTABLE);
             let mut expected = 0.0f64;
             for ((&before, &after), &term) in grad.iter().zip(&passed).zip(&terms) {
                 let inside = term.abs() <= 0.5;
@@ -412,7 +412,7 @@ mod tests {
             (added, pooled, min_max(isa, &floats))
         };
         for isa in Isa::available() {
-            assert_eq!(run(isa), run(Isa::Portable), "{isa}");
+            assert_eq!(run(isa), run(Isa::PORTABLE), "{isa}");
         }
     }
 }

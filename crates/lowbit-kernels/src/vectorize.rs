@@ -14,13 +14,13 @@ macro_rules! vectorized {
         fn avx2<R>(body: impl FnOnce() -> R) -> R {
             body()
         }
-        match $isa {
+        match $isa.level() {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: a value of `Isa` is proof that its features are available.
-            $crate::Isa::Avx512 | $crate::Isa::Amx => unsafe { avx512($body) },
+            $crate::Level::Avx512 | $crate::Level::Amx => unsafe { avx512($body) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            $crate::Isa::Avx2 | $crate::Isa::AvxVnni => unsafe { avx2($body) },
+            $crate::Level::Avx2 | $crate::Level::AvxVnni => unsafe { avx2($body) },
             _ => $body(),
         }
     }};

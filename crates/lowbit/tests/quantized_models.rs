@@ -154,7 +154,7 @@ fn logits_are_the_same_bits_on_every_isa_and_at_any_number_of_threads() {
                 Box::new(IntegerModel::compile(&quantized, isa).unwrap()),
             ]
         };
-        let references = compile(Isa::Portable).map(|model| logits(&*model, &images));
+        let references = compile(Isa::PORTABLE).map(|model| logits(&*model, &images));
         for isa in Isa::available() {
             for (model, reference) in compile(isa).iter().zip(&references) {
                 for threads in [1, 2, 3] {

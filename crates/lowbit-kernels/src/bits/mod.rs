@@ -15,7 +15,7 @@ mod tests;
 
 use crate::tiles::{self, Activations, Panels};
 use crate::u8i8::{Dequantize, Requantize};
-use crate::{ConvGeometry, Isa, WeightShape};
+use crate::{ConvGeometry, Isa, Level, WeightShape};
 use std::ops::Range;
 
 /// Channels of a word.
@@ -42,10 +42,10 @@ pub fn pack_signs(isa: Isa, values: &[u8], channels: usize, threshold: u8, out: 
     let pixels = values.chunks_exact(channels);
     for (pixel, out) in pixels.zip(out.chunks_exact_mut(words(channels))) {
         for (values, word) in pixel.chunks(WORD_BITS).zip(out) {
-            *word = match (isa, <&[u8; WORD_BITS]>::try_from(values)) {
+            *word = match (isa.level(), <&[u8; WORD_BITS]>::try_from(values)) {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: every level but the portable one includes AVX2, and a value of `Isa` is proof of it.
-                (isa, Ok(values)) if isa != Isa::Portable => unsafe {
+                (isa, Ok(values)) if isa != Level::Portable => unsafe {
                     avx2::signs(values, threshold)
                 },
                 _ => portable::signs(values, threshold),
@@ -109,11 +109,13 @@ impl BitWeights {
 impl Form {
     fn pack(isa: Isa, signs: Vec<u32>, shape: WeightShape) -> Self {
         #[cfg(target_arch = "x86_64")]
-        let family = match isa {
-            Isa::Avx512 | Isa::Amx if std::arch::is_x86_feature_detected!("avx512vpopcntdq") => {
+        let family = match isa.level() {
+            Level::Avx512 | Level::Amx
+                if std::arch::is_x86_feature_detected!("avx512vpopcntdq") =>
+            {
                 &avx512::FAMILY
             }
-            Isa::Portable => return Form::Words(signs),
+            Level::Portable => return Form::Words(signs),
             _ => &avx2::FAMILY,
         };
         #[cfg(not(target_arch = "x86_64"))]

@@ -16,7 +16,7 @@ fn packed_signs_are_the_same_on_every_isa() {
             pack_signs(isa, &values, channels, 100, &mut out);
             out
         };
-        let expected = run(Isa::Portable);
+        let expected = run(Isa::PORTABLE);
         let last = (channels - 1) % 32;
         assert_eq!(
             expected[words(channels) - 1] >> last,
@@ -54,14 +54,14 @@ fn compare(number: u64) {
         .collect();
 
     let mut packed = vec![0; in_h * in_w * words(in_c)];
-    pack_signs(Isa::Portable, &signs, in_c, 1, &mut packed);
+    pack_signs(Isa::PORTABLE, &signs, in_c, 1, &mut packed);
     let mut view = vec![u32::MAX; bits.in_row_stride * in_h + crate::geometry::SLACK];
     for (pixel, words) in packed.chunks_exact(words(in_c)).enumerate() {
         let at = pixel / in_w * bits.in_row_stride + pixel % in_w * bits.in_pixel_stride;
         view[at..][..words.len()].copy_from_slice(words);
     }
     let input = AlignedBuffer::from_slice(&signs);
-    let reference = PackedWeights::pack_width(Isa::Portable, WeightWidth::Bits1, &weights, shape);
+    let reference = PackedWeights::pack_width(Isa::PORTABLE, WeightWidth::Bits1, &weights, shape);
     let offset: Vec<i32> = reference.sums().iter().map(|sum| 3 - sum).collect();
     let (multiplier, bias) = (vec![0.9; out_c], vec![-2.0; out_c]);
     let dequantize = Dequantize {

@@ -11,7 +11,7 @@ mod tests;
 mod tile;
 
 use crate::geometry::SLACK;
-use crate::{AlignedBuffer, ConvGeometry, Isa, WeightShape};
+use crate::{AlignedBuffer, ConvGeometry, Isa, Level, WeightShape};
 use std::ops::Range;
 
 /// f32 weights in the tile order of one ISA's kernel.
@@ -196,15 +196,15 @@ pub fn conv_haloed(
         "a bias per channel"
     );
     let packed = &weights.packed;
-    match weights.isa {
+    match weights.isa.level() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Isa` value proves that its features are there; the assertions bound every access.
-        Isa::Avx512 | Isa::Amx => unsafe {
+        Level::Avx512 | Level::Amx => unsafe {
             avx512::conv(packed, geometry, rows, border, input, epilogue, out)
         },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Isa::Avx2 | Isa::AvxVnni => unsafe {
+        Level::Avx2 | Level::AvxVnni => unsafe {
             avx2::conv(packed, geometry, rows, border, input, epilogue, out)
         },
         _ => portable::conv(packed, geometry, rows, input, epilogue, out),
@@ -245,15 +245,15 @@ pub fn conv_grad_weights(
         grad_out.len() >= extent.saturating_add(SLACK),
         "the gradient needs its extent and the slack"
     );
-    match isa {
+    match isa.level() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Isa` value proves that its features are there; the assertions bound every access.
-        Isa::Avx512 | Isa::Amx => unsafe {
+        Level::Avx512 | Level::Amx => unsafe {
             avx512::conv_grad_weights(geometry, input, grad_out, grad_weights)
         },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Isa::Avx2 | Isa::AvxVnni => unsafe {
+        Level::Avx2 | Level::AvxVnni => unsafe {
             avx2::conv_grad_weights(geometry, input, grad_out, grad_weights)
         },
         _ => portable::conv_grad_weights(geometry, input, grad_out, grad_weights),
@@ -262,9 +262,9 @@ pub fn conv_grad_weights(
 
 /// Lanes of an ISA's vectors; 0 for the portable level, which keeps OHWI.
 fn lanes(isa: Isa) -> usize {
-    match isa {
-        Isa::Portable => 0,
-        Isa::Avx2 | Isa::AvxVnni => 8,
-        Isa::Avx512 | Isa::Amx => 16,
+    match isa.level() {
+        Level::Portable => 0,
+        Level::Avx2 | Level::AvxVnni => 8,
+        Level::Avx512 | Level::Amx => 16,
     }
 }

@@ -89,7 +89,7 @@ fn every_isa_convolves_to_the_scalar_bits_over_odd_shapes() {
             );
             out
         };
-        let expected = run(Isa::Portable);
+        let expected = run(Isa::PORTABLE);
         for isa in Isa::available() {
             assert_eq!(run(isa), expected, "case {number} on {isa}: {g:?}");
         }
@@ -145,7 +145,7 @@ fn every_isa_adds_weight_gradients_to_the_scalar_bits_over_odd_shapes() {
             );
             grad
         };
-        let expected = run(Isa::Portable);
+        let expected = run(Isa::PORTABLE);
         for isa in Isa::available() {
             assert_eq!(run(isa), expected, "case {number} on {isa}: {g:?}");
         }

@@ -173,7 +173,7 @@ fn sums_do_not_depend_on_the_isa_and_a_pivot_keeps_them_exact() {
         cut_and_sum(isa, true, &mut dy.clone(), &map, affine, [c, d]);
         sums
     };
-    let expected = run(Isa::Portable);
+    let expected = run(Isa::PORTABLE);
     for channel in 0..channels {
         let at = (channel..map.len()).step_by(channels);
         let centered = |i: usize| f64::from(map[i]) - f64::from(pivot[channel]);

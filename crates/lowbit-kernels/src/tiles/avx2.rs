@@ -1,7 +1,7 @@
 //! Register tiles of AVX2: each step takes four bytes of activations per pixel and vectors of eight output channels.
 
 use super::{Family, Microkernel, PanelLayout, TileCall, Unpack};
-use crate::Isa;
+use crate::Level;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -85,7 +85,7 @@ pub(crate) const fn packed_family<F: Format>(whole: &'static Family) -> Family {
 
 const fn family_with<F: Format>(unpack: Option<Unpack>) -> Family {
     Family {
-        isa: Isa::Avx2,
+        isa: Level::Avx2,
         unpack,
         expand: None,
         element_bytes: F::ELEMENT_BYTES,

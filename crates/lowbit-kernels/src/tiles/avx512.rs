@@ -1,7 +1,7 @@
 //! Register tiles of AVX-512: each step takes four bytes of activations per pixel and vectors of sixteen output channels.
 
 use super::{Family, Microkernel, PanelLayout, TileCall, Unpack};
-use crate::Isa;
+use crate::Level;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -75,7 +75,7 @@ pub(crate) const fn packed_family<F: Format>(bytes: &'static Family) -> Family {
 
 const fn family_with<F: Format>(unpack: Option<Unpack>) -> Family {
     Family {
-        isa: Isa::Avx512,
+        isa: Level::Avx512,
         unpack,
         expand: match F::BYTES_SHIFTED_BY {
             Some(_) => Some(super::amx::expand_panel::<F>),

@@ -27,7 +27,7 @@ mod winograd;
 pub(crate) use panels::{PanelLayout, Panels, Segments, Slot};
 
 use crate::u8i8::{Dequantize, Requantize};
-use crate::{AlignedBuffer, ConvGeometry, Isa, WeightShape};
+use crate::{AlignedBuffer, ConvGeometry, Level, WeightShape};
 use run::run;
 use std::ops::Range;
 
@@ -93,7 +93,7 @@ pub(crate) type Microkernel = unsafe fn(&TileCall);
 /// The micro-kernels of one ISA and weight format.
 pub(crate) struct Family {
     /// The ISA of the micro-kernels.
-    pub(crate) isa: Isa,
+    pub(crate) isa: Level,
     /// Bytes of an activation as the micro-kernels read it: 1, 2 where u8 are widened beforehand, or 4 for words of bits.
     pub(crate) element_bytes: usize,
     /// How their panels are laid out.
@@ -260,7 +260,7 @@ pub(crate) fn conv_u8(
     match panels.family.isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `check` passed, and a family's `isa` is proof of its instruction set.
-        Isa::Avx512 => unsafe {
+        Level::Avx512 => unsafe {
             let store = store_avx512::StoreU8(requantize);
             run(
                 panels,
@@ -274,7 +274,7 @@ pub(crate) fn conv_u8(
         },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `check` passed, and a family's `isa` is proof of its instruction set.
-        Isa::Avx2 => unsafe {
+        Level::Avx2 => unsafe {
             let store = store_avx2::StoreU8(requantize);
             run(
                 panels,
@@ -310,7 +310,7 @@ pub(crate) fn conv_f32(
     match panels.family.isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `check` passed, and a family's `isa` is proof of its instruction set.
-        Isa::Avx512 => unsafe {
+        Level::Avx512 => unsafe {
             let store = store_avx512::StoreF32(dequantize);
             run(
                 panels,
@@ -324,7 +324,7 @@ pub(crate) fn conv_f32(
         },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `check` passed, and a family's `isa` is proof of its instruction set.
-        Isa::Avx2 => unsafe {
+        Level::Avx2 => unsafe {
             let store = store_avx2::StoreF32(dequantize);
             run(
                 panels,

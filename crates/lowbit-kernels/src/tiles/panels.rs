@@ -1,7 +1,7 @@
 //! The order of weights in memory: panels for register tiles.
 
 use super::{Family, PerChannel};
-use crate::{AlignedBuffer, ConvGeometry, Isa, WeightShape};
+use crate::{AlignedBuffer, ConvGeometry, Isa, Level, WeightShape};
 use std::ops::Range;
 
 /// How the taps of a kernel fall into segments.
@@ -190,7 +190,7 @@ impl Panels {
 
     /// The same for `isa`, which may have more than the family needs.
     pub(crate) fn for_isa(mut self, isa: Isa) -> Self {
-        self.amx = isa == Isa::Amx && self.family.expand.is_some();
+        self.amx = isa.level() == Level::Amx && self.family.expand.is_some();
         self
     }
 

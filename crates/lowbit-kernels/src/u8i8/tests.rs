@@ -160,7 +160,7 @@ fn compare(width: WeightWidth, numbers: Range<u64>) {
             conv_f32(&weights, g, rows.clone(), input, &dequantize, &mut floats);
             (bytes, floats)
         };
-        let expected = run(Isa::Portable);
+        let expected = run(Isa::PORTABLE);
         for isa in Isa::available() {
             assert_eq!(
                 run(isa),
@@ -244,7 +244,7 @@ fn extreme_multipliers_and_biases_give_the_scalar_bytes() {
                 .collect();
             (bytes, bits)
         };
-        let expected = run(Isa::Portable);
+        let expected = run(Isa::PORTABLE);
         for isa in Isa::available() {
             assert_eq!(run(isa), expected, "{isa}, zero point {zero_point}");
         }

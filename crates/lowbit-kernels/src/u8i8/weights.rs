@@ -6,7 +6,7 @@ use crate::packed::{self, Codes, WeightWidth};
 use crate::tiles::Panels;
 #[cfg(target_arch = "x86_64")]
 use crate::tiles::Slot;
-use crate::{Isa, WeightShape};
+use crate::{Isa, Level, WeightShape};
 
 /// Integer weights in the tile order of one ISA's kernel, at their width: fewer bits are fewer bytes in memory too.
 #[derive(Clone, Debug)]
@@ -99,9 +99,9 @@ impl PackedWeights {
 
 impl Form {
     fn pack(isa: Isa, width: WeightWidth, weights: &[i16], shape: WeightShape) -> Self {
-        match (isa, width) {
+        match (isa.level(), width) {
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512 | Isa::Amx, WeightWidth::Bits8) => {
+            (Level::Avx512 | Level::Amx, WeightWidth::Bits8) => {
                 let put = |panels: &mut [u8], slot: Slot, w| {
                     panels[slot.block + 4 * slot.lane + slot.tap] = w as u8;
                 };
@@ -109,22 +109,22 @@ impl Form {
                 Form::Panels(panels.for_isa(isa))
             }
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2 | Isa::AvxVnni, WeightWidth::Bits16) => {
+            (Level::Avx2 | Level::AvxVnni, WeightWidth::Bits16) => {
                 Form::Panels(Panels::pack(&avx2::FAMILY, weights, shape, packed::put_i16))
             }
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, WeightWidth::Bits8) => {
+            (Level::Avx2, WeightWidth::Bits8) => {
                 let panels = Panels::pack(&avx2::FAMILY, weights, shape, packed::put_i16);
                 Form::Panels(panels.with_winograd())
             }
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512 | Isa::Amx, _) => {
+            (Level::Avx512 | Level::Amx, _) => {
                 Form::Panels(packed::avx512::pack(width, weights, shape).for_isa(isa))
             }
             #[cfg(target_arch = "x86_64")]
-            (Isa::AvxVnni, _) => Form::Panels(packed::avxvnni::pack(width, weights, shape)),
+            (Level::AvxVnni, _) => Form::Panels(packed::avxvnni::pack(width, weights, shape)),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, _) => {
+            (Level::Avx2, _) => {
                 Form::Panels(packed::avx2::pack(width, weights, shape).with_winograd())
             }
             _ => Form::Codes(Codes::pack(width, weights, shape)),

@@ -7,7 +7,7 @@ use crate::Weights;
 use crate::graph::{Block, BlockKind, Graph, ValueId};
 use crate::pool::share;
 use crate::quant::{QuantizedModel, fold_batch_norm};
-use lowbit_kernels::{ConvGeometry, Isa, WeightShape, float, quantize};
+use lowbit_kernels::{ConvGeometry, Isa, Level, WeightShape, float, quantize};
 
 /// A graph compiled for f32 inference.
 pub struct FloatModel {
@@ -168,8 +168,8 @@ impl Arithmetic for FloatArithmetic {
     }
 
     fn least_shared_macs(&self) -> u64 {
-        match self.isa {
-            Isa::Portable => 1 << 12,
+        match self.isa.level() {
+            Level::Portable => 1 << 12,
             _ => 1 << 18,
         }
     }

@@ -285,12 +285,12 @@ mod tests {
     use crate::random::{below, stream};
     use crate::tiles;
     use crate::u8i8::{Dequantize, PackedWeights, avx2, conv_f32};
-    use crate::{Isa, WeightShape};
+    use crate::{Isa, Level, WeightShape};
 
     /// The largest numbers that bytes can give, at the most taps, in both signs and at random; the first image in two parts.
     #[test]
     fn extreme_bytes_give_the_sums_of_the_scalar_twin() {
-        if !Isa::available().contains(&Isa::Avx2) {
+        if Level::Avx2.detect().is_none() {
             println!("skipped: no AVX2");
             return;
         }
@@ -326,7 +326,7 @@ mod tests {
                 let rows = 1..g.pooled_h();
                 assert!(pays(&panels, &g, &rows), "{g:?}");
                 let twin = PackedWeights::pack_width(
-                    Isa::Portable,
+                    Isa::PORTABLE,
                     crate::WeightWidth::Bits8,
                     &weights,
                     shape,

@@ -14,7 +14,7 @@ pub(crate) use check::check_quantized;
 pub(super) use layer::pack;
 use layer::{Bits, Layer, Weights, in_words};
 use lowbit_kernels::bits::{self, BitWeights};
-use lowbit_kernels::{ConvGeometry, Isa, quantize, u8i8};
+use lowbit_kernels::{ConvGeometry, Isa, Level, quantize, u8i8};
 
 /// A quantized model compiled for integer inference.
 pub struct IntegerModel {
@@ -169,16 +169,16 @@ impl Arithmetic for IntegerArithmetic {
     }
 
     fn least_shared_macs(&self) -> u64 {
-        match self.isa {
-            Isa::Portable => 1 << 12,
-            Isa::Amx => 1 << 22,
+        match self.isa.level() {
+            Level::Portable => 1 << 12,
+            Level::Amx => 1 << 22,
             _ => 1 << 20,
         }
     }
 
     /// Matrix tiles have the weights laid out again for each rectangle.
     fn prefers_rows(&self) -> bool {
-        self.isa == Isa::Amx
+        self.isa.level() == Level::Amx
     }
 
     fn block(&self, call: Call<'_, u8>) {
