@@ -9,6 +9,7 @@
 
 pub mod bits;
 pub mod buffer;
+pub mod elementwise;
 pub mod float;
 pub mod geometry;
 #[cfg(test)]
@@ -17,7 +18,6 @@ mod isa;
 pub mod norm;
 pub mod packed;
 pub mod peak;
-pub mod quantize;
 pub mod random;
 pub mod team;
 mod tiles;
@@ -28,3 +28,8 @@ pub use buffer::AlignedBuffer;
 pub use geometry::{ConvGeometry, WeightShape};
 pub use isa::{Isa, IsaError, Level};
 pub use packed::WeightWidth;
+
+/// The former name of [`elementwise`].
+pub mod quantize {
+    pub use crate::elementwise::*;
+}
