@@ -1,0 +1,278 @@
+//! The manifest: one line about the experiment, then one line per task, frozen when it is submitted.
+
+use crate::JobError;
+use crate::data_mark::DataMark;
+use crate::files::{quoted, write_atomically};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Version of the manifest's format.
+pub const FORMAT: u32 = 1;
+
+/// What all tasks share: the first line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Version of the program that froze the settings.
+    pub lowbit: String,
+    /// The program that tasks run.
+    pub binary: Binary,
+    /// Name of the experiment, such as `sweep`.
+    pub experiment: String,
+    /// Name of the job: the experiment and a checksum of its tasks and data.
+    pub name: String,
+    /// Seconds since 1970.
+    pub created_unix: u64,
+    /// Folder in which tasks start.
+    pub folder: PathBuf,
+    /// Folder of the experiment's results.
+    pub out: PathBuf,
+    /// The data, where they are a path.
+    pub data: Option<DataMark>,
+}
+
+/// The program, by what it is recognized.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binary {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// CRC-32 of its bytes.
+    pub crc32: u32,
+}
+
+impl Binary {
+    /// Returns the running program.
+    ///
+    /// # Errors
+    /// [`JobError::Read`] when it cannot be read.
+    pub fn running() -> Result<Self, JobError> {
+        let path = std::env::current_exe().map_err(JobError::read(Path::new("the program")))?;
+        let bytes = std::fs::read(&path).map_err(JobError::read(&path))?;
+        let crc32 = crc32fast::hash(&bytes);
+        Ok(Self { path, crc32 })
+    }
+}
+
+/// One run of the program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// From 0; the line's place.
+    pub index: u32,
+    /// Tasks of a stage run side by side; a stage begins when all tasks of earlier ones have ended, well or not.
+    pub stage: u32,
+    /// Whether it measures speeds and must not share the machine with other tasks.
+    pub exclusive: bool,
+    /// Name for people, such as `8bit_seed2`.
+    pub name: String,
+    /// Settings that tell it from other tasks, for people.
+    pub settings: BTreeMap<String, String>,
+    /// The program's arguments, every setting among them.
+    pub argv: Vec<String>,
+}
+
+/// An experiment with all its tasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// What all tasks share.
+    pub header: Header,
+    /// By index.
+    pub tasks: Vec<Task>,
+}
+
+impl Manifest {
+    /// Freezes an experiment. Tasks are numbered in their order.
+    ///
+    /// # Errors
+    /// [`JobError`] when the program cannot be read.
+    pub fn freeze(
+        experiment: &str,
+        folder: PathBuf,
+        out: PathBuf,
+        data: Option<DataMark>,
+        mut tasks: Vec<Task>,
+    ) -> Result<Self, JobError> {
+        for (index, task) in tasks.iter_mut().enumerate() {
+            task.index = index as u32;
+        }
+        let identity = serde_json::to_vec(&(&data, &tasks)).expect("a manifest is plain data");
+        let header = Header {
+            format: FORMAT,
+            lowbit: env!("CARGO_PKG_VERSION").into(),
+            binary: Binary::running()?,
+            experiment: experiment.into(),
+            name: format!("{experiment}-{:08x}", crc32fast::hash(&identity)),
+            created_unix: crate::files::unix_now(),
+            folder,
+            out,
+            data,
+        };
+        Ok(Self { header, tasks })
+    }
+
+    /// Writes it as JSON lines.
+    ///
+    /// # Errors
+    /// [`JobError::Write`].
+    pub fn save(&self, path: &Path) -> Result<(), JobError> {
+        let mut text = String::new();
+        let header = serde_json::to_string(&self.header);
+        let lines = self.tasks.iter().map(serde_json::to_string);
+        for line in std::iter::once(header).chain(lines) {
+            text += &line.expect("a manifest is plain data");
+            text.push('\n');
+        }
+        write_atomically(path, text.as_bytes())
+    }
+
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// [`JobError`] naming the line that is wrong, or the version that wrote it.
+    pub fn load(path: &Path) -> Result<Self, JobError> {
+        let text = std::fs::read_to_string(path).map_err(JobError::read(path))?;
+        let malformed = |line: usize, reason: String| JobError::Malformed {
+            path: path.to_owned(),
+            line,
+            reason: format!("not a manifest of lowbit: {reason}"),
+        };
+        let mut lines = text.lines().enumerate();
+        let (_, first) = lines
+            .next()
+            .ok_or_else(|| malformed(1, "the file is empty".into()))?;
+        // Of another version more than these two fields may differ.
+        let any: serde_json::Value =
+            serde_json::from_str(first).map_err(|error| malformed(1, error.to_string()))?;
+        let found_format = any["format"].as_u64().unwrap_or(0) as u32;
+        let found = any["lowbit"].as_str().unwrap_or("unknown").to_owned();
+        if found_format != FORMAT || found != env!("CARGO_PKG_VERSION") {
+            let path = path.to_owned();
+            return Err(JobError::Version {
+                path,
+                found,
+                found_format,
+            });
+        }
+        let header =
+            serde_json::from_value(any).map_err(|error| malformed(1, error.to_string()))?;
+        let mut tasks = Vec::new();
+        for (number, line) in lines {
+            let task: Task = serde_json::from_str(line)
+                .map_err(|error| malformed(number + 1, error.to_string()))?;
+            if task.index as usize != tasks.len() {
+                let reason = format!("task {} where {} should be", task.index, tasks.len());
+                return Err(malformed(number + 1, reason));
+            }
+            tasks.push(task);
+        }
+        Ok(Self { header, tasks })
+    }
+
+    /// Returns a task by its index.
+    #[must_use]
+    pub fn task(&self, index: u32) -> Option<&Task> {
+        self.tasks.get(index as usize)
+    }
+
+    /// Returns the shell line that runs a task by hand, without queue and records.
+    #[must_use]
+    pub fn by_hand(&self, task: &Task) -> String {
+        let mut line = format!(
+            "cd {} && {}",
+            quoted(&self.header.folder.display().to_string()),
+            quoted(&self.header.binary.path.display().to_string())
+        );
+        for word in &task.argv {
+            line.push(' ');
+            line += &quoted(word);
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn task(stage: u32, name: &str) -> Task {
+        Task {
+            index: 0,
+            stage,
+            exclusive: false,
+            name: name.into(),
+            settings: BTreeMap::from([("width".into(), name.into())]),
+            argv: vec!["sweep".into(), "--set".into(), format!("model={name} x")],
+        }
+    }
+
+    pub(crate) fn manifest(count: usize) -> Manifest {
+        let tasks = (0..count).map(|i| task(0, &format!("t{i}"))).collect();
+        Manifest::freeze("sweep", "/tmp".into(), "/tmp/out".into(), None, tasks).unwrap()
+    }
+
+    #[test]
+    fn a_manifest_is_read_back_as_it_was_frozen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("manifest.jsonl");
+        let manifest = manifest(3);
+        manifest.save(&path).unwrap();
+        assert_eq!(Manifest::load(&path).unwrap(), manifest);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 4);
+        assert!(
+            manifest
+                .by_hand(&manifest.tasks[1])
+                .ends_with("sweep --set 'model=t1 x'")
+        );
+    }
+
+    #[test]
+    fn equal_tasks_have_one_name_and_others_another() {
+        assert_eq!(manifest(3).header.name, manifest(3).header.name);
+        assert_ne!(manifest(3).header.name, manifest(2).header.name);
+        let mark = |bytes| DataMark {
+            path: "/d".into(),
+            files: 1,
+            bytes,
+            crc32: 1,
+        };
+        let with = |data| {
+            Manifest::freeze("sweep", "/".into(), "/o".into(), data, vec![task(0, "t")])
+                .unwrap()
+                .header
+                .name
+        };
+        assert_ne!(with(Some(mark(1))), with(Some(mark(2))));
+    }
+
+    #[test]
+    fn a_manifest_of_another_version_or_a_broken_line_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("manifest.jsonl");
+        for (text, parts) in [
+            ("", &["manifest.jsonl:1", "empty"][..]),
+            ("{ half", &["manifest.jsonl:1"]),
+            (
+                "{\"format\": 9, \"lowbit\": \"7.0.0\", \"new\": 1}",
+                &["lowbit 7.0.0 (format 9)", "finish it with that version"],
+            ),
+            ("[]", &["unknown"]),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = Manifest::load(&path).unwrap_err().to_string();
+            assert!(
+                parts.iter().all(|part| error.contains(part)),
+                "{text}: {error}"
+            );
+            assert!(!error.contains('\n'));
+        }
+        manifest(2).save(&path).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("\"index\":1", "\"index\":5")).unwrap();
+        let error = Manifest::load(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("manifest.jsonl:3") && error.contains("task 5 where 1"),
+            "{error}"
+        );
+    }
+}

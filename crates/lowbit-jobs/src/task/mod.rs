@@ -1,0 +1,65 @@
+//! A task: the wrapper that runs it, and what the experiment inside tells the wrapper.
+
+mod attempt;
+mod requeue;
+mod run;
+
+pub(crate) use requeue::QUEUE;
+pub use run::{Options, run};
+
+use crate::JobError;
+use crate::files::{unix_now, write_atomically};
+use crate::folder::TaskFolder;
+use crate::records::Progress;
+use std::path::PathBuf;
+
+/// Exit code of an experiment or a task that stopped at a checkpoint to go on later.
+pub const GO_ON_LATER: u8 = 75;
+
+/// Environment variable with the task's own folder, for the experiment inside.
+const FOLDER: &str = "LOWBIT_TASK";
+
+/// The experiment's side of a task.
+#[derive(Clone, Debug)]
+pub struct Inside {
+    folder: TaskFolder,
+}
+
+impl Inside {
+    /// Returns the task that this process is the experiment of, if it is one.
+    #[must_use]
+    pub fn here() -> Option<Self> {
+        let path = PathBuf::from(std::env::var_os(FOLDER)?);
+        let folder = TaskFolder::new(path);
+        Some(Self { folder })
+    }
+
+    /// Says that a checkpoint has been written at `step` of `steps`, and returns whether the experiment is to stop here.
+    ///
+    /// # Errors
+    /// [`JobError::Write`], such as on a full disk.
+    pub fn checkpoint(
+        &self,
+        unit: &str,
+        step: u64,
+        steps: u64,
+        accuracy: Option<f64>,
+    ) -> Result<bool, JobError> {
+        let before = self.folder.read_progress().unwrap_or_default();
+        self.folder.write_progress(&Progress {
+            checkpoints: before.checkpoints + 1,
+            step,
+            steps,
+            unit: unit.into(),
+            accuracy: accuracy.filter(|share| share.is_finite()),
+            unix: unix_now(),
+        })?;
+        Ok(self.folder.stop().exists())
+    }
+
+    /// Says why the experiment failed.
+    pub fn failed(&self, line: &str) {
+        // The log has it as well.
+        let _ = write_atomically(&self.folder.error(), line.as_bytes());
+    }
+}
