@@ -1,8 +1,9 @@
 //! The settings of every command: the same names as flags, as keys of a TOML file and in `--set key=value`.
 
 use crate::augment::Augment;
-use lowbit::quant::{FLOAT_ACTIVATIONS, Method, Observer, PtqConfig, QuantScheme};
+use lowbit::quant::{FLOAT_ACTIVATIONS, Method, Observer, PtqConfig};
 use lowbit::train::{ActivationQuantizer, Optimizer, QatConfig, Schedule, WeightQuantizer};
+use lowbit::{ActivationBits, WeightBits};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -229,9 +230,9 @@ impl Config {
     #[must_use]
     pub fn qat(&self, bits: u8) -> QatConfig {
         QatConfig {
-            weight_bits: bits,
-            activation_bits: self.act_bits,
-            edge_bits: self.edge_bits,
+            weight_bits: weight_bits(bits),
+            activation_bits: self.activation_bits(),
+            edge_bits: weight_bits(self.edge_bits),
             quantizer: self.quantizer,
             activation_quantizer: self.act_quantizer,
             ste: self.ste,
@@ -248,10 +249,15 @@ impl Config {
                 self.method
             },
             observer: self.observer,
-            weights: QuantScheme::weights(bits),
-            activation_bits: self.act_bits,
-            edge_bits: self.edge_bits,
+            weight_bits: weight_bits(bits),
+            activation_bits: self.activation_bits(),
+            edge_bits: weight_bits(self.edge_bits),
+            ..PtqConfig::default()
         }
+    }
+
+    fn activation_bits(&self) -> ActivationBits {
+        ActivationBits::try_from(self.act_bits).expect("settings are checked when they are read")
     }
 
     /// What no type can say.
@@ -288,6 +294,10 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn weight_bits(bits: u8) -> WeightBits {
+    WeightBits::try_from(bits).expect("settings are checked when they are read")
 }
 
 /// A number of bits, or `float`.
@@ -341,7 +351,7 @@ mod text {
 
     pub(super) fn deserialize<'de, T, D>(d: D) -> Result<T, D::Error>
     where
-        T: FromStr<Err = String>,
+        T: FromStr<Err: Display>,
         D: Deserializer<'de>,
     {
         String::deserialize(d)?

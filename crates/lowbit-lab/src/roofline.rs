@@ -5,9 +5,9 @@ use crate::machine::Machine;
 use crate::statistics::Summary;
 use crate::{LabError, timing};
 use lowbit::graph::{Block, BlockKind, Blocks};
-use lowbit::quant::{PtqConfig, QuantScheme, quantize};
+use lowbit::quant::{PtqConfig, quantize};
 use lowbit::runtime::{FloatModel, IntegerModel, Model};
-use lowbit::{Graph, Weights, format};
+use lowbit::{Graph, WeightBits, Weights, format};
 use lowbit_kernels::peak::{self, Peaks};
 use lowbit_kernels::{Isa, random};
 use serde::{Deserialize, Serialize};
@@ -110,8 +110,9 @@ pub fn measure(
         let model: Box<dyn Model> = if bits == 32 {
             Box::new(FloatModel::compile(graph, weights, isa)?)
         } else {
+            let bits = WeightBits::try_from(bits).expect("callers give widths that exist");
             let config = PtqConfig {
-                weights: QuantScheme::weights(bits),
+                weight_bits: bits,
                 edge_bits: bits,
                 ..PtqConfig::default()
             };
@@ -205,8 +206,11 @@ fn bytes(blocks: &Blocks, block: &Block, bits: u8) -> u64 {
         .weight_shape()
         .expect("only blocks with weights are asked for");
     let weights = match bits {
-        32 | 16 => shape.len() * usize::from(bits) / 8,
-        _ => shape.out_channels * format::packed_len(shape.fan_in(), bits),
+        32 => 4 * shape.len(),
+        bits => {
+            let bits = WeightBits::try_from(bits).expect("callers give widths that exist");
+            shape.out_channels * format::packed_len(shape.fan_in(), bits)
+        }
     };
     debug_assert!(matches!(
         block.kind,

@@ -2,7 +2,7 @@
 //! `cargo bench -p lowbit --bench speed`. `lowbit bench` measures the same with spread and in pairs.
 
 use lowbit::graph::zoo;
-use lowbit::quant::{PtqConfig, quantize};
+use lowbit::quantize::{PtqConfig, quantize};
 use lowbit::runtime::{FloatModel, IntegerModel, Model};
 use lowbit::train::{Optimizer, Trainer};
 use lowbit::{Shape, Weights};

@@ -4,9 +4,9 @@
 
 use lowbit::format;
 use lowbit::graph::zoo;
-use lowbit::quant::{PtqConfig, QuantScheme, quantize};
+use lowbit::quantize::{PtqConfig, quantize};
 use lowbit::runtime::{FloatModel, IntegerModel, Model};
-use lowbit::{Shape, Weights};
+use lowbit::{Shape, WeightBits, Weights};
 use lowbit_kernels::Isa;
 use std::error::Error;
 
@@ -25,9 +25,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     float.run(&images, &mut expected);
 
     let folder = std::env::temp_dir();
-    for bits in [8, 2] {
+    for bits in [WeightBits::B8, WeightBits::B2] {
         let config = PtqConfig {
-            weights: QuantScheme::weights(bits),
+            weight_bits: bits,
             ..PtqConfig::default()
         };
         let model = quantize(&graph, &weights, &config, &images, isa)?;

@@ -13,6 +13,7 @@ pub struct Tensor {
 
 /// What can be wrong with a set of weights.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum WeightsError {
     /// The graph has a parameter that the weights lack.
     #[error("tensor {name} is missing")]
@@ -38,6 +39,16 @@ pub enum WeightsError {
         /// The parameter's name.
         name: String,
         /// Row-major index of the first such element.
+        index: usize,
+        /// The element.
+        value: f32,
+    },
+    /// A batch-norm's variance is negative.
+    #[error("tensor {name} holds {value} at index {index}: a variance cannot be negative")]
+    NegativeVariance {
+        /// The parameter's name.
+        name: String,
+        /// Index of the first such channel.
         index: usize,
         /// The element.
         value: f32,
@@ -178,6 +189,16 @@ impl Weights {
             if let Some(index) = tensor.data.iter().position(|value| !value.is_finite()) {
                 let value = tensor.data[index];
                 return Err(WeightsError::NotFinite {
+                    name: name.clone(),
+                    index,
+                    value,
+                });
+            }
+            let is_variance = parameter.kind == ParameterKind::RunningVariance;
+            let negative = |value: &f32| is_variance && *value < 0.0;
+            if let Some(index) = tensor.data.iter().position(negative) {
+                let value = tensor.data[index];
+                return Err(WeightsError::NegativeVariance {
                     name: name.clone(),
                     index,
                     value,

@@ -2,9 +2,10 @@
 
 use lowbit::format::{self, FormatError, StoredModel};
 use lowbit::graph::zoo;
-use lowbit::quant::{Method, Observer, PtqConfig, QuantError, QuantScheme, quantize};
+use lowbit::quant::{ActivationQuant, Observer, QuantizedModel};
+use lowbit::quantize::{PtqConfig, QuantError, quantize};
 use lowbit::runtime::{FloatModel, IntegerModel, Model};
-use lowbit::{Graph, Shape, Weights};
+use lowbit::{ActivationBits, Graph, Shape, WeightBits, Weights};
 use lowbit_kernels::{Isa, random};
 
 const MODELS: [&str; 3] = ["eurosat-cnn", "resnet8", "mlp"];
@@ -66,10 +67,10 @@ fn weights_alone_cost_less_than_weights_and_activations_and_survive_the_file() {
             &FloatModel::compile(&graph, &weights, isa).unwrap(),
             &images,
         );
-        let error = |bits: u8, method: Method, activation_bits: u8| {
+        let error = |bits: WeightBits, method: ActivationQuant, activation_bits: ActivationBits| {
             let config = PtqConfig {
                 method,
-                weights: QuantScheme::weights(bits),
+                weight_bits: bits,
                 edge_bits: bits,
                 activation_bits,
                 ..PtqConfig::default()
@@ -85,10 +86,21 @@ fn weights_alone_cost_less_than_weights_and_activations_and_survive_the_file() {
             let found = logits(&IntegerModel::compile(&stored, isa).unwrap(), &images);
             relative_error(&float, &found)
         };
-        assert!(error(16, Method::WeightOnly, 32) < 2e-4, "{name}");
+        assert!(
+            error(
+                WeightBits::B16,
+                ActivationQuant::WeightOnly,
+                ActivationBits::Float
+            ) < 2e-4,
+            "{name}"
+        );
         let (alone, both) = (
-            error(8, Method::WeightOnly, 32),
-            error(8, Method::Static, 8),
+            error(
+                WeightBits::B8,
+                ActivationQuant::WeightOnly,
+                ActivationBits::Float,
+            ),
+            error(WeightBits::B8, ActivationQuant::Static, ActivationBits::B8),
         );
         assert!(
             alone < both && alone > 0.0,
@@ -96,12 +108,12 @@ fn weights_alone_cost_less_than_weights_and_activations_and_survive_the_file() {
         );
     }
     let config = PtqConfig {
-        activation_bits: 32,
+        activation_bits: ActivationBits::Float,
         ..PtqConfig::default()
     };
     let graph = graph("mlp");
     let refused = quantize(&graph, &weights(&graph), &config, &images(1), Isa::best());
-    assert!(matches!(refused, Err(QuantError::Bits { bits: 32, .. })));
+    assert!(matches!(refused, Err(QuantError::FloatActivations { .. })));
 }
 
 #[test]
@@ -115,10 +127,10 @@ fn eight_bits_stay_close_to_float_with_every_method_and_observer() {
             &images,
         );
         for (method, observer) in [
-            (Method::Static, Observer::MinMax),
-            (Method::Static, Observer::Percentile(99.99)),
-            (Method::Static, Observer::Mse),
-            (Method::Dynamic, Observer::MinMax),
+            (ActivationQuant::Static, Observer::MinMax),
+            (ActivationQuant::Static, Observer::Percentile(99.99)),
+            (ActivationQuant::Static, Observer::Mse),
+            (ActivationQuant::Dynamic, Observer::MinMax),
         ] {
             let config = PtqConfig {
                 method,
@@ -199,9 +211,9 @@ fn models_of_every_width_survive_their_files() {
             }
         );
         let mut sizes = Vec::new();
-        for bits in [16, 8, 4, 2, 1] {
+        for bits in WeightBits::ALL {
             let config = PtqConfig {
-                weights: QuantScheme::weights(bits),
+                weight_bits: bits,
                 edge_bits: bits,
                 ..PtqConfig::default()
             };
@@ -230,14 +242,68 @@ fn bad_requests_are_refused_with_a_reason() {
         run(&config, &[0; 100]),
         QuantError::Images { found: 100, .. }
     ));
-    let three = PtqConfig {
-        weights: QuantScheme::weights(3),
-        ..config
+}
+
+#[test]
+fn parts_that_do_not_make_a_model_are_refused_with_the_layer_and_nothing_is_written() {
+    let graph = graph("eurosat-cnn");
+    let config = PtqConfig::default();
+    let whole = quantize(&graph, &weights(&graph), &config, &images(1), Isa::best()).unwrap();
+    whole.validate().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let refused = |change: &dyn Fn(&mut QuantizedModel), expected: &str| {
+        let mut model = whole.clone();
+        change(&mut model);
+        let error = model.validate().unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(IntegerModel::compile(&model, Isa::best()).is_err());
+        let error = format::save_quantized(&path, &model).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(!path.exists());
     };
-    assert!(matches!(
-        run(&three, &images(1)),
-        QuantError::Bits { bits: 3, .. }
-    ));
+    fn first(model: &mut QuantizedModel) -> &mut lowbit::quant::QuantizedLayer {
+        model.layers[0].as_mut().unwrap()
+    }
+    refused(
+        &|model| drop(model.layers.pop()),
+        "5 layers and 7 activations",
+    );
+    refused(
+        &|model| model.activations.clear(),
+        "6 layers and 0 activations",
+    );
+    refused(&|model| model.layers[1] = None, "conv2: no weights");
+    refused(
+        &|model| first(model).weights.truncate(2399),
+        "conv1: 2399 weights, expected 2400",
+    );
+    refused(
+        &|model| first(model).scale.truncate(31),
+        "conv1: 31 scales, expected 32",
+    );
+    refused(&|model| first(model).scale[3] = 0.0, "scale 0 of channel 3");
+    refused(
+        &|model| first(model).bias[4] = f32::NAN,
+        "bias NaN of channel 4",
+    );
+    refused(
+        &|model| first(model).bits = WeightBits::B2,
+        "which 2 bits cannot hold",
+    );
+    refused(
+        &|model| model.activations[2] = None,
+        "conv2: no activation scale",
+    );
+    refused(
+        &|model| model.activation_bits = ActivationBits::Float,
+        "f32 activations",
+    );
+    let sixteen = |model: &mut QuantizedModel| {
+        model.activation_bits = ActivationBits::B4;
+        model.activations[2].as_mut().unwrap().zero_point = 16;
+    };
+    refused(&sixteen, "zero point 16, expected at most 15");
 }
 
 #[test]
@@ -269,8 +335,26 @@ fn unusable_files_are_refused_by_name() {
     let end = poisoned.len();
     poisoned[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     assert!(matches!(refused(&poisoned), FormatError::Weights { .. }));
+    let (resnet, path_of) = (
+        with_a_negative_variance(),
+        folder.path().join("resnet.safetensors"),
+    );
+    format::save_float(&path_of, &resnet.0, &resnet.1).unwrap();
+    let error = format::load(&path_of).unwrap_err().to_string();
+    assert!(error.contains("variance cannot be negative"), "{error}");
     let foreign = replace(&whole, b"\"lowbit\"", b"\"nowbit\"");
     assert!(matches!(refused(&foreign), FormatError::Foreign { .. }));
+}
+
+/// A model whose second batch-norm has a negative variance.
+fn with_a_negative_variance() -> (Graph, Weights) {
+    let graph = graph("resnet8");
+    let mut weights = weights(&graph);
+    weights
+        .get_mut("block1.bn1.running_var")
+        .unwrap()
+        .data_mut()[5] = -0.01;
+    (graph, weights)
 }
 
 fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
@@ -281,6 +365,26 @@ fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let mut out = bytes.to_vec();
     out[at..at + to.len()].copy_from_slice(to);
     out
+}
+
+#[test]
+fn activation_bits_that_do_not_exist_are_refused_when_a_file_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let graph = graph("mlp");
+    let config = PtqConfig::default();
+    let model = quantize(&graph, &weights(&graph), &config, &images(1), Isa::best()).unwrap();
+    format::save_quantized(&path, &model).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    for (from, to) in [
+        (&b"activation_bits\\\":8"[..], &b"activation_bits\\\":3"[..]),
+        (b"activation_bits\\\":8", b"activation_bits\\\":0"),
+        (b"\\\"fc1\\\":8", b"\\\"fc1\\\":7"),
+    ] {
+        std::fs::write(&path, replace(&whole, from, to)).unwrap();
+        let error = format::load(&path).unwrap_err().to_string();
+        assert!(error.contains("-bit"), "{error}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::Context;
 use crate::failure::Failure;
 use crate::output::grouped;
 use crate::table::table;
+use lowbit::WeightBits;
 use lowbit::format::{self, StoredModel};
 use lowbit::graph::{Block, Graph};
 use lowbit::quant::{Method, QuantizedModel};
@@ -71,12 +72,14 @@ fn layers(graph: &Graph, quantized: Option<&QuantizedModel>) -> Result<Vec<Layer
         let weights = block.weight_shape().map_or(0, |shape| shape.len());
         let bits = match quantized {
             None => block.has_weights().then_some(32),
-            Some(model) => model.layers[index].as_ref().map(|layer| layer.bits),
+            Some(model) => model.layers[index].as_ref().map(|layer| layer.bits.get()),
         };
         let rows = block.weight_shape().map_or(0, |shape| shape.out_channels);
         let bytes = match bits {
-            Some(bits @ (16 | 32)) => weights * usize::from(bits) / 8,
-            Some(bits) => rows * format::packed_len(weights / rows.max(1), bits),
+            Some(bits) => match WeightBits::try_from(bits) {
+                Ok(bits) => rows * format::packed_len(weights / rows.max(1), bits),
+                Err(_) => 4 * weights,
+            },
             None => 0,
         };
         let activation = quantized.and_then(|model| model.activations[index + 1]);

@@ -234,7 +234,7 @@ impl Run<'_> {
         let Some(runs) = self.start.runs else {
             return Ok(false);
         };
-        let bits = plan.qat.map_or(32, |qat| qat.weight_bits);
+        let bits = plan.qat.map_or(32, |qat| qat.weight_bits.get());
         let folder = runs.join(format!("{bits}bit"));
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         for entry in entries {

@@ -100,7 +100,7 @@ fn layer(name: &str, kernel: &[f32], packed: &QuantizedLayer) -> Layer {
     }
     Layer {
         name: name.to_owned(),
-        bits: packed.bits,
+        bits: packed.bits.get(),
         sqnr_db: 10.0 * (signal / noise.max(f64::MIN_POSITIVE)).log10(),
         low,
         high,
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn the_ratio_is_that_of_the_definition() {
         let packed = QuantizedLayer {
-            bits: 2,
+            bits: lowbit::WeightBits::B2,
             weights: vec![1, -1, 1, 0],
             scale: vec![0.5, 1.0],
             bias: vec![0.0; 2],

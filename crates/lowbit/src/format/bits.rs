@@ -1,51 +1,57 @@
-//! Integers of 8, 4, 2 or 1 bits in bytes: the layout on disk.
+//! Integers of 16, 8, 4, 2 or 1 bits in bytes: the layout on disk.
 //!
 //! Row by row (a row is an output channel), each row filled up to whole bytes. The first element of a byte stands in its
-//! lowest bits. 8, 4 and 2 bits hold two's complement; 1 bit holds the sign: 0 for +1, 1 for −1.
+//! lowest bits. 16 bits (little-endian), 8, 4 and 2 hold two's complement; 1 bit holds the sign: 0 for +1, 1 for −1.
 
-/// Bytes of one row of `elements`.
+use crate::bits::WeightBits;
+
+/// Returns the bytes of one row of `elements`.
 #[must_use]
-pub fn packed_len(elements: usize, bits: u8) -> usize {
-    (elements * usize::from(bits)).div_ceil(8)
+pub fn packed_len(elements: usize, bits: WeightBits) -> usize {
+    (elements * usize::from(bits.get())).div_ceil(8)
 }
 
 /// Packs one row.
-///
-/// # Panics
-/// If `bits` is not 8, 4, 2 or 1.
 #[must_use]
-pub fn pack_bits(row: &[i16], bits: u8) -> Vec<u8> {
-    assert!([8, 4, 2, 1].contains(&bits), "8, 4, 2 or 1 bits");
-    let per_byte = usize::from(8 / bits);
-    let mask = 0xff_u8 >> (8 - bits);
-    row.chunks(per_byte)
-        .map(|group| {
-            group.iter().enumerate().fold(0u8, |byte, (position, &q)| {
-                let code = if bits == 1 {
-                    u8::from(q < 0)
-                } else {
-                    q as u8 & mask
-                };
-                byte | code << (position as u8 * bits)
-            })
+pub fn pack_bits(row: &[i16], bits: WeightBits) -> Vec<u8> {
+    if bits == WeightBits::B16 {
+        return row.iter().flat_map(|q| q.to_le_bytes()).collect();
+    }
+    let width = bits.get();
+    let mask = 0xff_u8 >> (8 - width);
+    let code = |q: i16| match bits {
+        WeightBits::B1 => u8::from(q < 0),
+        _ => q as u8 & mask,
+    };
+    let byte = |group: &[i16]| {
+        let codes = group.iter().enumerate();
+        codes.fold(0u8, |byte, (position, &q)| {
+            byte | code(q) << (position as u8 * width)
         })
-        .collect()
+    };
+    row.chunks(usize::from(8 / width)).map(byte).collect()
 }
 
 /// Unpacks one row of `elements`.
 ///
 /// # Panics
-/// If `bits` is not 8, 4, 2 or 1, or `bytes` is too short.
+/// If `bytes` is too short.
 #[must_use]
-pub fn unpack_bits(bytes: &[u8], elements: usize, bits: u8) -> Vec<i16> {
-    assert!([8, 4, 2, 1].contains(&bits), "8, 4, 2 or 1 bits");
-    let per_byte = usize::from(8 / bits);
+pub fn unpack_bits(bytes: &[u8], elements: usize, bits: WeightBits) -> Vec<i16> {
+    if bits == WeightBits::B16 {
+        let pairs = bytes[..2 * elements].chunks_exact(2);
+        return pairs
+            .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
+            .collect();
+    }
+    let width = bits.get();
+    let per_byte = usize::from(8 / width);
     (0..elements)
         .map(|index| {
-            let code = bytes[index / per_byte] >> (index % per_byte * usize::from(bits));
+            let code = bytes[index / per_byte] >> (index % per_byte * usize::from(width));
             match bits {
-                1 => 1 - 2 * i16::from(code & 1),
-                bits => i16::from((code << (8 - bits)) as i8 >> (8 - bits)),
+                WeightBits::B1 => 1 - 2 * i16::from(code & 1),
+                _ => i16::from((code << (8 - width)) as i8 >> (8 - width)),
             }
         })
         .collect()
@@ -58,13 +64,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_survive_packing(bits in prop::sample::select(vec![8u8, 4, 2, 1]), row in prop::collection::vec(any::<i16>(), 0..70)) {
-            let limit = crate::quant::quantizers::magnitude_max(bits);
+        fn rows_survive_packing(bits in prop::sample::select(WeightBits::ALL.to_vec()), row in prop::collection::vec(any::<i16>(), 0..70)) {
+            let limit = i32::from(bits.magnitude_max());
             let row: Vec<i16> = row
                 .iter()
                 .map(|&q| match bits {
-                    1 => if q < 0 { -1 } else { 1 },
-                    _ => q.rem_euclid(2 * limit + 1) - limit,
+                    WeightBits::B1 => if q < 0 { -1 } else { 1 },
+                    _ => (i32::from(q).rem_euclid(2 * limit + 1) - limit) as i16,
                 })
                 .collect();
             let packed = pack_bits(&row, bits);
@@ -75,11 +81,15 @@ mod tests {
 
     #[test]
     fn the_first_element_stands_in_the_lowest_bits() {
-        assert_eq!(pack_bits(&[1, -1, 7], 4), [0xf1, 0x07]);
-        assert_eq!(pack_bits(&[1, -1, 0, 1, -1], 2), [0b01_00_11_01, 0b11]);
+        assert_eq!(pack_bits(&[1, -1, 7], WeightBits::B4), [0xf1, 0x07]);
         assert_eq!(
-            pack_bits(&[1, -1, -1, 1, 1, 1, 1, 1, -1], 1),
+            pack_bits(&[1, -1, 0, 1, -1], WeightBits::B2),
+            [0b01_00_11_01, 0b11]
+        );
+        assert_eq!(
+            pack_bits(&[1, -1, -1, 1, 1, 1, 1, 1, -1], WeightBits::B1),
             [0b0000_0110, 1]
         );
+        assert_eq!(pack_bits(&[-2, 258], WeightBits::B16), [0xfe, 0xff, 2, 1]);
     }
 }

@@ -2,8 +2,11 @@
 
 use super::{Checkpoint, FORMAT_VERSION, FormatError, StoredModel};
 use super::{pack_bits, packed_len, unpack_bits};
+use crate::bits::{ActivationBits, WeightBits};
 use crate::graph::Graph;
-use crate::quant::{ActivationParams, Method, QuantizedLayer, QuantizedModel};
+use crate::quant::{
+    ActivationParams, ActivationQuant, QuantizedLayer, QuantizedModel, QuantizedModelError,
+};
 use crate::{Tensor, Weights};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -28,10 +31,10 @@ struct Header {
 
 #[derive(Serialize, Deserialize)]
 struct Quantization {
-    method: Method,
-    activation_bits: u8,
+    method: ActivationQuant,
+    activation_bits: ActivationBits,
     /// Bits per weight of each layer, by name.
-    weight_bits: BTreeMap<String, u8>,
+    weight_bits: BTreeMap<String, WeightBits>,
     /// Parameters of each layer's result, by name.
     activations: BTreeMap<String, ActivationParams>,
     provenance: BTreeMap<String, String>,
@@ -64,11 +67,11 @@ pub(super) fn float(
     document(&header, entries)
 }
 
-pub(super) fn quantized(model: &QuantizedModel) -> Vec<u8> {
-    let blocks = model
-        .graph
-        .blocks()
-        .expect("a quantized model's graph has blocks");
+/// # Errors
+/// [`QuantizedModelError`] when the model's parts do not make one.
+pub(super) fn quantized(model: &QuantizedModel) -> Result<Vec<u8>, QuantizedModelError> {
+    model.validate()?;
+    let blocks = model.graph.blocks()?;
     let mut entries = Vec::new();
     let mut weight_bits = BTreeMap::new();
     let mut activations = BTreeMap::new();
@@ -103,7 +106,7 @@ pub(super) fn quantized(model: &QuantizedModel) -> Vec<u8> {
         }),
         metadata: BTreeMap::new(),
     };
-    document(&header, entries)
+    Ok(document(&header, entries))
 }
 
 fn graph_json(graph: &Graph) -> serde_json::Value {
@@ -123,27 +126,22 @@ fn f32_entry(name: String, shape: Vec<usize>, data: &[f32]) -> Entry {
 /// 16 bits as I16 and 8 bits as I8, `[out, fan_in]`; fewer as packed U8, `[out, bytes per row]`.
 fn weight_entry(name: String, layer: &QuantizedLayer, channels: usize) -> Entry {
     let fan_in = layer.weights.len() / channels;
-    if layer.bits == 16 {
-        let bytes = layer.weights.iter().flat_map(|q| q.to_le_bytes()).collect();
-        return Entry {
-            name,
-            dtype: Dtype::I16,
-            shape: vec![channels, fan_in],
-            bytes,
-        };
-    }
+    let (dtype, per_element) = dtype(layer.bits);
     let rows = layer.weights.chunks_exact(fan_in);
-    let bytes = rows.flat_map(|row| pack_bits(row, layer.bits)).collect();
-    let dtype = if layer.bits == 8 {
-        Dtype::I8
-    } else {
-        Dtype::U8
-    };
     Entry {
         name,
         dtype,
-        shape: vec![channels, packed_len(fan_in, layer.bits)],
-        bytes,
+        shape: vec![channels, packed_len(fan_in, layer.bits) / per_element],
+        bytes: rows.flat_map(|row| pack_bits(row, layer.bits)).collect(),
+    }
+}
+
+/// The type of a tensor of packed weights, and its size in bytes.
+fn dtype(bits: WeightBits) -> (Dtype, usize) {
+    match bits {
+        WeightBits::B16 => (Dtype::I16, 2),
+        WeightBits::B8 => (Dtype::I8, 1),
+        WeightBits::B4 | WeightBits::B2 | WeightBits::B1 => (Dtype::U8, 1),
     }
 }
 
@@ -311,36 +309,26 @@ impl Opened<'_> {
             provenance: quantization.provenance.clone(),
         };
         // Everything that an executor relies on is checked here, at the border.
-        crate::runtime::check_quantized(&model).map_err(|error| self.damaged(error.to_string()))?;
+        model
+            .validate()
+            .map_err(|error| self.damaged(error.to_string()))?;
         Ok(model)
     }
 
     fn integers(
         &self,
         name: &str,
-        bits: u8,
+        bits: WeightBits,
         rows: usize,
         fan_in: usize,
     ) -> Result<Vec<i16>, FormatError> {
-        match bits {
-            16 => {
-                let bytes = self.tensor(name, Dtype::I16, rows * fan_in)?;
-                let pairs = bytes.chunks_exact(2);
-                Ok(pairs
-                    .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
-                    .collect())
-            }
-            8 | 4 | 2 | 1 => {
-                let row_len = packed_len(fan_in, bits);
-                let dtype = if bits == 8 { Dtype::I8 } else { Dtype::U8 };
-                let bytes = self.tensor(name, dtype, rows * row_len)?;
-                let rows = bytes.chunks_exact(row_len.max(1));
-                Ok(rows
-                    .flat_map(|row| unpack_bits(row, fan_in, bits))
-                    .collect())
-            }
-            _ => Err(self.damaged(format!("{name} has {bits} bits, expected 16, 8, 4, 2 or 1"))),
-        }
+        let row_len = packed_len(fan_in, bits);
+        let (dtype, per_element) = dtype(bits);
+        let bytes = self.tensor(name, dtype, rows * row_len / per_element)?;
+        let rows = bytes.chunks_exact(row_len.max(1));
+        Ok(rows
+            .flat_map(|row| unpack_bits(row, fan_in, bits))
+            .collect())
     }
 }
 

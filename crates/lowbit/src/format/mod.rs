@@ -11,7 +11,7 @@ pub use atomic::write_atomically;
 pub use bits::{pack_bits, packed_len, unpack_bits};
 
 use crate::graph::{Graph, GraphError};
-use crate::quant::QuantizedModel;
+use crate::quant::{QuantizedModel, QuantizedModelError};
 use crate::{Weights, WeightsError};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -48,6 +48,7 @@ pub struct Checkpoint {
 
 /// Why a model file cannot be written or read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FormatError {
     /// The file cannot be written.
     #[error("{}: cannot write {bytes} bytes: {source}", path.display())]
@@ -58,6 +59,14 @@ pub enum FormatError {
         bytes: usize,
         /// The system's reason.
         source: std::io::Error,
+    },
+    /// The model that was to be written is none.
+    #[error("{}: not written: {source}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with the model.
+        source: QuantizedModelError,
     },
     /// The file cannot be read.
     #[error("{}: cannot read: {source}", path.display())]
@@ -131,9 +140,13 @@ pub fn save_float(path: &Path, graph: &Graph, weights: &Weights) -> Result<u64, 
 /// Writes packed integers; returns the file's size in bytes.
 ///
 /// # Errors
-/// [`FormatError::Write`]; nothing is left under `path` then.
+/// [`FormatError::Model`] when the model's parts do not fit together, [`FormatError::Write`]; nothing is left under `path` then.
 pub fn save_quantized(path: &Path, model: &QuantizedModel) -> Result<u64, FormatError> {
-    write_atomically(path, &document::quantized(model))
+    let bytes = document::quantized(model).map_err(|source| FormatError::Model {
+        path: path.to_owned(),
+        source,
+    })?;
+    write_atomically(path, &bytes)
 }
 
 /// Writes a checkpoint; returns the file's size in bytes.

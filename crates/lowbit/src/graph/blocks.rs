@@ -109,6 +109,15 @@ pub struct Blocks {
 }
 
 impl Blocks {
+    /// Indices of the first and the last block with weights: the edges, which may have a width of their own.
+    #[must_use]
+    pub fn edges(&self) -> [usize; 2] {
+        let with_weights = |(index, block): (usize, &Block)| block.has_weights().then_some(index);
+        let mut indices = self.list.iter().enumerate().filter_map(with_weights);
+        let first = indices.next().unwrap_or(0);
+        [first, indices.next_back().unwrap_or(first)]
+    }
+
     /// The blocks in execution order; block `i` writes value `i + 1`, the last one the logits.
     #[must_use]
     pub fn list(&self) -> &[Block] {

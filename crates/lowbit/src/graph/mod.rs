@@ -2,10 +2,14 @@
 
 mod blocks;
 mod builder;
+mod fold;
+mod normalization;
 pub mod zoo;
 
 pub use blocks::{BatchNormRef, Block, BlockKind, Blocks, ValueId};
 pub use builder::GraphBuilder;
+pub use fold::fold_batch_norm;
+pub(crate) use normalization::{PixelMap, pixel_params};
 
 use serde::{Deserialize, Serialize};
 
@@ -141,6 +145,7 @@ struct Description {
 
 /// Why nodes do not make a graph.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum GraphError {
     /// A node that cannot stand where it stands.
     #[error("node {node}: {reason}")]

@@ -4,7 +4,7 @@ use super::ActivationParams;
 use serde::{Deserialize, Serialize};
 
 /// Bins of the histograms that [`Observer::Percentile`] and [`Observer::Mse`] read.
-pub(super) const BINS: usize = 4096;
+pub(crate) const BINS: usize = 4096;
 
 /// How the range of an activation is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,43 +29,51 @@ impl std::fmt::Display for Observer {
     }
 }
 
+/// A text that names no [`Observer`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ObserverError {
+    /// No observer of that name.
+    #[error("unknown observer {0}: use minmax, percentile, percentile:99.9 or mse")]
+    Unknown(String),
+    /// A share that is none.
+    #[error("percentile {0}: must lie above 50 and up to 100")]
+    Share(String),
+}
+
 impl std::str::FromStr for Observer {
-    type Err = String;
-    fn from_str(name: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("unknown observer {name}: use minmax, percentile, percentile:99.9 or mse");
+    type Err = ObserverError;
+    fn from_str(name: &str) -> Result<Self, ObserverError> {
         match name.split_once(':') {
             None if name == "minmax" => Ok(Self::MinMax),
             None if name == "mse" => Ok(Self::Mse),
             None if name == "percentile" => Ok(Self::Percentile(99.99)),
             Some(("percentile", share)) => match share.parse::<f64>() {
                 Ok(share) if share > 50.0 && share <= 100.0 => Ok(Self::Percentile(share)),
-                _ => Err(format!(
-                    "percentile {share}: must lie above 50 and up to 100"
-                )),
+                _ => Err(ObserverError::Share(share.to_owned())),
             },
-            _ => Err(wrong()),
+            _ => Err(ObserverError::Unknown(name.to_owned())),
         }
     }
 }
 
 /// What was seen of one activation.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
-    pub(super) low: f32,
-    pub(super) high: f32,
+pub(crate) struct Seen {
+    pub(crate) low: f32,
+    pub(crate) high: f32,
     /// Counts over `BINS` equal bins of `[low, high]`; empty for min-max.
-    pub(super) histogram: Vec<u64>,
+    pub(crate) histogram: Vec<u64>,
 }
 
 impl Observer {
-    pub(super) fn params(self, seen: &Seen, bits: u8) -> ActivationParams {
+    pub(crate) fn params(self, seen: &Seen, level_max: u8) -> ActivationParams {
         let (low, high) = match self {
             Self::MinMax => (seen.low, seen.high),
             Self::Percentile(share) => percentile_range(seen, share),
-            Self::Mse => mse_range(seen, bits),
+            Self::Mse => mse_range(seen, level_max),
         };
-        ActivationParams::covering(low, high, bits)
+        ActivationParams::covering(low, high, level_max)
     }
 }
 
@@ -91,14 +99,14 @@ fn percentile_range(seen: &Seen, share: f64) -> (f32, f32) {
 }
 
 /// Tries 100 ranges; a bin's values are taken to lie at its center.
-fn mse_range(seen: &Seen, bits: u8) -> (f32, f32) {
+fn mse_range(seen: &Seen, level_max: u8) -> (f32, f32) {
     let width = (seen.high - seen.low) / BINS as f32;
-    let levels = f32::from(super::level_max(bits));
+    let levels = f32::from(level_max);
     let mut best = (f64::INFINITY, (seen.low, seen.high));
     for step in 0..100 {
         let keep = 1.0 - 0.01 * step as f32;
         let (low, high) = (seen.low * keep, seen.high * keep);
-        let params = ActivationParams::covering(low, high, bits);
+        let params = ActivationParams::covering(low, high, level_max);
         let zero = f32::from(params.zero_point);
         let error: f64 = seen
             .histogram
@@ -140,17 +148,17 @@ mod tests {
     #[test]
     fn min_max_keeps_the_outlier_and_the_others_cut_it_off() {
         let seen = outlier();
-        assert!((Observer::MinMax.params(&seen, 8).scale - 100.0 / 255.0).abs() < 1e-6);
-        assert!(Observer::Percentile(99.99).params(&seen, 8).scale < 2.0 / 255.0);
-        assert!(Observer::Mse.params(&seen, 8).scale < 20.0 / 255.0);
+        assert!((Observer::MinMax.params(&seen, 255).scale - 100.0 / 255.0).abs() < 1e-6);
+        assert!(Observer::Percentile(99.99).params(&seen, 255).scale < 2.0 / 255.0);
+        assert!(Observer::Mse.params(&seen, 255).scale < 20.0 / 255.0);
     }
 
     #[test]
     fn ranges_always_hold_zero_exactly() {
-        let params = ActivationParams::covering(3.0, 7.0, 8);
+        let params = ActivationParams::covering(3.0, 7.0, 255);
         assert_eq!(params.zero_point, 0);
         assert!((params.scale - 7.0 / 255.0).abs() < 1e-7);
-        let params = ActivationParams::covering(-1.0, 1.0, 8);
+        let params = ActivationParams::covering(-1.0, 1.0, 255);
         assert!((127..=128).contains(&params.zero_point));
     }
 

@@ -1,12 +1,10 @@
 //! Dynamic quantization: integer products, float between the layers, ranges taken from each batch.
 
 use super::LayerProfile;
-use super::float::PixelMap;
-use super::integer::pixel_params;
 use super::plan::Plan;
-use crate::graph::{Block, BlockKind};
-use crate::quant::{ActivationParams, QuantizedModel};
-use lowbit_kernels::{AlignedBuffer, Isa, quantize, u8i8};
+use crate::graph::{Block, BlockKind, PixelMap, pixel_params};
+use crate::quant::{ActivationParams, InputParams, Product, QuantizedModel, Requant};
+use lowbit_kernels::{AlignedBuffer, Isa, quantize};
 use rayon::prelude::*;
 use std::time::Instant;
 
@@ -14,12 +12,12 @@ pub(super) struct DynamicModel {
     plan: Plan,
     isa: Isa,
     pixel: PixelMap,
-    pixel_params: (ActivationParams, f64),
+    pixel_params: InputParams,
     layers: Vec<Option<Layer>>,
 }
 
 struct Layer {
-    weights: u8i8::PackedWeights,
+    product: Product,
     scale: Vec<f32>,
     bias: Vec<f32>,
 }
@@ -33,7 +31,7 @@ impl DynamicModel {
             let layer = layer.as_ref()?;
             let shape = block.weight_shape()?;
             Some(Layer {
-                weights: super::integer::pack(layer, shape, isa),
+                product: Product::of_layer(layer, shape, isa, false),
                 scale: layer.scale.clone(),
                 bias: layer.bias.clone(),
             })
@@ -45,7 +43,7 @@ impl DynamicModel {
             .zip(&model.layers)
             .map(layer)
             .collect();
-        let pixel = PixelMap::of(&model.graph);
+        let pixel = PixelMap::of(model.graph.normalization());
         Self {
             plan,
             isa,
@@ -91,17 +89,13 @@ impl DynamicModel {
         let layer = self.layers[index].as_ref().expect("checked");
         let from = block.inputs[0];
         let layout = self.plan.layouts[from];
-        let (params, residual, integers) = if from == 0 {
-            let (params, residual) = self.pixel_params;
-            (
-                params,
-                residual,
-                self.pixels(images, count, params.zero_point),
-            )
+        let (input, integers) = if from == 0 {
+            let zero_point = self.pixel_params.params.zero_point;
+            (self.pixel_params, self.pixels(images, count, zero_point))
         } else {
             // The halo's zeros do no harm: a range always holds zero.
             let (low, high) = quantize::min_max(self.isa, &values[from]);
-            let params = ActivationParams::covering(low, high, 8);
+            let params = ActivationParams::covering(low, high, u8::MAX);
             let mut integers = AlignedBuffer::zeroed(values[from].len());
             quantize::quantize_u8(
                 self.isa,
@@ -110,26 +104,16 @@ impl DynamicModel {
                 i32::from(params.zero_point),
                 &mut integers,
             );
-            (params, 0.0, integers)
+            (InputParams::from(params), integers)
         };
-        let zero_point = i32::from(params.zero_point);
-        let sums = layer.weights.sums();
-        let acc_offset: Vec<i32> = sums.iter().map(|sum| -zero_point * sum).collect();
-        let step = |c: usize| f64::from(params.scale) * f64::from(layer.scale[c]);
-        let multiplier: Vec<f32> = (0..sums.len()).map(|c| step(c) as f32).collect();
-        let bias: Vec<f32> = (0..sums.len())
-            .map(|c| (f64::from(layer.bias[c]) + step(c) * residual * f64::from(sums[c])) as f32)
-            .collect();
-        let dequantize = u8i8::Dequantize {
-            acc_offset: &acc_offset,
-            multiplier: &multiplier,
-            bias: &bias,
-            relu: block.relu,
-        };
+        let product = &layer.product;
+        let (scale, bias) = (&layer.scale, Some(&layer.bias[..]));
+        let requant = Requant::new(product.sums(), scale, bias, input, None);
+        let constants = &product.constants(requant);
         if block.kind == BlockKind::Linear {
             let geometry = self.plan.linear(index, count);
             let integers = integers.with_slack();
-            u8i8::conv_f32(&layer.weights, &geometry, 0..1, integers, &dequantize, out);
+            product.run_f32(constants, block.relu, &geometry, 0..1, integers, out);
             return;
         }
         let geometry = self.plan.conv(index);
@@ -141,7 +125,7 @@ impl DynamicModel {
                 let view = &integers.with_slack()[start..];
                 let out = &mut out[output.offset(0)..];
                 let rows = 0..geometry.pooled_h();
-                u8i8::conv_f32(&layer.weights, &geometry, rows, view, &dequantize, out);
+                product.run_f32(constants, block.relu, &geometry, rows, view, out);
             });
     }
 

@@ -4,9 +4,9 @@ use super::engine::{Arithmetic, Call, Engine, Out};
 use super::plan::Plan;
 use super::{LayerProfile, Model, RuntimeError};
 use crate::Weights;
-use crate::graph::{Block, BlockKind, Graph, ValueId};
+use crate::graph::{Block, BlockKind, Graph, PixelMap, ValueId, fold_batch_norm};
 use crate::pool::share;
-use crate::quant::{QuantizedModel, fold_batch_norm};
+use crate::quant::QuantizedModel;
 use lowbit_kernels::{ConvGeometry, Isa, Level, WeightShape, float, quantize};
 
 /// A graph compiled for f32 inference.
@@ -22,13 +22,6 @@ struct FloatArithmetic {
     layers: Vec<Option<Layer>>,
 }
 
-/// `x ↦ x·scale + shift`: the normalization of the pixels.
-#[derive(Clone, Copy)]
-pub(crate) struct PixelMap {
-    pub(crate) scale: f32,
-    pub(crate) shift: f32,
-}
-
 struct Layer {
     /// Packed in parts of [`PART`] output channels where the layer is large and linear, else in one.
     weights: Vec<float::PackedWeights>,
@@ -41,16 +34,6 @@ const PART: usize = 32;
 /// Weights from which on a linear layer is worth sharing over threads: 256 KiB, which take longer to read than a thread to
 /// wake.
 const LARGE: usize = 1 << 16;
-
-impl PixelMap {
-    pub(crate) fn of(graph: &Graph) -> Self {
-        let normalization = graph.normalization();
-        Self {
-            scale: 1.0 / (255.0 * normalization.std),
-            shift: -normalization.mean / normalization.std,
-        }
-    }
-}
 
 impl FloatModel {
     /// Folds, packs and plans `weights` for `isa`.
@@ -104,7 +87,7 @@ impl FloatModel {
         let engine = Engine::new(FloatArithmetic {
             plan,
             isa,
-            pixel: PixelMap::of(graph),
+            pixel: PixelMap::of(graph.normalization()),
             layers,
         });
         Self {

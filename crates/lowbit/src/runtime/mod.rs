@@ -10,12 +10,11 @@ mod integer;
 pub(crate) mod plan;
 
 pub use float::FloatModel;
-pub(crate) use float::PixelMap;
 pub use integer::IntegerModel;
-pub(crate) use integer::{check_quantized, pixel_params};
 
 use crate::WeightsError;
 use crate::graph::{Graph, GraphError};
+use crate::quant::QuantizedModelError;
 
 /// Something that maps images to logits.
 pub trait Model: Sync {
@@ -61,6 +60,7 @@ pub struct LayerProfile {
 
 /// Why a model cannot be compiled.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RuntimeError {
     /// The graph itself is unusable.
     #[error(transparent)]
@@ -76,12 +76,7 @@ pub enum RuntimeError {
         /// What is missing.
         reason: String,
     },
-    /// Quantization parameters that do not fit the graph.
-    #[error("layer {layer}: {reason}: the model file is damaged or of another version")]
-    Quantization {
-        /// The block's name.
-        layer: String,
-        /// What does not fit.
-        reason: String,
-    },
+    /// Integers or quantization parameters that do not fit the graph.
+    #[error(transparent)]
+    Quantized(#[from] QuantizedModelError),
 }

@@ -13,7 +13,7 @@ mod schedule;
 mod trainer;
 
 pub use optimizer::Optimizer;
-pub use qat::{ActivationQuantizer, QatConfig, WeightQuantizer};
+pub use qat::{ActivationQuantizer, QatConfig, QuantizerError, WeightQuantizer};
 pub use schedule::Schedule;
 pub use trainer::{StepMetrics, Trainer, TrainerState, epoch_order};
 
@@ -26,6 +26,7 @@ pub const SLICE: usize = 8;
 
 /// Why a model cannot be trained, or a step not be taken.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TrainError {
     /// The graph itself is unusable.
     #[error(transparent)]
@@ -43,12 +44,6 @@ pub enum TrainError {
         layer: String,
         /// What is missing.
         reason: String,
-    },
-    /// A width that does not exist.
-    #[error("{bits} bits cannot be trained: use 16 (weights alone), 8, 4, 2 or 1")]
-    Bits {
-        /// The width asked for.
-        bits: u8,
     },
     /// A label that is not a class.
     #[error("image {index} of the batch has label {label}, the model has {classes} classes")]

@@ -2,9 +2,8 @@
 
 use super::qat::{ActivationState, QatConfig};
 use crate::Weights;
-use crate::graph::{Graph, ValueId};
-use crate::quant::ActivationParams;
-use crate::runtime::pixel_params;
+use crate::graph::{Graph, ValueId, pixel_params};
+use crate::quant::InputParams;
 use crate::runtime::plan::Plan;
 use lowbit_kernels::{AlignedBuffer, Isa};
 
@@ -25,8 +24,8 @@ pub(super) struct Pass {
     pub(super) quantizers: Vec<Option<ActivationState>>,
     /// The image's own integers, with its halo; empty in f32 training.
     pub(super) pixels: AlignedBuffer<u8>,
-    /// What the image's integers stand for, and its zero point's distance from the real zero in steps.
-    pub(super) pixel_params: (ActivationParams, f64),
+    /// What the image's integers stand for.
+    pub(super) pixel_params: InputParams,
     /// What quantization-aware training does; none in f32 training.
     pub(super) qat: Option<QatConfig>,
     /// Whether batch-norm uses its running statistics, and they and moving activation ranges are left alone.
@@ -87,7 +86,7 @@ impl Pass {
             }
             if self.qat.is_some() {
                 self.pixels = AlignedBuffer::zeroed(self.plan.layouts[0].image_len * count);
-                self.pixels.fill(self.pixel_params.0.zero_point);
+                self.pixels.fill(self.pixel_params.params.zero_point);
             }
             self.capacity = count;
         }
@@ -118,10 +117,10 @@ impl Pass {
         }
     }
 
-    /// A value's integers, what they stand for, and their zero point's distance from the real zero in steps.
-    pub(super) fn codes(&self, value: ValueId) -> (&AlignedBuffer<u8>, ActivationParams, f64) {
+    /// A value's integers and what they stand for.
+    pub(super) fn codes(&self, value: ValueId) -> (&AlignedBuffer<u8>, InputParams) {
         if value == 0 {
-            return (&self.pixels, self.pixel_params.0, self.pixel_params.1);
+            return (&self.pixels, self.pixel_params);
         }
         let quantizer = self.quantizers[value]
             .as_ref()
@@ -129,7 +128,7 @@ impl Pass {
         let params = quantizer
             .params()
             .expect("a value is rounded before it is read");
-        (&quantizer.codes, params, 0.0)
+        (&quantizer.codes, params.into())
     }
 
     /// Whether layers multiply integers; else f32, though weights may be rounded.

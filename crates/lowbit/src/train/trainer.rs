@@ -7,10 +7,9 @@ use super::optimizer::Optimizer;
 use super::pass::Pass;
 use super::qat::{ActivationState, QatConfig};
 use crate::Weights;
-use crate::graph::Graph;
+use crate::graph::{Graph, PixelMap};
 use crate::pool::awake;
-use crate::quant::{FLOAT_ACTIVATIONS, Method, QuantizedModel};
-use crate::runtime::PixelMap;
+use crate::quant::{ActivationQuant, QuantizedModel};
 use crate::runtime::plan::Plan;
 use lowbit_kernels::{Isa, random};
 use rayon::prelude::*;
@@ -69,7 +68,7 @@ impl Trainer {
     /// Starts quantization-aware training from `weights`, fresh or trained in f32, on rayon's current pool.
     ///
     /// # Errors
-    /// As [`Trainer::new`]; also for a width that does not exist.
+    /// As [`Trainer::new`].
     pub fn quantized(
         graph: &Graph,
         weights: &Weights,
@@ -77,15 +76,6 @@ impl Trainer {
         config: QatConfig,
         isa: Isa,
     ) -> Result<Self, TrainError> {
-        for (bits, widths) in [
-            (config.weight_bits, &[16, 8, 4, 2, 1][..]),
-            (config.edge_bits, &[16, 8, 4, 2, 1]),
-            (config.activation_bits, &[FLOAT_ACTIVATIONS, 8, 4, 2, 1]),
-        ] {
-            if !widths.contains(&bits) {
-                return Err(TrainError::Bits { bits });
-            }
-        }
         Self::build(graph, weights, optimizer, Some(config.chosen()), isa)
     }
 
@@ -102,7 +92,7 @@ impl Trainer {
         let layers = (0..blocks.len())
             .map(|index| ops::layer(&pass.plan, index, weights, isa, qat.as_ref()))
             .collect::<Result<Vec<_>, _>>()?;
-        let PixelMap { scale, shift } = PixelMap::of(graph);
+        let PixelMap { scale, shift } = PixelMap::of(graph.normalization());
         let pixels = std::array::from_fn(|x| (x as f32).mul_add(scale, shift));
         Ok(Self {
             graph: graph.clone(),
@@ -283,12 +273,12 @@ impl Trainer {
     pub fn quantized_model(&mut self) -> Option<QuantizedModel> {
         let config = self.pass.qat?;
         let method = if config.has_float_activations() {
-            Method::WeightOnly
+            ActivationQuant::WeightOnly
         } else {
-            Method::Static
+            ActivationQuant::Static
         };
         let mut activations = vec![None; self.layers.len() + 1];
-        if method == Method::Static {
+        if method == ActivationQuant::Static {
             let inner = 1..self.layers.len();
             for (params, quantizer) in activations[inner.clone()]
                 .iter_mut()

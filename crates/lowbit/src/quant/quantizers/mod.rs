@@ -6,16 +6,7 @@ mod binary;
 pub use absmax::absmax;
 pub use binary::binary;
 
-use lowbit_kernels::packed::WeightWidth;
-
-/// The largest magnitude of a signed symmetric integer of `bits` bits: 127 for 8; 1 for 2 and for 1 bit.
-#[must_use]
-pub fn magnitude_max(bits: u8) -> i16 {
-    match bits {
-        0 | 1 => 1,
-        bits => i16::MAX >> (16 - bits.min(16)),
-    }
-}
+use crate::bits::WeightBits;
 
 /// `out = clamp(round_ties_even(weights / scale), ±limit)`; NaN becomes `-limit`.
 pub(crate) fn round(weights: &[f32], scale: f32, limit: i16, out: &mut [i16]) {
@@ -33,16 +24,16 @@ pub(crate) fn round(weights: &[f32], scale: f32, limit: i16, out: &mut [i16]) {
 /// step is widened where Σ|q| could overflow an i32 accumulator of u8 activations.
 ///
 /// Returns the step size; the integers go to `out`, which is as long as `weights`.
-pub fn quantize_channel(weights: &[f32], bits: u8, out: &mut [i16]) -> f32 {
-    if bits == 1 {
+pub fn quantize_channel(weights: &[f32], bits: WeightBits, out: &mut [i16]) -> f32 {
+    if bits == WeightBits::B1 {
         return binary(weights, out);
     }
     let scale = absmax(weights, bits, out);
-    if bits < 16 {
+    if bits < WeightBits::B16 {
         return scale;
     }
     let sum: u64 = out.iter().map(|q| u64::from(q.unsigned_abs())).sum();
-    let most = WeightWidth::Bits16.max_magnitude_sum();
+    let most = bits.width().max_magnitude_sum();
     if sum <= most {
         return scale;
     }
@@ -88,8 +79,8 @@ mod tests {
                 .map(|i| if i % 2 == 0 { 0.1 } else { -0.1 })
                 .collect();
             let mut q = vec![0; fan_in];
-            let scale = quantize_channel(&weights, 16, &mut q);
-            assert!(WeightWidth::Bits16.fits(&q), "{fan_in}");
+            let scale = quantize_channel(&weights, WeightBits::B16, &mut q);
+            assert!(WeightBits::B16.width().fits(&q), "{fan_in}");
             assert!(
                 (f32::from(q[0]) * scale - 0.1).abs() < 0.51 * scale,
                 "{fan_in}"

@@ -7,7 +7,7 @@ use crate::quant::QuantizedLayer;
 use crate::runtime::plan::Plan;
 use crate::train::QatConfig;
 use crate::train::qat::{IntegerProduct, WeightState};
-use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, float, u8i8};
+use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, float};
 use rayon::prelude::*;
 
 pub(super) struct Linear {
@@ -85,13 +85,13 @@ impl Linear {
             self.packed.repack(&quantizer.dequantized);
             return None;
         }
-        let (_, params, residual) = pass.codes(self.block.inputs[0]);
+        let (_, input) = pass.codes(self.block.inputs[0]);
         let shape = self
             .block
             .weight_shape()
             .expect("linear layers have weights");
         let bias = Some(&self.bias.value[..]);
-        let product = || quantizer.product(pass.isa, shape, (params, residual), bias);
+        let product = || quantizer.product(pass.isa, shape, input, bias);
         Some(rayon::join(product, pack_backward).0)
     }
 }
@@ -122,8 +122,7 @@ impl Layer for Linear {
                 None => float::conv(packed, &geometry, 0..1, &input[start..], &epilogue, out),
                 Some(product) => {
                     let view = &codes[start..];
-                    let dequantize = product.dequantize(relu);
-                    u8i8::conv_f32(&product.weights, &geometry, 0..1, view, &dequantize, out);
+                    product.run(relu, &geometry, 0..1, view, out);
                 }
             }
         });

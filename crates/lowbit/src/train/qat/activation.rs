@@ -2,7 +2,8 @@
 
 use super::{ActivationQuantizer, best_scale};
 use crate::Weights;
-use crate::quant::{ActivationParams, level_max};
+use crate::bits::ActivationBits;
+use crate::quant::ActivationParams;
 use crate::runtime::plan::Layout;
 use crate::train::parameter::Parameter;
 use lowbit_kernels::quantize::{self, FakeQuantGradient};
@@ -24,7 +25,7 @@ const LOOK: usize = 1 << 15;
 /// The quantizer of one value.
 pub(in crate::train) struct ActivationState {
     kind: ActivationQuantizer,
-    bits: u8,
+    bits: ActivationBits,
     zero_point: u8,
     ln_scale: Parameter,
     /// Integers in the value's layout, the halo holding the zero point.
@@ -38,7 +39,7 @@ impl ActivationState {
     /// `relu` says that the value is never negative.
     pub(in crate::train) fn new(
         kind: ActivationQuantizer,
-        bits: u8,
+        bits: ActivationBits,
         relu: bool,
         layer: &str,
         weights: &Weights,
@@ -47,7 +48,11 @@ impl ActivationState {
         Self {
             kind,
             bits,
-            zero_point: if relu { 0 } else { level_max(bits).div_ceil(2) },
+            zero_point: if relu {
+                0
+            } else {
+                bits.level_max().div_ceil(2)
+            },
             ln_scale: Parameter::or(name, vec![UNSET], weights).at_rate(super::STEP_RATE),
             codes: AlignedBuffer::zeroed(0),
             terms: AlignedBuffer::zeroed(0),
@@ -89,7 +94,7 @@ impl ActivationState {
         }
         let scale = self.ln_scale.value[0].exp();
         let zero = f32::from(self.zero_point);
-        let high = f32::from(level_max(self.bits));
+        let high = f32::from(self.bits.level_max());
         let row_len = layout.w * layout.c;
         value
             .par_chunks_mut(layout.image_len)
@@ -109,7 +114,7 @@ impl ActivationState {
     /// Chooses the first scale, or moves the range. The halo's zeros do no harm: zero is always in range.
     fn look(&mut self, isa: Isa, value: &[f32]) {
         let zero = f32::from(self.zero_point);
-        let high = f32::from(level_max(self.bits));
+        let high = f32::from(self.bits.level_max());
         let largest = value
             .par_chunks(LOOK)
             .map(|part| quantize::min_max(isa, part))
@@ -151,7 +156,7 @@ impl ActivationState {
             .zip(self.terms.par_chunks(dense))
             .map(|(grad, terms)| quantize::fake_quant_gradient(isa, gradient, grad, terms))
             .collect();
-        let scale = 1.0 / (dense as f64 * f64::from(level_max(self.bits))).sqrt();
+        let scale = 1.0 / (dense as f64 * f64::from(self.bits.level_max())).sqrt();
         let learned = self.kind != ActivationQuantizer::Ema;
         let sum: f64 = sums.iter().sum();
         self.ln_scale.grad[0] = if learned { (sum * scale) as f32 } else { 0.0 };

@@ -11,8 +11,8 @@ mod weight;
 pub(super) use activation::ActivationState;
 pub(super) use weight::{IntegerProduct, WeightState};
 
+use crate::bits::{ActivationBits, WeightBits};
 use crate::graph::Blocks;
-use crate::quant::FLOAT_ACTIVATIONS;
 use serde::{Deserialize, Serialize};
 
 /// How weights become integers in training.
@@ -46,6 +46,19 @@ pub enum ActivationQuantizer {
     Ema,
 }
 
+/// A name that is none of a quantizer's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown {what} {found}: use {known}")]
+#[non_exhaustive]
+pub struct QuantizerError {
+    /// The kind of quantizer.
+    pub what: &'static str,
+    /// The name given.
+    pub found: String,
+    /// The names there are.
+    pub known: String,
+}
+
 macro_rules! names {
     ($kind:ty, $what:literal, $($variant:ident = $name:literal),*) => {
         impl std::fmt::Display for $kind {
@@ -55,13 +68,15 @@ macro_rules! names {
         }
 
         impl std::str::FromStr for $kind {
-            type Err = String;
-            fn from_str(name: &str) -> Result<Self, String> {
+            type Err = QuantizerError;
+            fn from_str(name: &str) -> Result<Self, QuantizerError> {
                 match name {
                     $($name => Ok(Self::$variant),)*
-                    _ => Err(format!(
-                        "unknown {} {name}: use {}", $what, [$($name),*].join(", ")
-                    )),
+                    _ => Err(QuantizerError {
+                        what: $what,
+                        found: name.to_owned(),
+                        known: [$($name),*].join(", "),
+                    }),
                 }
             }
         }
@@ -87,17 +102,17 @@ names!(
 
 /// Bits from which the automatic choice covers the whole range. There a step of the largest value over 127 or 255 rounds
 /// finely enough, and a learned one clips: measured on CIFAR-10 and EuroSAT (docs/quantization.md, docs/results.md).
-const COVERING_BITS: u8 = 8;
+const COVERING_BITS: WeightBits = WeightBits::B8;
 
 /// What quantization-aware training does.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QatConfig {
-    /// Bits per weight: 16, 8, 4, 2 or 1.
-    pub weight_bits: u8,
-    /// Bits per activation: 8, 4, 2 or 1, or [`crate::quant::FLOAT_ACTIVATIONS`] to quantize weights only.
-    pub activation_bits: u8,
+    /// Bits per weight.
+    pub weight_bits: WeightBits,
+    /// Bits per activation; f32 to quantize weights alone.
+    pub activation_bits: ActivationBits,
     /// Bits per weight of the first and the last layer (at least `weight_bits`).
-    pub edge_bits: u8,
+    pub edge_bits: WeightBits,
     /// How weights become integers.
     pub quantizer: WeightQuantizer,
     /// How activations become integers.
@@ -110,11 +125,11 @@ pub struct QatConfig {
 impl QatConfig {
     /// `bits`-bit weights (8 at the edges), 8-bit activations.
     #[must_use]
-    pub fn of(bits: u8) -> Self {
+    pub fn of(bits: WeightBits) -> Self {
         Self {
             weight_bits: bits,
-            activation_bits: 8,
-            edge_bits: 8,
+            activation_bits: ActivationBits::B8,
+            edge_bits: WeightBits::B8,
             quantizer: WeightQuantizer::default(),
             activation_quantizer: ActivationQuantizer::default(),
             ste: true,
@@ -124,7 +139,7 @@ impl QatConfig {
     /// Whether weights alone are quantized.
     #[must_use]
     pub fn has_float_activations(&self) -> bool {
-        self.activation_bits == FLOAT_ACTIVATIONS
+        self.activation_bits == ActivationBits::Float
     }
 
     /// The same, automatic choices made.
@@ -135,9 +150,10 @@ impl QatConfig {
             WeightQuantizer::Auto => WeightQuantizer::Lsq,
             chosen => chosen,
         };
-        let fewest = self.weight_bits.min(self.activation_bits);
+        let covers =
+            self.weight_bits >= COVERING_BITS && self.activation_bits >= ActivationBits::B8;
         let activation_quantizer = match self.activation_quantizer {
-            ActivationQuantizer::Auto if fewest >= COVERING_BITS => ActivationQuantizer::Ema,
+            ActivationQuantizer::Auto if covers => ActivationQuantizer::Ema,
             ActivationQuantizer::Auto => ActivationQuantizer::Lsq,
             chosen => chosen,
         };
@@ -149,8 +165,8 @@ impl QatConfig {
     }
 
     /// Bits per weight of block `index`.
-    pub(super) fn bits_of(&self, blocks: &Blocks, index: usize) -> u8 {
-        if crate::quant::edges(blocks).contains(&index) {
+    pub(super) fn bits_of(&self, blocks: &Blocks, index: usize) -> WeightBits {
+        if blocks.edges().contains(&index) {
             self.edge_bits.max(self.weight_bits)
         } else {
             self.weight_bits

@@ -2,40 +2,36 @@
 
 use super::{QatConfig, WeightQuantizer, best_scale};
 use crate::Weights;
-use crate::quant::{ActivationParams, QuantizedLayer, quantizers};
+use crate::bits::WeightBits;
+use crate::quant::{InputParams, Product, ProductConstants, QuantizedLayer, Requant, quantizers};
 use crate::train::parameter::Parameter;
-use lowbit_kernels::packed::WeightWidth;
-use lowbit_kernels::{Isa, WeightShape, u8i8};
+use lowbit_kernels::{ConvGeometry, Isa, WeightShape};
 use rayon::prelude::*;
+use std::ops::Range;
 
-/// A layer's product as the integer kernels take it.
+/// A layer's product as the integer kernels take it, with f32 results.
 pub(in crate::train) struct IntegerProduct {
-    pub(in crate::train) weights: u8i8::PackedWeights,
-    acc_offset: Vec<i32>,
-    multiplier: Vec<f32>,
-    bias: Vec<f32>,
+    weights: Product,
+    constants: ProductConstants,
 }
 
 impl IntegerProduct {
-    pub(in crate::train) fn dequantize(&self, relu: bool) -> u8i8::Dequantize<'_> {
-        let Self {
-            acc_offset,
-            multiplier,
-            bias,
-            ..
-        } = self;
-        u8i8::Dequantize {
-            acc_offset,
-            multiplier,
-            bias,
-            relu,
-        }
+    pub(in crate::train) fn run(
+        &self,
+        relu: bool,
+        geometry: &ConvGeometry,
+        rows: Range<usize>,
+        view: &[u8],
+        out: &mut [f32],
+    ) {
+        self.weights
+            .run_f32(&self.constants, relu, geometry, rows, view, out);
     }
 }
 
 /// The quantizer of one layer's weights.
 pub(in crate::train) struct WeightState {
-    pub(in crate::train) bits: u8,
+    pub(in crate::train) bits: WeightBits,
     quantizer: WeightQuantizer,
     ste: bool,
     fan_in: usize,
@@ -52,14 +48,14 @@ pub(in crate::train) struct WeightState {
 impl WeightState {
     pub(in crate::train) fn new(
         config: &QatConfig,
-        bits: u8,
+        bits: WeightBits,
         layer: &str,
         latent: &Parameter,
         weights: &Weights,
     ) -> Self {
         let channels = latent.shape[0];
         let fan_in = latent.value.len() / channels;
-        let limit = f32::from(quantizers::magnitude_max(bits));
+        let limit = f32::from(bits.magnitude_max());
         let initial = |channel: &[f32]| {
             let largest = channel
                 .iter()
@@ -83,13 +79,14 @@ impl WeightState {
 
     /// Whether the step is learned: one bit has no step but the mean magnitude, and 16 bits must not overflow.
     fn learns_scale(&self) -> bool {
-        self.quantizer == WeightQuantizer::Lsq && (2..16).contains(&self.bits)
+        self.quantizer == WeightQuantizer::Lsq
+            && ![WeightBits::B1, WeightBits::B16].contains(&self.bits)
     }
 
     /// Rounds the latent weights.
     pub(in crate::train) fn forward(&mut self, latent: &[f32]) {
         let (bits, quantizer, learned) = (self.bits, self.quantizer, self.learns_scale());
-        let limit = quantizers::magnitude_max(bits);
+        let limit = bits.magnitude_max();
         let ln_scale = &self.ln_scale.value;
         self.codes
             .par_chunks_mut(self.fan_in)
@@ -102,7 +99,7 @@ impl WeightState {
                     let scale = ln_scale[channel].exp();
                     quantizers::round(latent, scale, limit, codes);
                     scale
-                } else if quantizer == WeightQuantizer::DoReFa && bits > 1 {
+                } else if quantizer == WeightQuantizer::DoReFa && bits > WeightBits::B1 {
                     let squashed: Vec<f32> = latent.iter().map(|w| w.tanh()).collect();
                     quantizers::quantize_channel(&squashed, bits, codes)
                 } else {
@@ -119,7 +116,7 @@ impl WeightState {
     /// Straight through inside the range, zero outside; for the step, Esser et al. 2020, equation 3 (times the step,
     /// since its logarithm is learned), with their gradient scale.
     pub(in crate::train) fn backward(&mut self, latent: &[f32], grad: &mut [f32]) {
-        let limit = f32::from(quantizers::magnitude_max(self.bits));
+        let limit = f32::from(self.bits.magnitude_max());
         let learned = self.learns_scale();
         let grad_scale = 1.0 / (self.fan_in as f32 * limit).sqrt();
         let (ste, quantizer, bits) = (self.ste, self.quantizer, self.bits);
@@ -139,10 +136,10 @@ impl WeightState {
                     let inside = !learned || (w / scale).abs() <= limit + 0.5;
                     sum += *g * if inside { x - w } else { x };
                     let slope = match quantizer {
-                        WeightQuantizer::DoReFa if bits > 1 => 1.0 - w.tanh().powi(2),
+                        WeightQuantizer::DoReFa if bits > WeightBits::B1 => 1.0 - w.tanh().powi(2),
                         // A sign passes gradients while the latent weight is of the size of its kind (Courbariaux et
                         // al. 2016, the clipping of section 1.2, relative to the scale).
-                        _ if bits == 1 => f32::from(u8::from(w.abs() <= 4.0 * scale)),
+                        _ if bits == WeightBits::B1 => f32::from(u8::from(w.abs() <= 4.0 * scale)),
                         _ => f32::from(u8::from(inside)),
                     };
                     *g *= if ste { slope } else { 0.0 };
@@ -156,29 +153,14 @@ impl WeightState {
         &self,
         isa: Isa,
         shape: WeightShape,
-        (input, residual): (ActivationParams, f64),
+        input: InputParams,
         bias: Option<&[f32]>,
     ) -> IntegerProduct {
-        let width = WeightWidth::of_bits(self.bits.into()).expect("checked");
-        let weights = u8i8::PackedWeights::pack_width(isa, width, &self.codes, shape);
-        let zero_point = i32::from(input.zero_point);
-        let sums = weights.sums();
-        let acc_offset = sums.iter().map(|sum| -zero_point * sum).collect();
-        let step = |c: usize| f64::from(input.scale) * f64::from(self.scale[c]);
-        let channels = 0..shape.out_channels;
-        let multiplier = channels.clone().map(|c| step(c) as f32).collect();
-        let bias = channels
-            .map(|c| {
-                let own = bias.map_or(0.0, |bias| f64::from(bias[c]));
-                (own + step(c) * residual * f64::from(sums[c])) as f32
-            })
-            .collect();
-        IntegerProduct {
-            weights,
-            acc_offset,
-            multiplier,
-            bias,
-        }
+        let weights = Product::pack(isa, self.bits, &self.codes, shape, false)
+            .expect("quantizers keep to the width");
+        let requant = Requant::new(weights.sums(), &self.scale, bias, input, None);
+        let constants = weights.constants(requant);
+        IntegerProduct { weights, constants }
     }
 
     /// The deployed layer: `folded` gives batch-norm's factor, mean and shift per channel. A negative factor turns the

@@ -253,16 +253,17 @@ fn qat(graph: &Graph, config: QatConfig, steps: u64) -> (Trainer, f64, f64) {
 
 #[test]
 fn quantized_training_learns_at_every_width_and_with_every_quantizer() {
+    use crate::WeightBits as B;
     use crate::train::{ActivationQuantizer as A, WeightQuantizer as W};
     for (name, size) in [("eurosat-cnn", 32), ("resnet8", 16), ("mlp", 8)] {
         let graph = crate::graph::zoo::build(name, Shape::new(size, size, 3), &classes(6)).unwrap();
         for (bits, quantizer, activation_quantizer) in [
-            (16, W::Auto, A::Auto),
-            (8, W::Auto, A::Auto),
-            (8, W::Lsq, A::Lsq),
-            (4, W::AbsMax, A::Ema),
-            (2, W::Lsq, A::Pact),
-            (1, W::DoReFa, A::Lsq),
+            (B::B16, W::Auto, A::Auto),
+            (B::B8, W::Auto, A::Auto),
+            (B::B8, W::Lsq, A::Lsq),
+            (B::B4, W::AbsMax, A::Ema),
+            (B::B2, W::Lsq, A::Pact),
+            (B::B1, W::DoReFa, A::Lsq),
         ] {
             let config = QatConfig {
                 quantizer,
@@ -282,7 +283,7 @@ fn quantized_training_learns_at_every_width_and_with_every_quantizer() {
 fn the_automatic_choice_covers_the_range_from_8_bits_on_and_learns_steps_below() {
     let shape = Shape::new(32, 32, 3);
     let graph = crate::graph::zoo::build("eurosat-cnn", shape, &classes(6)).unwrap();
-    let steps = |bits: u8, activation_bits: u8| {
+    let steps = |bits: crate::WeightBits, activation_bits: crate::ActivationBits| {
         let config = QatConfig {
             activation_bits,
             ..QatConfig::of(bits)
@@ -293,9 +294,11 @@ fn the_automatic_choice_covers_the_range_from_8_bits_on_and_learns_steps_below()
         let learned = ["weight_ln_scale", "activation_ln_scale"].map(learned);
         (trainer.quantized_model().unwrap(), learned)
     };
-    assert_eq!(steps(4, 8).1, [true, true]);
-    assert_eq!(steps(8, 4).1, [false, true]);
-    let (model, learned) = steps(8, 8);
+    use crate::ActivationBits::{B4 as A4, B8 as A8};
+    use crate::WeightBits::{B4, B8};
+    assert_eq!(steps(B4, A8).1, [true, true]);
+    assert_eq!(steps(B8, A4).1, [false, true]);
+    let (model, learned) = steps(B8, A8);
     assert_eq!(learned, [false, false]);
     for layer in model.layers.iter().flatten() {
         let fan_in = layer.weights.len() / layer.scale.len();
@@ -311,8 +314,8 @@ fn weights_alone_can_be_trained_quantized_and_are_what_is_exported() {
     for (name, size) in [("eurosat-cnn", 32), ("resnet8", 16), ("mlp", 8)] {
         let graph = crate::graph::zoo::build(name, Shape::new(size, size, 3), &classes(6)).unwrap();
         let config = QatConfig {
-            activation_bits: crate::quant::FLOAT_ACTIVATIONS,
-            ..QatConfig::of(2)
+            activation_bits: crate::ActivationBits::Float,
+            ..QatConfig::of(crate::WeightBits::B2)
         };
         let (mut trainer, first, last) = qat(&graph, config, 30);
         assert!(last < 0.7 * first, "{name}: loss {first} to {last}");
@@ -341,7 +344,7 @@ fn without_the_straight_through_estimator_latent_weights_get_no_gradient() {
     for ste in [true, false] {
         let config = QatConfig {
             ste,
-            ..QatConfig::of(4)
+            ..QatConfig::of(crate::WeightBits::B4)
         };
         let (mut trainer, ..) = qat(&graph, config, 4);
         let moved = trainer.layers[1].parameters()[0]
@@ -357,7 +360,7 @@ fn the_exported_integers_are_what_was_trained() {
     use crate::runtime::{IntegerModel, Model};
     for name in ["eurosat-cnn", "resnet8", "mlp"] {
         let graph = crate::graph::zoo::build(name, Shape::new(32, 32, 3), &classes(6)).unwrap();
-        let (mut trainer, ..) = qat(&graph, QatConfig::of(4), 12);
+        let (mut trainer, ..) = qat(&graph, QatConfig::of(crate::WeightBits::B4), 12);
         let (images, labels) = learnable(&graph, 16, 99);
         let model = trainer.quantized_model().unwrap();
         // The training forward pass with the running statistics, in float behind the integer products.
@@ -396,7 +399,7 @@ fn quantized_training_is_the_same_bits_at_any_number_of_threads_and_after_a_resu
         pool.install(|| {
             let new = |seed| {
                 let weights = Weights::init(&graph, seed);
-                let config = QatConfig::of(4);
+                let config = QatConfig::of(crate::WeightBits::B4);
                 Trainer::quantized(&graph, &weights, Optimizer::default(), config, Isa::best())
                     .unwrap()
             };

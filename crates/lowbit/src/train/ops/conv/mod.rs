@@ -12,7 +12,7 @@ use crate::train::qat::{IntegerProduct, WeightState};
 use crate::train::{QatConfig, SLICE};
 use backward::Backward;
 use lowbit_kernels::norm::{self, MapShape};
-use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, float, u8i8};
+use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, float};
 use rayon::prelude::*;
 
 pub(super) struct Conv {
@@ -146,9 +146,9 @@ impl Conv {
             self.packed.repack(&quantizer.dequantized);
             return None;
         }
-        let (_, params, residual) = pass.codes(self.block.inputs[0]);
+        let (_, input) = pass.codes(self.block.inputs[0]);
         let bias = self.bias.as_ref().map(|bias| &bias.value[..]);
-        let product = || quantizer.product(pass.isa, shape, (params, residual), bias);
+        let product = || quantizer.product(pass.isa, shape, input, bias);
         Some(rayon::join(product, pack_backward).0)
     }
 
@@ -215,9 +215,7 @@ impl Layer for Conv {
                 match &product {
                     None => float::conv(packed, geometry, rows, &image[start..], &epilogue, map),
                     Some(product) => {
-                        let dequantize = product.dequantize(false);
-                        let view = &codes[start..];
-                        u8i8::conv_f32(&product.weights, geometry, rows, view, &dequantize, map);
+                        product.run(false, geometry, rows, &codes[start..], map);
                     }
                 }
                 if normalized {

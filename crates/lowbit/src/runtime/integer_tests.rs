@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::graph::zoo;
-use crate::quant::{PtqConfig, QuantScheme, quantize};
-use crate::{Shape, Weights as FloatWeights};
+use crate::quantize::{PtqConfig, quantize};
+use crate::{Shape, WeightBits, Weights};
 use lowbit_kernels::random;
 
 #[test]
@@ -11,26 +11,26 @@ fn one_bit_products_give_the_bits_that_bytes_give() {
     let classes: Vec<String> = (0..7).map(|class| class.to_string()).collect();
     for (name, size) in [("eurosat-cnn", 32), ("resnet8", 17), ("mlp", 9)] {
         let graph = zoo::build(name, Shape::new(size, size, 3), &classes).unwrap();
-        let weights = FloatWeights::init(&graph, 3);
+        let weights = Weights::init(&graph, 3);
         let mut rng = random::stream(1, "test", 0);
         let images: Vec<u8> = (0..5 * graph.input().len())
             .map(|_| random::below(&mut rng, 256) as u8)
             .collect();
         let config = PtqConfig {
-            weights: QuantScheme::weights(1),
-            activation_bits: 1,
-            edge_bits: 1,
+            weight_bits: WeightBits::B1,
+            activation_bits: ActivationBits::B1,
+            edge_bits: WeightBits::B1,
             ..PtqConfig::default()
         };
         for isa in Isa::available() {
             let model = quantize(&graph, &weights, &config, &images, isa).unwrap();
             let logits = |bits: Bits, threads: usize| {
                 let plan = Plan::new(graph.blocks().unwrap()).unwrap();
-                let arithmetic = IntegerArithmetic::new(&model, plan, isa, bits).unwrap();
+                let arithmetic = IntegerArithmetic::new(&model, plan, isa, bits);
                 let used = |layer: &Option<Layer>| {
                     layer
                         .as_ref()
-                        .is_some_and(|layer| matches!(layer.weights, Weights::Bits(_)))
+                        .is_some_and(|layer| layer.product.is_of_signs())
                 };
                 assert_eq!(
                     arithmetic.layers.iter().any(used),

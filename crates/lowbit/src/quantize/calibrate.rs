@@ -1,7 +1,6 @@
 //! Running the float model over calibration images to see what its activations hold.
 
-use super::Observer;
-use super::observers::{BINS, Seen};
+use crate::quant::{BINS, Observer, Seen};
 use crate::runtime::{FloatModel, Model};
 
 /// What was seen of every value of a model.

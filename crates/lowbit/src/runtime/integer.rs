@@ -1,20 +1,17 @@
 //! The integer path: u8 between the layers, packed weights, one rounding rule.
 
-mod check;
-mod layer;
-
 use super::dynamic::DynamicModel;
 use super::engine::{Arithmetic, Call, Engine, Out};
-use super::float::{FloatModel, PixelMap};
+use super::float::FloatModel;
 use super::plan::Plan;
 use super::{LayerProfile, Model, RuntimeError};
-use crate::graph::{Block, BlockKind, Graph};
-use crate::quant::{ActivationParams, Method, QuantizedModel, level_max};
-pub(crate) use check::check_quantized;
-pub(super) use layer::pack;
-use layer::{Bits, Layer, Weights, in_words};
-use lowbit_kernels::bits::{self, BitWeights};
-use lowbit_kernels::{ConvGeometry, Isa, Level, quantize, u8i8};
+use crate::bits::ActivationBits;
+use crate::graph::{Block, BlockKind, Graph, pixel_params};
+use crate::quant::{
+    ActivationParams, ActivationQuant, InputParams, Levels, Product, ProductConstants,
+    QuantizedModel, Requant, move_to_grid, ratio,
+};
+use lowbit_kernels::{ConvGeometry, Isa, Level, quantize};
 
 /// A quantized model compiled for integer inference.
 pub struct IntegerModel {
@@ -37,6 +34,20 @@ struct IntegerArithmetic {
     layers: Vec<Option<Layer>>,
 }
 
+/// A layer's weights and the constants of its epilogue.
+struct Layer {
+    product: Product,
+    constants: ProductConstants,
+}
+
+/// Whether 1-bit products run where both sides have one bit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bits {
+    WhereTheyFit,
+    #[cfg(test)]
+    Never,
+}
+
 impl IntegerModel {
     /// Packs and plans `model` for `isa`.
     ///
@@ -44,16 +55,24 @@ impl IntegerModel {
     /// [`RuntimeError`] when the layers and activations do not fit the graph.
     pub fn compile(model: &QuantizedModel, isa: Isa) -> Result<Self, RuntimeError> {
         let plan = Plan::new(model.graph.blocks()?)?;
-        check::check(model, &plan)?;
+        model.validate()?;
+        if let Some(last) = plan.blocks.list().last()
+            && !last.has_weights()
+        {
+            return Err(RuntimeError::Unsupported {
+                layer: last.name.clone(),
+                reason: "the last layer must be a convolution or a linear layer".into(),
+            });
+        }
         let kind = match model.method {
-            Method::Dynamic => Kind::Dynamic(DynamicModel::new(model, plan, isa)),
-            Method::WeightOnly => Kind::WeightOnly(FloatModel::dequantized(model, plan, isa)),
-            Method::Static => Kind::Static(Engine::new(IntegerArithmetic::new(
-                model,
-                plan,
-                isa,
-                Bits::WhereTheyFit,
-            )?)),
+            ActivationQuant::Dynamic => Kind::Dynamic(DynamicModel::new(model, plan, isa)),
+            ActivationQuant::WeightOnly => {
+                Kind::WeightOnly(FloatModel::dequantized(model, plan, isa))
+            }
+            ActivationQuant::Static => {
+                let arithmetic = IntegerArithmetic::new(model, plan, isa, Bits::WhereTheyFit);
+                Kind::Static(Engine::new(arithmetic))
+            }
         };
         Ok(Self {
             graph: model.graph.clone(),
@@ -92,59 +111,45 @@ impl Model for IntegerModel {
     }
 }
 
-/// The image's parameters, and by how many steps its zero point differs from the real zero.
-pub(crate) fn pixel_params(graph: &Graph) -> (ActivationParams, f64) {
-    let pixel = PixelMap::of(graph);
-    let zero = -f64::from(pixel.shift) / f64::from(pixel.scale);
-    let zero_point = zero.round_ties_even().clamp(0.0, 255.0) as u8;
-    (
-        ActivationParams {
-            scale: pixel.scale,
-            zero_point,
-        },
-        f64::from(zero_point) - zero,
-    )
-}
-
 impl IntegerArithmetic {
-    fn new(model: &QuantizedModel, plan: Plan, isa: Isa, bits: Bits) -> Result<Self, RuntimeError> {
-        let (pixels, _) = pixel_params(&model.graph);
+    /// Of a checked model.
+    fn new(model: &QuantizedModel, plan: Plan, isa: Isa, bits: Bits) -> Self {
+        let pixels = pixel_params(&model.graph);
         let logits = ActivationParams {
             scale: 1.0,
             zero_point: 0,
         };
-        let mut activations = vec![pixels];
-        activations.extend(
-            model.activations[1..]
-                .iter()
-                .map(|params| params.unwrap_or(logits)),
-        );
-        let layers = plan
-            .blocks
-            .list()
-            .iter()
-            .zip(&model.layers)
-            .map(|(block, layer)| {
-                let layer = layer.as_ref()?;
-                let new = Layer::new(block, layer, &activations, &model.graph, &plan, isa);
-                // Pixels have 8 bits whatever the activations have.
-                let single = model.activation_bits == 1 && layer.bits == 1 && block.inputs[0] != 0;
-                Some(if single && bits == Bits::WhereTheyFit {
-                    let shape = block.weight_shape().expect("checked");
-                    new.in_bits(BitWeights::pack(isa, &layer.weights, shape))
-                } else {
-                    new
-                })
-            })
-            .collect();
-        let high = level_max(model.activation_bits);
-        Ok(Self {
+        let mut activations = vec![pixels.params];
+        let inner = model.activations[1..].iter();
+        activations.extend(inner.map(|params| params.unwrap_or(logits)));
+        let layer = |(index, block): (usize, &Block)| {
+            let layer = model.layers[index].as_ref()?;
+            let from = block.inputs[0];
+            // Pixels have 8 bits whatever the activations have.
+            let signs = model.activation_bits == ActivationBits::B1
+                && from != 0
+                && bits == Bits::WhereTheyFit;
+            let shape = block.weight_shape()?;
+            let product = Product::of_layer(layer, shape, isa, signs);
+            let input = match from {
+                0 => pixels,
+                _ => InputParams::from(activations[from]),
+            };
+            let (scale, bias) = (&layer.scale, Some(&layer.bias[..]));
+            let output = Some(activations[index + 1]);
+            let requant = Requant::new(product.sums(), scale, bias, input, output);
+            let constants = product.constants(requant);
+            Some(Layer { product, constants })
+        };
+        let layers = plan.blocks.list().iter().enumerate().map(layer).collect();
+        let high = model.activation_bits.level_max();
+        Self {
             plan,
             isa,
             activations,
             high,
             layers,
-        })
+        }
     }
 }
 
@@ -225,54 +230,19 @@ impl IntegerArithmetic {
         view: &[u8],
         out: Out<'_, u8>,
     ) {
-        let layer = self.layers[index].as_ref().expect("checked");
-        let Layer {
-            weights,
-            acc_offset,
-            multiplier,
-            bias,
-        } = layer;
+        let Layer { product, constants } = self.layers[index].as_ref().expect("checked");
         let relu = self.plan.blocks.list()[index].relu;
         let zero_point = self.activations[index + 1].zero_point;
         match out {
             Out::Value(out) => {
-                let requantize = u8i8::Requantize {
-                    acc_offset,
-                    multiplier,
-                    bias,
-                    zero_point: i32::from(zero_point),
+                let levels = Levels {
+                    zero_point,
                     low: if relu { zero_point } else { 0 },
                     high: self.high,
                 };
-                match weights {
-                    Weights::Bytes(weights) => {
-                        u8i8::conv_u8(weights, geometry, rows, view, &requantize, out);
-                    }
-                    Weights::Bits(weights) => {
-                        let (signs, geometry) = in_words(self.isa, geometry, &rows, view);
-                        let (rows, signs) = (0..rows.len(), signs.with_slack());
-                        bits::conv_u8(weights, &geometry, rows, signs, &requantize, out);
-                    }
-                }
+                product.run_u8(constants, levels, geometry, rows, view, out);
             }
-            Out::Logits(out) => {
-                let dequantize = u8i8::Dequantize {
-                    acc_offset,
-                    multiplier,
-                    bias,
-                    relu,
-                };
-                match weights {
-                    Weights::Bytes(weights) => {
-                        u8i8::conv_f32(weights, geometry, rows, view, &dequantize, out);
-                    }
-                    Weights::Bits(weights) => {
-                        let (signs, geometry) = in_words(self.isa, geometry, &rows, view);
-                        let (rows, signs) = (0..rows.len(), signs.with_slack());
-                        bits::conv_f32(weights, &geometry, rows, signs, &dequantize, out);
-                    }
-                }
-            }
+            Out::Logits(out) => product.run_f32(constants, relu, geometry, rows, view, out),
         }
     }
 
@@ -292,18 +262,15 @@ impl IntegerArithmetic {
         let out = &mut out[image * output.image_len..];
         let from = self.activations[block.inputs[0]];
         let low = if block.relu { params.zero_point } else { 0 };
-        let ratio = |params_in: ActivationParams| {
-            (f64::from(params_in.scale) / f64::from(params.scale)) as f32
-        };
         match block.kind {
             BlockKind::Add => {
                 let second = &plan.layouts[block.inputs[1]];
                 let other = self.activations[block.inputs[1]];
                 let sum = quantize::AddU8 {
                     zero_point_a: from.zero_point,
-                    multiplier_a: ratio(from),
+                    multiplier_a: ratio(from, params),
                     zero_point_b: other.zero_point,
-                    multiplier_b: ratio(other),
+                    multiplier_b: ratio(other, params),
                     zero_point: params.zero_point,
                     low,
                     high: self.high,
@@ -320,7 +287,8 @@ impl IntegerArithmetic {
             BlockKind::GlobalAvgPool => {
                 let mean = quantize::AvgPoolU8 {
                     zero_point_in: from.zero_point,
-                    multiplier: (f64::from(ratio(from)) / (input.h * input.w) as f64) as f32,
+                    multiplier: (f64::from(ratio(from, params)) / (input.h * input.w) as f64)
+                        as f32,
                     zero_point: params.zero_point,
                     low,
                     high: self.high,
@@ -352,7 +320,7 @@ impl IntegerArithmetic {
         output: &super::plan::Layout,
         out: &mut [u8],
     ) {
-        let multiplier = (f64::from(from.scale) / f64::from(to.scale)) as f32;
+        let multiplier = ratio(from, to);
         let low = if block.relu { to.zero_point } else { 0 };
         for row in 0..output.h {
             for column in 0..output.w {
@@ -364,11 +332,8 @@ impl IntegerArithmetic {
                             + c]
                     });
                     let best = taps.max().unwrap_or(0);
-                    let centered = f32::from(best) - f32::from(from.zero_point);
-                    let level =
-                        (centered * multiplier).round_ties_even() + f32::from(to.zero_point);
                     out[row * output.row_stride + column * output.c + c] =
-                        level.clamp(f32::from(low), f32::from(self.high)) as u8;
+                        move_to_grid(best, from, to, multiplier, [low, self.high]);
                 }
             }
         }
@@ -376,4 +341,5 @@ impl IntegerArithmetic {
 }
 
 #[cfg(test)]
+#[path = "integer_tests.rs"]
 mod tests;

@@ -1,0 +1,570 @@
+//! A layer's integer weights in the kernels' order, and the product of an input with them.
+//!
+//! Kernels add in 32 bits, and take only weights with which no input can overflow them. Where a layer's real weights do
+//! not allow that (a linear layer over a whole large image), its inputs are split into parts that are small enough for
+//! each part's accumulator to be exact in f32; the parts are added in 64 bits, and the sum meets the same constants. The
+//! definition of `quant/requant.rs` holds for both.
+
+use super::QuantizedLayer;
+use super::requant::Requant;
+use crate::bits::WeightBits;
+use lowbit_kernels::bits::{self, BitWeights};
+use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, WeightShape, u8i8};
+use std::ops::Range;
+
+/// Weights packed for an ISA, whole or in parts.
+pub(crate) struct Product {
+    isa: Isa,
+    shape: WeightShape,
+    form: Form,
+    /// Σ w per output channel.
+    sums: Vec<i64>,
+}
+
+enum Form {
+    Whole(u8i8::PackedWeights),
+    /// For activations of one bit.
+    Signs(BitWeights),
+    Parts(Vec<Part>),
+}
+
+/// A range of the input channels.
+struct Part {
+    first: usize,
+    weights: u8i8::PackedWeights,
+}
+
+/// How a product's u8 results are cut.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Levels {
+    pub(crate) zero_point: u8,
+    pub(crate) low: u8,
+    pub(crate) high: u8,
+}
+
+/// Constants for the form that the weights have.
+pub(crate) struct ProductConstants {
+    /// Where each accumulator starts; one list per part.
+    acc_offset: Vec<Vec<i32>>,
+    multiplier: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+/// Largest Σ|w| of a part: its accumulator stays within 2²⁴, and so exact in f32.
+const PART_MAGNITUDES: u64 = (1 << 24) / 255;
+
+impl Product {
+    /// Packs `weights` (`[out, kernel_h, kernel_w, in]`) at `width`. If `one_bit_input`, weights of one bit are packed for
+    /// products of signs.
+    ///
+    /// # Errors
+    /// A reason, where weights are not of their width, or not even one input channel can be summed exactly.
+    pub(crate) fn pack(
+        isa: Isa,
+        width: WeightBits,
+        weights: &[i16],
+        shape: WeightShape,
+        one_bit_input: bool,
+    ) -> Result<Self, String> {
+        let filters = || weights.chunks_exact(shape.fan_in().max(1));
+        let is_small = filters().all(|filter| width.width().fits(filter));
+        if !is_small {
+            check(width, weights, shape)?;
+        }
+        let form = if one_bit_input && width == WeightBits::B1 {
+            Form::Signs(BitWeights::pack(isa, weights, shape))
+        } else if is_small {
+            let width = width.width();
+            Form::Whole(u8i8::PackedWeights::pack_width(isa, width, weights, shape))
+        } else {
+            Form::Parts(split(isa, width, weights, shape))
+        };
+        let sum = |filter: &[i16]| filter.iter().map(|&w| i64::from(w)).sum();
+        let sums = match &form {
+            Form::Whole(weights) => weights.sums().iter().map(|&sum| sum.into()).collect(),
+            Form::Signs(_) | Form::Parts(_) => filters().map(sum).collect(),
+        };
+        Ok(Self {
+            isa,
+            shape,
+            form,
+            sums,
+        })
+    }
+
+    /// Packs a checked layer.
+    pub(crate) fn of_layer(
+        layer: &QuantizedLayer,
+        shape: WeightShape,
+        isa: Isa,
+        one_bit_input: bool,
+    ) -> Self {
+        Self::pack(isa, layer.bits, &layer.weights, shape, one_bit_input)
+            .expect("the layer was checked")
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_of_signs(&self) -> bool {
+        matches!(self.form, Form::Signs(_))
+    }
+
+    /// Σ w per output channel.
+    pub(crate) fn sums(&self) -> &[i64] {
+        &self.sums
+    }
+
+    /// Brings a layer's constants into the form that its weights have.
+    pub(crate) fn constants(&self, requant: Requant) -> ProductConstants {
+        let Requant {
+            input_zero_point,
+            multiplier,
+            bias,
+        } = requant;
+        let offset = |sum: i64| i32::try_from(-i64::from(input_zero_point) * sum);
+        let offset = |sum: i64| offset(sum).expect("sums of packed weights times a byte fit");
+        match &self.form {
+            Form::Whole(_) => ProductConstants {
+                acc_offset: vec![self.sums.iter().map(|&sum| offset(sum)).collect()],
+                multiplier,
+                bias,
+            },
+            // With q = (1 + σ)/2 and σ = ±1, Σ q·w is (Σ w + Σ σ·w)/2: twice the accumulator is Σ σ·w + Σ w + 2·offset,
+            // and half the multiplier (exact) undoes it.
+            Form::Signs(_) => ProductConstants {
+                acc_offset: vec![
+                    self.sums
+                        .iter()
+                        .map(|&sum| sum as i32 + 2 * offset(sum))
+                        .collect(),
+                ],
+                multiplier: multiplier.iter().map(|m| m / 2.0).collect(),
+                bias,
+            },
+            Form::Parts(parts) => ProductConstants {
+                acc_offset: parts
+                    .iter()
+                    .map(|part| {
+                        let sums = part.weights.sums().iter();
+                        sums.map(|&sum| offset(i64::from(sum))).collect()
+                    })
+                    .collect(),
+                multiplier,
+                bias,
+            },
+        }
+    }
+
+    /// Computes rows `rows` (after pooling) as u8; `view` and `out` as the kernels want them.
+    pub(crate) fn run_u8(
+        &self,
+        constants: &ProductConstants,
+        levels: Levels,
+        geometry: &ConvGeometry,
+        rows: Range<usize>,
+        view: &[u8],
+        out: &mut [u8],
+    ) {
+        let requantize = u8i8::Requantize {
+            acc_offset: &constants.acc_offset[0],
+            multiplier: &constants.multiplier,
+            bias: &constants.bias,
+            zero_point: i32::from(levels.zero_point),
+            low: levels.low,
+            high: levels.high,
+        };
+        match &self.form {
+            Form::Whole(weights) => {
+                u8i8::conv_u8(weights, geometry, rows, view, &requantize, out);
+            }
+            Form::Signs(weights) => {
+                let (signs, geometry) = as_signs(self.isa, geometry, &rows, view);
+                let rows = 0..rows.len();
+                bits::conv_u8(
+                    weights,
+                    &geometry,
+                    rows,
+                    signs.with_slack(),
+                    &requantize,
+                    out,
+                );
+            }
+            Form::Parts(parts) => {
+                let totals = self.totals(parts, constants, geometry, &rows, view);
+                let level = |acc: i64, c: usize| {
+                    let real = (acc as f32).mul_add(constants.multiplier[c], constants.bias[c]);
+                    let level = real.round_ties_even() + f32::from(levels.zero_point);
+                    level.clamp(f32::from(levels.low), f32::from(levels.high)) as u8
+                };
+                self.store(&totals, geometry, rows.len(), level, out);
+            }
+        }
+    }
+
+    /// Computes rows `rows` (after pooling) as f32; otherwise as [`Product::run_u8`].
+    pub(crate) fn run_f32(
+        &self,
+        constants: &ProductConstants,
+        relu: bool,
+        geometry: &ConvGeometry,
+        rows: Range<usize>,
+        view: &[u8],
+        out: &mut [f32],
+    ) {
+        let dequantize = u8i8::Dequantize {
+            acc_offset: &constants.acc_offset[0],
+            multiplier: &constants.multiplier,
+            bias: &constants.bias,
+            relu,
+        };
+        match &self.form {
+            Form::Whole(weights) => {
+                u8i8::conv_f32(weights, geometry, rows, view, &dequantize, out);
+            }
+            Form::Signs(weights) => {
+                let (signs, geometry) = as_signs(self.isa, geometry, &rows, view);
+                let rows = 0..rows.len();
+                bits::conv_f32(
+                    weights,
+                    &geometry,
+                    rows,
+                    signs.with_slack(),
+                    &dequantize,
+                    out,
+                );
+            }
+            Form::Parts(parts) => {
+                let totals = self.totals(parts, constants, geometry, &rows, view);
+                let real = |acc: i64, c: usize| {
+                    let real = (acc as f32).mul_add(constants.multiplier[c], constants.bias[c]);
+                    if !relu || real > 0.0 { real } else { 0.0 }
+                };
+                self.store(&totals, geometry, rows.len(), real, out);
+            }
+        }
+    }
+
+    /// Adds up the parts' accumulators for all pixels of `rows`, before pooling: `[pixels, out_channels]`.
+    fn totals(
+        &self,
+        parts: &[Part],
+        constants: &ProductConstants,
+        geometry: &ConvGeometry,
+        rows: &Range<usize>,
+        view: &[u8],
+    ) -> Vec<i64> {
+        let channels = self.shape.out_channels;
+        let (width, pool) = (geometry.out_w, geometry.pool);
+        let rows = rows.start * pool..rows.end * pool;
+        let mut totals = vec![0i64; rows.len() * width * channels];
+        let mut sums = vec![0.0f32; totals.len()];
+        let (ones, zeros) = (vec![1.0; channels], vec![0.0; channels]);
+        for (part, acc_offset) in parts.iter().zip(&constants.acc_offset) {
+            let geometry = ConvGeometry {
+                in_channels: part.weights.shape().in_channels,
+                pool: 1,
+                out_row_stride: width * channels,
+                out_pixel_stride: channels,
+                ..*geometry
+            };
+            let dequantize = u8i8::Dequantize {
+                acc_offset,
+                multiplier: &ones,
+                bias: &zeros,
+                relu: false,
+            };
+            let view = &view[part.first..];
+            u8i8::conv_f32(
+                &part.weights,
+                &geometry,
+                rows.clone(),
+                view,
+                &dequantize,
+                &mut sums,
+            );
+            for (total, &sum) in totals.iter_mut().zip(&sums) {
+                *total += sum as i64;
+            }
+        }
+        totals
+    }
+
+    /// Writes results of accumulators, the largest of each pooling window.
+    fn store<T: Copy + PartialOrd>(
+        &self,
+        totals: &[i64],
+        geometry: &ConvGeometry,
+        rows: usize,
+        result: impl Fn(i64, usize) -> T,
+        out: &mut [T],
+    ) {
+        let (channels, pool) = (self.shape.out_channels, geometry.pool);
+        for (row, column) in (0..rows).flat_map(|y| (0..geometry.pooled_w()).map(move |x| (y, x))) {
+            for c in 0..channels {
+                let tap = |tap: usize| {
+                    let (y, x) = (row * pool + tap / pool, column * pool + tap % pool);
+                    result(totals[(y * geometry.out_w + x) * channels + c], c)
+                };
+                let larger = |a: T, b: T| if b > a { b } else { a };
+                let best = (1..pool * pool).map(tap).fold(tap(0), larger);
+                out[row * geometry.out_row_stride + column * geometry.out_pixel_stride + c] = best;
+            }
+        }
+    }
+}
+
+/// Whether weights are of their width, and their sums exact.
+///
+/// # Errors
+/// A reason, where they are not.
+pub(crate) fn check(width: WeightBits, weights: &[i16], shape: WeightShape) -> Result<(), String> {
+    let range = width.width().range();
+    let zeros_allowed = width != WeightBits::B1;
+    let fits = |w: &i16| range.contains(w) && (*w != 0 || zeros_allowed);
+    if let Some(w) = weights.iter().find(|w| !fits(w)) {
+        return Err(format!("weight {w}, which {width} bits cannot hold"));
+    }
+    let (fan_in, channels) = (shape.fan_in().max(1), shape.in_channels.max(1));
+    for filter in weights.chunks_exact(fan_in) {
+        if width.width().fits(filter) {
+            continue;
+        }
+        let magnitude = |c: usize| -> u64 {
+            let taps = filter[c..].iter().step_by(channels);
+            taps.map(|w| u64::from(w.unsigned_abs())).sum()
+        };
+        if (0..channels).any(|c| magnitude(c) > PART_MAGNITUDES) {
+            return Err("sums that no accumulator holds".into());
+        }
+    }
+    Ok(())
+}
+
+/// Cuts the input channels where the next one would make the accumulator of some output channel too large.
+fn split(isa: Isa, width: WeightBits, weights: &[i16], shape: WeightShape) -> Vec<Part> {
+    let (fan_in, channels) = (shape.fan_in(), shape.in_channels);
+    let taps = fan_in / channels.max(1);
+    let mut magnitudes = vec![0u64; shape.out_channels];
+    let (mut cuts, mut first) = (vec![], 0);
+    for c in 0..channels {
+        let of = |filter: &[i16]| -> u64 {
+            let taps = filter[c..].iter().step_by(channels);
+            taps.map(|w| u64::from(w.unsigned_abs())).sum()
+        };
+        let next: Vec<u64> = weights.chunks_exact(fan_in).map(of).collect();
+        let full = |(sum, next): (&u64, &u64)| sum + next > PART_MAGNITUDES;
+        if c > first && magnitudes.iter().zip(&next).any(full) {
+            cuts.push(first..c);
+            (first, magnitudes) = (c, vec![0; shape.out_channels]);
+        }
+        magnitudes
+            .iter_mut()
+            .zip(&next)
+            .for_each(|(sum, next)| *sum += next);
+    }
+    cuts.push(first..channels);
+    let part = |range: Range<usize>| {
+        let mut own = Vec::with_capacity(shape.out_channels * taps * range.len());
+        for pixel in weights.chunks_exact(channels) {
+            own.extend_from_slice(&pixel[range.clone()]);
+        }
+        let shape = WeightShape {
+            in_channels: range.len(),
+            ..shape
+        };
+        Part {
+            first: range.start,
+            weights: u8i8::PackedWeights::pack_width(isa, width.width(), &own, shape),
+        }
+    };
+    cuts.into_iter().map(part).collect()
+}
+
+/// The rows of `view` that output rows `rows` need, as signs, and the geometry that reads them from their first row on.
+fn as_signs(
+    isa: Isa,
+    geometry: &ConvGeometry,
+    rows: &Range<usize>,
+    view: &[u8],
+) -> (AlignedBuffer<u32>, ConvGeometry) {
+    let g = geometry;
+    let first = rows.start * g.pool * g.stride;
+    let out_h = rows.len() * g.pool;
+    let in_h = (out_h.max(1) - 1) * g.stride + g.kernel_h;
+    let in_w = (g.out_w.max(1) - 1) * g.stride + g.kernel_w;
+    let words = bits::words(g.in_channels);
+    let mut signs = AlignedBuffer::zeroed(in_h * in_w * words);
+    for (row, signs) in signs.chunks_exact_mut(in_w * words).enumerate() {
+        let start = (first + row) * g.in_row_stride;
+        if g.in_pixel_stride == g.in_channels {
+            let pixels = &view[start..][..in_w * g.in_channels];
+            bits::pack_signs(isa, pixels, g.in_channels, 1, signs);
+            continue;
+        }
+        for (pixel, signs) in signs.chunks_exact_mut(words).enumerate() {
+            let channels = &view[start + pixel * g.in_pixel_stride..][..g.in_channels];
+            bits::pack_signs(isa, channels, g.in_channels, 1, signs);
+        }
+    }
+    let geometry = ConvGeometry {
+        in_channels: words,
+        in_pixel_stride: words,
+        in_row_stride: in_w * words,
+        out_h,
+        ..*g
+    };
+    (signs, geometry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quant::ActivationParams;
+    use lowbit_kernels::random;
+
+    fn numbers(count: usize, below: u32, stream: u64) -> Vec<i16> {
+        let mut rng = random::stream(1, "product", stream);
+        (0..count)
+            .map(|_| random::below(&mut rng, below) as i16)
+            .collect()
+    }
+
+    /// Runs a layer of one output pixel per image, and the definition in 128-bit sums beside it.
+    fn against_the_definition(bits: WeightBits, fan_in: usize, weight: impl Fn(i16) -> i16) {
+        let (images, channels) = (3, 5);
+        let weights: Vec<i16> = numbers(channels * fan_in, 256, 1)
+            .into_iter()
+            .map(weight)
+            .collect();
+        let mut input = AlignedBuffer::<u8>::zeroed(images * fan_in);
+        for (x, q) in input.iter_mut().zip(numbers(images * fan_in, 256, 2)) {
+            *x = q as u8;
+        }
+        // One image that is all light, the worst case of all-positive weights.
+        input[..fan_in].fill(255);
+        let params = ActivationParams {
+            scale: 0.01,
+            zero_point: 3,
+        };
+        let scale = vec![1e-4; channels];
+        let shape = WeightShape::linear(channels, fan_in);
+        for isa in Isa::available() {
+            let product = Product::pack(isa, bits, &weights, shape, false).unwrap();
+            assert!(matches!(product.form, Form::Parts(_)), "{fan_in}");
+            let requant = Requant::new(product.sums(), &scale, None, params.into(), None);
+            let multiplier = requant.multiplier.clone();
+            let constants = product.constants(requant);
+            let geometry = ConvGeometry::linear(images, fan_in, channels);
+            let mut out = vec![0.0; images * channels];
+            let view = input.with_slack();
+            product.run_f32(&constants, false, &geometry, 0..1, view, &mut out);
+            for (at, &found) in out.iter().enumerate() {
+                let (image, c) = (at / channels, at % channels);
+                let pixels = &input[image * fan_in..][..fan_in];
+                let filter = &weights[c * fan_in..][..fan_in];
+                let terms = pixels.iter().zip(filter);
+                let acc: i128 = terms
+                    .map(|(&q, &w)| (i128::from(q) - 3) * i128::from(w))
+                    .sum();
+                assert_eq!(found, acc as f32 * multiplier[c], "{isa}, {fan_in} inputs");
+            }
+        }
+    }
+
+    #[test]
+    fn a_layer_too_large_for_32_bit_sums_is_split_and_stays_exact() {
+        // All-positive bytes: 127 · 255 · 100,000 is more than 2³¹.
+        against_the_definition(WeightBits::B8, 100_000, |q| 120 + q % 8);
+        against_the_definition(WeightBits::B8, 140_000, |q| (q - 128).max(-127));
+        against_the_definition(WeightBits::B4, 150_001, |q| q % 15 - 7);
+        against_the_definition(WeightBits::B1, 140_003, |q| 1 - 2 * (q % 2));
+    }
+
+    #[test]
+    fn a_split_convolution_pools_as_a_whole_one_does() {
+        let shape = WeightShape {
+            out_channels: 3,
+            kernel_h: 2,
+            kernel_w: 2,
+            in_channels: 6,
+        };
+        let weights: Vec<i16> = numbers(shape.len(), 255, 3)
+            .into_iter()
+            .map(|q| q - 127)
+            .collect();
+        let input: Vec<u8> = numbers(7 * 9 * 6, 256, 4)
+            .into_iter()
+            .map(|q| q as u8)
+            .collect();
+        let input = AlignedBuffer::from_slice(&input);
+        let params = ActivationParams {
+            scale: 0.02,
+            zero_point: 100,
+        };
+        for isa in Isa::available() {
+            let whole = Product::pack(isa, WeightBits::B8, &weights, shape, false).unwrap();
+            let parts = vec![
+                Part {
+                    first: 0,
+                    weights: part(isa, &weights, shape, 0..4),
+                },
+                Part {
+                    first: 4,
+                    weights: part(isa, &weights, shape, 4..6),
+                },
+            ];
+            let split = Product {
+                form: Form::Parts(parts),
+                sums: whole.sums.clone(),
+                ..Product::pack(isa, WeightBits::B8, &weights, shape, false).unwrap()
+            };
+            let geometry = ConvGeometry::dense((7, 9, 6), 3, (2, 2), 1, 2);
+            let results = [&whole, &split].map(|product| {
+                let requant = Requant::new(
+                    product.sums(),
+                    &[1e-3; 3],
+                    None,
+                    params.into(),
+                    Some(params),
+                );
+                let constants = product.constants(requant);
+                let levels = Levels {
+                    zero_point: 100,
+                    low: 100,
+                    high: 250,
+                };
+                let mut out = vec![0; 2 * 4 * 3];
+                let view = input.with_slack();
+                product.run_u8(&constants, levels, &geometry, 1..3, view, &mut out);
+                out
+            });
+            assert_eq!(results[0], results[1], "{isa}");
+            assert!(results[0].iter().any(|&q| q != results[0][0]));
+        }
+    }
+
+    fn part(
+        isa: Isa,
+        weights: &[i16],
+        shape: WeightShape,
+        range: Range<usize>,
+    ) -> u8i8::PackedWeights {
+        let own: Vec<i16> = weights
+            .chunks_exact(shape.in_channels)
+            .flat_map(|pixel| pixel[range.clone()].to_vec())
+            .collect();
+        let shape = WeightShape {
+            in_channels: range.len(),
+            ..shape
+        };
+        u8i8::PackedWeights::pack_width(isa, WeightBits::B8.width(), &own, shape)
+    }
+
+    #[test]
+    fn weights_of_another_width_are_refused() {
+        let shape = WeightShape::linear(1, 3);
+        let refused = |bits, weights: [i16; 3]| check(bits, &weights, shape).unwrap_err();
+        assert!(refused(WeightBits::B4, [1, 8, 0]).contains("weight 8"));
+        assert!(refused(WeightBits::B1, [1, 0, -1]).contains("weight 0"));
+        assert!(check(WeightBits::B16, &[i16::MIN, 0, i16::MAX], shape).is_ok());
+    }
+}

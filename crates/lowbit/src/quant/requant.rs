@@ -1,0 +1,133 @@
+//! The integer definition of a layer, written once: static and dynamic inference, quantization-aware training and
+//! whatever writes models for others take their constants from here.
+//!
+//! With input `x = s_x·(q_x − z_x)`, weights `w[c] = s_w[c]·q_w` and output `y = s_y·(q_y − z_y)`,
+//!
+//! ```text
+//! y[c]   = Σ w[c]·x + b[c]
+//!        = s_x·s_w[c] · Σ q_w·(q_x − z_x) + b[c]
+//!        = s_x·s_w[c] · (Σ q_w·q_x − z_x·Σ q_w) + b[c]
+//! acc[c] = Σ q_w·q_x + acc_offset[c]              acc_offset[c] = −z_x·Σ q_w
+//! q_y    = clamp(round_ties_even(fma(acc[c], multiplier[c], bias[c])) + z_y)
+//!                                                 multiplier[c] = s_x·s_w[c] / s_y
+//!                                                 bias[c]       = b[c] / s_y
+//! ```
+//!
+//! (Jacob et al. 2018, equations 1–4, with a float multiplier instead of a fixed-point one.) Where the result stays f32,
+//! `s_y` is 1 and nothing is rounded. All constants are derived in f64 and rounded once.
+//!
+//! The real zero of an image may lie between two integers, at `z_x − r` with |r| ≤ ½: then
+//! `Σ q_w·(q_x − z_x + r) = acc + r·Σ q_w`, and the last term, exact, goes into the bias. (A padded first layer sees the
+//! integer `z_x` in its border, not the zero between.)
+
+use super::ActivationParams;
+
+/// What the integers of a product's input stand for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct InputParams {
+    pub(crate) params: ActivationParams,
+    /// By how many steps the zero point lies above the real zero; not zero for pixels alone.
+    pub(crate) residual: f64,
+}
+
+impl From<ActivationParams> for InputParams {
+    fn from(params: ActivationParams) -> Self {
+        Self {
+            params,
+            residual: 0.0,
+        }
+    }
+}
+
+/// The constants between a layer's accumulators and its results, per output channel.
+#[derive(Clone, Debug)]
+pub(crate) struct Requant {
+    /// The input's `z_x`; a product derives where its accumulators start from it.
+    pub(crate) input_zero_point: i32,
+    pub(crate) multiplier: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
+}
+
+impl Requant {
+    /// `sums` is Σ q_w, `scale` s_w per channel; no `output` for f32 results, no `bias` for zeros.
+    pub(crate) fn new(
+        sums: &[i64],
+        scale: &[f32],
+        bias: Option<&[f32]>,
+        input: InputParams,
+        output: Option<ActivationParams>,
+    ) -> Self {
+        let s_x = f64::from(input.params.scale);
+        let s_y = output.map_or(1.0, |output| f64::from(output.scale));
+        let step = |c: usize| s_x * f64::from(scale[c]);
+        let moved = |c: usize| step(c) * input.residual * sums[c] as f64;
+        let own = |c: usize| bias.map_or(0.0, |bias| f64::from(bias[c]));
+        let channels = 0..sums.len();
+        Self {
+            input_zero_point: i32::from(input.params.zero_point),
+            multiplier: channels.clone().map(|c| (step(c) / s_y) as f32).collect(),
+            bias: channels
+                .map(|c| ((own(c) + moved(c)) / s_y) as f32)
+                .collect(),
+        }
+    }
+}
+
+/// From one value's steps to another's: `s_from / s_to`.
+pub(crate) fn ratio(from: ActivationParams, to: ActivationParams) -> f32 {
+    (f64::from(from.scale) / f64::from(to.scale)) as f32
+}
+
+/// `clamp(round_ties_even((q − z_from) · multiplier) + z_to, low, high)`: a value on another grid.
+pub(crate) fn move_to_grid(
+    q: u8,
+    from: ActivationParams,
+    to: ActivationParams,
+    multiplier: f32,
+    [low, high]: [u8; 2],
+) -> u8 {
+    let centered = f32::from(q) - f32::from(from.zero_point);
+    let level = (centered * multiplier).round_ties_even() + f32::from(to.zero_point);
+    level.clamp(f32::from(low), f32::from(high)) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_of_a_layer_worked_out_by_hand() {
+        // x = 0.5·(q − 3), w = 0.25·q_w, y = 2·(q − z): multiplier 0.5·0.25/2, bias 6/2.
+        let input = ActivationParams {
+            scale: 0.5,
+            zero_point: 3,
+        };
+        let output = ActivationParams {
+            scale: 2.0,
+            zero_point: 7,
+        };
+        let requant = Requant::new(&[10], &[0.25], Some(&[6.0]), input.into(), Some(output));
+        assert_eq!(requant.multiplier, [0.0625]);
+        assert_eq!(requant.bias, [3.0]);
+        assert_eq!(requant.input_zero_point, 3);
+        // A real zero half a step below the zero point moves the bias by 0.5·0.25·½·10.
+        let pixels = InputParams {
+            params: input,
+            residual: 0.5,
+        };
+        let requant = Requant::new(&[10], &[0.25], None, pixels, None);
+        assert_eq!(requant.multiplier, [0.125]);
+        assert_eq!(requant.bias, [0.625]);
+    }
+
+    #[test]
+    fn a_value_moves_to_another_grid_by_one_rounding() {
+        let of = |scale, zero_point| ActivationParams { scale, zero_point };
+        let (from, to) = (of(1.0, 10), of(2.0, 100));
+        let moved = |q, bounds| move_to_grid(q, from, to, ratio(from, to), bounds);
+        assert_eq!(moved(10, [0, 255]), 100);
+        assert_eq!(moved(13, [0, 255]), 102, "1.5 goes to the even 2");
+        assert_eq!(moved(0, [100, 255]), 100);
+        assert_eq!(moved(255, [0, 200]), 200);
+    }
+}
