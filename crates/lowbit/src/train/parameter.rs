@@ -15,6 +15,8 @@ pub(super) struct Parameter {
     pub(super) first: Vec<f32>,
     /// Second moment.
     pub(super) second: Vec<f32>,
+    /// What the value is pulled back to, and how strongly; empty for not at all.
+    anchor: (Vec<f32>, f32),
 }
 
 impl Parameter {
@@ -29,6 +31,7 @@ impl Parameter {
             rate: 1.0,
             first: zeros.clone(),
             second: zeros,
+            anchor: (Vec::new(), 0.0),
             name,
         }
     }
@@ -50,12 +53,26 @@ impl Parameter {
             rate: 1.0,
             first: zeros.clone(),
             second: zeros,
+            anchor: (Vec::new(), 0.0),
         }
     }
 
     /// With a multiple of the learning rate.
     pub(super) fn at_rate(self, rate: f32) -> Self {
         Self { rate, ..self }
+    }
+
+    /// Pulls the value back to where it is, from now on.
+    pub(super) fn anchor_here(&mut self, mu: f32) {
+        self.anchor = (self.value.clone(), mu);
+    }
+
+    /// Adds the pull's gradient, `mu · (value − anchor)`.
+    pub(super) fn pull(&mut self) {
+        let (anchor, mu) = &self.anchor;
+        for ((grad, x), anchor) in self.grad.iter_mut().zip(&self.value).zip(anchor) {
+            *grad += mu * (x - anchor);
+        }
     }
 
     pub(super) fn save(&self, weights: &mut Weights) {

@@ -129,6 +129,7 @@ impl Trainer {
         let steps = self.steps;
         for layer in &mut self.layers {
             for parameter in layer.parameters() {
+                parameter.pull();
                 self.optimizer.update(parameter, lr, steps);
             }
         }
@@ -259,6 +260,16 @@ impl Trainer {
         }
         self.steps = state.steps;
         Ok(())
+    }
+
+    /// Adds `mu / 2 · ‖w − w₀‖²` to the loss from the next step on, w₀ being all that layers train, as it
+    /// stands (Li et al. 2020, FedProx).
+    pub fn pull_back(&mut self, mu: f32) {
+        for layer in &mut self.layers {
+            for parameter in layer.parameters() {
+                parameter.anchor_here(mu);
+            }
+        }
     }
 
     /// Makes batch-norm use its running statistics, and leave them and moving activation ranges as they are, from the next

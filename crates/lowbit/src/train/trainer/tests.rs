@@ -192,6 +192,42 @@ fn bad_batches_are_refused_and_change_nothing() {
 }
 
 #[test]
+fn pulling_back_adds_the_distance_to_the_gradient() {
+    let (lr, mu) = (0.01, 0.5);
+    let mut builder = GraphBuilder::new("test", Shape::new(4, 4, 1), &classes(3));
+    let input = builder.input();
+    let flat = builder.add("flatten", Op::Flatten, &[input]);
+    builder.add("fc", Op::Linear { out_features: 3 }, &[flat]);
+    let graph = builder.finish().unwrap();
+    let weights = Weights::init(&graph, 3);
+    let (images, labels) = batch(&graph, 8, 5);
+    let after = |steps: usize, pulled: bool| {
+        let optimizer = Optimizer::Sgd { momentum: 0.0 };
+        let mut trainer = Trainer::new(&graph, &weights, optimizer, Isa::best()).unwrap();
+        if pulled {
+            trainer.pull_back(mu);
+        }
+        for _ in 0..steps {
+            trainer.step(&images, &labels, lr).unwrap();
+        }
+        trainer.weights()
+    };
+    // Nothing pulls in the first step; in the second, what the first one changed.
+    assert_eq!(after(1, false), after(1, true));
+    let (first, plain, pulled) = (after(1, false), after(2, false), after(2, true));
+    for name in ["fc.weight", "fc.bias"] {
+        let of = |weights: &Weights| weights.slice(name).to_vec();
+        let sets = [&weights, &first, &plain, &pulled].map(of);
+        for at in 0..sets[0].len() {
+            let [start, first, plain, pulled] = [0, 1, 2, 3].map(|set| sets[set][at]);
+            let expected = plain - lr * mu * (first - start);
+            assert!((pulled - expected).abs() < 1e-7, "{name} {at}");
+            assert!(first == start || pulled != plain, "{name} {at}");
+        }
+    }
+}
+
+#[test]
 fn a_step_that_diverges_says_where() {
     let graph = crate::graph::zoo::mlp(Shape::new(4, 4, 1), &classes(3)).unwrap();
     let mut trainer = Trainer::new(
