@@ -1,0 +1,107 @@
+//! Each class is spread over the clients by shares from a Dirichlet distribution (Hsu et al. 2019, Li et al. 2022).
+
+use crate::DataError;
+use lowbit_kernels::random::{RngCore, normal, shuffle, stream, uniform};
+
+/// Draws in which every client must get images.
+const DRAWS: u64 = 100;
+
+pub(super) fn deal(
+    labels: &[u32],
+    classes: usize,
+    clients: usize,
+    alpha: f64,
+    seed: u64,
+) -> Result<Vec<Vec<usize>>, DataError> {
+    // As others do, a draw that leaves a client with next to nothing is drawn again.
+    let least = 10.min(labels.len() / clients / 4).max(2);
+    for draw in 0..DRAWS {
+        let mut dealt = vec![Vec::new(); clients];
+        for class in 0..classes {
+            let step = draw * classes as u64 + class as u64;
+            let mut rng = stream(seed, "partition", step);
+            let mut members: Vec<usize> = (0..labels.len())
+                .filter(|&index| labels[index] as usize == class)
+                .collect();
+            shuffle(&mut rng, &mut members);
+            let shares = shares(&mut rng, alpha, clients);
+            let (mut taken, mut sum) = (0, 0.0);
+            for (client, share) in shares.into_iter().enumerate() {
+                sum += share;
+                let end = match client + 1 == clients {
+                    true => members.len(),
+                    false => ((sum * members.len() as f64).round() as usize).min(members.len()),
+                };
+                dealt[client].extend_from_slice(&members[taken..end.max(taken)]);
+                taken = end.max(taken);
+            }
+        }
+        if dealt.iter().all(|images| images.len() >= least) {
+            return Ok(dealt);
+        }
+    }
+    Err(DataError::BadOption {
+        name: "partition",
+        value: format!(
+            "dirichlet:{alpha} for {clients} clients and {} training images",
+            labels.len()
+        ),
+        expected: "such that every client gets images: a larger number after the colon, or fewer clients",
+    })
+}
+
+/// Shares that sum to one: gamma numbers over their sum. Their logarithms are drawn, since at small α most underflow.
+fn shares(rng: &mut impl RngCore, alpha: f64, clients: usize) -> Vec<f64> {
+    let logs: Vec<f64> = (0..clients).map(|_| ln_gamma_number(rng, alpha)).collect();
+    let largest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let shares: Vec<f64> = logs.iter().map(|ln| (ln - largest).exp()).collect();
+    let sum: f64 = shares.iter().sum();
+    shares.into_iter().map(|share| share / sum).collect()
+}
+
+/// ln of a gamma number of shape `alpha` (Marsaglia & Tsang 2000; below 1, of shape α + 1 times a uniform number to 1/α).
+fn ln_gamma_number(rng: &mut impl RngCore, alpha: f64) -> f64 {
+    if alpha < 1.0 {
+        let u = 1.0 - f64::from(uniform(rng));
+        return ln_gamma_number(rng, alpha + 1.0) + u.ln() / alpha;
+    }
+    let d = alpha - 1.0 / 3.0;
+    let c = 1.0 / (9.0 * d).sqrt();
+    loop {
+        let x = f64::from(normal(rng));
+        let v = (1.0 + c * x).powi(3);
+        let u = 1.0 - f64::from(uniform(rng));
+        if v > 0.0 && u.ln() < 0.5 * x * x + d - d * v + d * v.ln() {
+            return (d * v).ln();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_have_the_mean_and_variance_of_the_distribution() {
+        // Mean 1/n; variance (1/n)(1 − 1/n)/(nα + 1).
+        for alpha in [0.1, 0.5, 2.0] {
+            let (clients, draws) = (5, 20_000);
+            let mut rng = stream(1, "test", 0);
+            let (mut sum, mut square) = (0.0, 0.0);
+            for _ in 0..draws {
+                let first = shares(&mut rng, alpha, clients)[0];
+                sum += first;
+                square += first * first;
+            }
+            let (n, draws) = (clients as f64, f64::from(draws));
+            let mean = sum / draws;
+            let variance = square / draws - mean * mean;
+            let expected = (1.0 / n) * (1.0 - 1.0 / n) / (n * alpha + 1.0);
+            assert!((mean - 1.0 / n).abs() < 0.01, "{alpha}: mean {mean}");
+            assert!(
+                (variance / expected - 1.0).abs() < 0.05,
+                "{alpha}: {variance} for {expected}"
+            );
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Which client of a federation holds which training images: one file per way.
+
+mod dirichlet;
+mod iid;
+mod shards;
+
+use crate::DataError;
+use lowbit_kernels::random::{shuffle, stream};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// How training images are spread over clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Partition {
+    /// Shuffled and dealt out: every client has a sample of the whole.
+    #[default]
+    Iid,
+    /// Each class is spread by shares from a Dirichlet distribution: the smaller α, the fewer classes a client has.
+    Dirichlet {
+        /// α.
+        alpha: f64,
+    },
+    /// Sorted by class and cut into equal pieces, of which each client draws so many (McMahan et al. 2017).
+    Shards {
+        /// Pieces per client.
+        per_client: usize,
+    },
+}
+
+/// The images of one client, as indices into all training images, in rising order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientImages {
+    /// To train on.
+    pub train: Vec<usize>,
+    /// Kept apart, to measure the client's own model on.
+    pub held: Vec<usize>,
+}
+
+/// Share of a client's images that it keeps apart.
+const HELD: f64 = 0.2;
+
+impl Partition {
+    /// Deals out the images with these labels to `clients` clients; every image to one, at least two to each.
+    ///
+    /// # Errors
+    /// [`DataError::BadOption`] when there are too few images, or a client would have none.
+    pub fn deal(
+        self,
+        labels: &[u32],
+        classes: usize,
+        clients: usize,
+        seed: u64,
+    ) -> Result<Vec<ClientImages>, DataError> {
+        if clients == 0 || labels.len() < 2 * clients {
+            return Err(DataError::BadOption {
+                name: "clients",
+                value: format!("{clients} for {} training images", labels.len()),
+                expected: "at least 1 and at most half the number of training images",
+            });
+        }
+        let dealt = match self {
+            Self::Iid => iid::deal(labels.len(), clients, seed),
+            Self::Dirichlet { alpha } => dirichlet::deal(labels, classes, clients, alpha, seed)?,
+            Self::Shards { per_client } => shards::deal(labels, clients, per_client, seed)?,
+        };
+        Ok(dealt
+            .into_iter()
+            .enumerate()
+            .map(|(client, images)| split(images, client as u64, seed))
+            .collect())
+    }
+}
+
+/// Sets a fifth of a client's images apart, at least one.
+fn split(mut images: Vec<usize>, client: u64, seed: u64) -> ClientImages {
+    shuffle(&mut stream(seed, "local split", client), &mut images);
+    let held = ((images.len() as f64 * HELD).round() as usize).clamp(1, images.len() - 1);
+    let mut train = images.split_off(held);
+    train.sort_unstable();
+    images.sort_unstable();
+    ClientImages {
+        train,
+        held: images,
+    }
+}
+
+/// Images per client (row) and class (column).
+#[must_use]
+pub fn labels_per_client(
+    labels: &[u32],
+    classes: usize,
+    clients: &[ClientImages],
+) -> Vec<Vec<usize>> {
+    let row = |client: &ClientImages| {
+        let mut counts = vec![0; classes];
+        for &index in client.train.iter().chain(&client.held) {
+            if let Some(count) = counts.get_mut(labels[index] as usize) {
+                *count += 1;
+            }
+        }
+        counts
+    };
+    clients.iter().map(row).collect()
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Iid => f.write_str("iid"),
+            Self::Dirichlet { alpha } => write!(f, "dirichlet:{alpha}"),
+            Self::Shards { per_client } => write!(f, "shards:{per_client}"),
+        }
+    }
+}
+
+impl FromStr for Partition {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refuse = || format!("unknown partition {text}: use iid, dirichlet:0.3 or shards:2");
+        match text.split_once(':') {
+            None if text == "iid" => Ok(Self::Iid),
+            Some(("dirichlet", alpha)) => match alpha.parse() {
+                Ok(alpha) if alpha > 0.0 && alpha <= 1e6 => Ok(Self::Dirichlet { alpha }),
+                _ => Err(refuse()),
+            },
+            Some(("shards", pieces)) => match pieces.parse() {
+                Ok(per_client) if (1..=1000).contains(&per_client) => {
+                    Ok(Self::Shards { per_client })
+                }
+                _ => Err(refuse()),
+            },
+            _ => Err(refuse()),
+        }
+    }
+}
+
+impl From<Partition> for String {
+    fn from(partition: Partition) -> Self {
+        partition.to_string()
+    }
+}
+
+impl TryFrom<String> for Partition {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(count: usize) -> Vec<u32> {
+        (0..count).map(|index| (index * 7 % 10) as u32).collect()
+    }
+
+    const ALL: [Partition; 4] = [
+        Partition::Iid,
+        Partition::Dirichlet { alpha: 0.3 },
+        Partition::Dirichlet { alpha: 100.0 },
+        Partition::Shards { per_client: 2 },
+    ];
+
+    #[test]
+    fn every_image_has_one_client_and_the_seed_decides() {
+        let labels = labels(1003);
+        for partition in ALL {
+            let dealt = partition.deal(&labels, 10, 10, 1).unwrap();
+            let mut all: Vec<usize> = dealt
+                .iter()
+                .flat_map(|client| client.train.iter().chain(&client.held).copied())
+                .collect();
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..1003), "{partition}");
+            for client in &dealt {
+                let count = client.train.len() + client.held.len();
+                assert_eq!(
+                    client.held.len(),
+                    ((count as f64 * 0.2).round() as usize).max(1)
+                );
+            }
+            assert_eq!(dealt, partition.deal(&labels, 10, 10, 1).unwrap());
+            assert_ne!(dealt, partition.deal(&labels, 10, 10, 2).unwrap());
+        }
+    }
+
+    #[test]
+    fn clients_differ_as_the_partition_says() {
+        let labels = labels(10_000);
+        let classes_of = |partition: Partition| {
+            let dealt = partition.deal(&labels, 10, 10, 1).unwrap();
+            labels_per_client(&labels, 10, &dealt)
+        };
+        let of_iid = classes_of(Partition::Iid);
+        assert!(
+            of_iid
+                .iter()
+                .flatten()
+                .all(|count| (60..=140).contains(count)),
+            "{of_iid:?}"
+        );
+        let even = classes_of(Partition::Dirichlet { alpha: 1e5 });
+        assert!(
+            even.iter()
+                .flatten()
+                .all(|count| (90..=110).contains(count)),
+            "{even:?}"
+        );
+        // At α = 0.3 the expected squared share of a class that one client has is (1 + α) / (1 + 10 α) / 10 = 0.0325, so
+        // the largest of ten holds far more than a tenth.
+        let uneven = classes_of(Partition::Dirichlet { alpha: 0.3 });
+        let squares: f64 = uneven
+            .iter()
+            .flatten()
+            .map(|&count| (count as f64 / 1000.0).powi(2))
+            .sum();
+        assert!((squares / 100.0 - 0.0325).abs() < 0.008, "{squares}");
+        let pieces = classes_of(Partition::Shards { per_client: 2 });
+        for row in pieces {
+            assert!(
+                row.iter().filter(|&&count| count > 0).count() <= 4,
+                "{row:?}"
+            );
+            assert_eq!(row.iter().sum::<usize>(), 1000);
+        }
+    }
+
+    #[test]
+    fn too_many_clients_and_clients_without_images_are_refused() {
+        let labels = labels(30);
+        for partition in ALL {
+            let error = partition.deal(&labels, 10, 16, 1).unwrap_err().to_string();
+            assert!(
+                error.contains("clients is 16 for 30 training images"),
+                "{error}"
+            );
+        }
+        let error = Partition::Dirichlet { alpha: 0.001 }
+            .deal(&labels, 10, 15, 1)
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("partition is dirichlet:0.001"),
+            "{error}"
+        );
+        let error = Partition::Shards { per_client: 9 }
+            .deal(&labels, 10, 10, 1)
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("partition is shards:9"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for text in ["iid", "dirichlet:0.3", "shards:2"] {
+            assert_eq!(text.parse::<Partition>().unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "iid:1",
+            "dirichlet",
+            "dirichlet:0",
+            "dirichlet:-1",
+            "dirichlet:NaN",
+            "shards:0",
+            "shards:x",
+        ] {
+            let error = text.parse::<Partition>().unwrap_err();
+            assert!(
+                error.contains("use iid, dirichlet:0.3 or shards:2"),
+                "{error}"
+            );
+        }
+    }
+}
