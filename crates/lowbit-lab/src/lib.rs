@@ -82,6 +82,9 @@ pub enum LabError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A federation cannot go on.
+    #[error(transparent)]
+    Federation(lowbit_fed::FedError),
     /// Model and data do not belong together.
     #[error("{0}")]
     Mismatch(String),

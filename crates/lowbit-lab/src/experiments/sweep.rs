@@ -438,7 +438,7 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), LabError> {
 }
 
 /// The graph's own tensors: without those of the quantizers.
-fn deployable(graph: &Graph, weights: &Weights) -> Weights {
+pub(super) fn deployable(graph: &Graph, weights: &Weights) -> Weights {
     let mut own = Weights::new();
     for parameter in graph.parameters() {
         if let Some(tensor) = weights.get(&parameter.name) {
@@ -459,7 +459,7 @@ fn round(epoch: &EpochRecord) -> RoundRecord {
 }
 
 /// UTC as `YYYYMMDD_hhmmss`.
-fn timestamp() -> String {
+pub(super) fn timestamp() -> String {
     let seconds = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());

@@ -3,6 +3,7 @@
 //! [`page`] gathers, `charts` draws, `page.css` and `page.js` dress; nothing is loaded from anywhere.
 
 mod charts;
+mod federation;
 mod figures;
 mod layers;
 
@@ -69,6 +70,7 @@ pub fn page(runs: &Runs, analysis: &Analysis, roofline: Option<&Roofline>) -> St
                             (figure(&figures::learning(&groups, "Train loss", |round| round.train_loss)))
                         }
                     }
+                    (federation::section(runs))
                     @if !layers.is_empty() { (layer_section(&layers)) }
                     @if let Some(roofline) = roofline { (roofline_section(roofline)) }
                     @if !analysis.skipped.is_empty() {

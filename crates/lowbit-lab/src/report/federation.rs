@@ -1,0 +1,285 @@
+//! The page's part about federations: accuracy by round and by bytes, bytes by what they hold, labels per client.
+
+use super::charts::{Axis, Bars, Chart, Point, Series};
+use super::figures::Figure;
+use super::{figure, table};
+use crate::analysis::runs::Runs;
+use crate::experiments::federate::{self, Federated, FederatedRound};
+use maud::{Markup, html};
+
+/// Every federation among the runs; nothing if there is none.
+pub(super) fn section(runs: &Runs) -> Markup {
+    let read = runs
+        .runs
+        .iter()
+        .filter_map(|run| federate::read(&run.folder.join("training_results.json")));
+    let all: Vec<Federated> = read.collect();
+    if all.is_empty() {
+        return html! {};
+    }
+    let header = [
+        "run",
+        "rounds",
+        "test %",
+        "MB up",
+        "MB down",
+        "of 32/32 %",
+        "MB to 32/32 − 1",
+        "did not count",
+        "overhead %",
+    ];
+    let rows: Vec<Vec<String>> = all.iter().map(|run| row(run, &all)).collect();
+    html! {
+        section {
+            h2 { "Federation" }
+            p { "A run is named by the bits of its model, of messages up and down, by its partition and seed. Bytes are those "
+                "of all messages in both directions, headers, scales and batch-norm statistics included." }
+            div class="figures" {
+                (figure(&by_round(&all)))
+                (figure(&by_bytes(&all)))
+                (figure(&parts(&all)))
+            }
+            (table("federation", &header, &rows))
+            @for run in partitions(&all) { (labels(run)) }
+        }
+    }
+}
+
+fn setting<'a>(run: &'a Federated, key: &str) -> &'a str {
+    run.federation.settings.get(key).map_or("?", String::as_str)
+}
+
+/// The model's bits, the messages' bits up and down, how images are spread, the seed.
+fn name(run: &Federated) -> String {
+    let mut name = format!(
+        "{} · {}/{} · {} · seed {}",
+        run.results.bit_width,
+        setting(run, "up-bits"),
+        setting(run, "down-bits"),
+        setting(run, "partition"),
+        run.results.seed
+    );
+    for (key, usual) in [
+        ("strategy", "fedavg"),
+        ("aggregator", "mean"),
+        ("dropout", "0"),
+        ("faults", ""),
+    ] {
+        let value = setting(run, key);
+        if value != usual && value != "?" {
+            name += &format!(" · {key} {value}");
+        }
+    }
+    name
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+fn total(run: &Federated) -> u64 {
+    run.federation.bytes_up + run.federation.bytes_down
+}
+
+/// The run that differs in its messages alone, f32 in both directions.
+fn reference<'a>(run: &Federated, all: &'a [Federated]) -> Option<&'a Federated> {
+    all.iter().find(|other| {
+        let messages = ["up-bits", "down-bits"];
+        let same = |(key, value): (&String, &String)| {
+            messages.contains(&key.as_str()) || other.federation.settings.get(key) == Some(value)
+        };
+        messages.iter().all(|key| setting(other, key) == "32")
+            && run.federation.settings.iter().all(same)
+    })
+}
+
+fn row(run: &Federated, all: &[Federated]) -> Vec<String> {
+    let reference = reference(run, all);
+    let of = reference.map(|reference| 100.0 * total(run) as f64 / total(reference) as f64);
+    let reached = reference
+        .and_then(|reference| bytes_to(&run.rounds, reference.results.final_test_accuracy - 0.01));
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "–".into());
+    vec![
+        name(run),
+        run.rounds.len().to_string(),
+        format!("{:.2}", 100.0 * run.results.final_test_accuracy),
+        format!("{:.2}", megabytes(run.federation.bytes_up)),
+        format!("{:.2}", megabytes(run.federation.bytes_down)),
+        or_dash(of.map(|percent| format!("{percent:.1}"))),
+        or_dash(reached.map(|bytes| format!("{:.2}", megabytes(bytes)))),
+        run.federation.failures.to_string(),
+        format!("{:.1}", 100.0 * run.federation.overhead),
+    ]
+}
+
+/// Bytes sent until the model's accuracy reached `goal`; none if it never did.
+fn bytes_to(rounds: &[FederatedRound], goal: f64) -> Option<u64> {
+    let mut sent = 0;
+    rounds.iter().find_map(|round| {
+        sent += round.bytes_up + round.bytes_down;
+        (round.test_accuracy >= goal).then_some(sent)
+    })
+}
+
+fn curve(
+    title: &str,
+    x: Axis,
+    all: &[Federated],
+    at: impl Fn(usize, &FederatedRound, u64) -> f64,
+) -> Figure {
+    let series = all.iter().enumerate().map(|(color, run)| {
+        let mut sent = 0;
+        let point = |(index, round): (usize, &FederatedRound)| {
+            sent += round.bytes_up + round.bytes_down;
+            Point {
+                x: at(index, round, sent),
+                y: 100.0 * round.test_accuracy,
+                interval: None,
+                label: String::new(),
+                tip: format!(
+                    "{}: round {}, {:.2} %, {:.2} MB sent",
+                    name(run),
+                    round.round,
+                    100.0 * round.test_accuracy,
+                    megabytes(sent)
+                ),
+            }
+        };
+        Series {
+            name: name(run),
+            color,
+            points: run.rounds.iter().enumerate().map(point).collect(),
+            line: true,
+            marks: true,
+        }
+    });
+    let chart = Chart {
+        title: title.into(),
+        x,
+        y: Axis {
+            label: "test accuracy, %",
+            logarithmic: false,
+        },
+        series: series.collect(),
+    };
+    Figure {
+        title: title.into(),
+        svg: chart.svg(),
+        legend: chart.legend(),
+    }
+}
+
+fn by_round(all: &[Federated]) -> Figure {
+    let x = Axis {
+        label: "round",
+        logarithmic: false,
+    };
+    curve("Accuracy by round", x, all, |_, round, _| {
+        f64::from(round.round)
+    })
+}
+
+fn by_bytes(all: &[Federated]) -> Figure {
+    let x = Axis {
+        label: "MB sent, both directions",
+        logarithmic: true,
+    };
+    curve("Accuracy by bytes sent", x, all, |_, _, sent| {
+        megabytes(sent)
+    })
+}
+
+fn parts(all: &[Federated]) -> Figure {
+    let of = |part: fn(&lowbit_fed::wire::Parts) -> u64| {
+        all.iter()
+            .map(|run| Some(megabytes(part(&run.federation.parts))))
+            .collect()
+    };
+    let bars = Bars {
+        title: "Bytes by what they hold".into(),
+        y_label: "MB",
+        groups: all
+            .iter()
+            .map(|run| format!("{}/{}", setting(run, "up-bits"), setting(run, "down-bits")))
+            .collect(),
+        series: vec![
+            ("codes".into(), 0, of(|parts| parts.codes)),
+            ("scales".into(), 1, of(|parts| parts.scales)),
+            ("biases and batch-norm".into(), 2, of(|parts| parts.vectors)),
+            ("statistics".into(), 3, of(|parts| parts.statistics)),
+            ("headers".into(), 4, of(|parts| parts.headers)),
+        ],
+    };
+    Figure {
+        title: bars.title.clone(),
+        svg: bars.svg(),
+        legend: bars.legend(),
+    }
+}
+
+/// One run of every partition and seed.
+fn partitions(all: &[Federated]) -> Vec<&Federated> {
+    let mut found: Vec<&Federated> = Vec::new();
+    for run in all {
+        let known = |other: &&Federated| {
+            other.federation.labels_per_client == run.federation.labels_per_client
+        };
+        if !found.iter().any(known) {
+            found.push(run);
+        }
+    }
+    found
+}
+
+fn labels(run: &Federated) -> Markup {
+    let mut header = vec!["client"];
+    header.extend(run.federation.class_names.iter().map(String::as_str));
+    let rows: Vec<Vec<String>> = run
+        .federation
+        .labels_per_client
+        .iter()
+        .enumerate()
+        .map(|(client, counts)| {
+            let mut row = vec![client.to_string()];
+            row.extend(counts.iter().map(usize::to_string));
+            row
+        })
+        .collect();
+    let seed = run.results.seed;
+    let id = format!(
+        "labels-{seed}-{}",
+        setting(run, "partition").replace(':', "-")
+    );
+    html! {
+        details {
+            summary { "Images per client and class: " (setting(run, "partition")) ", seed " (seed) }
+            (table(&id, &header, &rows))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(number: u32, accuracy: f64) -> FederatedRound {
+        serde_json::from_value(serde_json::json!({
+            "round": number, "train_loss": 1.0, "train_accuracy": 0.5, "test_loss": 1.0, "test_accuracy": accuracy,
+            "local_test_accuracy": 0.5, "bytes_up": 1_000_000, "bytes_down": 500_000,
+            "up": {"headers": 1, "scales": 2, "codes": 3, "vectors": 4, "statistics": 5},
+            "down": {"headers": 1, "scales": 2, "codes": 3, "vectors": 4, "statistics": 5},
+            "catch_up": {"headers": 0, "scales": 0, "codes": 0, "vectors": 0, "statistics": 0},
+            "clients": 10, "failures": [{"client": 3, "reason": "dropped_out"}],
+            "training_seconds": 1.0, "evaluation_seconds": 0.1, "other_seconds": 0.01
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn bytes_are_summed_up_to_the_round_that_reaches_the_goal() {
+        let rounds = [round(1, 0.5), round(2, 0.7), round(3, 0.6), round(4, 0.8)];
+        assert_eq!(bytes_to(&rounds, 0.65), Some(3_000_000));
+        assert_eq!(bytes_to(&rounds, 0.8), Some(6_000_000));
+        assert_eq!(bytes_to(&rounds, 0.9), None);
+    }
+}
