@@ -33,7 +33,7 @@ impl Augment {
     /// # Panics
     /// If `image` is not of `shape`.
     pub fn apply(&self, rng: &mut impl RngCore, image: &[u8], shape: Shape, out: &mut Vec<u8>) {
-        let Shape { h, w, c } = shape;
+        let (h, w, c) = (shape.h(), shape.w(), shape.c());
         assert_eq!(image.len(), h * w * c, "an image of the shape");
         let mut coin = |sides: u32| below(rng, sides);
         let (mirrored, upended, turned) = match self.symmetry {
@@ -123,7 +123,9 @@ mod tests {
     use lowbit_kernels::random::stream;
     use std::collections::BTreeSet;
 
-    const SQUARE: Shape = Shape { h: 2, w: 2, c: 2 };
+    fn square() -> Shape {
+        Shape::new(2, 2, 2)
+    }
     const IMAGE: [u8; 8] = [1, 1, 2, 2, 3, 3, 4, 4];
 
     fn all(text: &str, image: &[u8], shape: Shape) -> BTreeSet<Vec<u8>> {
@@ -140,18 +142,18 @@ mod tests {
     #[test]
     fn every_symmetry_and_every_shift_occurs_and_pixels_stay_whole() {
         let flipped = vec![2, 2, 1, 1, 4, 4, 3, 3];
-        assert_eq!(all("none", &IMAGE, SQUARE), [IMAGE.to_vec()].into());
+        assert_eq!(all("none", &IMAGE, square()), [IMAGE.to_vec()].into());
         assert_eq!(
-            all("flip", &IMAGE, SQUARE),
+            all("flip", &IMAGE, square()),
             [IMAGE.to_vec(), flipped.clone()].into()
         );
-        let laid_down = all("dihedral", &IMAGE, SQUARE);
+        let laid_down = all("dihedral", &IMAGE, square());
         assert_eq!(laid_down.len(), 8);
         assert!(laid_down.contains(&flipped));
         assert!(laid_down.contains(&vec![1, 1, 3, 3, 2, 2, 4, 4]));
-        let wide = Shape { h: 1, w: 4, c: 2 };
+        let wide = Shape::new(1, 4, 2);
         assert_eq!(all("dihedral", &IMAGE, wide).len(), 2);
-        let moved = all("shift:1", &IMAGE, SQUARE);
+        let moved = all("shift:1", &IMAGE, square());
         assert_eq!(moved.len(), 9);
         assert!(moved.contains(&vec![2, 2, 0, 0, 4, 4, 0, 0]));
         assert!(moved.contains(&vec![0, 0, 0, 0, 0, 0, 1, 1]));

@@ -4,7 +4,7 @@
 use crate::machine::Machine;
 use crate::statistics::Summary;
 use crate::{LabError, timing};
-use lowbit::graph::{Block, BlockKind, Blocks};
+use lowbit::graph::{Program, Step};
 use lowbit::quant::{PtqConfig, quantize};
 use lowbit::runtime::{FloatModel, IntegerModel, Model};
 use lowbit::{Graph, WeightBits, Weights, format};
@@ -124,10 +124,10 @@ pub fn measure(
     }
     let peaks = peak::measure(isa, Duration::from_millis(1500));
     let seconds = timing::pool(1).install(|| rounds(&models, &images));
-    let blocks = graph.blocks()?;
+    let blocks = graph.program()?;
     let mut layers = Vec::new();
     for ((bits, _), seconds) in models.iter().zip(&seconds) {
-        for (block, seconds) in blocks.list().iter().zip(seconds) {
+        for (block, seconds) in blocks.steps().iter().zip(seconds) {
             if block.has_weights() {
                 let median = Summary::of(seconds).median;
                 layers.push(layer(&blocks, block, *bits, median, &peaks));
@@ -136,7 +136,7 @@ pub fn measure(
     }
     Ok(Roofline {
         model: graph.name().to_owned(),
-        input: [graph.input().h, graph.input().w, graph.input().c],
+        input: [graph.input().h(), graph.input().w(), graph.input().c()],
         batch: BATCH,
         fp32_gmac_per_s: peaks.f32_gmac_per_s,
         i16_gmac_per_s: peaks.i16_gmac_per_s,
@@ -165,7 +165,7 @@ fn rounds(models: &[(u8, Box<dyn Model>)], images: &[u8]) -> Vec<Vec<Vec<f64>>> 
     seconds
 }
 
-fn layer(blocks: &Blocks, block: &Block, bits: u8, seconds: f64, peaks: &Peaks) -> RooflineLayer {
+fn layer(blocks: &Program, block: &Step, bits: u8, seconds: f64, peaks: &Peaks) -> RooflineLayer {
     let peak = match bits {
         32 => peaks.f32_gmac_per_s,
         16 => peaks.i16_gmac_per_s,
@@ -190,32 +190,29 @@ fn layer(blocks: &Blocks, block: &Block, bits: u8, seconds: f64, peaks: &Peaks) 
 }
 
 /// Bytes of a batch's activations in and out, each once, and of the packed weights.
-fn bytes(blocks: &Blocks, block: &Block, bits: u8) -> u64 {
+fn bytes(blocks: &Program, block: &Step, bits: u8) -> u64 {
     let element = if bits == 32 { 4 } else { 1 };
     let last = blocks.values() - 1;
     let input =
         blocks.value_shape(block.inputs[0]).len() * if block.inputs[0] == 0 { 1 } else { element };
     // The logits are floats.
-    let is_last = blocks.list().last().is_some_and(|b| b.name == block.name);
+    let is_last = blocks.steps().last().is_some_and(|b| b.name == block.name);
     let output = if is_last {
         4 * blocks.value_shape(last).len()
     } else {
         element * block.out_shape.len()
     };
-    let shape = block
-        .weight_shape()
+    let [out, rest @ ..] = block
+        .weight_extents()
         .expect("only blocks with weights are asked for");
+    let fan_in: usize = rest.iter().product();
     let weights = match bits {
-        32 => 4 * shape.len(),
+        32 => 4 * out * fan_in,
         bits => {
             let bits = WeightBits::try_from(bits).expect("callers give widths that exist");
-            shape.out_channels * format::packed_len(shape.fan_in(), bits)
+            out * format::packed_len(fan_in, bits)
         }
     };
-    debug_assert!(matches!(
-        block.kind,
-        BlockKind::Conv { .. } | BlockKind::Linear
-    ));
     (BATCH * (input + output) + weights) as u64
 }
 
@@ -303,15 +300,15 @@ mod tests {
     fn bytes_are_activations_once_and_packed_weights() {
         let classes = ["a".into(), "b".into()];
         let graph = zoo::build("mlp", Shape::new(8, 8, 3), &classes).unwrap();
-        let blocks = graph.blocks().unwrap();
-        let block = &blocks.list()[0];
-        let shape = block.weight_shape().unwrap();
+        let blocks = graph.program().unwrap();
+        let block = &blocks.steps()[0];
+        let weights: usize = block.weight_extents().unwrap().iter().product();
         let (input, output) = (8 * 8 * 3, block.out_shape.len());
         let expected =
             |element: usize, weights: usize| (BATCH * (input + element * output) + weights) as u64;
-        assert_eq!(bytes(&blocks, block, 32), expected(4, 4 * shape.len()));
-        assert_eq!(bytes(&blocks, block, 8), expected(1, shape.len()));
-        assert_eq!(bytes(&blocks, block, 2), expected(1, shape.len() / 4));
+        assert_eq!(bytes(&blocks, block, 32), expected(4, 4 * weights));
+        assert_eq!(bytes(&blocks, block, 8), expected(1, weights));
+        assert_eq!(bytes(&blocks, block, 2), expected(1, weights / 4));
     }
 
     #[test]
@@ -321,9 +318,9 @@ mod tests {
         let weights = Weights::init(&graph, 1);
         let found = measure(&graph, &weights, &[32, 8, 1], Isa::current().unwrap()).unwrap();
         let layers = graph
-            .blocks()
+            .program()
             .unwrap()
-            .list()
+            .steps()
             .iter()
             .filter(|b| b.has_weights())
             .count();

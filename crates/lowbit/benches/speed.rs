@@ -1,9 +1,9 @@
 //! Images per second of training and inference of `eurosat-cnn` (64×64×3, random data), one thread and all:
 //! `cargo bench -p lowbit --bench speed`. `lowbit bench` measures the same with spread and in pairs.
 
+use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit::graph::zoo;
 use lowbit::quantize::{PtqConfig, quantize};
-use lowbit::runtime::{FloatModel, IntegerModel, Model};
 use lowbit::train::{Optimizer, Trainer};
 use lowbit::{Shape, Weights};
 use lowbit_kernels::{Isa, random};

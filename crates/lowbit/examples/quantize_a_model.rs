@@ -2,10 +2,10 @@
 //!
 //! `cargo run --release -p lowbit --example quantize_a_model`
 
+use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit::format;
 use lowbit::graph::zoo;
 use lowbit::quantize::{PtqConfig, quantize};
-use lowbit::runtime::{FloatModel, IntegerModel, Model};
 use lowbit::{Shape, WeightBits, Weights};
 use lowbit_kernels::Isa;
 use std::error::Error;

@@ -1,10 +1,10 @@
 //! Float and integer models of the zoo's graphs, in memory and on disk.
 
+use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit::format::{self, FormatError, StoredModel};
 use lowbit::graph::zoo;
 use lowbit::quant::{ActivationQuant, Observer, QuantizedModel};
 use lowbit::quantize::{PtqConfig, QuantError, quantize};
-use lowbit::runtime::{FloatModel, IntegerModel, Model};
 use lowbit::{ActivationBits, Graph, Shape, WeightBits, Weights};
 use lowbit_kernels::{Isa, random};
 

@@ -83,7 +83,7 @@ pub(super) fn run(context: &Context, file: Option<&Path>, what: What) -> Result<
         .then(|| peak::measure(isa, Duration::from_secs(2)));
     let results = Results {
         model: graph.name().to_owned(),
-        input: [graph.input().h, graph.input().w, graph.input().c],
+        input: [graph.input().h(), graph.input().w(), graph.input().c()],
         bits: context.config.bits,
         speed: timing::measure(&fp32, &int8, &images, threads),
         layers: timing::layers(&fp32, &int8, &images),

@@ -6,7 +6,7 @@ use crate::output::grouped;
 use crate::table::table;
 use lowbit::WeightBits;
 use lowbit::format::{self, StoredModel};
-use lowbit::graph::{Block, Graph};
+use lowbit::graph::{Graph, Op, Step};
 use lowbit::quant::{Method, QuantizedModel};
 use serde::Serialize;
 use std::path::Path;
@@ -53,7 +53,7 @@ pub(super) fn run(context: &Context, file: &Path) -> Result<(), Failure> {
         bytes: std::fs::metadata(file).map_or(0, |file| file.len()),
         kind,
         model: graph.name().to_owned(),
-        input: [graph.input().h, graph.input().w, graph.input().c],
+        input: [graph.input().h(), graph.input().w(), graph.input().c()],
         class_names: graph.class_names().to_vec(),
         parameters: graph.parameter_count(),
         macs: graph.macs(),
@@ -67,14 +67,16 @@ pub(super) fn run(context: &Context, file: &Path) -> Result<(), Failure> {
 }
 
 fn layers(graph: &Graph, quantized: Option<&QuantizedModel>) -> Result<Vec<LayerRow>, Failure> {
-    let blocks = graph.blocks()?;
-    let row = |(index, block): (usize, &Block)| {
-        let weights = block.weight_shape().map_or(0, |shape| shape.len());
+    let program = graph.program()?;
+    let row = |(index, step): (usize, &Step)| {
+        let weights = step
+            .weight_extents()
+            .map_or(0, |extents| extents.iter().product());
         let bits = match quantized {
-            None => block.has_weights().then_some(32),
+            None => step.has_weights().then_some(32),
             Some(model) => model.layers[index].as_ref().map(|layer| layer.bits.get()),
         };
-        let rows = block.weight_shape().map_or(0, |shape| shape.out_channels);
+        let rows = step.weight_extents().map_or(0, |[out, ..]| out);
         let bytes = match bits {
             Some(bits) => match WeightBits::try_from(bits) {
                 Ok(bits) => rows * format::packed_len(weights / rows.max(1), bits),
@@ -84,10 +86,10 @@ fn layers(graph: &Graph, quantized: Option<&QuantizedModel>) -> Result<Vec<Layer
         };
         let activation = quantized.and_then(|model| model.activations[index + 1]);
         LayerRow {
-            name: block.name.clone(),
-            op: describe(block),
-            output: block.out_shape.to_string(),
-            macs: block.macs,
+            name: step.name.clone(),
+            op: describe(step),
+            output: step.out_shape.to_string(),
+            macs: step.macs,
             weights,
             weight_bits: bits,
             weight_bytes: bytes,
@@ -95,38 +97,53 @@ fn layers(graph: &Graph, quantized: Option<&QuantizedModel>) -> Result<Vec<Layer
             activation_zero_point: activation.map(|params| params.zero_point),
         }
     };
-    Ok(blocks.list().iter().enumerate().map(row).collect())
+    Ok(program.steps().iter().enumerate().map(row).collect())
 }
 
-fn describe(block: &Block) -> String {
-    use lowbit::graph::BlockKind;
-    let mut text = match block.kind {
-        BlockKind::Conv {
-            kernel,
-            stride,
-            padding,
-        } => {
-            let mut text = format!("conv {kernel}×{kernel}");
-            if stride > 1 {
-                text += &format!(" /{stride}");
+fn describe(step: &Step) -> String {
+    let mut text = match step.op {
+        Op::Conv(conv) => {
+            let [rows, columns] = conv.kernel;
+            let mut text = format!("conv {rows}×{columns}");
+            let pair = |[a, b]: [usize; 2]| match a == b {
+                true => a.to_string(),
+                false => format!("{a}×{b}"),
+            };
+            if conv.stride != [1, 1] {
+                text += &format!(" /{}", pair(conv.stride));
             }
-            if padding > 0 {
-                text += &format!(" pad {padding}");
+            let [top, left, bottom, right] = conv.padding;
+            if conv.padding == [top; 4] && top > 0 {
+                text += &format!(" pad {top}");
+            } else if top + left + bottom + right > 0 {
+                text += &format!(" pad {top},{left},{bottom},{right}");
+            }
+            if conv.dilation != [1, 1] {
+                text += &format!(" dilation {}", pair(conv.dilation));
+            }
+            if conv.groups > 1 {
+                text += &format!(" groups {}", conv.groups);
             }
             text
         }
-        BlockKind::Linear => "linear".into(),
-        BlockKind::Add => "add".into(),
-        BlockKind::GlobalAvgPool => "mean".into(),
-        BlockKind::Elementwise => String::new(),
+        Op::Linear(_) => "linear".into(),
+        Op::Add => "add".into(),
+        Op::Mul => "mul".into(),
+        Op::Sigmoid => "sigmoid".into(),
+        Op::GlobalAvgPool => "mean".into(),
+        Op::AvgPool(pool) => format!("mean {}×{}", pool.kernel[0], pool.kernel[1]),
+        Op::MaxPool(pool) if pool.is_2x2() => "pool".into(),
+        Op::MaxPool(pool) => format!("pool {}×{}", pool.kernel[0], pool.kernel[1]),
+        Op::Relu => "ReLU".into(),
+        other => format!("{other:?}").to_lowercase(),
     };
     for (present, name) in [
-        (block.batch_norm.is_some(), "BN"),
-        (block.relu, "ReLU"),
-        (block.pool == 2, "pool"),
+        (step.epilogue.batch_norm.is_some(), "BN"),
+        (step.epilogue.relu, "ReLU"),
+        (step.epilogue.max_pool, "pool"),
     ] {
         if present {
-            text += if text.is_empty() { "" } else { " " };
+            text += " ";
             text += name;
         }
     }

@@ -51,12 +51,12 @@ fn read(folder: &Path, bits: u8) -> Option<Vec<Layer>> {
         return None;
     };
     weights.check(&graph).ok()?;
-    let blocks = graph.blocks().ok()?;
-    if model.layers.len() != blocks.list().len() {
+    let program = graph.program().ok()?;
+    if model.layers.len() != program.steps().len() {
         return None;
     }
-    let layers = blocks
-        .list()
+    let layers = program
+        .steps()
         .iter()
         .zip(&model.layers)
         .filter_map(|(block, packed)| {

@@ -54,7 +54,7 @@ pub(super) fn float(
     metadata: BTreeMap<String, String>,
 ) -> Vec<u8> {
     let header = Header {
-        format_version: FORMAT_VERSION,
+        format_version: graph.format_version(),
         kind: kind.into(),
         graph: Some(graph_json(graph)),
         quantization: None,
@@ -71,20 +71,20 @@ pub(super) fn float(
 /// [`QuantizedModelError`] when the model's parts do not make one.
 pub(super) fn quantized(model: &QuantizedModel) -> Result<Vec<u8>, QuantizedModelError> {
     model.validate()?;
-    let blocks = model.graph.blocks()?;
+    let program = model.graph.program()?;
     let mut entries = Vec::new();
     let mut weight_bits = BTreeMap::new();
     let mut activations = BTreeMap::new();
-    for (index, block) in blocks.list().iter().enumerate() {
+    for (index, step) in program.steps().iter().enumerate() {
         if let Some(params) = model.activations[index + 1] {
-            activations.insert(block.name.clone(), params);
+            activations.insert(step.name.clone(), params);
         }
         let Some(layer) = &model.layers[index] else {
             continue;
         };
-        weight_bits.insert(block.name.clone(), layer.bits);
+        weight_bits.insert(step.name.clone(), layer.bits);
         let channels = layer.scale.len();
-        let name = |suffix: &str| format!("{}.{suffix}", block.name);
+        let name = |suffix: &str| format!("{}.{suffix}", step.name);
         entries.push(weight_entry(name("weight"), layer, channels));
         entries.push(f32_entry(
             name("weight_scale"),
@@ -94,7 +94,7 @@ pub(super) fn quantized(model: &QuantizedModel) -> Result<Vec<u8>, QuantizedMode
         entries.push(f32_entry(name("bias"), vec![channels], &layer.bias));
     }
     let header = Header {
-        format_version: FORMAT_VERSION,
+        format_version: model.graph.format_version(),
         kind: "quantized".into(),
         graph: Some(graph_json(&model.graph)),
         quantization: Some(Quantization {
@@ -183,7 +183,7 @@ fn open<'a>(path: &'a Path, bytes: &'a [u8]) -> Result<Opened<'a>, FormatError> 
     }
     let version: VersionOnly = serde_json::from_str(json)
         .map_err(|error| damaged(format!("its `lowbit` metadata: {error}")))?;
-    if version.format_version != FORMAT_VERSION {
+    if !(1..=FORMAT_VERSION).contains(&version.format_version) {
         let found = version.format_version;
         return Err(FormatError::Version {
             path: path.to_owned(),
@@ -216,7 +216,7 @@ impl Opened<'_> {
             .ok_or_else(|| self.damaged("it has no graph"))?;
         let graph: Graph = serde_json::from_value(json.clone())
             .map_err(|error| self.damaged(format!("its graph: {error}")))?;
-        graph.blocks().map_err(|source| FormatError::Graph {
+        graph.program().map_err(|source| FormatError::Graph {
             path: self.path.to_owned(),
             source,
         })?;
@@ -266,7 +266,7 @@ impl Opened<'_> {
 
     fn quantized(&self) -> Result<QuantizedModel, FormatError> {
         let graph = self.graph()?;
-        let blocks = graph.blocks().map_err(|source| FormatError::Graph {
+        let program = graph.program().map_err(|source| FormatError::Graph {
             path: self.path.to_owned(),
             source,
         })?;
@@ -277,17 +277,17 @@ impl Opened<'_> {
             .ok_or_else(|| self.damaged("it has no quantization parameters"))?;
         let mut layers = Vec::new();
         let mut activations = vec![None];
-        for block in blocks.list() {
-            activations.push(quantization.activations.get(&block.name).copied());
-            let Some(shape) = block.weight_shape() else {
+        for step in program.steps() {
+            activations.push(quantization.activations.get(&step.name).copied());
+            let Some(shape) = step.weight_shape() else {
                 layers.push(None);
                 continue;
             };
             let bits = *quantization
                 .weight_bits
-                .get(&block.name)
-                .ok_or_else(|| self.damaged(format!("layer {} has no width", block.name)))?;
-            let name = |suffix: &str| format!("{}.{suffix}", block.name);
+                .get(&step.name)
+                .ok_or_else(|| self.damaged(format!("layer {} has no width", step.name)))?;
+            let name = |suffix: &str| format!("{}.{suffix}", step.name);
             layers.push(Some(QuantizedLayer {
                 bits,
                 weights: self.integers(

@@ -16,8 +16,9 @@ use crate::{Weights, WeightsError};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Version of the files that this build writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The newest version of the files that this build writes and reads; it reads all before. A file states the first version
+/// that can say what is in it.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// What a model file holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,7 +92,7 @@ pub enum FormatError {
         path: PathBuf,
     },
     /// The file has another version.
-    #[error("{}: format version {found}, this lowbit reads version {FORMAT_VERSION}: use the lowbit that wrote it", path.display())]
+    #[error("{}: format version {found}, this lowbit reads versions up to {FORMAT_VERSION}: use the lowbit that wrote it", path.display())]
     Version {
         /// The file.
         path: PathBuf,

@@ -1,10 +1,8 @@
 //! Building graphs, and checking those that come from a file.
 
-use super::{Graph, GraphError, Node, NodeId, Normalization, Op, Shape};
+use super::{BatchNorm, Conv, Graph, GraphError, Node, NodeId, Normalization, Op, Shape};
+use crate::ops::MAX_ELEMENTS;
 use std::collections::HashSet;
-
-/// More elements than any activation or weight tensor may have: a bound on what a model file can make us allocate.
-const MAX_ELEMENTS: usize = 1 << 28;
 
 /// Adds nodes one by one; [`GraphBuilder::finish`] infers the shapes and checks them.
 #[derive(Debug)]
@@ -12,6 +10,7 @@ pub struct GraphBuilder {
     name: String,
     input: Shape,
     class_names: Vec<String>,
+    normalization: Normalization,
     nodes: Vec<Node>,
 }
 
@@ -28,6 +27,7 @@ impl GraphBuilder {
             name: name.into(),
             input,
             class_names: class_names.to_vec(),
+            normalization: Normalization::default(),
             nodes: vec![input_node],
         }
     }
@@ -36,6 +36,13 @@ impl GraphBuilder {
     #[must_use]
     pub fn input(&self) -> NodeId {
         0
+    }
+
+    /// Sets how pixels become real numbers; without, mean and std are ½.
+    #[must_use]
+    pub fn normalization(mut self, normalization: Normalization) -> Self {
+        self.normalization = normalization;
+        self
     }
 
     /// Adds a node.
@@ -48,7 +55,7 @@ impl GraphBuilder {
         self.nodes.len() - 1
     }
 
-    /// Adds a convolution.
+    /// Adds a square convolution with the same stride and padding on all sides.
     pub fn conv(
         &mut self,
         name: &str,
@@ -58,29 +65,17 @@ impl GraphBuilder {
         (stride, padding): (usize, usize),
         bias: bool,
     ) -> NodeId {
-        self.add(
-            name,
-            Op::Conv2d {
-                out_channels,
-                kernel,
-                stride,
-                padding,
-                bias,
-            },
-            &[input],
-        )
+        let square = Op::conv(out_channels, kernel, stride, padding);
+        let op = match square {
+            Op::Conv(conv) => Op::Conv(Conv { bias, ..conv }),
+            other => other,
+        };
+        self.add(name, op, &[input])
     }
 
     /// Adds a batch-norm with ε = 1e-5 and momentum 0.1.
     pub fn batch_norm(&mut self, name: &str, input: NodeId) -> NodeId {
-        self.add(
-            name,
-            Op::BatchNorm {
-                eps: 1e-5,
-                momentum: 0.1,
-            },
-            &[input],
-        )
+        self.add(name, Op::BatchNorm(BatchNorm::default()), &[input])
     }
 
     /// Infers and checks all shapes.
@@ -91,7 +86,7 @@ impl GraphBuilder {
         check(
             self.name,
             self.input,
-            Normalization::default(),
+            self.normalization,
             self.class_names,
             self.nodes,
         )
@@ -112,20 +107,17 @@ pub(super) fn check(
     if nodes.is_empty() || nodes[0].op != Op::Input {
         return Err(whole("the first node must be the input"));
     }
-    if [input.h, input.w, input.c]
+    let extents = input.extents();
+    if extents
         .iter()
         .any(|&extent| extent == 0 || extent > 1 << 14)
+        || input.rank() > 3
     {
         return Err(whole(
             "the input's height, width and channels must lie in 1..16384",
         ));
     }
-    if !(normalization.mean.is_finite() && normalization.std.is_finite() && normalization.std > 0.0)
-    {
-        return Err(whole(
-            "the normalization needs a finite mean and a positive std",
-        ));
-    }
+    normalization.check(&name, input.c())?;
     let mut names = HashSet::new();
     let mut shapes: Vec<Shape> = Vec::with_capacity(nodes.len());
     for (index, node) in nodes.iter().enumerate() {
@@ -141,7 +133,7 @@ pub(super) fn check(
         }
         let inputs: Vec<Shape> = node.inputs.iter().map(|&from| shapes[from]).collect();
         let shape = infer(node, index, input, &inputs).map_err(wrong)?;
-        if shape.h.saturating_mul(shape.w).saturating_mul(shape.c) > MAX_ELEMENTS {
+        if shape.len() > MAX_ELEMENTS {
             return Err(wrong(format!(
                 "its result {shape} is larger than {MAX_ELEMENTS} elements"
             )));
@@ -149,10 +141,10 @@ pub(super) fn check(
         shapes.push(shape);
     }
     let output = shapes[shapes.len() - 1];
-    if output != Shape::new(1, 1, class_names.len()) {
+    if !output.is_vector() || output.c() != class_names.len() {
+        let classes = class_names.len();
         return Err(whole(&format!(
-            "the last node gives {output}, expected 1×1×{} logits",
-            class_names.len()
+            "the last node gives {output}, expected {classes} logits"
         )));
     }
     Ok(Graph {
@@ -166,71 +158,13 @@ pub(super) fn check(
 }
 
 fn infer(node: &Node, index: usize, input: Shape, inputs: &[Shape]) -> Result<Shape, String> {
-    let expected = match node.op {
-        Op::Input => 0,
-        Op::Add => 2,
-        _ => 1,
-    };
-    if inputs.len() != expected {
-        return Err(format!(
-            "it has {} inputs, expected {expected}",
-            inputs.len()
-        ));
+    let operator = node.op.operator();
+    let (found, expected) = (inputs.len(), operator.arity());
+    if found != expected {
+        return Err(format!("it has {found} inputs, expected {expected}"));
     }
-    match node.op {
-        Op::Input if index == 0 => Ok(input),
-        Op::Input => Err("only the first node can be the input".into()),
-        Op::Conv2d {
-            out_channels,
-            kernel,
-            stride,
-            padding,
-            ..
-        } => {
-            let Shape { h, w, c } = inputs[0];
-            let small = |value: usize| value <= 1 << 12;
-            if !(small(kernel) && small(stride) && small(padding) && small(out_channels)) {
-                return Err("kernel, stride, padding and channels must be at most 4096".into());
-            }
-            if kernel == 0 || stride == 0 || out_channels == 0 {
-                return Err("kernel, stride and channels must not be zero".into());
-            }
-            if h + 2 * padding < kernel || w + 2 * padding < kernel {
-                return Err(format!(
-                    "a {kernel}×{kernel} kernel does not fit into {h}×{w}"
-                ));
-            }
-            if out_channels * kernel * kernel * c > MAX_ELEMENTS {
-                return Err(format!("its weights exceed {MAX_ELEMENTS} elements"));
-            }
-            let extent = |size: usize| (size + 2 * padding - kernel) / stride + 1;
-            Ok(Shape::new(extent(h), extent(w), out_channels))
-        }
-        Op::Linear { out_features } => {
-            if out_features == 0 || out_features.saturating_mul(inputs[0].len()) > MAX_ELEMENTS {
-                return Err(format!("its weights must have 1..{MAX_ELEMENTS} elements"));
-            }
-            Ok(Shape::new(1, 1, out_features))
-        }
-        Op::MaxPool2 => {
-            let Shape { h, w, c } = inputs[0];
-            if h < 2 || w < 2 {
-                return Err(format!(
-                    "2×2 pooling does not fit into {h}×{w}: use larger images"
-                ));
-            }
-            Ok(Shape::new(h / 2, w / 2, c))
-        }
-        Op::BatchNorm { eps, momentum } => {
-            if !(eps.is_finite() && eps > 0.0 && (0.0..=1.0).contains(&momentum)) {
-                return Err("batch-norm needs a positive eps and a momentum in 0..1".into());
-            }
-            Ok(inputs[0])
-        }
-        Op::Relu => Ok(inputs[0]),
-        Op::Flatten => Ok(Shape::new(1, 1, inputs[0].len())),
-        Op::Add if inputs[0] == inputs[1] => Ok(inputs[0]),
-        Op::Add => Err(format!("it adds {} to {}", inputs[0], inputs[1])),
-        Op::GlobalAvgPool => Ok(Shape::new(1, 1, inputs[0].c)),
+    match node.op == Op::Input && index == 0 {
+        true => Ok(input),
+        false => operator.infer(inputs),
     }
 }

@@ -1,25 +1,25 @@
 //! Batch-norm folded into the layer before it.
 
-use super::Block;
+use super::Step;
 use crate::Weights;
 
-/// A block's weights and bias with its batch-norm (running statistics) folded in: `w·γ/σ` and `(b − μ)·γ/σ + β`.
+/// A step's weights and bias with its batch-norm (running statistics) folded in: `w·γ/σ` and `(b − μ)·γ/σ + β`.
 ///
 /// # Panics
-/// If the block has no weights, or they were not checked against the graph.
+/// If the step has no weights, or they were not checked against the graph.
 #[must_use]
-pub fn fold_batch_norm(block: &Block, weights: &Weights) -> (Vec<f32>, Vec<f32>) {
-    let shape = block
+pub fn fold_batch_norm(step: &Step, weights: &Weights) -> (Vec<f32>, Vec<f32>) {
+    let shape = step
         .weight_shape()
-        .expect("only blocks with weights are folded");
+        .expect("only steps with weights are folded");
     let channels = shape.out_channels;
-    let mut kernel = weights.slice(&format!("{}.weight", block.name)).to_vec();
-    let mut bias = if block.bias {
-        weights.slice(&format!("{}.bias", block.name)).to_vec()
+    let mut kernel = weights.slice(&format!("{}.weight", step.name)).to_vec();
+    let mut bias = if step.has_bias() {
+        weights.slice(&format!("{}.bias", step.name)).to_vec()
     } else {
         vec![0.0; channels]
     };
-    if let Some(norm) = &block.batch_norm {
+    if let Some(norm) = &step.epilogue.batch_norm {
         let of = |suffix: &str| weights.slice(&format!("{}.{suffix}", norm.name));
         let (gamma, beta) = (of("weight"), of("bias"));
         let (mean, var) = (of("running_mean"), of("running_var"));

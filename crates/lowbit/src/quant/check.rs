@@ -2,7 +2,7 @@
 
 use super::{ActivationQuant, QuantizedLayer, QuantizedModel, product};
 use crate::bits::ActivationBits;
-use crate::graph::{Block, GraphError};
+use crate::graph::{GraphError, Step};
 
 /// Why the parts of a quantized model do not make one.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -13,7 +13,7 @@ pub enum QuantizedModelError {
     Graph(#[from] GraphError),
     /// Lists of other lengths than the graph needs.
     #[error(
-        "model {model}: {layers} layers and {activations} activations, its graph needs {blocks} and one more"
+        "model {model}: {layers} layers and {activations} activations, its graph needs {steps} and one more"
     )]
     Lengths {
         /// The graph's name.
@@ -22,13 +22,13 @@ pub enum QuantizedModelError {
         layers: usize,
         /// Activations found.
         activations: usize,
-        /// Blocks of the graph.
-        blocks: usize,
+        /// Steps of the graph's program.
+        steps: usize,
     },
     /// A layer, or its result's parameters, that cannot be used.
     #[error("layer {layer}: {reason}")]
     Layer {
-        /// The block's name.
+        /// The layer's name.
         layer: String,
         /// What is wrong with it.
         reason: String,
@@ -41,27 +41,27 @@ impl QuantizedModel {
     /// # Errors
     /// [`QuantizedModelError`] naming the first layer that is not.
     pub fn validate(&self) -> Result<(), QuantizedModelError> {
-        let blocks = self.graph.blocks()?;
-        let list = blocks.list();
-        if self.layers.len() != list.len() || self.activations.len() != list.len() + 1 {
+        let program = self.graph.program()?;
+        let steps = program.steps();
+        if self.layers.len() != steps.len() || self.activations.len() != steps.len() + 1 {
             return Err(QuantizedModelError::Lengths {
                 model: self.graph.name().to_owned(),
                 layers: self.layers.len(),
                 activations: self.activations.len(),
-                blocks: list.len(),
+                steps: steps.len(),
             });
         }
         let is_float = self.activation_bits == ActivationBits::Float;
-        for (index, block) in list.iter().enumerate() {
+        for (index, step) in steps.iter().enumerate() {
             let wrong = |reason: String| QuantizedModelError::Layer {
-                layer: block.name.clone(),
+                layer: step.name.clone(),
                 reason,
             };
-            check_layer(block, self.layers[index].as_ref()).map_err(wrong)?;
+            check_layer(step, self.layers[index].as_ref()).map_err(wrong)?;
             if is_float && self.method != ActivationQuant::WeightOnly {
                 return Err(wrong(format!("f32 activations in a {} model", self.method)));
             }
-            let is_last = index + 1 == list.len();
+            let is_last = index + 1 == steps.len();
             if self.method == ActivationQuant::Static && !is_last {
                 self.check_activation(index + 1).map_err(wrong)?;
             }
@@ -86,8 +86,8 @@ impl QuantizedModel {
     }
 }
 
-fn check_layer(block: &Block, layer: Option<&QuantizedLayer>) -> Result<(), String> {
-    let (layer, shape) = match (layer, block.weight_shape()) {
+fn check_layer(step: &Step, layer: Option<&QuantizedLayer>) -> Result<(), String> {
+    let (layer, shape) = match (layer, step.weight_shape()) {
         (None, None) => return Ok(()),
         (Some(layer), Some(shape)) => (layer, shape),
         (Some(_), None) => return Err("weights where none belong".into()),

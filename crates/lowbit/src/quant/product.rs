@@ -5,7 +5,6 @@
 //! each part's accumulator to be exact in f32; the parts are added in 64 bits, and the sum meets the same constants. The
 //! definition of `quant/requant.rs` holds for both.
 
-use super::QuantizedLayer;
 use super::requant::Requant;
 use crate::bits::WeightBits;
 use lowbit_kernels::bits::{self, BitWeights};
@@ -90,22 +89,6 @@ impl Product {
             form,
             sums,
         })
-    }
-
-    /// Packs a checked layer.
-    pub(crate) fn of_layer(
-        layer: &QuantizedLayer,
-        shape: WeightShape,
-        isa: Isa,
-        one_bit_input: bool,
-    ) -> Self {
-        Self::pack(isa, layer.bits, &layer.weights, shape, one_bit_input)
-            .expect("the layer was checked")
-    }
-
-    #[cfg(test)]
-    pub(crate) fn is_of_signs(&self) -> bool {
-        matches!(self.form, Form::Signs(_))
     }
 
     /// Σ w per output channel.

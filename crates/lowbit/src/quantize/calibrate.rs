@@ -1,7 +1,7 @@
 //! Running the float model over calibration images to see what its activations hold.
 
+use crate::exec::{FloatModel, Model};
 use crate::quant::{BINS, Observer, Seen};
-use crate::runtime::{FloatModel, Model};
 
 /// What was seen of every value of a model.
 #[derive(Clone, Debug)]

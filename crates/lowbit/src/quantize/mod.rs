@@ -2,6 +2,8 @@
 
 mod calibrate;
 mod ptq;
+mod quantizer;
 
 pub use calibrate::{Calibration, calibrate};
 pub use ptq::{PtqConfig, QuantError, quantize};
+pub use quantizer::Quantizer;

@@ -2,12 +2,12 @@
 
 use super::calibrate;
 use crate::bits::{ActivationBits, WeightBits};
-use crate::graph::{Block, Blocks, Graph, GraphError, fold_batch_norm};
+use crate::exec::{FloatModel, RuntimeError};
+use crate::graph::{Graph, GraphError, Program, Step, fold_batch_norm};
 use crate::quant::{
     ActivationParams, ActivationQuant, Granularity, Observer, QuantizedLayer, QuantizedModel,
     quantizers,
 };
-use crate::runtime::{FloatModel, RuntimeError};
 use crate::{Weights, WeightsError};
 use lowbit_kernels::Isa;
 use serde::{Deserialize, Serialize};
@@ -55,6 +55,9 @@ pub enum QuantError {
     /// The float model that calibrates cannot be made.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// `LOWBIT_ISA` names no instruction set of this machine.
+    #[error(transparent)]
+    Isa(#[from] lowbit_kernels::IsaError),
     /// Nothing to quantize.
     #[error("model {model} has no convolution or linear layer: there is nothing to quantize")]
     NoLayers {
@@ -100,42 +103,41 @@ pub fn quantize(
     isa: Isa,
 ) -> Result<QuantizedModel, QuantError> {
     weights.check(graph)?;
-    let blocks = graph.blocks()?;
-    check(graph, &blocks, config, calibration)?;
-    let edges = blocks.edges();
-    let layers = blocks
-        .list()
+    let program = graph.program()?;
+    check(graph, &program, config, calibration)?;
+    let edges = program.edges();
+    let layers = program
+        .steps()
         .iter()
         .enumerate()
-        .map(|(index, block)| {
+        .map(|(index, step)| {
             let bits = if edges.contains(&index) {
                 config.edge_bits.max(config.weight_bits)
             } else {
                 config.weight_bits
             };
-            block
-                .has_weights()
-                .then(|| quantize_layer(block, weights, bits, config.granularity))
+            step.has_weights()
+                .then(|| quantize_layer(step, weights, bits, config.granularity))
         })
         .collect();
     let mut provenance = std::collections::BTreeMap::new();
     provenance.insert("quantized".into(), "after training".into());
     let activations = match config.method {
-        ActivationQuant::Dynamic | ActivationQuant::WeightOnly => vec![None; blocks.values()],
+        ActivationQuant::Dynamic | ActivationQuant::WeightOnly => vec![None; program.values()],
         ActivationQuant::Static => {
             let model = FloatModel::compile(graph, weights, isa)?;
             let seen = calibrate(&model, config.observer, calibration);
             provenance.insert("observer".into(), config.observer.to_string());
             provenance.insert("calibration_images".into(), seen.images.to_string());
             let params = |value: usize| -> Option<ActivationParams> {
-                let inner = value > 0 && value + 1 < blocks.values();
+                let inner = value > 0 && value + 1 < program.values();
                 inner.then(|| {
                     config
                         .observer
                         .params(&seen.seen[value], config.activation_bits.level_max())
                 })
             };
-            (0..blocks.values()).map(params).collect()
+            (0..program.values()).map(params).collect()
         }
     };
     Ok(QuantizedModel {
@@ -150,11 +152,11 @@ pub fn quantize(
 
 fn check(
     graph: &Graph,
-    blocks: &Blocks,
+    program: &Program,
     config: &PtqConfig,
     calibration: &[u8],
 ) -> Result<(), QuantError> {
-    if !blocks.list().iter().any(Block::has_weights) {
+    if !program.steps().iter().any(Step::has_weights) {
         return Err(QuantError::NoLayers {
             model: graph.name().to_owned(),
         });
@@ -183,12 +185,12 @@ fn check(
 }
 
 fn quantize_layer(
-    block: &Block,
+    step: &Step,
     weights: &Weights,
     bits: WeightBits,
     granularity: Granularity,
 ) -> QuantizedLayer {
-    let (kernel, bias) = fold_batch_norm(block, weights);
+    let (kernel, bias) = fold_batch_norm(step, weights);
     let channels = bias.len();
     let mut integers = vec![0i16; kernel.len()];
     let scale = match granularity {

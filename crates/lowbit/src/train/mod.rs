@@ -18,8 +18,8 @@ pub use schedule::Schedule;
 pub use trainer::{StepMetrics, Trainer, TrainerState, epoch_order};
 
 use crate::WeightsError;
+use crate::exec::RuntimeError;
 use crate::graph::GraphError;
-use crate::runtime::RuntimeError;
 
 /// Images whose gradients are summed in order by one thread.
 pub const SLICE: usize = 8;

@@ -2,9 +2,9 @@
 
 use super::qat::{ActivationState, QatConfig};
 use crate::Weights;
-use crate::graph::{Graph, ValueId, pixel_params};
+use crate::graph::{Graph, Op, Pixels, Step, ValueId};
+use crate::lower::Plan;
 use crate::quant::InputParams;
-use crate::runtime::plan::Plan;
 use lowbit_kernels::{AlignedBuffer, Isa};
 
 /// The buffers that one step works on.
@@ -35,27 +35,24 @@ pub(super) struct Pass {
 
 impl Pass {
     pub(super) fn new(
-        mut plan: Plan,
+        plan: Plan,
         isa: Isa,
         qat: Option<QatConfig>,
         graph: &Graph,
         weights: &Weights,
     ) -> Self {
-        for layout in &mut plan.layouts {
-            layout.chunked = true;
-        }
         let values = plan.layouts.len();
         let quantizers = match &qat {
             None => Vec::new(),
             Some(config) => (0..values)
                 .map(|value| {
                     let inner = value > 0 && value + 1 < values && !config.has_float_activations();
-                    let block = inner.then(|| &plan.blocks.list()[value - 1])?;
+                    let step = inner.then(|| &plan.exec.program.steps()[value - 1])?;
                     Some(ActivationState::new(
                         config.activation_quantizer,
                         config.activation_bits,
-                        block.relu,
-                        &block.name,
+                        is_never_negative(step),
+                        &step.name,
                         weights,
                     ))
                 })
@@ -64,7 +61,7 @@ impl Pass {
         Self {
             quantizers,
             pixels: AlignedBuffer::zeroed(0),
-            pixel_params: pixel_params(graph),
+            pixel_params: Pixels::of(graph).params,
             qat,
             frozen_statistics: false,
             isa,
@@ -146,4 +143,9 @@ impl Pass {
         let (earlier, later) = self.values.split_at_mut(write);
         (&earlier[read], &mut later[0])
     }
+}
+
+/// Whether a step's result is never negative, so that its integers need no zero point but 0.
+fn is_never_negative(step: &Step) -> bool {
+    step.epilogue.relu || matches!(step.op, Op::Relu | Op::Sigmoid)
 }

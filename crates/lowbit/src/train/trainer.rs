@@ -7,18 +7,20 @@ use super::optimizer::Optimizer;
 use super::pass::Pass;
 use super::qat::{ActivationState, QatConfig};
 use crate::Weights;
-use crate::graph::{Graph, PixelMap};
+use crate::graph::{Graph, Pixels};
+use crate::lower::Plan;
+use crate::lower::{ExecProgram, Mode};
 use crate::pool::awake;
 use crate::quant::{ActivationQuant, QuantizedModel};
-use crate::runtime::plan::Plan;
 use lowbit_kernels::{Isa, random};
 use rayon::prelude::*;
 
 /// A model in training.
 pub struct Trainer {
     graph: Graph,
-    /// What each pixel value is to the network.
-    pixels: [f32; 256],
+    pixels: Pixels,
+    /// What each pixel value is to the network, for all channels or for each.
+    reals: Vec<[f32; 256]>,
     optimizer: Optimizer,
     steps: u64,
     layers: Vec<Box<dyn Layer>>,
@@ -87,15 +89,21 @@ impl Trainer {
         isa: Isa,
     ) -> Result<Self, TrainError> {
         weights.check(graph)?;
-        let pass = Pass::new(Plan::new(graph.blocks()?)?, isa, qat, graph, weights);
-        let blocks = pass.plan.blocks.list();
-        let layers = (0..blocks.len())
+        let pass = Pass::new(
+            Plan::new(ExecProgram::new(graph.program()?, Mode::Float, |_| false))?,
+            isa,
+            qat,
+            graph,
+            weights,
+        );
+        let steps = pass.plan.exec.program.steps().len();
+        let layers = (0..steps)
             .map(|index| ops::layer(&pass.plan, index, weights, isa, qat.as_ref()))
             .collect::<Result<Vec<_>, _>>()?;
-        let PixelMap { scale, shift } = PixelMap::of(graph.normalization());
-        let pixels = std::array::from_fn(|x| (x as f32).mul_add(scale, shift));
+        let pixels = Pixels::of(graph);
         Ok(Self {
             graph: graph.clone(),
+            reals: pixels.reals(),
             pixels,
             optimizer,
             steps: 0,
@@ -181,27 +189,34 @@ impl Trainer {
 
     fn load(&mut self, images: &[u8]) {
         let layout = self.pass.plan.layouts[0];
-        let row_len = layout.w * layout.c;
-        let row_start = |row: usize| layout.offset(0) + row * layout.row_stride;
+        let row_len = layout.row_len();
+        let pixels = &self.pixels;
         if self.pass.qat.is_some() {
             self.pass
                 .pixels
                 .par_chunks_mut(layout.image_len)
                 .zip(images.par_chunks(layout.dense_len()))
                 .for_each(|(out, image)| {
-                    for (row, pixels) in image.chunks_exact(row_len).enumerate() {
-                        out[row_start(row)..][..row_len].copy_from_slice(pixels);
+                    for (row, of_row) in image.chunks_exact(row_len).enumerate() {
+                        pixels.write_integers(of_row, &mut out[layout.row(0, row)]);
                     }
                 });
         }
-        let values = &self.pixels;
+        let reals = &self.reals;
         self.pass.values[0]
             .par_chunks_mut(layout.image_len)
             .zip(images.par_chunks(layout.dense_len()))
             .for_each(|(out, image)| {
-                for (row, pixels) in image.chunks_exact(row_len).enumerate() {
-                    for (out, &x) in out[row_start(row)..][..row_len].iter_mut().zip(pixels) {
-                        *out = values[usize::from(x)];
+                for (row, of_row) in image.chunks_exact(row_len).enumerate() {
+                    let out = &mut out[layout.row(0, row)];
+                    if let [table] = &reals[..] {
+                        let pairs = out.iter_mut().zip(of_row);
+                        pairs.for_each(|(real, &x)| *real = table[usize::from(x)]);
+                        continue;
+                    }
+                    let channels = reals.iter().cycle();
+                    for ((real, &x), table) in out.iter_mut().zip(of_row).zip(channels) {
+                        *real = table[usize::from(x)];
                     }
                 }
             });

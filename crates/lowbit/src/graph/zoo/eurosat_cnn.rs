@@ -15,23 +15,13 @@ pub fn eurosat_cnn(input: Shape, class_names: &[String]) -> Result<Graph, GraphE
         x = graph.conv(&format!("conv{layer}"), x, channels, kernel, (1, 0), true);
         x = graph.batch_norm(&format!("bn{layer}"), x);
         x = graph.add(&format!("relu{layer}"), Op::Relu, &[x]);
-        x = graph.add(&format!("pool{layer}"), Op::MaxPool2, &[x]);
+        x = graph.add(&format!("pool{layer}"), Op::max_pool(2), &[x]);
     }
     x = graph.add("flatten", Op::Flatten, &[x]);
     for layer in 1..=2 {
-        x = graph.add(
-            &format!("fc{layer}"),
-            Op::Linear { out_features: 128 },
-            &[x],
-        );
+        x = graph.add(&format!("fc{layer}"), Op::linear(128), &[x]);
         x = graph.add(&format!("relu{}", layer + 3), Op::Relu, &[x]);
     }
-    graph.add(
-        "fc3",
-        Op::Linear {
-            out_features: class_names.len(),
-        },
-        &[x],
-    );
+    graph.add("fc3", Op::linear(class_names.len()), &[x]);
     graph.finish()
 }

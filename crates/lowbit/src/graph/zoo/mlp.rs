@@ -12,21 +12,9 @@ pub fn mlp(input: Shape, class_names: &[String]) -> Result<Graph, GraphError> {
     x = graph.add("flatten", Op::Flatten, &[x]);
     for (index, features) in [256, 128].into_iter().enumerate() {
         let layer = index + 1;
-        x = graph.add(
-            &format!("fc{layer}"),
-            Op::Linear {
-                out_features: features,
-            },
-            &[x],
-        );
+        x = graph.add(&format!("fc{layer}"), Op::linear(features), &[x]);
         x = graph.add(&format!("relu{layer}"), Op::Relu, &[x]);
     }
-    graph.add(
-        "fc3",
-        Op::Linear {
-            out_features: class_names.len(),
-        },
-        &[x],
-    );
+    graph.add("fc3", Op::linear(class_names.len()), &[x]);
     graph.finish()
 }

@@ -64,11 +64,11 @@ mod tests {
     }
 
     #[test]
-    fn every_model_follows_classes_and_channels_and_fuses_into_blocks() {
+    fn every_model_follows_classes_and_channels_and_fuses_into_steps() {
         for name in names() {
             let graph = build(name, Shape::new(32, 32, 1), &classes(7)).unwrap();
             assert_eq!(graph.classes(), 7, "{name}");
-            assert!(graph.blocks().unwrap().list().len() > 1, "{name}");
+            assert!(graph.program().unwrap().steps().len() > 1, "{name}");
         }
     }
 

@@ -17,13 +17,7 @@ pub fn resnet8(input: Shape, class_names: &[String]) -> Result<Graph, GraphError
     x = basic_block(&mut graph, "block2", x, 32, 2, true);
     x = basic_block(&mut graph, "block3", x, 64, 2, true);
     x = graph.add("pool", Op::GlobalAvgPool, &[x]);
-    graph.add(
-        "fc",
-        Op::Linear {
-            out_features: class_names.len(),
-        },
-        &[x],
-    );
+    graph.add("fc", Op::linear(class_names.len()), &[x]);
     graph.finish()
 }
 

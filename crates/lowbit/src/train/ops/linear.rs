@@ -2,9 +2,9 @@
 
 use super::{Layer, Parameter, Pass};
 use crate::Weights;
-use crate::graph::Block;
+use crate::graph::Step;
+use crate::lower::Plan;
 use crate::quant::QuantizedLayer;
-use crate::runtime::plan::Plan;
 use crate::train::QatConfig;
 use crate::train::qat::{IntegerProduct, WeightState};
 use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, float};
@@ -12,11 +12,11 @@ use rayon::prelude::*;
 
 pub(super) struct Linear {
     index: usize,
-    block: Block,
+    step: Step,
     weight: Parameter,
     bias: Parameter,
     packed: float::PackedWeights,
-    packed_backward: float::PackedWeights,
+    packed_backward: Option<float::PackedWeights>,
     /// Gradient behind the ReLU, `[n, out]`.
     grad: AlignedBuffer<f32>,
     /// `[in, out]`.
@@ -40,43 +40,44 @@ impl Linear {
         isa: Isa,
         qat: Option<&QatConfig>,
     ) -> Self {
-        let block = plan.blocks.list()[index].clone();
-        let shape = block.weight_shape().expect("linear layers have weights");
-        let weight = Parameter::new(format!("{}.weight", block.name), weights);
+        let step = plan.exec.program.steps()[index].clone();
+        let shape = step.weight_shape().expect("linear layers have weights");
+        let weight = Parameter::new(format!("{}.weight", step.name), weights);
         Self {
             index,
             quantizer: super::weight_state(plan, index, &weight, weights, qat),
-            bias: Parameter::new(format!("{}.bias", block.name), weights),
+            bias: Parameter::new(format!("{}.bias", step.name), weights),
             packed: float::PackedWeights::pack(isa, &weight.value, shape),
-            packed_backward: float::PackedWeights::pack_backward(isa, &weight.value, shape),
+            // The image needs no gradient.
+            packed_backward: (step.inputs[0] != 0)
+                .then(|| float::PackedWeights::pack_backward(isa, &weight.value, shape)),
             grad: AlignedBuffer::zeroed(0),
             grad_weights: vec![0.0; weight.value.len()],
             grad_input: AlignedBuffer::zeroed(0),
             weight,
-            block,
+            step,
         }
     }
 
     fn features(&self) -> (usize, usize) {
-        (self.block.in_shape.len(), self.block.out_shape.c)
+        (self.step.in_shapes[0].len(), self.step.out_shape.c())
     }
 }
 
 impl Linear {
     /// Brings the weights into the kernels' orders; the integer product in quantization-aware training.
     fn pack(&mut self, pass: &Pass) -> Option<IntegerProduct> {
-        let inner = self.block.inputs[0] != 0;
         let Some(quantizer) = &mut self.quantizer else {
             self.packed.repack(&self.weight.value);
-            if inner {
-                self.packed_backward.repack_backward(&self.weight.value);
+            if let Some(backward) = &mut self.packed_backward {
+                backward.repack_backward(&self.weight.value);
             }
             return None;
         };
         quantizer.forward(&self.weight.value);
         let (quantizer, backward) = (&*quantizer, &mut self.packed_backward);
         let mut pack_backward = || {
-            if inner {
+            if let Some(backward) = backward {
                 backward.repack_backward(&quantizer.dequantized);
             }
         };
@@ -85,9 +86,9 @@ impl Linear {
             self.packed.repack(&quantizer.dequantized);
             return None;
         }
-        let (_, input) = pass.codes(self.block.inputs[0]);
+        let (_, input) = pass.codes(self.step.inputs[0]);
         let shape = self
-            .block
+            .step
             .weight_shape()
             .expect("linear layers have weights");
         let bias = Some(&self.bias.value[..]);
@@ -100,7 +101,7 @@ impl Layer for Linear {
     fn forward(&mut self, pass: &mut Pass) {
         let (inputs, outputs) = self.features();
         let count = pass.count;
-        let (from, to) = (self.block.inputs[0], self.index + 1);
+        let (from, to) = (self.step.inputs[0], self.index + 1);
         let mut value = std::mem::replace(&mut pass.values[to], AlignedBuffer::zeroed(0));
         let product = self.pack(pass);
         let codes: &[u8] = match &product {
@@ -108,7 +109,7 @@ impl Layer for Linear {
             None => &[],
         };
         let input = pass.values[from].with_slack();
-        let relu = self.block.relu;
+        let relu = self.step.epilogue.relu;
         let epilogue = float::Epilogue {
             bias: Some(&self.bias.value),
             relu,
@@ -133,13 +134,14 @@ impl Layer for Linear {
     fn backward(&mut self, pass: &mut Pass) {
         let (inputs, outputs) = self.features();
         let (count, isa) = (pass.count, pass.isa);
-        let (from, to) = (self.block.inputs[0], self.index + 1);
+        let (from, to) = (self.step.inputs[0], self.index + 1);
         pass.quantize_backward(to);
         if self.grad.len() < count * outputs {
             self.grad = AlignedBuffer::zeroed(count * outputs);
-            self.grad_input = AlignedBuffer::zeroed(count * inputs);
+            let needed = self.packed_backward.is_some();
+            self.grad_input = AlignedBuffer::zeroed(if needed { count * inputs } else { 0 });
         }
-        let relu = self.block.relu;
+        let relu = self.step.epilogue.relu;
         let values = pass.values[to].iter().zip(pass.grads[to].iter());
         for (grad, (&y, &dy)) in self.grad[..count * outputs].iter_mut().zip(values) {
             *grad = if relu && y <= 0.0 { 0.0 } else { dy };
@@ -180,12 +182,11 @@ impl Layer for Linear {
         if let Some(quantizer) = &mut self.quantizer {
             quantizer.backward(&self.weight.value, &mut self.weight.grad);
         }
-        if from == 0 {
+        let Some(packed) = &self.packed_backward else {
             return;
-        }
+        };
         let accumulate = pass.written[from];
         pass.written[from] = true;
-        let packed = &self.packed_backward;
         let grads = &mut pass.grads[from][..count * inputs];
         let back = |part: usize, out: &mut [f32]| {
             let geometry = ConvGeometry::linear(out.len() / inputs, outputs, inputs);

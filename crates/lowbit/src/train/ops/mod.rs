@@ -1,8 +1,8 @@
-//! The kinds of blocks in training: forward and backward side by side, one file each.
+//! The operators in training: forward and backward side by side, one file each.
 
-mod add;
+mod activation;
+mod binary;
 mod conv;
-mod elementwise;
 mod linear;
 mod normalization;
 mod pool;
@@ -11,19 +11,19 @@ use super::TrainError;
 use super::parameter::Parameter;
 use super::pass::Pass;
 use crate::Weights;
-use crate::graph::BlockKind;
+use crate::graph::{Op, ValueId};
+use crate::lower::{Layout, Plan};
 use crate::quant::QuantizedLayer;
-use crate::runtime::plan::Plan;
 use crate::train::QatConfig;
 use crate::train::qat::WeightState;
 use lowbit_kernels::Isa;
 
-/// A block in training.
+/// A step in training.
 pub(super) trait Layer: Send {
-    /// Computes the block's value from its inputs.
+    /// Computes the step's value from its inputs.
     fn forward(&mut self, pass: &mut Pass);
 
-    /// Computes the gradients of the block's parameters and inputs from that of its value.
+    /// Computes the gradients of the step's parameters and inputs from that of its value.
     fn backward(&mut self, pass: &mut Pass);
 
     /// What the optimizer changes.
@@ -34,7 +34,7 @@ pub(super) trait Layer: Send {
     /// Writes parameters and statistics.
     fn save(&self, _weights: &mut Weights) {}
 
-    /// The deployed integers of the weights as they stand; none for blocks without weights.
+    /// The deployed integers of the weights as they stand; none for steps without weights.
     fn export(&mut self) -> Option<QuantizedLayer> {
         None
     }
@@ -43,6 +43,33 @@ pub(super) trait Layer: Send {
     fn restore(&mut self, _weights: &Weights) {}
 }
 
+/// The values of a step with one input, and how they lie.
+#[derive(Clone, Copy)]
+struct Place {
+    from: ValueId,
+    to: ValueId,
+    input: Layout,
+    output: Layout,
+}
+
+impl Place {
+    fn new(plan: &Plan, index: usize) -> Self {
+        Self {
+            from: plan.exec.program.steps()[index].inputs[0],
+            to: index + 1,
+            input: plan.input(index, 0),
+            output: plan.output(index),
+        }
+    }
+
+    /// The rows of the result of a batch: image and row.
+    fn rows(&self, images: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let h = self.output.h;
+        (0..images).flat_map(move |image| (0..h).map(move |row| (image, row)))
+    }
+}
+
+/// The table of operators: the trainable form of a step.
 pub(super) fn layer(
     plan: &Plan,
     index: usize,
@@ -50,34 +77,44 @@ pub(super) fn layer(
     isa: Isa,
     qat: Option<&QatConfig>,
 ) -> Result<Box<dyn Layer>, TrainError> {
-    let block = &plan.blocks.list()[index];
+    let step = &plan.exec.program.steps()[index];
     let unsupported = |reason: &str| {
         Err(TrainError::Unsupported {
-            layer: block.name.clone(),
+            layer: step.name.clone(),
             reason: reason.into(),
         })
     };
-    Ok(match block.kind {
-        BlockKind::Conv { .. } if index + 1 == plan.blocks.list().len() => {
+    Ok(match &step.op {
+        Op::Conv(_) if index + 1 == plan.exec.program.steps().len() => {
             return unsupported("a convolution cannot be the last layer in training");
         }
-        BlockKind::Conv {
-            kernel, padding, ..
-        } if padding >= kernel => {
+        Op::Conv(conv) if !conv.is_plain() => {
+            return unsupported(
+                "groups, dilation and different strides down and to the right cannot be trained",
+            );
+        }
+        Op::Conv(conv) if (0..4).any(|side| conv.padding[side] >= conv.kernel[side % 2]) => {
             return unsupported("padding must be smaller than the kernel in training");
         }
-        BlockKind::Conv { .. } => Box::new(conv::Conv::new(plan, index, weights, isa, qat)),
-        BlockKind::Linear if block.batch_norm.is_some() => {
+        Op::Conv(_) => Box::new(conv::Conv::new(plan, index, weights, isa, qat)),
+        Op::Linear(_) if step.epilogue.batch_norm.is_some() => {
             return unsupported("batch-norm behind a linear layer cannot be trained");
         }
-        BlockKind::Linear => Box::new(linear::Linear::new(plan, index, weights, isa, qat)),
-        BlockKind::Add => Box::new(add::Add::new(plan, index)),
-        BlockKind::GlobalAvgPool => Box::new(pool::GlobalAvgPool::new(plan, index)),
-        BlockKind::Elementwise => Box::new(elementwise::Elementwise::new(plan, index)),
+        Op::Linear(_) => Box::new(linear::Linear::new(plan, index, weights, isa, qat)),
+        Op::Relu => Box::new(activation::Unary::relu(plan, index)),
+        Op::Sigmoid => Box::new(activation::Unary::sigmoid(plan, index)),
+        Op::MaxPool(pool) => Box::new(pool::Pool::max(plan, index, pool)),
+        Op::AvgPool(pool) => Box::new(pool::Pool::mean(plan, index, pool)),
+        Op::GlobalAvgPool => Box::new(pool::GlobalAvgPool::new(plan, index)),
+        Op::Add => Box::new(binary::Add::new(plan, index)),
+        Op::Mul => Box::new(binary::Mul::new(plan, index)),
+        Op::Input | Op::BatchNorm(_) | Op::Flatten => {
+            return unsupported("it has no form of its own in training");
+        }
     })
 }
 
-/// The quantizer of a block's weights, if there is quantization-aware training.
+/// The quantizer of a step's weights, if there is quantization-aware training.
 fn weight_state(
     plan: &Plan,
     index: usize,
@@ -86,7 +123,7 @@ fn weight_state(
     qat: Option<&QatConfig>,
 ) -> Option<WeightState> {
     let config = qat?;
-    let bits = config.bits_of(&plan.blocks, index);
-    let name = &plan.blocks.list()[index].name;
+    let bits = config.bits_of(&plan.exec.program, index);
+    let name = &plan.exec.program.steps()[index].name;
     Some(WeightState::new(config, bits, name, latent, weights))
 }

@@ -1,7 +1,7 @@
 //! Batch-norm behind a convolution (Ioffe & Szegedy 2015).
 
 use super::Parameter;
-use crate::graph::Block;
+use crate::graph::Step;
 use crate::{Tensor, Weights};
 
 /// The scale and shift of a convolution's map per channel: batch-norm's, or 1 and 0 without one.
@@ -35,9 +35,9 @@ fn total(sums: &[f64], channels: usize, which: usize, channel: usize) -> f64 {
 }
 
 impl Normalization {
-    pub(super) fn new(block: &Block, weights: &Weights) -> Self {
-        let c = block.conv_shape.c;
-        let norm = block.batch_norm.as_ref().map(|norm| {
+    pub(super) fn new(step: &Step, weights: &Weights) -> Self {
+        let c = step.main_shape.c();
+        let norm = step.epilogue.batch_norm.as_ref().map(|norm| {
             let statistic = |of: &str| weights.slice(&format!("{}.{of}", norm.name)).to_vec();
             BatchNorm {
                 eps: f64::from(norm.eps),

@@ -1,57 +1,172 @@
-//! Mean over height and width.
+//! Pooling that stands alone, and the mean over height and width.
 
-use super::{Layer, Pass};
-use crate::graph::Block;
-use crate::runtime::plan::Plan;
-use lowbit_kernels::quantize;
+use super::{Layer, Pass, Place};
+use crate::graph::{AvgPool, MaxPool, Step};
+use crate::lower::{Layout, Plan, Window};
+use lowbit_kernels::elementwise;
+
+/// What a pool makes of a window.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Max,
+    Mean,
+}
+
+pub(super) struct Pool {
+    place: Place,
+    step: Step,
+    window: Window,
+    kind: Kind,
+}
+
+impl Pool {
+    pub(super) fn max(plan: &Plan, index: usize, pool: &MaxPool) -> Self {
+        let window = Window {
+            kernel: pool.kernel,
+            stride: pool.stride,
+            padding: pool.padding,
+        };
+        Self::new(plan, index, window, Kind::Max)
+    }
+
+    pub(super) fn mean(plan: &Plan, index: usize, pool: &AvgPool) -> Self {
+        let window = Window {
+            kernel: pool.kernel,
+            stride: pool.stride,
+            padding: pool.padding,
+        };
+        Self::new(plan, index, window, Kind::Mean)
+    }
+
+    fn new(plan: &Plan, index: usize, window: Window, kind: Kind) -> Self {
+        Self {
+            place: Place::new(plan, index),
+            step: plan.exec.program.steps()[index].clone(),
+            window,
+            kind,
+        }
+    }
+
+    /// The first of the window's largest pixels.
+    fn winner(x: &[f32], pixels: &[usize], c: usize) -> usize {
+        let first = pixels[0] + c;
+        let taps = pixels[1..].iter().map(|pixel| pixel + c);
+        taps.fold(first, |best, at| if x[at] > x[best] { at } else { best })
+    }
+}
+
+impl Layer for Pool {
+    fn forward(&mut self, pass: &mut Pass) {
+        let Place { from, to, .. } = self.place;
+        let (input, output) = (self.place.input, self.place.output);
+        let (relu, kind) = (self.step.epilogue.relu, self.kind);
+        let count = pass.count;
+        let (x, y) = pass.value_pair(from, to);
+        for image in 0..count {
+            let x = &x[image * input.image_len + input.first()..];
+            let y = &mut y[image * output.image_len + output.first()..];
+            self.window.each(&input, &output, |to, pixels| {
+                for c in 0..output.c {
+                    let result = match kind {
+                        Kind::Max => x[Self::winner(x, pixels, c)],
+                        Kind::Mean => {
+                            let sum: f32 = pixels.iter().map(|pixel| x[pixel + c]).sum();
+                            sum / pixels.len() as f32
+                        }
+                    };
+                    y[to + c] = if relu { result.max(0.0) } else { result };
+                }
+            });
+        }
+        pass.quantize(to);
+    }
+
+    fn backward(&mut self, pass: &mut Pass) {
+        let Place { from, to, .. } = self.place;
+        let (input, output) = (self.place.input, self.place.output);
+        pass.quantize_backward(to);
+        let (relu, kind) = (self.step.epilogue.relu, self.kind);
+        let (earlier, later) = pass.grads.split_at_mut(to);
+        if !std::mem::replace(&mut pass.written[from], true) {
+            earlier[from].fill(0.0);
+        }
+        for image in 0..pass.count {
+            let x = &pass.values[from][image * input.image_len + input.first()..];
+            let y = &pass.values[to][image * output.image_len + output.first()..];
+            let grads = &mut earlier[from][image * input.dense_len()..][..input.dense_len()];
+            let dys = &later[0][image * output.dense_len()..][..output.dense_len()];
+            self.window.each(&input, &output, |to, pixels| {
+                for c in 0..output.c {
+                    let dy = dys[dense(&output, to + c)];
+                    if relu && y[to + c] <= 0.0 {
+                        continue;
+                    }
+                    match kind {
+                        Kind::Max => grads[dense(&input, Self::winner(x, pixels, c))] += dy,
+                        Kind::Mean => {
+                            for pixel in pixels {
+                                grads[dense(&input, pixel + c)] += dy / pixels.len() as f32;
+                            }
+                        }
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// Where an element of a layout lies without halo, both from the image's first pixel.
+fn dense(layout: &Layout, at: usize) -> usize {
+    at / layout.row_stride * layout.row_len() + at % layout.row_stride
+}
 
 pub(super) struct GlobalAvgPool {
-    index: usize,
-    block: Block,
+    place: Place,
+    step: Step,
 }
 
 impl GlobalAvgPool {
     pub(super) fn new(plan: &Plan, index: usize) -> Self {
         Self {
-            index,
-            block: plan.blocks.list()[index].clone(),
+            place: Place::new(plan, index),
+            step: plan.exec.program.steps()[index].clone(),
         }
     }
 }
 
 impl Layer for GlobalAvgPool {
     fn forward(&mut self, pass: &mut Pass) {
-        let (from, to) = (self.block.inputs[0], self.index + 1);
-        let (layout, isa, count) = (pass.plan.layouts[from], pass.isa, pass.count);
-        let (input, output) = pass.value_pair(from, to);
+        let Place { from, to, .. } = self.place;
+        let (layout, isa, count) = (self.place.input, pass.isa, pass.count);
+        let output = self.place.output;
+        let (input, values) = pass.value_pair(from, to);
         for image in 0..count {
-            let view = &input[image * layout.image_len + layout.offset(0)..];
-            let out = &mut output[image * layout.c..][..layout.c];
+            let view = &input[image * layout.image_len + layout.first()..];
+            let out = &mut values[output.row(image, 0)];
             let (h, w, c) = (layout.h, layout.w, layout.c);
-            quantize::global_avg_pool_f32(isa, view, h, w, c, layout.row_stride, out);
-            if self.block.relu {
+            elementwise::global_avg_pool_f32(isa, view, h, w, c, layout.row_stride, out);
+            if self.step.epilogue.relu {
                 out.iter_mut().for_each(|x| *x = x.max(0.0));
             }
         }
-        pass.quantize(self.index + 1);
+        pass.quantize(to);
     }
 
     fn backward(&mut self, pass: &mut Pass) {
-        pass.quantize_backward(self.index + 1);
-        let (from, to) = (self.block.inputs[0], self.index + 1);
-        let layout = pass.plan.layouts[from];
+        let Place { from, to, .. } = self.place;
+        let (layout, output) = (self.place.input, self.place.output);
+        pass.quantize_backward(to);
         let scale = 1.0 / (layout.h * layout.w) as f32;
-        let accumulate = pass.written[from];
-        pass.written[from] = true;
+        let accumulate = std::mem::replace(&mut pass.written[from], true);
         let (earlier, later) = pass.grads.split_at_mut(to);
         let c = layout.c;
         for image in 0..pass.count {
             let dy = &later[0][image * c..][..c];
-            let y = &pass.values[to][image * c..][..c];
+            let y = &pass.values[to][output.row(image, 0)];
             let grads = &mut earlier[from][image * layout.dense_len()..][..layout.dense_len()];
             for pixel in grads.chunks_exact_mut(c) {
                 for ((grad, &dy), &y) in pixel.iter_mut().zip(dy).zip(y) {
-                    let passed = if self.block.relu && y <= 0.0 {
+                    let passed = if self.step.epilogue.relu && y <= 0.0 {
                         0.0
                     } else {
                         dy * scale

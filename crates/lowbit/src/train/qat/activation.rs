@@ -3,8 +3,8 @@
 use super::{ActivationQuantizer, best_scale};
 use crate::Weights;
 use crate::bits::ActivationBits;
+use crate::lower::Layout;
 use crate::quant::ActivationParams;
-use crate::runtime::plan::Layout;
 use crate::train::parameter::Parameter;
 use lowbit_kernels::quantize::{self, FakeQuantGradient};
 use lowbit_kernels::{AlignedBuffer, Isa};
@@ -102,9 +102,9 @@ impl ActivationState {
             .zip(self.terms.par_chunks_mut(dense))
             .for_each(|((value, codes), terms)| {
                 for row in 0..layout.h {
-                    let start = layout.offset(0) + row * layout.row_stride;
-                    let value = &mut value[start..][..row_len];
-                    let codes = &mut codes[start..][..row_len];
+                    let at = layout.row(0, row);
+                    let value = &mut value[at.clone()];
+                    let codes = &mut codes[at];
                     let terms = &mut terms[row * row_len..][..row_len];
                     quantize::fake_quant(isa, scale, zero, high, value, codes, terms);
                 }

@@ -12,7 +12,7 @@ pub(super) use activation::ActivationState;
 pub(super) use weight::{IntegerProduct, WeightState};
 
 use crate::bits::{ActivationBits, WeightBits};
-use crate::graph::Blocks;
+use crate::graph::Program;
 use serde::{Deserialize, Serialize};
 
 /// How weights become integers in training.
@@ -165,8 +165,8 @@ impl QatConfig {
     }
 
     /// Bits per weight of block `index`.
-    pub(super) fn bits_of(&self, blocks: &Blocks, index: usize) -> WeightBits {
-        if blocks.edges().contains(&index) {
+    pub(super) fn bits_of(&self, program: &Program, index: usize) -> WeightBits {
+        if program.edges().contains(&index) {
             self.edge_bits.max(self.weight_bits)
         } else {
             self.weight_bits

@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::Tensor;
+use crate::exec::{FloatModel, Model};
 use crate::graph::{GraphBuilder, Op, Shape, zoo};
-use crate::runtime::{FloatModel, Model};
 use crate::train::parameter::Parameter;
 use serde_json::Value;
 
@@ -259,7 +259,7 @@ impl Alone {
         let len = layout.w * layout.c;
         for row in 0..self.count * layout.h {
             let (image, y) = (row / layout.h, row % layout.h);
-            let start = image * layout.image_len + layout.offset(0) + y * layout.row_stride;
+            let start = image * layout.image_len + layout.first() + y * layout.row_stride;
             visit(start, row * len, len);
         }
     }
@@ -267,7 +267,7 @@ impl Alone {
     /// The block's result of `inputs`, in the order of its inputs.
     fn forward(&mut self, inputs: &[Vec<f32>]) -> Vec<f32> {
         for (at, input) in inputs.iter().enumerate() {
-            let value = self.trainer.pass.plan.blocks.list()[self.index].inputs[at];
+            let value = self.trainer.pass.plan.exec.program.steps()[self.index].inputs[at];
             let mut values = self.trainer.pass.values[value].clone();
             self.rows(value, |to, from, len| {
                 values[to..][..len].copy_from_slice(&input[from..][..len]);
@@ -288,7 +288,7 @@ impl Alone {
         pass.grads[value][..dy.len()].copy_from_slice(dy);
         pass.written[value] = true;
         self.trainer.layers[self.index].backward(pass);
-        let inputs = &pass.plan.blocks.list()[self.index].inputs;
+        let inputs = &pass.plan.exec.program.steps()[self.index].inputs;
         let grads = inputs.iter().map(|&input| {
             let len = self.count * pass.plan.layouts[input].dense_len();
             pass.grads[input][..len].to_vec()
@@ -314,7 +314,7 @@ fn one_class() -> Vec<String> {
 /// Ends a graph whose block of interest reads values behind the image.
 fn finish(mut graph: GraphBuilder, last: usize) -> Graph {
     let flat = graph.add("flatten", Op::Flatten, &[last]);
-    graph.add("end", Op::Linear { out_features: 2 }, &[flat]);
+    graph.add("end", Op::linear(2), &[flat]);
     graph.finish().unwrap()
 }
 
@@ -357,11 +357,11 @@ fn check_batch_norm(case: &Case<'_>) {
     let (count, shape) = case.image("x");
     let mut graph = GraphBuilder::new("test", shape, &one_class());
     let x = graph.add("relu", Op::Relu, &[0]);
-    let x = graph.conv("conv", x, shape.c, 1, (1, 0), false);
+    let x = graph.conv("conv", x, shape.c(), 1, (1, 0), false);
     let y = graph.batch_norm("bn", x);
     let graph = finish(graph, y);
     let given = [
-        ("conv.weight", identity(shape.c)),
+        ("conv.weight", identity(shape.c())),
         ("bn.weight", case.given("weight")),
         ("bn.bias", case.given("bias")),
     ];
@@ -390,11 +390,11 @@ fn check_max_pool(case: &Case<'_>) {
         let mut graph = GraphBuilder::new("test", shape, &one_class());
         let mut x = graph.add("relu", Op::Relu, &[0]);
         if fused {
-            x = graph.conv("conv", x, shape.c, 1, (1, 0), false);
+            x = graph.conv("conv", x, shape.c(), 1, (1, 0), false);
         }
-        let y = graph.add("pool", Op::MaxPool2, &[x]);
+        let y = graph.add("pool", Op::max_pool(2), &[x]);
         let graph = finish(graph, y);
-        let given = fused.then(|| ("conv.weight", identity(shape.c)));
+        let given = fused.then(|| ("conv.weight", identity(shape.c())));
         let mut block = Alone::new(&graph, given.as_slice(), 1, count);
         let y = block.forward(&[case.given("x").unwrap()]);
         assert_close("y", &y, &case.expected("y"), 0.0);
@@ -410,13 +410,7 @@ fn check_linear(case: &Case<'_>) {
     let mut graph = GraphBuilder::new("test", shape, &one_class());
     let x = graph.add("relu", Op::Relu, &[0]);
     let x = graph.add("flatten0", Op::Flatten, &[x]);
-    let y = graph.add(
-        "fc",
-        Op::Linear {
-            out_features: outputs,
-        },
-        &[x],
-    );
+    let y = graph.add("fc", Op::linear(outputs), &[x]);
     let graph = finish(graph, y);
     let given = [
         ("fc.weight", case.given("weight")),
@@ -463,8 +457,8 @@ fn check_global_avg_pool(case: &Case<'_>) {
 fn check_add_relu(case: &Case<'_>) {
     let (count, shape) = case.image("a");
     let mut graph = GraphBuilder::new("test", shape, &one_class());
-    let a = graph.conv("conv1", 0, shape.c, 1, (1, 0), false);
-    let b = graph.conv("conv2", 0, shape.c, 1, (1, 0), false);
+    let a = graph.conv("conv1", 0, shape.c(), 1, (1, 0), false);
+    let b = graph.conv("conv2", 0, shape.c(), 1, (1, 0), false);
     let sum = graph.add("add", Op::Add, &[a, b]);
     let y = graph.add("relu", Op::Relu, &[sum]);
     let mut block = Alone::new(&finish(graph, y), &[], 2, count);

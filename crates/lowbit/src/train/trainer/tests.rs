@@ -86,13 +86,13 @@ fn gradients_of_conv_norm_relu_pool_and_linear_agree_with_finite_differences() {
     let mut x = graph.conv("conv1", 0, 5, 3, (1, 0), true);
     x = graph.batch_norm("bn1", x);
     x = graph.add("relu1", Op::Relu, &[x]);
-    x = graph.add("pool1", Op::MaxPool2, &[x]);
+    x = graph.add("pool1", Op::max_pool(2), &[x]);
     x = graph.conv("conv2", x, 7, 2, (1, 0), true);
     x = graph.add("relu2", Op::Relu, &[x]);
     x = graph.add("flatten", Op::Flatten, &[x]);
-    x = graph.add("fc1", Op::Linear { out_features: 9 }, &[x]);
+    x = graph.add("fc1", Op::linear(9), &[x]);
     x = graph.add("relu3", Op::Relu, &[x]);
-    graph.add("fc2", Op::Linear { out_features: 4 }, &[x]);
+    graph.add("fc2", Op::linear(4), &[x]);
     check_gradients(&graph.finish().unwrap());
 }
 
@@ -113,7 +113,7 @@ fn gradients_through_strides_padding_shortcuts_and_mean_agree_with_finite_differ
     x = graph.add("add", Op::Add, &[x, y]);
     x = graph.add("relu3", Op::Relu, &[x]);
     x = graph.add("pool", Op::GlobalAvgPool, &[x]);
-    graph.add("fc", Op::Linear { out_features: 3 }, &[x]);
+    graph.add("fc", Op::linear(3), &[x]);
     check_gradients(&graph.finish().unwrap());
 }
 
@@ -122,11 +122,11 @@ fn gradients_of_lone_relu_and_pool_agree_with_finite_differences() {
     let mut graph = GraphBuilder::new("test", Shape::new(8, 8, 2), &classes(3));
     let x = graph.conv("conv1", 0, 4, 3, (1, 1), true);
     let left = graph.add("relu1", Op::Relu, &[x]);
-    let left = graph.add("pool1", Op::MaxPool2, &[left]);
-    let right = graph.add("pool2", Op::MaxPool2, &[x]);
+    let left = graph.add("pool1", Op::max_pool(2), &[left]);
+    let right = graph.add("pool2", Op::max_pool(2), &[x]);
     let sum = graph.add("add", Op::Add, &[left, right]);
     let flat = graph.add("flatten", Op::Flatten, &[sum]);
-    graph.add("fc", Op::Linear { out_features: 3 }, &[flat]);
+    graph.add("fc", Op::linear(3), &[flat]);
     check_gradients(&graph.finish().unwrap());
 }
 
@@ -197,7 +197,7 @@ fn pulling_back_adds_the_distance_to_the_gradient() {
     let mut builder = GraphBuilder::new("test", Shape::new(4, 4, 1), &classes(3));
     let input = builder.input();
     let flat = builder.add("flatten", Op::Flatten, &[input]);
-    builder.add("fc", Op::Linear { out_features: 3 }, &[flat]);
+    builder.add("fc", Op::linear(3), &[flat]);
     let graph = builder.finish().unwrap();
     let weights = Weights::init(&graph, 3);
     let (images, labels) = batch(&graph, 8, 5);
@@ -254,14 +254,15 @@ fn learnable(graph: &Graph, count: usize, seed: u64) -> (Vec<u8>, Vec<u32>) {
     for _ in 0..count {
         let label = random::below(&mut rng, graph.classes() as u32);
         labels.push(label);
-        for pixel in 0..shape.h * shape.w {
-            for c in 0..shape.c {
-                let signal = if c == label as usize % shape.c {
+        for pixel in 0..shape.h() * shape.w() {
+            for c in 0..shape.c() {
+                let signal = if c == label as usize % shape.c() {
                     90
                 } else {
                     30
                 };
-                let striped = if (label as usize / shape.c + pixel / shape.w).is_multiple_of(2) {
+                let striped = if (label as usize / shape.c() + pixel / shape.w()).is_multiple_of(2)
+                {
                     40
                 } else {
                     0
@@ -346,7 +347,7 @@ fn the_automatic_choice_covers_the_range_from_8_bits_on_and_learns_steps_below()
 
 #[test]
 fn weights_alone_can_be_trained_quantized_and_are_what_is_exported() {
-    use crate::runtime::{IntegerModel, Model};
+    use crate::exec::{IntegerModel, Model};
     for (name, size) in [("eurosat-cnn", 32), ("resnet8", 16), ("mlp", 8)] {
         let graph = crate::graph::zoo::build(name, Shape::new(size, size, 3), &classes(6)).unwrap();
         let config = QatConfig {
@@ -393,7 +394,7 @@ fn without_the_straight_through_estimator_latent_weights_get_no_gradient() {
 
 #[test]
 fn the_exported_integers_are_what_was_trained() {
-    use crate::runtime::{IntegerModel, Model};
+    use crate::exec::{IntegerModel, Model};
     for name in ["eurosat-cnn", "resnet8", "mlp"] {
         let graph = crate::graph::zoo::build(name, Shape::new(32, 32, 3), &classes(6)).unwrap();
         let (mut trainer, ..) = qat(&graph, QatConfig::of(crate::WeightBits::B4), 12);

@@ -1,6 +1,6 @@
 //! The gradient of a convolution's input.
 
-use crate::graph::Block;
+use crate::graph::{Conv, Step};
 use lowbit_kernels::{ConvGeometry, Isa, WeightShape, float};
 
 /// How the gradient of the map lies in a slice's scratch, zeros around it, so that the gradient of the input is a plain
@@ -72,32 +72,31 @@ impl Axis {
 }
 
 impl Backward {
-    pub(super) fn new(
-        block: &Block,
-        (kernel, stride, padding): (usize, usize, usize),
-        isa: Isa,
-    ) -> Self {
-        let (map, input) = (block.conv_shape, block.in_shape);
-        let shape = block.weight_shape().expect("convolutions have weights");
-        if block.inputs[0] == 0 {
+    /// Of a plain convolution.
+    pub(super) fn new(step: &Step, conv: &Conv, isa: Isa) -> Self {
+        let stride = conv.stride[0];
+        let (map, input) = (step.main_shape, step.in_shapes[0]);
+        let shape = step.weight_shape().expect("convolutions have weights");
+        if step.inputs[0] == 0 {
             return Self {
                 phases: Vec::new(),
                 offset: 0,
-                row_stride: map.w * map.c,
+                row_stride: map.w() * map.c(),
                 scratch_len: map.len(),
             };
         }
-        let axes = |size: usize| -> Vec<Axis> {
-            let axis = |first| Axis::new(first, (kernel, stride, padding), size);
+        let axes = |axis: usize, size: usize| -> Vec<Axis> {
+            let attributes = (conv.kernel[axis], stride, conv.padding[axis]);
+            let axis = |first| Axis::new(first, attributes, size);
             (0..stride).map(axis).collect()
         };
-        let (rows, columns) = (axes(input.h), axes(input.w));
+        let (rows, columns) = (axes(0, input.h()), axes(1, input.w()));
         let most = |axes: &[Axis], size: usize| {
             let zeros = axes.iter().map(|axis| axis.zeros(size));
             zeros.fold([0, 0], |[a, b], [c, d]| [a.max(c), b.max(d)])
         };
-        let ([above, below], [left, right]) = (most(&rows, map.h), most(&columns, map.w));
-        let row_stride = (left + map.w + right) * map.c;
+        let ([above, below], [left, right]) = (most(&rows, map.h()), most(&columns, map.w()));
+        let row_stride = (left + map.w() + right) * map.c();
         let phase = |row: &Axis, column: &Axis| {
             let taps = [row.taps, column.taps];
             let seen = |axis: &Axis, before: usize| before + axis.seen + 1 - axis.taps;
@@ -106,18 +105,18 @@ impl Backward {
                 kernel_h: row.taps,
                 kernel_w: column.taps,
                 stride: 1,
-                in_channels: map.c,
-                out_channels: input.c,
+                in_channels: map.c(),
+                out_channels: input.c(),
                 in_row_stride: row_stride,
-                in_pixel_stride: map.c,
+                in_pixel_stride: map.c(),
                 out_h: row.count,
                 out_w: column.count,
                 pool: 1,
-                out_row_stride: stride * input.w * input.c,
-                out_pixel_stride: stride * input.c,
+                out_row_stride: stride * input.w() * input.c(),
+                out_pixel_stride: stride * input.c(),
             });
             let from = geometry.map_or(0, |_| {
-                seen(row, above) * row_stride + seen(column, left) * map.c
+                seen(row, above) * row_stride + seen(column, left) * map.c()
             });
             let part = WeightShape {
                 kernel_h: row.taps,
@@ -130,7 +129,7 @@ impl Backward {
                 first: [row.first, column.first],
                 taps,
                 from,
-                to: (row.pixel * input.w + column.pixel) * input.c,
+                to: (row.pixel * input.w() + column.pixel) * input.c(),
                 border: if stride == 1 { above } else { 0 },
                 packed: float::PackedWeights::pack_backward(isa, &vec![0.0; part.len()], part),
                 gathered,
@@ -142,9 +141,9 @@ impl Backward {
             .collect();
         Self {
             phases,
-            offset: above * row_stride + left * map.c,
+            offset: above * row_stride + left * map.c(),
             row_stride,
-            scratch_len: (above + map.h + below) * row_stride,
+            scratch_len: (above + map.h() + below) * row_stride,
         }
     }
 
@@ -201,31 +200,56 @@ mod tests {
     use lowbit_kernels::random;
 
     /// Every product of a pixel's gradient with a weight, added to the pixel that it came from.
-    fn naive(
-        block: &Block,
-        weights: &[f32],
-        grad: &[f32],
-        step: (usize, usize, usize),
-    ) -> Vec<f64> {
-        let (kernel, stride, padding) = step;
-        let (input, map) = (block.in_shape, block.conv_shape);
+    fn naive(step: &Step, conv: &Conv, weights: &[f32], grad: &[f32]) -> Vec<f64> {
+        let ([kernel_h, kernel_w], [top, left, ..]) = (conv.kernel, conv.padding);
+        let (input, map) = (step.in_shapes[0], step.main_shape);
         let mut sums = vec![0.0; input.len()];
         for (at, &g) in grad.iter().enumerate() {
-            let (y, x, o) = (at / map.c / map.w, at / map.c % map.w, at % map.c);
-            for (kh, kw) in (0..kernel).flat_map(|kh| (0..kernel).map(move |kw| (kh, kw))) {
-                let (row, column) = (y * stride + kh, x * stride + kw);
-                let inside = |at: usize, size: usize| at >= padding && at - padding < size;
-                if !inside(row, input.h) || !inside(column, input.w) {
+            let (y, x, o) = (at / map.c() / map.w(), at / map.c() % map.w(), at % map.c());
+            for (kh, kw) in (0..kernel_h).flat_map(|kh| (0..kernel_w).map(move |kw| (kh, kw))) {
+                let (row, column) = (y * conv.stride[0] + kh, x * conv.stride[1] + kw);
+                let inside = |at: usize, before: usize, size| at >= before && at - before < size;
+                if !inside(row, top, input.h()) || !inside(column, left, input.w()) {
                     continue;
                 }
-                let to = ((row - padding) * input.w + column - padding) * input.c;
-                let from = ((o * kernel + kh) * kernel + kw) * input.c;
-                for c in 0..input.c {
+                let to = ((row - top) * input.w() + column - left) * input.c();
+                let from = ((o * kernel_h + kh) * kernel_w + kw) * input.c();
+                for c in 0..input.c() {
                     sums[to + c] += f64::from(g) * f64::from(weights[from + c]);
                 }
             }
         }
         sums
+    }
+
+    fn check(conv: Conv, [h, w]: [usize; 2], numbers: &mut impl FnMut(usize) -> Vec<f32>) {
+        let mut graph = GraphBuilder::new("test", Shape::new(h, w, 3), &["a".into(), "b".into()]);
+        let x = graph.conv("conv1", 0, 5, 1, (1, 0), true);
+        let x = graph.add("conv2", Op::Conv(conv), &[x]);
+        let x = graph.add("flatten", Op::Flatten, &[x]);
+        graph.add("fc", Op::linear(2), &[x]);
+        let step = graph.finish().unwrap().program().unwrap().steps()[1].clone();
+        let (shape, map) = (step.weight_shape().unwrap(), step.main_shape);
+        let (weights, grad) = (numbers(shape.len()), numbers(map.len()));
+        let expected = naive(&step, &conv, &weights, &grad);
+        for isa in Isa::available() {
+            let mut backward = Backward::new(&step, &conv, isa);
+            backward.pack(&weights, shape, conv.stride[0]);
+            let mut scratch = AlignedBuffer::<f32>::zeroed(backward.scratch_len);
+            for (y, row) in grad.chunks_exact(map.w() * map.c()).enumerate() {
+                let start = backward.offset + y * backward.row_stride;
+                scratch[start..][..row.len()].copy_from_slice(row);
+            }
+            let mut found = AlignedBuffer::<f32>::zeroed(step.in_shapes[0].len());
+            backward.run(scratch.with_slack(), &mut found);
+            for (found, expected) in found.iter().zip(&expected) {
+                let error = (f64::from(*found) - expected).abs();
+                assert!(
+                    error < 1e-4,
+                    "{conv:?} on {h}×{w}, {isa}: {found} for {expected}"
+                );
+            }
+        }
     }
 
     #[test]
@@ -236,40 +260,28 @@ mod tests {
                 .map(|_| random::uniform(&mut rng) - 0.5)
                 .collect()
         };
-        for kernel in 1..=5 {
-            for (stride, padding) in (1..=3).flat_map(|s| (0..kernel).map(move |p| (s, p))) {
-                for (h, w) in [(7, 5), (8, 11), (5, 6)] {
-                    let mut graph =
-                        GraphBuilder::new("test", Shape::new(h, w, 3), &["a".into(), "b".into()]);
-                    let x = graph.conv("conv1", 0, 5, 1, (1, 0), true);
-                    let x = graph.conv("conv2", x, 4, kernel, (stride, padding), true);
-                    let x = graph.add("flatten", Op::Flatten, &[x]);
-                    graph.add("fc", Op::Linear { out_features: 2 }, &[x]);
-                    let graph = graph.finish().unwrap();
-                    let block = graph.blocks().unwrap().list()[1].clone();
-                    let shape = block.weight_shape().unwrap();
-                    let step = (kernel, stride, padding);
-                    let map = block.conv_shape;
-                    let (weights, grad) = (numbers(shape.len()), numbers(map.len()));
-                    let expected = naive(&block, &weights, &grad, step);
-                    for isa in Isa::available() {
-                        let mut backward = Backward::new(&block, step, isa);
-                        backward.pack(&weights, shape, stride);
-                        let mut scratch = AlignedBuffer::<f32>::zeroed(backward.scratch_len);
-                        for (y, row) in grad.chunks_exact(map.w * map.c).enumerate() {
-                            let start = backward.offset + y * backward.row_stride;
-                            scratch[start..][..row.len()].copy_from_slice(row);
-                        }
-                        let mut found = AlignedBuffer::<f32>::zeroed(block.in_shape.len());
-                        backward.run(scratch.with_slack(), &mut found);
-                        for (found, expected) in found.iter().zip(&expected) {
-                            let error = (f64::from(*found) - expected).abs();
-                            assert!(
-                                error < 1e-4,
-                                "{step:?} on {h}×{w}, {isa}: {found} for {expected}"
-                            );
-                        }
-                    }
+        let square = |kernel, stride, padding| match Op::conv(4, kernel, stride, padding) {
+            Op::Conv(conv) => Conv { bias: true, ..conv },
+            _ => unreachable!("it is one"),
+        };
+        for size in [[7, 5], [8, 11], [5, 6]] {
+            for kernel in 1..=5 {
+                for (stride, padding) in (1..=3).flat_map(|s| (0..kernel).map(move |p| (s, p))) {
+                    check(square(kernel, stride, padding), size, &mut numbers);
+                }
+            }
+            for (kernel, padding) in [
+                ([1, 3], [0, 2, 0, 1]),
+                ([4, 2], [3, 0, 1, 1]),
+                ([2, 5], [1, 1, 0, 4]),
+            ] {
+                for stride in 1..=3 {
+                    let conv = Conv {
+                        kernel,
+                        padding,
+                        ..square(1, stride, 0)
+                    };
+                    check(conv, size, &mut numbers);
                 }
             }
         }

@@ -5,9 +5,9 @@ mod backward;
 use super::normalization::Normalization;
 use super::{Layer, Parameter, Pass};
 use crate::Weights;
-use crate::graph::{Block, BlockKind};
+use crate::graph::{Op, Step};
+use crate::lower::Plan;
 use crate::quant::QuantizedLayer;
-use crate::runtime::plan::Plan;
 use crate::train::qat::{IntegerProduct, WeightState};
 use crate::train::{QatConfig, SLICE};
 use backward::Backward;
@@ -17,10 +17,11 @@ use rayon::prelude::*;
 
 pub(super) struct Conv {
     index: usize,
-    block: Block,
+    step: Step,
     shape: MapShape,
-    /// From the input value to the dense map.
+    /// From the input value to the dense map, and where the first pixel's view begins.
     forward: ConvGeometry,
+    view_start: usize,
     backward: Backward,
     weight: Parameter,
     bias: Option<Parameter>,
@@ -55,39 +56,34 @@ impl Conv {
         isa: Isa,
         qat: Option<&QatConfig>,
     ) -> Self {
-        let block = plan.blocks.list()[index].clone();
-        let BlockKind::Conv {
-            kernel,
-            stride,
-            padding,
-        } = block.kind
-        else {
+        let step = plan.exec.program.steps()[index].clone();
+        let Op::Conv(conv) = step.op else {
             unreachable!("only convolutions come here")
         };
-        let map = block.conv_shape;
-        let c = map.c;
+        let (map, c) = (step.main_shape, step.main_shape.c());
+        let whole = plan.conv(index).plain();
         let forward = ConvGeometry {
             pool: 1,
-            out_row_stride: map.w * c,
+            out_row_stride: map.w() * c,
             out_pixel_stride: c,
-            ..plan.conv(index)
+            ..whole.expect("only plain convolutions are trained")
         };
-        let backward = Backward::new(&block, (kernel, stride, padding), isa);
-        let weight = Parameter::new(format!("{}.weight", block.name), weights);
-        let bias = block
+        let backward = Backward::new(&step, &conv, isa);
+        let weight = Parameter::new(format!("{}.weight", step.name), weights);
+        let bias = conv
             .bias
-            .then(|| Parameter::new(format!("{}.bias", block.name), weights));
-        let shape = block.weight_shape().expect("convolutions have weights");
+            .then(|| Parameter::new(format!("{}.bias", step.name), weights));
+        let shape = step.weight_shape().expect("convolutions have weights");
         let quantizer = super::weight_state(plan, index, &weight, weights, qat);
         Self {
             index,
             quantizer,
             shape: MapShape {
-                h: map.h,
-                w: map.w,
+                h: map.h(),
+                w: map.w(),
                 c,
-                pool: block.pool,
-                relu: block.relu,
+                pool: if step.epilogue.max_pool { 2 } else { 1 },
+                relu: step.epilogue.relu,
             },
             forward,
             backward,
@@ -98,8 +94,11 @@ impl Conv {
             winners: AlignedBuffer::zeroed(0),
             peaks: AlignedBuffer::zeroed(0),
             slices: Vec::new(),
-            normalization: Normalization::new(&block, weights),
-            block,
+            normalization: Normalization::new(&step, weights),
+            view_start: plan
+                .input(index, 0)
+                .border(conv.padding[0], conv.padding[1]),
+            step,
         }
     }
 
@@ -115,7 +114,7 @@ impl Conv {
         }
         while self.slices.len() < count.div_ceil(SLICE) {
             let input_len = match self.backward.is_needed() {
-                true => self.block.in_shape.len(),
+                true => self.step.in_shapes[0].len(),
                 false => 0,
             };
             self.slices.push(Slice {
@@ -128,10 +127,7 @@ impl Conv {
 
     /// Brings the weights into the kernels' orders; the integer product in quantization-aware training.
     fn pack(&mut self, pass: &Pass) -> Option<IntegerProduct> {
-        let shape = self
-            .block
-            .weight_shape()
-            .expect("convolutions have weights");
+        let shape = self.step.weight_shape().expect("convolutions have weights");
         let stride = self.forward.stride;
         let Some(quantizer) = &mut self.quantizer else {
             self.packed.repack(&self.weight.value);
@@ -146,7 +142,7 @@ impl Conv {
             self.packed.repack(&quantizer.dequantized);
             return None;
         }
-        let (_, input) = pass.codes(self.block.inputs[0]);
+        let (_, input) = pass.codes(self.step.inputs[0]);
         let bias = self.bias.as_ref().map(|bias| &bias.value[..]);
         let product = || quantizer.product(pass.isa, shape, input, bias);
         Some(rayon::join(product, pack_backward).0)
@@ -179,7 +175,7 @@ impl Layer for Conv {
     fn forward(&mut self, pass: &mut Pass) {
         let (isa, count, c) = (pass.isa, pass.count, self.shape.c);
         self.reserve(count);
-        let (from, to) = (self.block.inputs[0], self.index + 1);
+        let (from, to) = (self.step.inputs[0], self.index + 1);
         let product = self.pack(pass);
         let (input, output) = (pass.plan.layouts[from], pass.plan.layouts[to]);
         let image = pass.values[from].with_slack();
@@ -190,7 +186,7 @@ impl Layer for Conv {
         };
         self.normalization.prepare();
         let normalized = self.normalization.is_there();
-        let (packed, geometry, block) = (&self.packed, &self.forward, &self.block);
+        let (packed, geometry, view_start) = (&self.packed, &self.forward, self.view_start);
         let (shape, normalization) = (&self.shape, &self.normalization);
         let epilogue = float::Epilogue {
             bias: self.bias.as_ref().map(|b| &b.value[..]),
@@ -210,7 +206,7 @@ impl Layer for Conv {
             .zip(peaks.into_par_iter().zip(winners))
             .enumerate()
             .for_each(|(number, ((map, moments), (peaks, winners)))| {
-                let start = number * input.image_len + input.offset(block.padding());
+                let start = number * input.image_len + view_start;
                 let rows = 0..geometry.out_h;
                 match &product {
                     None => float::conv(packed, geometry, rows, &image[start..], &epilogue, map),
@@ -236,7 +232,7 @@ impl Layer for Conv {
             .par_chunks_mut(output.image_len)
             .zip(peaks.par_chunks(pooled))
             .for_each(|(value, peaks)| {
-                let out = &mut value[output.offset(0)..];
+                let out = &mut value[output.first()..];
                 norm::normalize(isa, shape, peaks, affine, out, output.row_stride);
             });
         pass.quantize(to);
@@ -245,7 +241,7 @@ impl Layer for Conv {
     fn backward(&mut self, pass: &mut Pass) {
         let (isa, count, c) = (pass.isa, pass.count, self.shape.c);
         let (map_len, pooled) = (self.shape.len(), self.shape.pooled_len());
-        let (from, to) = (self.block.inputs[0], self.index + 1);
+        let (from, to) = (self.step.inputs[0], self.index + 1);
         pass.quantize_backward(to);
         let (earlier, later) = pass.grads.split_at_mut(to);
         let grad_out = &mut later[0][..count * pooled];
@@ -270,7 +266,7 @@ impl Layer for Conv {
         let image = pass.values[from].with_slack();
         let dense = input.dense_len();
         let accumulate = pass.written[from];
-        let (shape, backward, block) = (&self.shape, &self.backward, &self.block);
+        let (shape, backward, view_start) = (&self.shape, &self.backward, self.view_start);
         let geometry = ConvGeometry {
             out_row_stride: backward.row_stride,
             out_pixel_stride: c,
@@ -300,7 +296,7 @@ impl Layer for Conv {
                         grad_map,
                         (backward.row_stride, c),
                     );
-                    let view = &image[number * input.image_len + input.offset(block.padding())..];
+                    let view = &image[number * input.image_len + view_start..];
                     let Slice {
                         grad_map,
                         grad_weights,

@@ -1,0 +1,536 @@
+//! Running a plan: chunks of images over threads, one image's pixels over threads, or a whole batch step by step.
+
+use super::LayerProfile;
+use super::kernel::{Call, Kernel, Out};
+use super::load::Loader;
+use super::workspace::{Buffer, Inputs, Workspace};
+use crate::lower::{ExecStep, Layout, Numbers, Plan, Slots, ValueId, Work, assign};
+use crate::pool::{for_each_chunk, for_each_pair, in_team, share, threads};
+use lowbit_kernels::team::Team;
+use lowbit_kernels::{Isa, Level};
+use std::ops::Range;
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// Most images that one thread takes at a time.
+const CHUNK: usize = 16;
+
+/// Bytes of an image from which on threads share bringing it into its layout.
+const LARGE_IMAGE: usize = 32 << 10;
+
+/// Chunks for each thread, at least: one that is interrupted leaves its last ones to the others.
+const CHUNKS_PER_THREAD: usize = 4;
+
+/// A plan with the kernels of its steps and the buffers to run them.
+pub(super) struct Engine {
+    plan: Plan,
+    slots: Slots,
+    kernels: Vec<Box<dyn Kernel>>,
+    loader: Loader,
+    isa: Isa,
+    spare: Mutex<Vec<Workspace>>,
+}
+
+/// Sums the seconds of each layer.
+type Clock<'a> = Option<&'a mut [f64]>;
+
+impl Engine {
+    /// `filling` gives the bits of what fills a value's halo.
+    pub(super) fn new(
+        plan: Plan,
+        kernels: Vec<Box<dyn Kernel>>,
+        loader: Loader,
+        isa: Isa,
+        filling: impl Fn(usize) -> u32,
+    ) -> Self {
+        Self {
+            slots: assign(&plan, filling),
+            plan,
+            kernels,
+            loader,
+            isa,
+            spare: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Bytes of the values of one thread that runs `images` images at a time.
+    pub(super) fn value_bytes(&self, images: usize) -> usize {
+        self.slots.bytes(images.min(CHUNK))
+    }
+
+    pub(super) fn run(&self, images: &[u8], count: usize, logits: &mut [f32]) {
+        if count == 0 {
+            return;
+        }
+        if self.plan.whole_batch {
+            return self.batch(images, count, None, logits);
+        }
+        let threads = threads();
+        let chunk = match threads {
+            1 => count.min(CHUNK),
+            _ => count.div_ceil(threads * CHUNKS_PER_THREAD).min(CHUNK),
+        };
+        let (image_len, classes) = (images.len() / count, logits.len() / count);
+        if threads > 1 && count == 1 && self.is_worth_sharing() {
+            in_team(threads, |team| {
+                self.chunk(images, 1, Some(team), None, logits);
+            });
+            return;
+        }
+        if threads == 1 || count == 1 {
+            for (images, logits) in images
+                .chunks(chunk * image_len)
+                .zip(logits.chunks_mut(chunk * classes))
+            {
+                self.chunk(images, images.len() / image_len, None, None, logits);
+            }
+            return;
+        }
+        let (input, output) = ((images, chunk * image_len), (logits, chunk * classes));
+        for_each_pair(input, output, |images, logits| {
+            self.chunk(images, images.len() / image_len, None, None, logits);
+        });
+    }
+
+    /// Runs a batch and times its layers, conversions included, on the calling thread alone (but for a program that wants
+    /// the whole batch at once).
+    pub(super) fn profile(
+        &self,
+        images: &[u8],
+        count: usize,
+        logits: &mut [f32],
+    ) -> Vec<LayerProfile> {
+        let layers = self.plan.exec.program.steps();
+        let mut seconds = vec![0.0; layers.len()];
+        if count > 0 && self.plan.whole_batch {
+            self.batch(images, count, Some(&mut seconds), logits);
+        } else if count > 0 {
+            let (image_len, classes) = (images.len() / count, logits.len() / count);
+            for (images, logits) in images
+                .chunks(CHUNK * image_len)
+                .zip(logits.chunks_mut(CHUNK * classes))
+            {
+                let count = images.len() / image_len;
+                self.chunk(images, count, None, Some(&mut seconds), logits);
+            }
+        }
+        let numbers = |layer: usize| {
+            let mut works = self.plan.exec.steps.iter();
+            works.find_map(|step| match step.work {
+                Work::Operator(numbers) if step.layer == layer => Some(numbers),
+                _ => None,
+            })
+        };
+        let profile = |(layer, seconds): (usize, f64)| LayerProfile {
+            name: layers[layer].name.clone(),
+            macs: layers[layer].macs,
+            numbers: numbers(layer).expect("every layer has its operator"),
+            seconds,
+        };
+        seconds.into_iter().enumerate().map(profile).collect()
+    }
+
+    /// Runs an f32 program image by image on the calling thread and shows every value that is not the logits when it has
+    /// been computed, dense rows at a time.
+    pub(super) fn observe(
+        &self,
+        images: &[u8],
+        count: usize,
+        see: &mut dyn FnMut(ValueId, &[f32]),
+    ) {
+        let image_len = images.len() / count.max(1);
+        let last = self.plan.layouts.len() - 1;
+        let mut logits = vec![0.0; self.plan.layouts[last].dense_len()];
+        let mut show = |workspace: &Workspace, value: usize| {
+            let layout = &self.plan.layouts[value];
+            let rows = workspace.f32(self.slots.of_value[value]);
+            (0..layout.h).for_each(|y| see(value, &rows[layout.row(0, y)]));
+        };
+        let mut workspace = self.workspace(1);
+        for image in images.chunks(image_len.max(1)) {
+            self.load(&mut workspace, image, 0, None);
+            show(&workspace, 0);
+            for index in 0..self.plan.exec.steps.len() {
+                match index < self.plan.split {
+                    true => self.image_step(&mut workspace, index, 0, None, &mut logits),
+                    false => self.chunk_step(&mut workspace, index, 1, None, &mut logits),
+                }
+                let value = self.plan.exec.steps[index].output;
+                if value != last {
+                    show(&workspace, value);
+                }
+            }
+        }
+        self.give_back(workspace);
+    }
+
+    /// Multiply-accumulates from which on a step is worth sharing: some 3 µs of work, where sharing takes 1 µs.
+    fn least_shared_macs(&self, step: &ExecStep) -> u64 {
+        match (step.work, self.isa.level()) {
+            (_, Level::Portable) => 1 << 12,
+            (Work::Operator(Numbers::F32), _) => 1 << 18,
+            (_, Level::Amx) => 1 << 22,
+            (_, _) => 1 << 20,
+        }
+    }
+
+    /// Whether each rectangle costs something by itself, so that threads should share whole rows: matrix tiles have the
+    /// weights laid out again for each.
+    fn prefers_rows(&self, step: &ExecStep) -> bool {
+        step.work == Work::Operator(Numbers::U8) && self.isa.level() == Level::Amx
+    }
+
+    fn is_large(&self, step: &ExecStep) -> bool {
+        let is_operator = matches!(step.work, Work::Operator(_));
+        is_operator && self.plan.exec.layer(step).macs >= self.least_shared_macs(step)
+    }
+
+    /// Whether several threads should work on one image.
+    fn is_worth_sharing(&self) -> bool {
+        self.plan.exec.steps.iter().any(|step| self.is_large(step))
+    }
+
+    fn chunk(
+        &self,
+        images: &[u8],
+        count: usize,
+        team: Option<&Team>,
+        mut clock: Clock<'_>,
+        logits: &mut [f32],
+    ) {
+        let mut workspace = self.workspace(count);
+        let image_len = images.len() / count;
+        let classes = logits.len() / count;
+        let mut timed = |index: usize, work: &mut dyn FnMut()| {
+            self.timed(clock.as_deref_mut(), index, work);
+        };
+        for (number, (image, logits)) in images
+            .chunks(image_len)
+            .zip(logits.chunks_mut(classes))
+            .enumerate()
+        {
+            self.load(&mut workspace, image, number, team);
+            for index in 0..self.plan.split {
+                timed(index, &mut || {
+                    self.image_step(&mut workspace, index, number, team, logits);
+                });
+            }
+        }
+        for index in self.plan.split..self.plan.exec.steps.len() {
+            timed(index, &mut || {
+                self.chunk_step(&mut workspace, index, count, team, logits);
+            });
+        }
+        self.give_back(workspace);
+    }
+
+    /// Runs the whole batch step by step: what is found at run time is found over all of its images.
+    fn batch(&self, images: &[u8], count: usize, mut clock: Clock<'_>, logits: &mut [f32]) {
+        let mut workspace = self.workspace(count);
+        workspace.forget();
+        for (number, image) in images.chunks(images.len() / count).enumerate() {
+            self.load(&mut workspace, image, number, None);
+        }
+        for (index, step) in self.plan.exec.steps.iter().enumerate() {
+            let is_image_wise = index < self.plan.split && step.work != Work::QuantizeDynamic;
+            self.timed(clock.as_deref_mut(), index, &mut || match is_image_wise {
+                true => self.batch_of_images(&mut workspace, index, count, logits),
+                false => self.chunk_step(&mut workspace, index, count, None, logits),
+            });
+        }
+        self.give_back(workspace);
+    }
+
+    fn timed(&self, clock: Clock<'_>, index: usize, work: &mut dyn FnMut()) {
+        let Some(clock) = clock else {
+            return work();
+        };
+        let start = Instant::now();
+        work();
+        let layer = self.plan.exec.steps[index].layer;
+        clock[layer] += start.elapsed().as_secs_f64();
+    }
+
+    fn load(&self, workspace: &mut Workspace, image: &[u8], number: usize, team: Option<&Team>) {
+        let layout = &self.plan.layouts[0];
+        let slot = self.slots.of_value[0];
+        let mut buffer = workspace.take(slot);
+        let start = self.image_start(0, number) + layout.first();
+        match &mut buffer {
+            Buffer::F32(buffer) => {
+                let out = &mut buffer.with_slack_mut()[start..];
+                let load = |rows: &[u8], out: &mut [f32]| self.loader.f32(layout, rows, out);
+                load_shared(layout, image, out, team, load);
+            }
+            Buffer::U8(buffer) => {
+                let out = &mut buffer.with_slack_mut()[start..];
+                let load = |rows: &[u8], out: &mut [u8]| self.loader.u8(layout, rows, out);
+                load_shared(layout, image, out, team, load);
+            }
+            Buffer::Taken => unreachable!("nothing writes to the image"),
+        }
+        workspace.put(slot, buffer);
+    }
+
+    fn image_start(&self, value: usize, number: usize) -> usize {
+        match self.plan.chunked[value] {
+            true => number * self.plan.layouts[value].image_len,
+            false => 0,
+        }
+    }
+
+    fn is_last(&self, index: usize) -> bool {
+        index + 1 == self.plan.exec.steps.len()
+    }
+
+    /// Runs `work` with a step's inputs from image `number` on, and with its output from that image's first pixel on.
+    fn with_output(
+        &self,
+        workspace: &mut Workspace,
+        (index, number): (usize, usize),
+        logits: &mut [f32],
+        work: impl FnOnce(Inputs<'_>, Out<'_>),
+    ) {
+        let step = &self.plan.exec.steps[index];
+        fn inputs<'a>(
+            engine: &'a Engine,
+            workspace: &'a Workspace,
+            step: &'a ExecStep,
+            number: usize,
+        ) -> Inputs<'a> {
+            Inputs {
+                workspace,
+                plan: &engine.plan,
+                slots: &engine.slots,
+                step,
+                number,
+            }
+        }
+        if self.is_last(index) {
+            work(inputs(self, workspace, step, number), Out::F32(logits));
+            return;
+        }
+        let slot = self.slots.of_value[step.output];
+        let first = match self.kernels[index].writes_halo() {
+            true => 0,
+            false => self.plan.output(index).first(),
+        };
+        let start = self.image_start(step.output, number) + first;
+        let mut buffer = workspace.take(slot);
+        let out = match &mut buffer {
+            Buffer::F32(buffer) => Out::F32(&mut buffer.with_slack_mut()[start..]),
+            Buffer::U8(buffer) => Out::U8(&mut buffer.with_slack_mut()[start..]),
+            Buffer::Taken => unreachable!("one step runs at a time"),
+        };
+        work(inputs(self, workspace, step, number), out);
+        workspace.put(slot, buffer);
+    }
+
+    /// One step for image `number` of the chunk, its pixels over the team.
+    fn image_step(
+        &self,
+        workspace: &mut Workspace,
+        index: usize,
+        number: usize,
+        team: Option<&Team>,
+        logits: &mut [f32],
+    ) {
+        let kernel = &self.kernels[index];
+        let is_shared = kernel.is_divisible()
+            && !self.is_last(index)
+            && self.is_large(&self.plan.exec.steps[index]);
+        let layout = self.plan.output(index);
+        let pixels = layout.h * layout.w;
+        let team = team.filter(|team| is_shared && pixels >= team.threads());
+        self.with_output(workspace, (index, number), logits, |inputs, out| {
+            let Some(team) = team else {
+                return kernel.run(Call {
+                    inputs,
+                    rows: 0..layout.h,
+                    columns: 0..layout.w,
+                    team: None,
+                    images: 1,
+                    out,
+                });
+            };
+            let parts = self.parts(&self.plan.exec.steps[index], &layout, team.threads());
+            match out {
+                Out::F32(out) => {
+                    share(team, divide(&layout, &parts, out), |(range, out)| {
+                        pixels_of(&layout, range, out, |rows, columns, out| {
+                            let out = Out::F32(out);
+                            run_rectangle(kernel.as_ref(), inputs, rows, columns, out);
+                        });
+                    });
+                }
+                Out::U8(out) => {
+                    share(team, divide(&layout, &parts, out), |(range, out)| {
+                        pixels_of(&layout, range, out, |rows, columns, out| {
+                            let out = Out::U8(out);
+                            run_rectangle(kernel.as_ref(), inputs, rows, columns, out);
+                        });
+                    });
+                }
+            }
+        });
+    }
+
+    /// Ranges of pixels in row order, one per thread: whole numbers of grains.
+    fn parts(&self, step: &ExecStep, layout: &Layout, threads: usize) -> Vec<Range<usize>> {
+        let grain = match self.prefers_rows(step) && layout.h >= threads {
+            true => layout.w,
+            false => 1,
+        };
+        let pixels = layout.h * layout.w;
+        let start_of = |part: usize| part * (pixels / grain) / threads * grain;
+        (0..threads)
+            .map(|part| start_of(part)..start_of(part + 1))
+            .collect()
+    }
+
+    /// One step for all images of the chunk.
+    fn chunk_step(
+        &self,
+        workspace: &mut Workspace,
+        index: usize,
+        images: usize,
+        team: Option<&Team>,
+        logits: &mut [f32],
+    ) {
+        let layout = self.plan.output(index);
+        self.with_output(workspace, (index, 0), logits, |inputs, out| {
+            self.kernels[index].run(Call {
+                inputs,
+                rows: 0..layout.h,
+                columns: 0..layout.w,
+                team,
+                images,
+                out,
+            });
+        });
+    }
+
+    /// One step for all images of a batch, the images over threads.
+    fn batch_of_images(
+        &self,
+        workspace: &mut Workspace,
+        index: usize,
+        images: usize,
+        logits: &mut [f32],
+    ) {
+        let layout = self.plan.output(index);
+        let kernel = self.kernels[index].as_ref();
+        self.with_output(workspace, (index, 0), logits, |inputs, out| {
+            let one = |number: usize, out: Out<'_>| {
+                let inputs = Inputs { number, ..inputs };
+                run_rectangle(kernel, inputs, 0..layout.h, 0..layout.w, out);
+            };
+            match out {
+                Out::F32(out) => for_each_chunk(out, layout.image_len, images, |number, out| {
+                    one(number, Out::F32(out));
+                }),
+                Out::U8(out) => for_each_chunk(out, layout.image_len, images, |number, out| {
+                    one(number, Out::U8(out));
+                }),
+            }
+        });
+    }
+
+    fn workspace(&self, chunk: usize) -> Workspace {
+        let mut spare = self
+            .spare
+            .lock()
+            .expect("no thread panics while it holds the lock");
+        if let Some(at) = spare.iter().position(|workspace| workspace.chunk >= chunk) {
+            return spare.swap_remove(at);
+        }
+        drop(spare);
+        Workspace::new(&self.plan, &self.slots, chunk)
+    }
+
+    fn give_back(&self, workspace: Workspace) {
+        self.spare
+            .lock()
+            .expect("no thread panics while it holds the lock")
+            .push(workspace);
+    }
+}
+
+fn run_rectangle(
+    kernel: &dyn Kernel,
+    inputs: Inputs<'_>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    out: Out<'_>,
+) {
+    kernel.run(Call {
+        inputs,
+        rows,
+        columns,
+        team: None,
+        images: 1,
+        out,
+    });
+}
+
+/// Brings an image into its layout, large ones' rows over the team.
+fn load_shared<T: Send>(
+    layout: &Layout,
+    image: &[u8],
+    out: &mut [T],
+    team: Option<&Team>,
+    load: impl Fn(&[u8], &mut [T]) + Sync,
+) {
+    match team {
+        Some(team) if size_of::<T>() * layout.image_len >= LARGE_IMAGE => {
+            let rows = layout.h.div_ceil(team.threads());
+            let parts = image.chunks(rows * layout.row_len());
+            let parts = parts.zip(out.chunks_mut(rows * layout.row_stride));
+            share(team, parts.collect(), |(rows, out)| load(rows, out));
+        }
+        _ => load(image, out),
+    }
+}
+
+/// Cuts an output into ranges of pixels.
+fn divide<'a, T>(
+    layout: &Layout,
+    parts: &[Range<usize>],
+    out: &'a mut [T],
+) -> Vec<(Range<usize>, &'a mut [T])> {
+    let (mut rest, mut taken) = (out, 0);
+    let mut divided = Vec::with_capacity(parts.len());
+    for range in parts {
+        let end = layout.pixel(range.end);
+        let (own, others) = rest.split_at_mut(end.min(taken + rest.len()) - taken);
+        (rest, taken) = (others, end);
+        divided.push((range.clone(), own));
+    }
+    divided
+}
+
+/// A range of pixels in row order, as rectangles: the end of a row, whole rows, the start of a row.
+fn pixels_of<T>(
+    layout: &Layout,
+    range: Range<usize>,
+    out: &mut [T],
+    mut each: impl FnMut(Range<usize>, Range<usize>, &mut [T]),
+) {
+    let first = layout.pixel(range.start);
+    let mut pixel = range.start;
+    while pixel < range.end {
+        let (row, column, left) = (pixel / layout.w, pixel % layout.w, range.end - pixel);
+        let (rows, columns) = if column == 0 && left >= layout.w {
+            (row..range.end / layout.w, 0..layout.w)
+        } else {
+            (row..row + 1, column..layout.w.min(column + left))
+        };
+        let start = layout.pixel(pixel) - first;
+        pixel += rows.len() * columns.len();
+        each(rows, columns, &mut out[start..]);
+    }
+}

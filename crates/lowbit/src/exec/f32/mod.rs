@@ -1,0 +1,51 @@
+//! The operators in f32, one file each.
+
+mod activation;
+mod binary;
+mod conv;
+mod linear;
+mod pool;
+
+use super::kernel::Kernel;
+use crate::lower::Plan;
+use crate::ops::Op;
+use lowbit_kernels::Isa;
+
+/// Weights and bias of a step that has them.
+pub(super) type Weights = (Vec<f32>, Vec<f32>);
+
+/// The table of operators: the executable form of a step.
+pub(super) fn kernel(
+    plan: &Plan,
+    index: usize,
+    weights: Option<Weights>,
+    isa: Isa,
+) -> Box<dyn Kernel> {
+    let layer = plan.exec.layer(&plan.exec.steps[index]);
+    let relu = layer.epilogue.relu;
+    let weights = || weights.expect("steps with products come with their weights");
+    match layer.op {
+        Op::Conv(conv) => Box::new(conv::Conv::new(plan, index, conv.groups, weights(), isa)),
+        Op::Linear(_) => Box::new(linear::Linear::new(plan, index, weights(), isa)),
+        Op::Relu => Box::new(activation::Unary::new(plan, index, |x| x.max(0.0))),
+        Op::Sigmoid => Box::new(activation::Unary::new(plan, index, activation::sigmoid)),
+        Op::MaxPool(pool) => Box::new(pool::Max(pool::Windows::new(
+            plan,
+            index,
+            (pool.kernel, pool.stride, pool.padding),
+            relu,
+        ))),
+        Op::AvgPool(pool) => Box::new(pool::Mean(pool::Windows::new(
+            plan,
+            index,
+            (pool.kernel, pool.stride, pool.padding),
+            relu,
+        ))),
+        Op::GlobalAvgPool => Box::new(pool::Global::new(plan, index, relu, isa)),
+        Op::Add => Box::new(binary::Add::new(plan, index, relu, isa)),
+        Op::Mul => Box::new(binary::Mul::new(plan, index, relu, isa)),
+        Op::Input | Op::BatchNorm(_) | Op::Flatten => {
+            unreachable!("programs have no step for what moves no data or is fused")
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The integer path: u8 between the layers, packed weights, one rounding rule.
+
+use super::engine::Engine;
+use super::kernel::Kernel;
+use super::load::Loader;
+use super::u8::{IntegerLayer, Values};
+use super::{FloatModel, LayerProfile, Model, RuntimeError, convert, count, f32, u8};
+use crate::graph::{Graph, Pixels};
+use crate::lower::{ExecProgram, Mode, Numbers, Plan, Work};
+use crate::quant::{ActivationParams, ActivationQuant, QuantizedModel};
+use lowbit_kernels::Isa;
+
+/// A quantized model compiled for integer inference.
+///
+/// ```
+/// use lowbit::exec::{IntegerModel, Model};
+/// use lowbit::{Quantizer, Shape, Weights, graph::zoo};
+///
+/// let classes = ["water", "forest"].map(String::from);
+/// let graph = zoo::build("mlp", Shape::new(8, 8, 3), &classes)?;
+/// let images = vec![100; 3 * graph.input().len()];
+/// let quantized = Quantizer::new(&graph, &Weights::init(&graph, 1)).calibrate(&images)?;
+/// let model = IntegerModel::new(&quantized)?;
+/// let mut logits = vec![0.0; 3 * graph.classes()];
+/// model.try_run(&images, &mut logits)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct IntegerModel {
+    graph: Graph,
+    kind: Kind,
+}
+
+enum Kind {
+    Integer(Engine),
+    WeightOnly(FloatModel),
+}
+
+/// Marks halos that each batch fills anew.
+const FILLED_IN_BATCH: u32 = 256;
+
+impl IntegerModel {
+    /// Packs and plans `model` for the machine's best instruction set, or that of `LOWBIT_ISA`.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when the layers and activations do not fit the graph.
+    pub fn new(model: &QuantizedModel) -> Result<Self, RuntimeError> {
+        Self::compile(model, Isa::current()?)
+    }
+
+    /// Packs and plans `model` for `isa`. Results do not depend on it.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when the layers and activations do not fit the graph.
+    pub fn compile(model: &QuantizedModel, isa: Isa) -> Result<Self, RuntimeError> {
+        model.validate()?;
+        let kind = match model.method {
+            ActivationQuant::WeightOnly => Kind::WeightOnly(FloatModel::dequantized(model, isa)?),
+            ActivationQuant::Static => Kind::Integer(engine(model, Mode::Static, isa, true)?),
+            ActivationQuant::Dynamic => Kind::Integer(engine(model, Mode::Dynamic, isa, false)?),
+        };
+        Ok(Self {
+            graph: model.graph.clone(),
+            kind,
+        })
+    }
+}
+
+/// `signs` says whether products of signs run where both sides have one bit.
+pub(super) fn engine(
+    model: &QuantizedModel,
+    mode: Mode,
+    isa: Isa,
+    signs: bool,
+) -> Result<Engine, RuntimeError> {
+    let program = model.graph.program()?;
+    let plan = Plan::new(ExecProgram::new(program, mode, u8::has_form))?;
+    let pixels = Pixels::of(&model.graph);
+    let values = Values {
+        params: params(model, &pixels),
+        high: model.activation_bits.level_max(),
+        pixels: pixels.params,
+        dynamic: mode == Mode::Dynamic,
+    };
+    let kernel = |index: usize| -> Box<dyn Kernel> {
+        let step = &plan.exec.steps[index];
+        let layer = model.layers[step.layer].as_ref();
+        let value = plan.exec.values[step.output].value;
+        match step.work {
+            Work::Operator(Numbers::F32) => {
+                let weights = layer.map(|layer| (layer.dequantized(), layer.bias.clone()));
+                f32::kernel(&plan, index, weights, isa)
+            }
+            Work::Operator(Numbers::U8) => {
+                let layer = layer.map(|layer| IntegerLayer {
+                    layer,
+                    one_bit_input: signs && model.activation_bits.get() == 1,
+                });
+                u8::kernel(&plan, index, layer, &values, isa)
+            }
+            Work::Dequantize => Box::new(convert::Dequantize::new(&plan, index, &values, &pixels)),
+            Work::Quantize => Box::new(convert::Quantize::new(
+                &plan,
+                index,
+                values.params[value],
+                values.high,
+            )),
+            Work::QuantizeDynamic => Box::new(convert::QuantizeDynamic::new(&plan, index, isa)),
+        }
+    };
+    let kernels = (0..plan.exec.steps.len()).map(kernel).collect();
+    let found_in_batch: Vec<usize> = plan
+        .exec
+        .steps
+        .iter()
+        .filter(|step| step.work == Work::QuantizeDynamic)
+        .map(|step| step.output)
+        .collect();
+    let exec_values = plan.exec.values.clone();
+    let filling = move |at: usize| match exec_values[at].numbers {
+        Numbers::F32 => 0,
+        Numbers::U8 if found_in_batch.contains(&at) => FILLED_IN_BATCH,
+        Numbers::U8 => u32::from(values.params[exec_values[at].value].zero_point),
+    };
+    Ok(Engine::new(
+        plan,
+        kernels,
+        Loader { isa, pixels },
+        isa,
+        filling,
+    ))
+}
+
+/// What the integers of each value mean; of logits and of what is found at run time, nothing.
+fn params(model: &QuantizedModel, pixels: &Pixels) -> Vec<ActivationParams> {
+    let none = ActivationParams {
+        scale: 1.0,
+        zero_point: 0,
+    };
+    let inner = model.activations[1..].iter();
+    let inner = inner.map(|params| params.unwrap_or(none));
+    [pixels.params.params].into_iter().chain(inner).collect()
+}
+
+impl Model for IntegerModel {
+    fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    fn try_run(&self, images: &[u8], logits: &mut [f32]) -> Result<(), RuntimeError> {
+        let count = count(&self.graph, images, logits.len())?;
+        match &self.kind {
+            Kind::Integer(engine) => engine.run(images, count, logits),
+            Kind::WeightOnly(model) => model.try_run(images, logits)?,
+        }
+        Ok(())
+    }
+
+    fn try_profile(&self, images: &[u8]) -> Result<Vec<LayerProfile>, RuntimeError> {
+        let mut logits = vec![0.0; images.len() / self.graph.input().len() * self.graph.classes()];
+        let count = count(&self.graph, images, logits.len())?;
+        match &self.kind {
+            Kind::Integer(engine) => Ok(engine.profile(images, count, &mut logits)),
+            Kind::WeightOnly(model) => model.try_profile(images),
+        }
+    }
+
+    fn value_bytes(&self, images: usize) -> usize {
+        match &self.kind {
+            Kind::Integer(engine) => engine.value_bytes(images),
+            Kind::WeightOnly(model) => model.value_bytes(images),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

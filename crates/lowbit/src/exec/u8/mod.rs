@@ -1,0 +1,109 @@
+//! The operators in u8, one file each.
+
+mod activation;
+mod binary;
+mod conv;
+mod linear;
+mod pool;
+mod product;
+
+use super::kernel::Kernel;
+use crate::lower::{Plan, Step};
+use crate::ops::Op;
+use crate::quant::{ActivationParams, InputParams, QuantizedLayer};
+use lowbit_kernels::Isa;
+
+/// What the integers of a model's values mean.
+pub(super) struct Values {
+    /// Per value of the program.
+    pub(super) params: Vec<ActivationParams>,
+    /// The highest level.
+    pub(super) high: u8,
+    /// The image's, and how far its zero point lies from the real zero.
+    pub(super) pixels: InputParams,
+    /// Whether parameters are found in each batch.
+    pub(super) dynamic: bool,
+}
+
+/// The integers of a step that has them.
+pub(super) struct IntegerLayer<'a> {
+    pub(super) layer: &'a QuantizedLayer,
+    /// Whether activations have one bit; pixels have 8 whatever the activations have.
+    pub(super) one_bit_input: bool,
+}
+
+/// The parameters of a step's inputs and result, and how the result is cut.
+struct StepParams {
+    inputs: Vec<ActivationParams>,
+    output: ActivationParams,
+    /// Lowest and highest result; a ReLU cuts at the zero point.
+    bounds: [u8; 2],
+}
+
+impl StepParams {
+    fn new(plan: &Plan, index: usize, values: &Values) -> Self {
+        let step = &plan.exec.steps[index];
+        let of = |value: usize| values.params[plan.exec.values[value].value];
+        let output = of(step.output);
+        let low = match plan.exec.layer(step).epilogue.relu {
+            true => output.zero_point,
+            false => 0,
+        };
+        Self {
+            inputs: step.inputs.iter().map(|&value| of(value)).collect(),
+            output,
+            bounds: [low, values.high],
+        }
+    }
+}
+
+/// Whether a step can compute in u8; the others run in f32 between a dequantization and a quantization.
+pub(super) fn has_form(step: &Step) -> bool {
+    match step.op {
+        Op::Conv(_)
+        | Op::Linear(_)
+        | Op::Relu
+        | Op::Sigmoid
+        | Op::MaxPool(_)
+        | Op::GlobalAvgPool
+        | Op::Add
+        | Op::Mul => true,
+        Op::AvgPool(_) | Op::Input | Op::BatchNorm(_) | Op::Flatten => false,
+    }
+}
+
+/// The table of operators: the executable form of a step that [`has_form`].
+pub(super) fn kernel(
+    plan: &Plan,
+    index: usize,
+    layer: Option<IntegerLayer<'_>>,
+    values: &Values,
+    isa: Isa,
+) -> Box<dyn Kernel> {
+    let step = plan.exec.layer(&plan.exec.steps[index]);
+    let params = || StepParams::new(plan, index, values);
+    let layer = || layer.expect("steps with products come with their integers");
+    match step.op {
+        Op::Conv(conv) => Box::new(conv::Conv::new(
+            plan,
+            index,
+            conv.groups,
+            layer(),
+            values,
+            isa,
+        )),
+        Op::Linear(_) => Box::new(linear::Linear::new(plan, index, layer(), values, isa)),
+        Op::Relu => Box::new(activation::Table::relu(plan, index, &params(), isa)),
+        Op::Sigmoid => {
+            let sigmoid = crate::ops::sigmoid;
+            Box::new(activation::Table::of(plan, index, &params(), isa, sigmoid))
+        }
+        Op::MaxPool(pool) => Box::new(pool::Max::new(plan, index, &pool, params())),
+        Op::GlobalAvgPool => Box::new(pool::Global::new(plan, index, &params(), isa)),
+        Op::Add => Box::new(binary::Add::new(plan, index, &params(), isa)),
+        Op::Mul => Box::new(binary::Mul::new(plan, index, &params(), isa)),
+        Op::AvgPool(_) | Op::Input | Op::BatchNorm(_) | Op::Flatten => {
+            unreachable!("steps without an integer form run in f32")
+        }
+    }
+}

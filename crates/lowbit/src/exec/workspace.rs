@@ -1,0 +1,122 @@
+//! The buffers of one thread.
+
+use super::kernel::FoundParams;
+use crate::lower::{ExecStep, Numbers, Plan, Slots};
+use crate::quant::ActivationParams;
+use lowbit_kernels::AlignedBuffer;
+
+/// Buffers for a chunk of images.
+pub(super) struct Workspace {
+    buffers: Vec<Buffer>,
+    found: Vec<FoundParams>,
+    pub(super) chunk: usize,
+}
+
+pub(super) enum Buffer {
+    F32(AlignedBuffer<f32>),
+    U8(AlignedBuffer<u8>),
+    /// A step writes to it.
+    Taken,
+}
+
+impl Workspace {
+    pub(super) fn new(plan: &Plan, slots: &Slots, chunk: usize) -> Self {
+        let buffer = |slot: &crate::lower::Slot| match slot.numbers {
+            // Halos of f32 are zeros.
+            Numbers::F32 => Buffer::F32(AlignedBuffer::zeroed(slot.len(chunk))),
+            Numbers::U8 => {
+                let mut buffer = AlignedBuffer::zeroed(slot.len(chunk));
+                // The interior is overwritten by every image; the halo stays.
+                buffer.fill(slot.filling as u8);
+                Buffer::U8(buffer)
+            }
+        };
+        Self {
+            buffers: slots.slots.iter().map(buffer).collect(),
+            found: plan
+                .layouts
+                .iter()
+                .map(|_| FoundParams::default())
+                .collect(),
+            chunk,
+        }
+    }
+
+    pub(super) fn take(&mut self, slot: usize) -> Buffer {
+        std::mem::replace(&mut self.buffers[slot], Buffer::Taken)
+    }
+
+    pub(super) fn put(&mut self, slot: usize, buffer: Buffer) {
+        self.buffers[slot] = buffer;
+    }
+
+    /// The buffer of a slot.
+    ///
+    /// # Panics
+    /// If it is of bytes.
+    pub(super) fn f32(&self, slot: usize) -> &AlignedBuffer<f32> {
+        match &self.buffers[slot] {
+            Buffer::F32(buffer) => buffer,
+            Buffer::U8(_) | Buffer::Taken => panic!("values of an f32 program are f32"),
+        }
+    }
+
+    /// Forgets what was found in the last batch.
+    pub(super) fn forget(&mut self) {
+        self.found.iter_mut().for_each(FoundParams::clear);
+    }
+}
+
+/// The inputs of a step, for one image or from one image on.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs<'a> {
+    pub(super) workspace: &'a Workspace,
+    pub(super) plan: &'a Plan,
+    pub(super) slots: &'a Slots,
+    pub(super) step: &'a ExecStep,
+    /// Number of the first image in its chunk.
+    pub(super) number: usize,
+}
+
+impl<'a> Inputs<'a> {
+    fn start(&self, value: usize) -> usize {
+        match self.plan.chunked[value] {
+            true => self.number * self.plan.layouts[value].image_len,
+            false => 0,
+        }
+    }
+
+    /// An input from its image's first element (halo included), with slack behind.
+    ///
+    /// # Panics
+    /// If it is of bytes: programs give each step the numbers that it was compiled for.
+    pub(super) fn f32(&self, which: usize) -> &'a [f32] {
+        let value = self.step.inputs[which];
+        match &self.workspace.buffers[self.slots.of_value[value]] {
+            Buffer::F32(buffer) => &buffer.with_slack()[self.start(value)..],
+            Buffer::U8(_) | Buffer::Taken => panic!("the step reads another value as f32"),
+        }
+    }
+
+    /// An input of bytes; otherwise as [`Inputs::f32`].
+    ///
+    /// # Panics
+    /// If it is of floats.
+    pub(super) fn u8(&self, which: usize) -> &'a [u8] {
+        let value = self.step.inputs[which];
+        match &self.workspace.buffers[self.slots.of_value[value]] {
+            Buffer::U8(buffer) => &buffer.with_slack()[self.start(value)..],
+            Buffer::F32(_) | Buffer::Taken => panic!("the step reads another value as u8"),
+        }
+    }
+
+    /// The parameters that were found for an input in this batch.
+    pub(super) fn found(&self, which: usize) -> ActivationParams {
+        self.workspace.found[self.step.inputs[which]].get()
+    }
+
+    /// Keeps the parameters of the result.
+    pub(super) fn keep_found(&self, params: ActivationParams) {
+        self.workspace.found[self.step.output].set(params);
+    }
+}

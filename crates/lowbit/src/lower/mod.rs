@@ -1,0 +1,19 @@
+//! From the nodes of a graph to a program of steps that training, quantization and inference share.
+//!
+//! `program.rs` has the steps, `fuse/` the rewrites that let a step take up the node behind it, `layout.rs` how values lie in
+//! memory, `plan.rs` the layouts of a program's values, `forms.rs` the program of one kind of number with the conversions
+//! that it needs, and `lifetimes.rs` which values may share a buffer.
+
+mod forms;
+mod fuse;
+mod layout;
+mod lifetimes;
+mod plan;
+mod program;
+
+pub use forms::Numbers;
+pub(crate) use forms::{ExecProgram, ExecStep, Mode, Work};
+pub(crate) use layout::{ConvView, Layout, Window, linear_geometry};
+pub(crate) use lifetimes::{Slot, Slots, assign};
+pub(crate) use plan::Plan;
+pub use program::{BatchNormRef, Epilogue, Program, Step, ValueId};

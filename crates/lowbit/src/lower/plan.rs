@@ -1,0 +1,117 @@
+//! Where the values of a program live while it runs.
+//!
+//! The leading steps, whose values are images, run image by image, so that their buffers stay in cache; from the first step
+//! on whose values are all vectors, steps run over a chunk of images at once, so that weights are read once.
+
+use super::forms::{ExecProgram, ExecStep, Work};
+use super::layout::{ConvView, Layout, halo};
+use crate::graph::GraphError;
+use crate::ops::Op;
+
+/// A program, the layouts of its values, and where its chunked part begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) exec: ExecProgram,
+    pub(crate) layouts: Vec<Layout>,
+    /// Index of the first step that runs over a chunk at once.
+    pub(crate) split: usize,
+    /// Whether a chunk of images of a value is kept, not one image.
+    pub(crate) chunked: Vec<bool>,
+    /// Whether all steps run over the whole batch, one after the other: where parameters are found in it.
+    pub(crate) whole_batch: bool,
+}
+
+impl Plan {
+    /// # Errors
+    /// [`GraphError`] for a combination of layers that cannot be laid out.
+    pub(crate) fn new(exec: ExecProgram) -> Result<Self, GraphError> {
+        let steps = &exec.steps;
+        let is_vector = |step: &ExecStep| {
+            let reads_vectors = step
+                .inputs
+                .iter()
+                .all(|&i| exec.values[i].shape.is_vector());
+            exec.values[step.output].shape.is_vector() && (reads_vectors || reads_all(&exec, step))
+        };
+        let split = steps
+            .iter()
+            .rposition(|step| !is_vector(step))
+            .map_or(0, |last| last + 1);
+        let layout = |value: usize| {
+            let readers = steps.iter().filter(|step| step.inputs.contains(&value));
+            let paddings = readers
+                .filter(|step| matches!(step.work, Work::Operator(_)))
+                .map(|step| exec.layer(step).padding());
+            Layout::new(exec.values[value].shape, halo(paddings))
+        };
+        let layouts: Vec<Layout> = (0..exec.values.len()).map(layout).collect();
+        for step in steps {
+            for (which, &input) in step.inputs.iter().enumerate() {
+                let layer = exec.layer(step);
+                let is_operator = matches!(step.work, Work::Operator(_));
+                let flattened = is_operator && layer.in_shapes[which] != exec.values[input].shape;
+                if flattened && !layouts[input].is_dense() {
+                    return Err(GraphError::Node {
+                        node: layer.name.clone(),
+                        reason: "its flattened input is also read by a padded convolution".into(),
+                    });
+                }
+            }
+        }
+        let whole_batch = steps.iter().any(|step| step.work == Work::QuantizeDynamic);
+        let mut chunked = vec![whole_batch; exec.values.len()];
+        for step in &steps[split..] {
+            for &value in step.inputs.iter().chain([&step.output]) {
+                chunked[value] = true;
+            }
+        }
+        Ok(Self {
+            layouts,
+            split,
+            chunked,
+            whole_batch,
+            exec,
+        })
+    }
+
+    /// The layout of a step's input as the step sees it: flattened where it is.
+    pub(crate) fn input(&self, step: usize, which: usize) -> Layout {
+        let step = &self.exec.steps[step];
+        let layout = self.layouts[step.inputs[which]];
+        match step.work {
+            Work::Operator(_) if layout.is_dense() => {
+                Layout::new(self.exec.layer(step).in_shapes[which], [0; 4])
+            }
+            _ => layout,
+        }
+    }
+
+    /// The layout of a step's result.
+    pub(crate) fn output(&self, step: usize) -> Layout {
+        self.layouts[self.exec.steps[step].output]
+    }
+
+    /// The view of a convolution's step.
+    ///
+    /// # Panics
+    /// If it is another operator's.
+    pub(crate) fn conv(&self, step: usize) -> ConvView {
+        let layer = self.exec.layer(&self.exec.steps[step]);
+        let Op::Conv(conv) = &layer.op else {
+            panic!("{} is no convolution", layer.name)
+        };
+        let (input, output) = (self.input(step, 0), self.output(step));
+        ConvView::new(
+            conv,
+            layer.main_shape,
+            layer.epilogue.max_pool,
+            &input,
+            &output,
+        )
+    }
+}
+
+/// Whether a step reads a whole image as one vector.
+fn reads_all(exec: &ExecProgram, step: &ExecStep) -> bool {
+    matches!(step.work, Work::Operator(_)) && exec.layer(step).is_linear()
+}

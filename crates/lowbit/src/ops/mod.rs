@@ -1,0 +1,182 @@
+//! The operators of a graph: one file each with its attributes, the number of its inputs, the shape of its result, its
+//! parameters and its multiply-accumulates. Nothing here computes.
+//!
+//! An operator that does not know an attribute must refuse it, never compute something else.
+
+mod activation;
+mod batch_norm;
+mod binary;
+mod conv;
+mod in_file;
+mod linear;
+mod pool;
+
+pub(crate) use activation::sigmoid;
+pub use batch_norm::BatchNorm;
+pub use conv::Conv;
+pub use linear::Linear;
+pub use pool::{AvgPool, MaxPool};
+
+use crate::shape::Shape;
+use serde::{Deserialize, Serialize};
+
+/// What a node computes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "in_file::OpInFile", into = "in_file::OpInFile")]
+#[non_exhaustive]
+pub enum Op {
+    /// The image.
+    Input,
+    /// 2-D convolution.
+    Conv(Conv),
+    /// Matrix product over the last axis, with bias.
+    Linear(Linear),
+    /// Normalization over batch and space (Ioffe & Szegedy 2015), with running statistics for inference.
+    BatchNorm(BatchNorm),
+    /// `max(x, 0)`.
+    Relu,
+    /// `1 / (1 + exp(−x))`.
+    Sigmoid,
+    /// Largest of a window.
+    MaxPool(MaxPool),
+    /// Mean of a window.
+    AvgPool(AvgPool),
+    /// Mean over height and width.
+    GlobalAvgPool,
+    /// `[h, w, c]` to `[h·w·c]`; no data moves.
+    Flatten,
+    /// Sum of two inputs of the same shape.
+    Add,
+    /// Product of two inputs of the same shape, or of an image and one factor per channel.
+    Mul,
+}
+
+/// The role of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ParameterKind {
+    /// Of a convolution or linear layer.
+    Weight,
+    /// Of a convolution or linear layer.
+    Bias,
+    /// Batch-norm's γ.
+    Scale,
+    /// Batch-norm's β.
+    Shift,
+    /// Batch-norm statistic, not trained by gradient.
+    RunningMean,
+    /// Batch-norm statistic, not trained by gradient.
+    RunningVariance,
+}
+
+impl ParameterKind {
+    /// Whether gradients train it.
+    #[must_use]
+    pub fn is_trainable(self) -> bool {
+        !matches!(self, Self::RunningMean | Self::RunningVariance)
+    }
+}
+
+/// A tensor that an operator needs.
+pub(crate) struct OpParameter {
+    /// Follows the node's name and a point.
+    pub(crate) suffix: &'static str,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) kind: ParameterKind,
+    /// Inputs that one output sums over.
+    pub(crate) fan_in: usize,
+}
+
+/// What a graph has to know about an operator.
+pub(crate) trait Operator {
+    /// Number of inputs.
+    fn arity(&self) -> usize {
+        1
+    }
+
+    /// The shape of the result for inputs of these shapes, as many as there must be; or why there is none.
+    fn infer(&self, inputs: &[Shape]) -> Result<Shape, String>;
+
+    /// The tensors that it needs for inputs that [`Operator::infer`] accepts.
+    fn parameters(&self, _inputs: &[Shape]) -> Vec<OpParameter> {
+        Vec::new()
+    }
+
+    /// Multiply-accumulates of its products for one image.
+    fn macs(&self, _inputs: &[Shape], _output: Shape) -> u64 {
+        0
+    }
+}
+
+/// More elements than any activation or weight tensor may have: a bound on what a model file can make us allocate.
+pub(crate) const MAX_ELEMENTS: usize = 1 << 28;
+
+impl Op {
+    /// The table of operators.
+    pub(crate) fn operator(&self) -> &dyn Operator {
+        match self {
+            Self::Input => &Input,
+            Self::Conv(conv) => conv,
+            Self::Linear(linear) => linear,
+            Self::BatchNorm(norm) => norm,
+            Self::Relu => &activation::Relu,
+            Self::Sigmoid => &activation::Sigmoid,
+            Self::MaxPool(pool) => pool,
+            Self::AvgPool(pool) => pool,
+            Self::GlobalAvgPool => &pool::GlobalAvgPool,
+            Self::Flatten => &Flatten,
+            Self::Add => &binary::Add,
+            Self::Mul => &binary::Mul,
+        }
+    }
+
+    /// Returns a square convolution with the same stride and padding on all sides, without bias.
+    #[must_use]
+    pub fn conv(out_channels: usize, kernel: usize, stride: usize, padding: usize) -> Self {
+        Self::Conv(Conv {
+            out_channels,
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            padding: [padding; 4],
+            dilation: [1; 2],
+            groups: 1,
+            bias: false,
+        })
+    }
+
+    /// Returns a linear layer with bias.
+    #[must_use]
+    pub fn linear(out_features: usize) -> Self {
+        Self::Linear(Linear { out_features })
+    }
+
+    /// Returns a max-pool over squares that do not overlap.
+    #[must_use]
+    pub fn max_pool(size: usize) -> Self {
+        Self::MaxPool(MaxPool {
+            kernel: [size; 2],
+            stride: [size; 2],
+            padding: [0; 4],
+        })
+    }
+}
+
+struct Input;
+
+impl Operator for Input {
+    fn arity(&self) -> usize {
+        0
+    }
+
+    fn infer(&self, _inputs: &[Shape]) -> Result<Shape, String> {
+        Err("only the first node can be the input".into())
+    }
+}
+
+struct Flatten;
+
+impl Operator for Flatten {
+    fn infer(&self, inputs: &[Shape]) -> Result<Shape, String> {
+        Ok(Shape::vector(inputs[0].len()))
+    }
+}

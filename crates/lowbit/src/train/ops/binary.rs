@@ -1,0 +1,147 @@
+//! Functions of two values, with ReLU.
+
+use super::{Layer, Pass};
+use crate::graph::Step;
+use crate::lower::{Layout, Plan};
+use lowbit_kernels::elementwise;
+use rayon::prelude::*;
+
+pub(super) struct Add {
+    index: usize,
+    step: Step,
+}
+
+impl Add {
+    pub(super) fn new(plan: &Plan, index: usize) -> Self {
+        Self {
+            index,
+            step: plan.exec.program.steps()[index].clone(),
+        }
+    }
+}
+
+impl Layer for Add {
+    fn forward(&mut self, pass: &mut Pass) {
+        let to = self.index + 1;
+        let isa = pass.isa;
+        let inputs = [0, 1].map(|which| pass.plan.input(self.index, which));
+        let output = pass.plan.layouts[to];
+        let (earlier, later) = pass.values.split_at_mut(to);
+        let [a, b] = [0, 1].map(|which| &earlier[self.step.inputs[which]]);
+        let relu = self.step.epilogue.relu;
+        later[0][..pass.count * output.image_len]
+            .par_chunks_mut(output.image_len)
+            .enumerate()
+            .for_each(|(image, out)| {
+                for row in 0..output.h {
+                    let a = &a[inputs[0].row(image, row)];
+                    let b = &b[inputs[1].row(image, row)];
+                    elementwise::add_f32(isa, a, b, relu, &mut out[output.row(0, row)]);
+                }
+            });
+        pass.quantize(to);
+    }
+
+    fn backward(&mut self, pass: &mut Pass) {
+        let to = self.index + 1;
+        pass.quantize_backward(to);
+        let layout = pass.plan.layouts[to];
+        let row_len = layout.row_len();
+        let (earlier, later) = pass.grads.split_at_mut(to);
+        let (value, relu) = (&pass.values[to], self.step.epilogue.relu);
+        for &from in &self.step.inputs {
+            let accumulate = std::mem::replace(&mut pass.written[from], true);
+            let rows = earlier[from][..pass.count * layout.dense_len()].par_chunks_mut(row_len);
+            rows.zip(later[0].par_chunks(row_len))
+                .enumerate()
+                .for_each(|(row, (grad, dy))| {
+                    let y = &value[layout.row(row / layout.h, row % layout.h)];
+                    for ((grad, &dy), &y) in grad.iter_mut().zip(dy).zip(y) {
+                        let passed = if relu && y <= 0.0 { 0.0 } else { dy };
+                        *grad = if accumulate { *grad + passed } else { passed };
+                    }
+                });
+        }
+    }
+}
+
+pub(super) struct Mul {
+    index: usize,
+    step: Step,
+}
+
+impl Mul {
+    pub(super) fn new(plan: &Plan, index: usize) -> Self {
+        Self {
+            index,
+            step: plan.exec.program.steps()[index].clone(),
+        }
+    }
+
+    /// Where the factors of a row lie: the same for all rows where there is one per channel.
+    fn factors(layouts: &[Layout; 2], image: usize, row: usize) -> std::ops::Range<usize> {
+        let per_channel = layouts[1].dense_len() != layouts[0].dense_len();
+        layouts[1].row(image, if per_channel { 0 } else { row })
+    }
+}
+
+impl Layer for Mul {
+    fn forward(&mut self, pass: &mut Pass) {
+        let to = self.index + 1;
+        let isa = pass.isa;
+        let inputs = [0, 1].map(|which| pass.plan.input(self.index, which));
+        let output = pass.plan.layouts[to];
+        let (earlier, later) = pass.values.split_at_mut(to);
+        let [a, b] = [0, 1].map(|which| &earlier[self.step.inputs[which]]);
+        for image in 0..pass.count {
+            for row in 0..output.h {
+                let a = &a[inputs[0].row(image, row)];
+                let b = &b[Self::factors(&inputs, image, row)];
+                let out = &mut later[0][output.row(image, row)];
+                elementwise::mul_f32(isa, a, b, out);
+                if self.step.epilogue.relu {
+                    out.iter_mut().for_each(|y| *y = y.max(0.0));
+                }
+            }
+        }
+        pass.quantize(to);
+    }
+
+    /// `∂(a·b)/∂a = b` and `∂(a·b)/∂b = a`, summed over the pixels where a factor serves all of them.
+    fn backward(&mut self, pass: &mut Pass) {
+        let to = self.index + 1;
+        pass.quantize_backward(to);
+        let inputs = [0, 1].map(|which| pass.plan.input(self.index, which));
+        let output = pass.plan.layouts[to];
+        let relu = self.step.epilogue.relu;
+        for which in [0, 1] {
+            let from = self.step.inputs[which];
+            let own = inputs[which].dense_len();
+            let (earlier, later) = pass.grads.split_at_mut(to);
+            let grads = &mut earlier[from][..pass.count * own];
+            if !std::mem::replace(&mut pass.written[from], true) {
+                grads.fill(0.0);
+            }
+            let other = &pass.values[self.step.inputs[1 - which]];
+            for image in 0..pass.count {
+                for row in 0..output.h {
+                    let at = image * output.dense_len() + row * output.row_len();
+                    let dy = &later[0][at..][..output.row_len()];
+                    let y = &pass.values[to][output.row(image, row)];
+                    let other = match which {
+                        0 => &other[Self::factors(&inputs, image, row)],
+                        _ => &other[inputs[0].row(image, row)],
+                    };
+                    let within = (row * output.row_len()) % own;
+                    let grads = &mut grads[image * own + within..];
+                    let period = output.row_len().min(own);
+                    for (at, (&dy, &y)) in dy.iter().zip(y).enumerate() {
+                        if !relu || y > 0.0 {
+                            grads[at % period] += dy * other[at % other.len()];
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
