@@ -5,16 +5,30 @@ mod commands;
 mod failure;
 mod output;
 mod progress;
+mod settings;
 mod sweep_progress;
 mod table;
+mod wrong_flag;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     reset_broken_pipe();
-    let cli = args::Cli::parse();
-    match commands::run(cli) {
+    let done = match args::Cli::try_parse() {
+        Ok(cli) => commands::run(cli),
+        Err(error) => {
+            let arguments: Vec<String> = std::env::args_os()
+                .skip(1)
+                .map(|argument| argument.to_string_lossy().into_owned())
+                .collect();
+            match wrong_flag::hint(&error, &args::Cli::command(), &arguments) {
+                Some(hint) => Err(failure::Failure::Input(hint)),
+                None => error.exit(),
+            }
+        }
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.print();

@@ -19,7 +19,7 @@ pub(super) fn run(
     folder: Option<PathBuf>,
     max_drop: f64,
 ) -> Result<(), Failure> {
-    let folder = folder.unwrap_or_else(|| context.config.out.clone());
+    let folder = folder.unwrap_or_else(|| context.config.results.out.clone());
     write_and_report(context, &folder, &runs::read(&folder)?, max_drop)
 }
 

@@ -58,7 +58,7 @@ pub(super) fn run(context: &Context, file: Option<&Path>, what: What) -> Result<
     }
     let serve_lines = what.serve;
     // Speed does not depend on what the images show.
-    let mut rng = random::stream(context.config.seed, "bench", 0);
+    let mut rng = random::stream(context.config.run.seed, "bench", 0);
     let count = if serve_lines { 256 } else { 64 };
     let images: Vec<u8> = (0..count * graph.input().len())
         .map(|_| random::below(&mut rng, 256) as u8)
@@ -69,7 +69,7 @@ pub(super) fn run(context: &Context, file: Option<&Path>, what: What) -> Result<
     let quantized = quantize(
         &graph,
         &weights,
-        &context.config.ptq(context.config.bits),
+        &context.config.ptq(context.config.widths.bits),
         calibration,
         isa,
     )?;
@@ -84,7 +84,7 @@ pub(super) fn run(context: &Context, file: Option<&Path>, what: What) -> Result<
     let results = Results {
         model: graph.name().to_owned(),
         input: [graph.input().h(), graph.input().w(), graph.input().c()],
-        bits: context.config.bits,
+        bits: context.config.widths.bits,
         speed: timing::measure(&fp32, &int8, &images, threads),
         layers: timing::layers(&fp32, &int8, &images),
         peak: peaks.map(|peaks| Peaks {
@@ -102,7 +102,7 @@ fn measure_roofline(context: &Context, graph: &Graph, weights: &Weights) -> Resu
     context.progress.stage("roofline");
     let found = roofline::measure(graph, weights, &WIDTHS, context.isa)?;
     context.progress.stop();
-    let out = &context.config.out;
+    let out = &context.config.results.out;
     write_roofline(out, &found)?;
     context.output.results(&found, || roofline_report(&found));
     context.output.written(&out.join(ROOFLINE_SVG));
@@ -142,14 +142,14 @@ fn roofline_report(found: &Roofline) -> String {
 fn model(context: &Context, file: Option<&Path>) -> Result<(Graph, Weights), Failure> {
     let Some(file) = file else {
         let config = &context.config;
-        let size = if config.image_size > 0 {
-            config.image_size
+        let size = if config.input.image_size > 0 {
+            config.input.image_size
         } else {
             64
         };
         let classes: Vec<String> = (0..10).map(|class| format!("class {class}")).collect();
-        let graph = zoo::build(&config.model, Shape::new(size, size, 3), &classes)?;
-        let weights = Weights::init(&graph, config.seed);
+        let graph = zoo::build(&config.network.model, Shape::new(size, size, 3), &classes)?;
+        let weights = Weights::init(&graph, config.run.seed);
         return Ok((graph, weights));
     };
     match format::load(file)? {
@@ -194,10 +194,20 @@ fn serve(
     int8: &dyn Model,
     images: &[u8],
 ) -> Result<(), Failure> {
-    let mut trainer = Trainer::new(graph, weights, context.config.optimizer, context.isa)?;
-    let qat = context.config.qat(context.config.bits);
-    let mut quantized =
-        Trainer::quantized(graph, weights, context.config.optimizer, qat, context.isa)?;
+    let mut trainer = Trainer::new(
+        graph,
+        weights,
+        context.config.training.optimizer,
+        context.isa,
+    )?;
+    let qat = context.config.qat(context.config.widths.bits);
+    let mut quantized = Trainer::quantized(
+        graph,
+        weights,
+        context.config.training.optimizer,
+        qat,
+        context.isa,
+    )?;
     let classes = graph.classes() as u32;
     let labels: Vec<u32> = (0..256).map(|index| index % classes).collect();
     for line in std::io::stdin().lock().lines() {

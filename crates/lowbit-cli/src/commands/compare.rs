@@ -9,7 +9,7 @@ use lowbit_lab::timing::{LayerSpeed, SpeedCell};
 use std::path::PathBuf;
 
 pub(super) fn run(context: &Context, from: Option<PathBuf>) -> Result<(), Failure> {
-    let bits = context.config.bits;
+    let bits = context.config.widths.bits;
     if bits != 8 {
         return Err(Failure::Input(format!(
             "bits {bits}: compare makes INT8 models; for others use sweep --widths 32,{bits}"
@@ -29,7 +29,9 @@ pub(super) fn run(context: &Context, from: Option<PathBuf>) -> Result<(), Failur
     )?;
     context.progress.stop();
     context.output.results(&results, || report(&results));
-    context.output.written(&context.config.out.join(FOLDER));
+    context
+        .output
+        .written(&context.config.results.out.join(FOLDER));
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use crate::table::table;
 use lowbit_lab::experiments::qat_vs_ptq::{self, FOLDER, MethodResults, Results, Start};
 
 pub(super) fn run(context: &Context, start: &Start<'_>) -> Result<(), Failure> {
-    if context.config.bits == 16 {
+    if context.config.widths.bits == 16 {
         return Err(Failure::Input("--bits 16: use 8, 4, 2 or 1".into()));
     }
     let data = context.load_data(None)?;
@@ -20,7 +20,9 @@ pub(super) fn run(context: &Context, start: &Start<'_>) -> Result<(), Failure> {
     )?;
     context.progress.stop();
     context.output.results(&results, || report(&results));
-    context.output.written(&context.config.out.join(FOLDER));
+    context
+        .output
+        .written(&context.config.results.out.join(FOLDER));
     Ok(())
 }
 
@@ -71,12 +73,12 @@ fn report(results: &Results) -> String {
     ];
     let verdict = &results.comparison.comparison;
     let [low, high] = verdict.accuracy_difference_interval;
-    let seeds = results.config.seeds;
+    let seeds = results.config.repeats.seeds;
     format!(
         "\n{}\n\n{}\nPTQ − QAT: {:+.2} points, 95 % interval [{low:+.2}, {high:+.2}] over {seeds} seed{} and the test images\n{}: {}. {}\n",
         bold(&format!(
             "{} on {}{}, {} test images, {}",
-            results.config.model,
+            results.config.network.model,
             results.data.name,
             if results.data.synthetic {
                 " (synthetic data)"

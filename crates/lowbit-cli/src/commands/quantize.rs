@@ -27,7 +27,7 @@ pub(super) fn run(context: &Context, model: &Path, output: Option<PathBuf>) -> R
         );
         return Err(Failure::Input(text));
     };
-    let config = context.config.ptq(context.config.bits);
+    let config = context.config.ptq(context.config.widths.bits);
     let calibration = match config.method {
         Method::Dynamic | Method::WeightOnly => Vec::new(),
         Method::Static => {

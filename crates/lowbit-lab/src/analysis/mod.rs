@@ -106,8 +106,8 @@ impl Kind {
         match &run.config {
             Some(config) if bits < 32 => Self {
                 bits,
-                edges: config.edge_bits.max(bits),
-                activations: config.act_bits,
+                edges: config.widths.edge_bits.max(bits),
+                activations: config.widths.act_bits,
             },
             _ => Self {
                 bits,

@@ -133,7 +133,7 @@ pub struct Start {
 }
 
 /// Runs the experiment and writes `comparison_results.json`, `model_fp32.safetensors` and `model_int8.safetensors` into
-/// the folder `real_quantization_comparison` of `config.out`.
+/// the folder `real_quantization_comparison` of `config.results.out`.
 ///
 /// # Errors
 /// [`LabError`] saying what stopped it.
@@ -144,7 +144,7 @@ pub fn compare(
     isa: Isa,
     events: &dyn Events,
 ) -> Result<CompareResults, LabError> {
-    let folder = config.out.join(FOLDER);
+    let folder = config.results.out.join(FOLDER);
     std::fs::create_dir_all(&folder).map_err(|source| LabError::Io {
         path: folder.clone(),
         source,
@@ -238,7 +238,7 @@ fn float_model(
             ))),
         };
     }
-    let graph = graph_for(&config.model, data)?;
+    let graph = graph_for(&config.network.model, data)?;
     events.stage("training");
     let checkpoint = folder.join("checkpoint.safetensors");
     let plan = Plan {
@@ -255,12 +255,12 @@ fn float_model(
 pub fn calibration_images(config: &Config, data: &Dataset) -> Vec<u8> {
     let mut order: Vec<usize> = (0..data.train.len()).collect();
     random::shuffle(
-        &mut random::stream(config.seed, "calibration", 0),
+        &mut random::stream(config.run.seed, "calibration", 0),
         &mut order,
     );
     order
         .iter()
-        .take(config.calibration_images)
+        .take(config.calibration.calibration_images)
         .flat_map(|&index| data.train.image(index))
         .copied()
         .collect()
@@ -292,10 +292,10 @@ fn measure(
     events.stage("evaluating");
     let (float, integer) = (evaluate(&fp32, &data.test), evaluate(&int8, &data.test));
     events.stage("timing");
-    let threads = if config.threads == 0 {
+    let threads = if config.run.threads == 0 {
         rayon::current_num_threads()
     } else {
-        config.threads
+        config.run.threads
     };
     let images = &data.test.images()[..data.test.len().min(64) * graph.input().len()];
     let speed = timing::measure(&fp32, &int8, images, threads);

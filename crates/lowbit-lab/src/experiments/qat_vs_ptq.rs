@@ -137,7 +137,7 @@ pub fn qat_vs_ptq(
     isa: Isa,
     events: &dyn Events,
 ) -> Result<Results, LabError> {
-    let folder = config.out.join(FOLDER);
+    let folder = config.results.out.join(FOLDER);
     std::fs::create_dir_all(&folder).map_err(|source| LabError::Io {
         path: folder.clone(),
         source,
@@ -160,7 +160,7 @@ pub fn qat_vs_ptq(
     };
     let graph = match &model {
         Some((graph, _)) => graph.clone(),
-        None => graph_for(&config.model, data)?,
+        None => graph_for(&config.network.model, data)?,
     };
     let mut run = Run {
         config,
@@ -173,9 +173,9 @@ pub fn qat_vs_ptq(
         models: None,
     };
     let mut seeds = Vec::new();
-    for index in 0..config.seeds as u64 {
+    for index in 0..config.repeats.seeds as u64 {
         let weights = model.as_ref().map(|(_, weights)| weights);
-        seeds.push(run.seed(config.seed + index, weights)?);
+        seeds.push(run.seed(config.run.seed + index, weights)?);
     }
     let results = run.results(&seeds)?;
     let json = serde_json::to_string_pretty(&results).expect("results are plain data");
@@ -206,10 +206,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn train(&self, seed: u64, name: &str, plan: &Plan<'_>) -> Result<Trained, LabError> {
-        let config = Config {
-            seed,
-            ..self.config.clone()
-        };
+        let config = self.config.with_seed(seed);
         let checkpoint = self
             .folder
             .join(format!("checkpoint_{name}_seed{seed}.safetensors"));
@@ -255,7 +252,7 @@ impl Run<'_> {
     }
 
     fn seed(&mut self, seed: u64, start: Option<&Weights>) -> Result<Seed, LabError> {
-        let bits = self.config.bits;
+        let bits = self.config.widths.bits;
         self.events.stage(&format!("FP32, seed {seed}"));
         let fp32 = match start {
             // The given model is the FP32 side; fine-tuning alone is trained.
@@ -270,7 +267,7 @@ impl Run<'_> {
         let plan = Plan {
             qat: Some(self.config.qat(bits)),
             start: start.cloned(),
-            frozen_norm_epochs: self.config.freeze_bn_epochs,
+            frozen_norm_epochs: self.config.qat.freeze_bn_epochs,
             ..Plan::default()
         };
         let qat = self.train(seed, &format!("qat{bits}"), &plan)?;
@@ -278,10 +275,7 @@ impl Run<'_> {
             .quantized
             .clone()
             .expect("quantization-aware training makes one");
-        let config = Config {
-            seed,
-            ..self.config.clone()
-        };
+        let config = self.config.with_seed(seed);
         let begun = std::time::Instant::now();
         let calibration = calibration_images(&config, self.data);
         let ptq_model = quantize(
@@ -337,7 +331,7 @@ impl Run<'_> {
 
     fn results(&self, seeds: &[Seed]) -> Result<Results, LabError> {
         self.events.stage("timing");
-        let bits = self.config.bits;
+        let bits = self.config.widths.bits;
         let models = self.models.as_ref().expect("there is at least one seed");
         let names = [
             "model_baseline_fp32.safetensors".to_owned(),
@@ -420,7 +414,7 @@ fn verdict(config: &Config, seeds: &[Seed], ptq: &MethodResults, qat: &MethodRes
         .iter()
         .map(|seed| (hits(&seed[1].hits), hits(&seed[2].hits)))
         .collect();
-    let raw = bootstrap_difference(&pairs, config.seed);
+    let raw = bootstrap_difference(&pairs, config.run.seed);
     let points = Difference {
         value: 100.0 * raw.value,
         low: 100.0 * raw.low,
@@ -442,7 +436,7 @@ fn verdict(config: &Config, seeds: &[Seed], ptq: &MethodResults, qat: &MethodRes
         ),
         _ if reason.contains("inside") => format!(
             "Quantize after training: it is as good at {} bits, and needs no second training.",
-            config.bits
+            config.widths.bits
         ),
         _ => "Not decided: more --seeds narrow the interval. Quantizing after training is the cheaper of the two.".into(),
     };
