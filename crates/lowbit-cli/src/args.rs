@@ -128,7 +128,7 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
         /// A model file with FP32 weights
         #[arg(value_name = "MODEL", value_hint = ValueHint::FilePath)]
         file: PathBuf,
-        /// Where to write the quantized model [default: MODEL with _int8 in its name]
+        /// Where to write the quantized model [default: MODEL with _int<bits> in its name]
         #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         output: Option<PathBuf>,
         #[command(flatten)]
@@ -143,7 +143,7 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
         #[command(flatten)]
         settings: Flags<of::Eval>,
     },
-    /// Speed of a model file, or of a model of the zoo with random weights: FP32 against INT8, or --bits
+    /// Speed of a model file, or of a model of the zoo with random weights: FP32 against --bits
     #[command(after_help = "Examples:
   lowbit bench                                     eurosat-cnn, 64×64×3
   lowbit bench model_fp32.safetensors --threads 4

@@ -39,7 +39,7 @@ struct Results {
 #[derive(Serialize)]
 struct Peaks {
     fp32_gmac_per_s: f64,
-    int8_gmac_per_s: f64,
+    u8i8_gmac_per_s: f64,
     memory_gb_per_s: f64,
 }
 
@@ -89,7 +89,7 @@ pub(super) fn run(context: &Context, file: Option<&Path>, what: What) -> Result<
         layers: timing::layers(&fp32, &int8, &images),
         peak: peaks.map(|peaks| Peaks {
             fp32_gmac_per_s: peaks.f32_gmac_per_s,
-            int8_gmac_per_s: peaks.u8i8_gmac_per_s,
+            u8i8_gmac_per_s: peaks.u8i8_gmac_per_s,
             memory_gb_per_s: peaks.memory_gb_per_s,
         }),
         machine: Machine::here(isa),
@@ -178,7 +178,7 @@ fn report(results: &Results) -> String {
     if let Some(peak) = &results.peak {
         text += &format!(
             "\npeak of one thread: {:.1} GMAC/s in f32, {:.1} in u8×i8, {:.1} GB/s from memory\n",
-            peak.fp32_gmac_per_s, peak.int8_gmac_per_s, peak.memory_gb_per_s
+            peak.fp32_gmac_per_s, peak.u8i8_gmac_per_s, peak.memory_gb_per_s
         );
     }
     text

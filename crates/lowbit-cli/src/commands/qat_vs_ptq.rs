@@ -39,21 +39,25 @@ fn report(results: &Results) -> String {
     };
     let best = |method: &MethodResults| {
         method
-            .best_test_accuracy
+            .best_test_accuracy_percent
             .map_or("–".into(), |best| format!("{best:.2}"))
     };
-    let interval = |method: &MethodResults| match method.final_test_accuracy_interval {
+    let interval = |method: &MethodResults| match method.final_test_accuracy_percent_interval {
         Some([low, high]) => format!("[{low:.2}, {high:.2}]"),
         None => "–".into(),
     };
     let rows = [
         row("final test accuracy, %", &|m| {
-            format!("{:.2}", m.final_test_accuracy)
+            format!("{:.2}", m.final_test_accuracy_percent)
         }),
         row("  95 % over seeds", &interval),
         row("best test accuracy, %", &best),
-        row("train accuracy, %", &|m| format!("{:.2}", m.train_accuracy)),
-        row("overfitting gap", &|m| format!("{:+.2}", m.overfitting_gap)),
+        row("train accuracy, %", &|m| {
+            format!("{:.2}", m.train_accuracy_percent)
+        }),
+        row("overfitting gap, points", &|m| {
+            format!("{:+.2}", m.overfitting_gap_points)
+        }),
         row("file, bytes", &|m| grouped(m.size_bytes)),
         row("img/s, 1 thread", &|m| format!("{:.0}", m.img_per_s)),
         row("training, s", &|m| {
@@ -72,7 +76,7 @@ fn report(results: &Results) -> String {
         &format!("QAT {bits}-bit"),
     ];
     let verdict = &results.comparison.comparison;
-    let [low, high] = verdict.accuracy_difference_interval;
+    let [low, high] = verdict.accuracy_ptq_minus_qat_points_interval;
     let seeds = results.config.repeats.seeds;
     format!(
         "\n{}\n\n{}\nPTQ − QAT: {:+.2} points, 95 % interval [{low:+.2}, {high:+.2}] over {seeds} seed{} and the test images\n{}: {}. {}\n",
@@ -89,7 +93,7 @@ fn report(results: &Results) -> String {
             results.machine.summary()
         )),
         table(&header, &rows),
-        verdict.accuracy_difference,
+        verdict.accuracy_ptq_minus_qat_points,
         if seeds == 1 { "" } else { "s" },
         bold(&verdict.winner),
         verdict.reason,

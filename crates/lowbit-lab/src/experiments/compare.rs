@@ -27,7 +27,7 @@ pub struct CompareResults {
     pub comparison: Comparison,
     /// Speed at every batch size and number of threads.
     pub speed: Vec<SpeedCell>,
-    /// Where the time goes, at batch 64 on one thread.
+    /// Where the time goes, at batch 64 (or as many test images as there are) on one thread.
     pub layers: Vec<LayerSpeed>,
     /// What was classified.
     pub data: DataResults,
@@ -93,8 +93,9 @@ pub struct ModelResults {
     pub size_bytes: u64,
     /// The file's size in 10⁶ bytes.
     pub size_mb: f64,
-    /// On the test split, in percent.
-    pub accuracy: f64,
+    /// Right ones among the test images, percent.
+    #[serde(alias = "accuracy")]
+    pub accuracy_percent: f64,
     /// Mean cross-entropy on the test split.
     pub loss: f64,
     /// Median milliseconds per image at batch 1 on one thread.
@@ -304,7 +305,7 @@ fn measure(
         file: file.into(),
         size_bytes: bytes,
         size_mb: bytes as f64 / 1e6,
-        accuracy: 100.0 * evaluation.accuracy(),
+        accuracy_percent: 100.0 * evaluation.accuracy(),
         loss: evaluation.loss,
         inference_time_ms: ms,
         confusion: evaluation.confusion.clone(),
@@ -318,7 +319,7 @@ fn measure(
     Ok(Measured {
         comparison: Comparison {
             fp32: model(FP32, fp32_bytes, &float, speed[0].fp32_ms.median),
-            int8: model(INT8, int8_bytes, &integer, speed[0].int8_ms.median),
+            int8: model(INT8, int8_bytes, &integer, speed[0].quantized_ms.median),
             comparison: Ratios {
                 compression_ratio: fp32_bytes as f64 / int8_bytes as f64,
                 size_reduction_percent: 100.0 * (1.0 - int8_bytes as f64 / fp32_bytes as f64),

@@ -413,7 +413,7 @@ fn time(run: &mut Finished, data: &Dataset, isa: Isa) -> Result<(), LabError> {
             }
         }
     };
-    run.results.img_per_s = Some(speed.int8_img_per_s());
+    run.results.img_per_s = Some(speed.quantized_img_per_s());
     run.results.speedup = Some(speed.speedup.median);
     write_json(&run.folder.join(RESULTS), &run.results)
 }
