@@ -2,6 +2,7 @@
 
 use crate::settings::{Flags, Given, of};
 use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
 use lowbit_lab::Config;
 use std::path::PathBuf;
 
@@ -191,6 +192,27 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
         #[command(flatten)]
         settings: Flags<of::Data>,
     },
+    /// Completions for a shell, on standard output
+    #[command(after_help = "Examples:
+  lowbit completions bash > ~/.local/share/bash-completion/completions/lowbit
+  lowbit completions zsh > ~/.zfunc/_lowbit                 with ~/.zfunc in fpath
+  lowbit completions fish > ~/.config/fish/completions/lowbit.fish")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// The manual page of lowbit or of one of its commands, on standard output
+    #[command(after_help = "Examples:
+  lowbit man | man -l -
+  lowbit man sweep | man -l -
+  lowbit man --into ~/.local/share/man/man1")]
+    Man {
+        /// A command [default: lowbit itself]
+        command: Option<String>,
+        /// Write the pages of all commands into this folder
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "command")]
+        into: Option<PathBuf>,
+    },
 }
 
 /// Manners, which mean the same in every command.
@@ -218,7 +240,7 @@ impl Command {
             Self::Eval { settings, .. } => settings.given.clone(),
             Self::Bench { settings, .. } => settings.given.clone(),
             Self::Data { settings, .. } => settings.given.clone(),
-            Self::Inspect { .. } => Given::default(),
+            Self::Inspect { .. } | Self::Completions { .. } | Self::Man { .. } => Given::default(),
         }
     }
 

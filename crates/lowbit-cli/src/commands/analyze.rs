@@ -41,9 +41,10 @@ pub(super) fn write_and_report(
     write_atomically(&folder.join("results_summary.csv"), found.csv().as_bytes())?;
     let page = report::page(runs, &found, roofline(context, folder).as_ref());
     write_atomically(&folder.join("report.html"), page.as_bytes())?;
-    context.output.results(&found, || table_and_summary(&found));
-    context.output.written(&folder.join("report.html"));
-    Ok(())
+    context
+        .output
+        .results(&found, || table_and_summary(&found))?;
+    context.output.written(&folder.join("report.html"))
 }
 
 /// The roofline that was measured into this folder, if there is one.

@@ -28,11 +28,10 @@ pub(super) fn run(context: &Context, from: Option<PathBuf>) -> Result<(), Failur
         &context.progress,
     )?;
     context.progress.stop();
-    context.output.results(&results, || report(&results));
+    context.output.results(&results, || report(&results))?;
     context
         .output
-        .written(&context.config.results.out.join(FOLDER));
-    Ok(())
+        .written(&context.config.results.out.join(FOLDER))
 }
 
 fn report(results: &CompareResults) -> String {

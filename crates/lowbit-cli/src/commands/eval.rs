@@ -61,8 +61,7 @@ pub(super) fn run(context: &Context, file: &Path) -> Result<(), Failure> {
         class_names: data.class_names.clone(),
         confusion: evaluation.confusion,
     };
-    context.output.results(&results, || report(&results));
-    Ok(())
+    context.output.results(&results, || report(&results))
 }
 
 fn report(results: &Results) -> String {

@@ -6,8 +6,10 @@ mod compare;
 mod data;
 mod eval;
 mod inspect;
+mod manual;
 mod qat_vs_ptq;
 mod quantize;
+mod serve;
 mod sweep;
 mod train;
 
@@ -31,6 +33,13 @@ pub(crate) struct Context {
 
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { command, manners } = cli;
+    match &command {
+        Command::Completions { shell } => return manual::completions(*shell),
+        Command::Man { command, into } => {
+            return manual::manual(command.as_deref(), into.as_deref());
+        }
+        _ => {}
+    }
     let config = command.given().over(command.defaults())?;
     let isa = Isa::current()?;
     let output = Output {
@@ -93,6 +102,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             per_class,
             ..
         } => data::run(&context, path.as_deref(), sheet.as_deref(), per_class),
+        Command::Completions { .. } | Command::Man { .. } => Ok(()),
     })
 }
 

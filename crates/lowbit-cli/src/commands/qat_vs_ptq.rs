@@ -19,11 +19,10 @@ pub(super) fn run(context: &Context, start: &Start<'_>) -> Result<(), Failure> {
         &context.progress,
     )?;
     context.progress.stop();
-    context.output.results(&results, || report(&results));
+    context.output.results(&results, || report(&results))?;
     context
         .output
-        .written(&context.config.results.out.join(FOLDER));
-    Ok(())
+        .written(&context.config.results.out.join(FOLDER))
 }
 
 fn report(results: &Results) -> String {

@@ -61,8 +61,7 @@ pub(super) fn run(context: &Context, model: &Path, output: Option<PathBuf>) -> R
             results.input,
             grouped(fp32_bytes),
         )
-    });
-    Ok(())
+    })
 }
 
 /// At 8 bits `model_fp32.safetensors` becomes `model_int8.safetensors`, `m.safetensors` becomes `m_int8.safetensors`.

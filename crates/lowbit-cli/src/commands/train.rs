@@ -66,7 +66,6 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
             results.epochs.len(),
             results.training_time_seconds,
         )
-    });
-    context.output.written(&folder);
-    Ok(())
+    })?;
+    context.output.written(&folder)
 }

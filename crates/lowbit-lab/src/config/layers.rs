@@ -179,7 +179,7 @@ fn closest<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> Option<Str
     known
         .map(|candidate| (edits(key, candidate), candidate))
         .min()
-        .filter(|(distance, _)| *distance <= 3)
+        .filter(|(distance, _)| *distance <= key.len().div_ceil(3).min(3))
         .map(|(_, candidate)| candidate.clone())
 }
 
