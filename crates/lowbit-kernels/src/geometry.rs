@@ -1,5 +1,7 @@
 //! The shape of one convolution, as kernels see it.
 
+use std::ops::Range;
+
 /// One convolution over one image, channels-last, without padding: an input that needs padding is a view into a buffer
 /// that already holds its halo (zeros in f32, the zero point in u8).
 ///
@@ -136,22 +138,24 @@ impl ConvGeometry {
             .saturating_add(self.out_channels)
     }
 
-    /// Asserts what every kernel relies on: strides that do not overlap, rows that exist, room for the result.
+    /// Asserts that geometry, weights and slices fit together; what passes here is memory-safe to compute.
     ///
     /// # Panics
-    /// If anything does not hold.
-    pub(crate) fn check(&self, shape: WeightShape, rows: &std::ops::Range<usize>, out_len: usize) {
-        let expected = WeightShape {
-            out_channels: self.out_channels,
-            kernel_h: self.kernel_h,
-            kernel_w: self.kernel_w,
-            in_channels: self.in_channels,
-        };
-        assert_eq!(shape, expected, "the geometry must be that of the weights");
-        assert!(
-            self.stride > 0 && (self.pool == 1 || self.pool == 2),
-            "stride or pool"
+    /// If they do not, saying what does not hold.
+    pub(crate) fn check(
+        &self,
+        shape: &WeightShape,
+        rows: &Range<usize>,
+        input_len: usize,
+        out_len: usize,
+    ) {
+        assert_eq!(
+            *shape,
+            self.weight_shape(),
+            "the weights must fit the geometry"
         );
+        assert!(matches!(self.pool, 1 | 2), "pooling is by 1 or 2");
+        assert!(self.stride > 0, "the stride must not be zero");
         assert!(
             self.in_pixel_stride >= self.in_channels,
             "input pixels must not overlap"
@@ -162,12 +166,54 @@ impl ConvGeometry {
         );
         assert!(
             rows.start <= rows.end && rows.end <= self.pooled_h(),
-            "rows must exist"
+            "the rows must lie in the result"
         );
+        self.check_sizes();
+        if self.out_h > 0 && self.out_w > 0 {
+            assert!(
+                input_len >= self.input_extent().saturating_add(SLACK),
+                "the input must hold its extent and the slack"
+            );
+        }
         assert!(
             out_len >= self.output_extent(rows.len()),
-            "the output is too short"
+            "the output must hold its extent"
         );
+    }
+
+    /// Asserts that no size is so large that arithmetic with it could overflow where its extent does not.
+    fn check_sizes(&self) {
+        // Sixteenfold, for bytes of an element and rows of a pooling window.
+        let fits = |sizes: [usize; 2]| {
+            let product = sizes.into_iter().try_fold(16usize, usize::checked_mul);
+            product.is_some()
+        };
+        let products = [
+            [self.out_h, self.stride],
+            [self.out_w, self.stride],
+            [self.stride, self.in_row_stride],
+            [self.stride, self.in_pixel_stride],
+            [self.kernel_h, self.in_row_stride],
+            [self.kernel_w, self.in_pixel_stride],
+            [self.kernel_h, self.kernel_w],
+            [self.out_row_stride, 1],
+            [self.out_pixel_stride, 1],
+        ];
+        assert!(
+            products.into_iter().all(fits),
+            "a size of the geometry is absurd"
+        );
+    }
+
+    /// The shape of the weights that it takes.
+    #[must_use]
+    pub fn weight_shape(&self) -> WeightShape {
+        WeightShape {
+            out_channels: self.out_channels,
+            kernel_h: self.kernel_h,
+            kernel_w: self.kernel_w,
+            in_channels: self.in_channels,
+        }
     }
 
     /// Multiply-accumulates of the convolution (before pooling; what the layer is defined to do, whatever is skipped), as
@@ -236,6 +282,16 @@ impl WeightShape {
     }
 }
 
+/// Cuts `len` into parts of nearly equal length, none longer than `longest`.
+pub(crate) fn even_parts(len: usize, longest: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+    let count = len.div_ceil(longest);
+    let (base, longer) = (len / count.max(1), len % count.max(1));
+    (0..count).map(move |part| {
+        let start = part * base + part.min(longer);
+        start..start + base + usize::from(part < longer)
+    })
+}
+
 /// The product of some sizes: `usize::MAX` where it is more than can be counted, zero where one of them is.
 fn product<const N: usize>(sizes: [usize; N]) -> usize {
     if sizes.contains(&0) {
@@ -264,5 +320,62 @@ mod tests {
         };
         assert_eq!((none.fan_in(), none.len()), (0, 0));
         assert!(none.is_empty());
+    }
+
+    #[test]
+    fn parts_cover_a_length_and_are_nearly_equal() {
+        for len in 0..100 {
+            for longest in 1..15 {
+                let all: Vec<_> = even_parts(len, longest).collect();
+                let mut next = 0;
+                for part in &all {
+                    assert_eq!(part.start, next);
+                    assert!(!part.is_empty() && part.len() <= longest);
+                    next = part.end;
+                }
+                assert_eq!(next, len);
+                assert_eq!(all.len(), len.div_ceil(longest));
+            }
+        }
+    }
+
+    /// A geometry that fits its slices, and a change that makes it absurd.
+    fn refused(change: impl Fn(&mut ConvGeometry, &mut WeightShape, &mut Range<usize>)) -> String {
+        let mut g = ConvGeometry::dense((6, 6, 4), 8, (3, 3), 1, 1);
+        let (mut shape, mut rows) = (g.weight_shape(), 0..4);
+        let (input, out) = (g.input_extent() + SLACK, g.output_extent(4));
+        g.check(&shape, &rows, input, out);
+        change(&mut g, &mut shape, &mut rows);
+        let checked = std::panic::catch_unwind(|| g.check(&shape, &rows, input, out));
+        let payload = checked.expect_err("must be refused");
+        let formatted = payload.downcast_ref::<String>().cloned();
+        formatted.unwrap_or_else(|| payload.downcast_ref::<&str>().expect("text").to_string())
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_by_name() {
+        let says =
+            |text: &str,
+             change: &dyn Fn(&mut ConvGeometry, &mut WeightShape, &mut Range<usize>)| {
+                let said = refused(change);
+                assert!(said.contains(text), "{said:?}");
+            };
+        says("weights must fit", &|_, shape, _| shape.kernel_w = 2);
+        says("pooling is by", &|g, _, rows| (g.pool, *rows) = (3, 0..1));
+        says("the stride", &|g, _, _| g.stride = 0);
+        says("input pixels", &|g, _, _| g.in_pixel_stride = 3);
+        says("output pixels", &|g, _, _| g.out_pixel_stride = 7);
+        says("rows must lie", &|_, _, rows| *rows = 2..5);
+        says("rows must lie", &|_, _, rows| {
+            (rows.start, rows.end) = (3, 2)
+        });
+        says("the input must hold", &|g, _, _| g.in_row_stride += 1);
+        says("the input must hold", &|g, _, _| g.stride = 2);
+        says("the output must hold", &|g, _, _| g.out_row_stride += 1);
+        says("absurd", &|g, _, _| g.out_row_stride = usize::MAX);
+        // A row stride of zero hides any height from the extent.
+        says("absurd", &|g, _, rows| {
+            (g.in_row_stride, g.out_h, *rows) = (0, usize::MAX, 0..4);
+        });
     }
 }

@@ -1,35 +1,39 @@
 //! Arithmetic on slices: the numerical floor of lowbit.
 //!
-//! This crate knows shapes and strides, and nothing of models. Every kernel has a scalar twin (`portable`) that defines
-//! its result and one file per instruction set; [`Isa`] picks among them once. Nothing here spawns threads: callers cut
-//! the work (images, output rows) and hand out disjoint slices.
+//! This crate knows shapes and strides, and nothing of models. Every kernel has a scalar twin (`reference`) that defines its
+//! result, an algorithm that stands once, and what each instruction set does of it in a place of its own. An [`Isa`], the
+//! proof that this machine has a level, picks among them. Nothing here spawns threads: callers cut the work (images, output
+//! rows) and hand out disjoint slices.
 //!
 //! All activations are channels-last (`[n, h, w, c]`), weights are `[out, kernel_h, kernel_w, in]` (OHWI) until they are
 //! packed into a kernel's tile order.
 
+pub mod batch_norm;
 pub mod bits;
 pub mod buffer;
+pub mod conv_f32;
 pub mod elementwise;
-pub mod float;
+pub mod epilogue;
 pub mod geometry;
 #[cfg(test)]
 mod guard;
 mod isa;
-pub mod norm;
-pub mod packed;
 pub mod peak;
+#[cfg(target_arch = "x86_64")]
+mod proof;
+pub mod qconv;
 pub mod random;
 pub mod team;
-mod tiles;
-pub mod u8i8;
 mod vectorize;
+pub mod width;
 
 pub use buffer::AlignedBuffer;
 pub use geometry::{ConvGeometry, WeightShape};
 pub use isa::{Isa, IsaError, Level};
-pub use packed::WeightWidth;
+pub use width::WeightWidth;
 
-/// The former name of [`elementwise`].
-pub mod quantize {
-    pub use crate::elementwise::*;
-}
+// Former names.
+#[doc(hidden)]
+pub use {
+    batch_norm as norm, conv_f32 as float, elementwise as quantize, qconv as u8i8, width as packed,
+};

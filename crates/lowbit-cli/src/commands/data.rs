@@ -49,13 +49,14 @@ pub(super) fn run(
             })
             .collect(),
     };
+    context.output.results(&results, || report(&results));
     if let Some(sheet) = sheet {
         write_atomically(sheet, &contact_sheet(&data, per_class)?)?;
         context
             .output
             .note(&format!("contact sheet in {}", sheet.display()));
     }
-    context.output.results(&results, || report(&results))
+    Ok(())
 }
 
 fn report(results: &Results) -> String {

@@ -62,7 +62,8 @@ pub(super) fn run(context: &Context, file: &Path) -> Result<(), Failure> {
             .map(|model| model.provenance.clone())
             .unwrap_or_default(),
     };
-    context.output.results(&results, || report(&results))
+    context.output.results(&results, || report(&results));
+    Ok(())
 }
 
 fn layers(graph: &Graph, quantized: Option<&QuantizedModel>) -> Result<Vec<LayerRow>, Failure> {

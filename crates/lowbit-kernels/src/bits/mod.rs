@@ -3,19 +3,19 @@
 //! Activations and weights are −1 or 1. A view holds `[h, w, words]` of u32: channel c in bit `c mod 32` of word
 //! `⌊c/32⌋`, set for −1; the bits behind the last channel are zero. A [`ConvGeometry`] counts words, not channels: its
 //! `in_channels` and input strides are in words. For n products, Σ x·w = n − 2·popcount(x ⊕ w) (Rastegari et al. 2016,
-//! XNOR-Net, section 3.2). Everything else is as in [`u8i8`](crate::u8i8), with the same epilogues.
+//! XNOR-Net, section 3.2). Everything else is as in [`qconv`](crate::qconv), with the same epilogues.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
-mod portable;
+mod reference;
 #[cfg(test)]
 mod tests;
 
-use crate::tiles::{self, Activations, Panels};
-use crate::u8i8::{Dequantize, Requantize};
-use crate::{ConvGeometry, Isa, Level, WeightShape};
+use crate::epilogue::{Dequantize, Requantize};
+#[cfg(target_arch = "x86_64")]
+use crate::qconv::avx2;
+use crate::qconv::dispatch;
+use crate::qconv::panels::Panels;
+use crate::qconv::run::Activations;
+use crate::{ConvGeometry, Isa, WeightShape};
 use std::ops::Range;
 
 /// Channels of a word.
@@ -39,16 +39,15 @@ pub fn pack_signs(isa: Isa, values: &[u8], channels: usize, threshold: u8, out: 
             && out.len() == values.len() / channels * words(channels),
         "one word per 32 channels of each pixel"
     );
+    #[cfg(target_arch = "x86_64")]
+    let isa = isa.avx2();
     let pixels = values.chunks_exact(channels);
     for (pixel, out) in pixels.zip(out.chunks_exact_mut(words(channels))) {
         for (values, word) in pixel.chunks(WORD_BITS).zip(out) {
-            *word = match (isa.level(), <&[u8; WORD_BITS]>::try_from(values)) {
+            *word = match (isa, <&[u8; WORD_BITS]>::try_from(values)) {
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: every level but the portable one includes AVX2, and a value of `Isa` is proof of it.
-                (isa, Ok(values)) if isa != Level::Portable => unsafe {
-                    avx2::signs(values, threshold)
-                },
-                _ => portable::signs(values, threshold),
+                (Some(proof), Ok(values)) => avx2::bits::signs(values, threshold, proof),
+                _ => reference::signs(values, threshold),
             };
         }
     }
@@ -74,7 +73,7 @@ impl BitWeights {
     /// Packs the signs of `weights` (`[out, kernel_h, kernel_w, in]`): −1 where negative, else 1.
     ///
     /// # Panics
-    /// If `weights.len() != shape.len()`.
+    /// If `weights.len() != shape.len()`, or an output channel has 2³¹ weights.
     #[must_use]
     pub fn pack(isa: Isa, weights: &[i16], shape: WeightShape) -> Self {
         assert_eq!(weights.len(), shape.len(), "weights must fill their shape");
@@ -86,11 +85,12 @@ impl BitWeights {
                 channels.iter().enumerate().map(bit).sum()
             })
             .collect();
-        Self {
-            isa,
-            shape,
-            form: Form::pack(isa, signs, shape),
-        }
+        let start = i32::try_from(shape.fan_in()).expect("sums are counted in i32");
+        let form = match dispatch::pack_signs(isa, &signs, in_words(shape), start) {
+            Some(panels) => Form::Panels(panels),
+            None => Form::Words(signs),
+        };
+        Self { isa, shape, form }
     }
 
     /// The shape that was packed, in channels.
@@ -103,32 +103,6 @@ impl BitWeights {
     #[must_use]
     pub fn isa(&self) -> Isa {
         self.isa
-    }
-}
-
-impl Form {
-    fn pack(isa: Isa, signs: Vec<u32>, shape: WeightShape) -> Self {
-        #[cfg(target_arch = "x86_64")]
-        let family = match isa.level() {
-            Level::Avx512 | Level::Amx
-                if std::arch::is_x86_feature_detected!("avx512vpopcntdq") =>
-            {
-                &avx512::FAMILY
-            }
-            Level::Portable => return Form::Words(signs),
-            _ => &avx2::FAMILY,
-        };
-        #[cfg(not(target_arch = "x86_64"))]
-        return Form::Words(signs);
-        #[cfg(target_arch = "x86_64")]
-        {
-            let mut panels = Panels::pack(family, &signs, in_words(shape), |panels, slot, word| {
-                let at = slot.block + 4 * slot.lane;
-                panels[at..at + 4].copy_from_slice(&word.to_ne_bytes());
-            });
-            panels.start = shape.fan_in() as i32;
-            Form::Panels(panels)
-        }
     }
 }
 
@@ -155,21 +129,17 @@ pub fn conv_u8(
     requantize: &Requantize<'_>,
     out: &mut [u8],
 ) {
-    assert!(
-        requantize.low <= requantize.high,
-        "low must not exceed high"
-    );
     match &weights.form {
         Form::Panels(panels) => {
             let input = Activations::Words(input);
-            tiles::conv_u8(panels, geometry, rows, input, requantize, out);
+            dispatch::conv_u8(panels, geometry, rows, input, requantize, out);
         }
         Form::Words(words) => {
-            let (shape, lengths) = (in_words(weights.shape), requantize.lengths());
-            tiles::check(&shape, geometry, &rows, input.len(), lengths, out.len());
+            geometry.check(&in_words(weights.shape), &rows, input.len(), out.len());
+            requantize.check(geometry.out_channels);
             let start =
                 |c: usize| requantize.acc_offset[c].wrapping_add(weights.shape.fan_in() as i32);
-            portable::conv(words, geometry, rows, input, start, out, |acc, c| {
+            reference::conv(words, geometry, rows, input, start, out, |acc, c| {
                 requantize.apply(acc, c)
             });
         }
@@ -191,14 +161,14 @@ pub fn conv_f32(
     match &weights.form {
         Form::Panels(panels) => {
             let input = Activations::Words(input);
-            tiles::conv_f32(panels, geometry, rows, input, dequantize, out);
+            dispatch::conv_f32(panels, geometry, rows, input, dequantize, out);
         }
         Form::Words(words) => {
-            let (shape, lengths) = (in_words(weights.shape), dequantize.lengths());
-            tiles::check(&shape, geometry, &rows, input.len(), lengths, out.len());
+            geometry.check(&in_words(weights.shape), &rows, input.len(), out.len());
+            dequantize.check(geometry.out_channels);
             let start =
                 |c: usize| dequantize.acc_offset[c].wrapping_add(weights.shape.fan_in() as i32);
-            portable::conv(words, geometry, rows, input, start, out, |acc, c| {
+            reference::conv(words, geometry, rows, input, start, out, |acc, c| {
                 dequantize.apply(acc, c)
             });
         }

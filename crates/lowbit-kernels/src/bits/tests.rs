@@ -1,8 +1,8 @@
 use super::*;
 use crate::AlignedBuffer;
+use crate::qconv::PackedWeights;
 use crate::random::{below, stream};
-use crate::u8i8::PackedWeights;
-use crate::{WeightWidth, u8i8};
+use crate::{WeightWidth, qconv};
 
 #[test]
 fn packed_signs_are_the_same_on_every_isa() {
@@ -72,7 +72,7 @@ fn compare(number: u64) {
     };
     let extent = bytes.output_extent(bytes.pooled_h());
     let (rows, mut expected) = (pick(0, 1)..bytes.pooled_h(), vec![0.0; extent]);
-    u8i8::conv_f32(
+    qconv::conv_f32(
         &reference,
         &bytes,
         rows.clone(),

@@ -60,7 +60,7 @@ accumulate!(
 pub(super) unsafe fn u8i8_amx(rounds: u64) -> u64 {
     // SAFETY: the caller's promise; registers only, and the tiles are given back.
     unsafe {
-        crate::tiles::amx::configure(16, 16);
+        crate::qconv::amx::configure(16, 16);
         asm!(
             "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
             "tilezero tmm4", "tilezero tmm5", "tilezero tmm6", "tilezero tmm7",
@@ -74,7 +74,7 @@ pub(super) unsafe fn u8i8_amx(rounds: u64) -> u64 {
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nomem, nostack)
         );
-        crate::tiles::amx::release();
+        crate::qconv::amx::release();
     }
     rounds.max(1) * 4 * 16 * 16 * 64
 }
@@ -114,7 +114,7 @@ accumulate!(
     _mm256_setzero_si256(),
     |acc, x, w| {
         // SAFETY: the caller has AVX-VNNI.
-        *acc = unsafe { crate::tiles::avx2::dpbusd(*acc, x, w) }
+        *acc = unsafe { crate::qconv::avxvnni::dpbusd(*acc, x, w) }
     }
 );
 accumulate!(

@@ -5,7 +5,6 @@ use super::layers::{Layer, WidthLayers};
 use crate::analysis::runs::Run;
 use crate::analysis::{Analysis, Kind, WidthRow};
 use crate::experiments::sweep::RoundRecord;
-use crate::plural;
 use crate::roofline::Roofline;
 
 /// A drawn chart.
@@ -74,8 +73,8 @@ fn tradeoff(
                 .then_some((accuracy.low, accuracy.high)),
             label: row.label.clone(),
             tip: format!(
-                "{}: {:.2} %, {} {unit}{}",
-                plural::bits(&row.label),
+                "{} bits: {:.2} %, {} {unit}{}",
+                row.label,
                 accuracy.value,
                 short(&value(row)),
                 if on_front {
@@ -177,14 +176,14 @@ pub(super) fn learning(
             interval: None,
             label: String::new(),
             tip: format!(
-                "{}, epoch {}: {}",
-                plural::bits(kind.label()),
+                "{} bits, epoch {}: {}",
+                kind.label(),
                 round.round,
                 short(&of(round))
             ),
         });
         Some(Series {
-            name: plural::bits(kind.label()),
+            name: format!("{} bits", kind.label()),
             color: index,
             points: points.collect(),
             line: true,
@@ -210,7 +209,7 @@ pub(super) fn sqnr(widths: &[WidthLayers]) -> Figure {
     let series = widths.iter().enumerate().map(|(index, width)| {
         let of = |name: &String| width.layers.iter().find(|layer| layer.name == *name);
         let values = names.iter().map(|name| of(name).map(|layer| layer.sqnr_db));
-        (plural::bits(&width.label), index + 1, values.collect())
+        (format!("{} bits", width.label), index + 1, values.collect())
     });
     Bars {
         title: "Weights: signal over quantization noise".into(),
@@ -246,10 +245,8 @@ pub(super) fn histogram(layer: &Layer) -> Figure {
     };
     Chart {
         title: format!(
-            "{}, {}, {:.1} dB",
-            layer.name,
-            plural::bits(layer.bits),
-            layer.sqnr_db
+            "{}, {} bits, {:.1} dB",
+            layer.name, layer.bits, layer.sqnr_db
         ),
         x: axis("weight in quantization steps", false),
         y: axis("% of weights", false),
@@ -325,15 +322,14 @@ pub(super) fn roofline(roofline: &Roofline) -> Figure {
             interval: None,
             label: String::new(),
             tip: format!(
-                "{}, {}: {:.1} GMAC/s, {:.0} % of peak",
+                "{}, {bits} bits: {:.1} GMAC/s, {:.0} % of peak",
                 layer.name,
-                plural::bits(bits),
                 layer.gmac_per_s,
                 100.0 * layer.share_of_peak
             ),
         });
         series.push(Series {
-            name: plural::bits(bits),
+            name: format!("{bits} bits"),
             color: index,
             points: points.collect(),
             line: false,

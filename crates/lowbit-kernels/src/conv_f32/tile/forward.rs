@@ -1,0 +1,272 @@
+//! Forward convolution, and with turned weights the gradient of the input.
+
+use super::{MAX_MR, NR, Vector, load_lanes, most_rows, of_size, panels, segments, store_lanes};
+use crate::ConvGeometry;
+use crate::conv_f32::Epilogue;
+use crate::geometry::even_parts;
+use std::ops::Range;
+
+/// One call, prepared for its tiles.
+struct Call<'a> {
+    g: &'a ConvGeometry,
+    rows: Range<usize>,
+    /// Rows and columns of zeros around the input.
+    border: usize,
+    /// Rows and columns of the input, border included.
+    in_h: usize,
+    in_w: usize,
+    /// Runs of contiguous taps, `per_row` of them to a kernel row.
+    offsets: Vec<usize>,
+    run: usize,
+    per_row: usize,
+    /// Offsets of a tile's pixels from its first one; the pixels of a pooling window follow each other.
+    pixels: [usize; MAX_MR],
+    input: *const f32,
+    epilogue: &'a Epilogue<'a>,
+    out: *mut f32,
+}
+
+/// Convolves as [`crate::conv_f32::conv_haloed`] says.
+///
+/// # Safety
+/// The ISA of `V` must be available; `packed` must come from [`super::pack`] with this geometry's shape; `input` must be
+/// readable for `g.input_extent()` and `out` writable for `g.output_extent(rows.len())` elements; a bias must have every
+/// channel; `rows` must exist; the border must not be wider than half the input.
+#[inline(always)]
+pub(in crate::conv_f32) unsafe fn conv<V: Vector>(
+    packed: &[f32],
+    g: &ConvGeometry,
+    rows: Range<usize>,
+    border: usize,
+    input: *const f32,
+    epilogue: &Epilogue<'_>,
+    out: *mut f32,
+) {
+    if g.pooled_w() == 0 || rows.is_empty() || g.out_channels == 0 {
+        return;
+    }
+    let (offsets, run) = segments(g);
+    let pool_taps = g.pool * g.pool;
+    let mut pixels = [0usize; MAX_MR];
+    for (r, pixel) in pixels.iter_mut().enumerate() {
+        let (p, tap) = (r / pool_taps, r % pool_taps);
+        let (y, x) = (tap / g.pool, p * g.pool + tap % g.pool);
+        // Offsets of more pixels than the map has are not used: they may be anything.
+        *pixel = (y * g.in_row_stride)
+            .wrapping_add(x.wrapping_mul(g.in_pixel_stride))
+            .wrapping_mul(g.stride);
+    }
+    let call = Call {
+        g,
+        rows,
+        border,
+        in_h: (g.out_h - 1) * g.stride + g.kernel_h,
+        in_w: (g.out_w - 1) * g.stride + g.kernel_w,
+        per_row: offsets.len() / g.kernel_h.max(1),
+        offsets,
+        run,
+        pixels,
+        input,
+        epilogue,
+        out,
+    };
+    let fan_in = g.kernel_h * g.kernel_w * g.in_channels;
+    for panel in panels(V::LANES, g.out_channels, fan_in) {
+        let weights = packed[panel.offset..].as_ptr();
+        // SAFETY: the caller's promises; the panel is that of its vectors.
+        unsafe {
+            match panel.vectors {
+                1 => conv_panel::<V, 1>(&call, panel.first_channel, weights),
+                _ => conv_panel::<V, NR>(&call, panel.first_channel, weights),
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`conv`]; `weights` must be the panel's.
+#[inline(always)]
+unsafe fn conv_panel<V: Vector, const N: usize>(
+    call: &Call<'_>,
+    first_channel: usize,
+    weights: *const f32,
+) {
+    let g = call.g;
+    let pool_taps = g.pool * g.pool;
+    let tiles = even_parts(g.pooled_w(), (most_rows::<V>(N) / pool_taps).max(1));
+    // SAFETY: the ISA is available.
+    let mut acc = [[unsafe { V::zero() }; N]; MAX_MR];
+    for row in call.rows.clone() {
+        // Kernel rows that see the zeros of the border alone, for all of a window's rows.
+        let top = row * g.pool * g.stride;
+        let bottom = top + (g.pool - 1) * g.stride;
+        let first = call.border.saturating_sub(bottom).min(g.kernel_h);
+        let last = (call.in_h - call.border).saturating_sub(top);
+        let kernel_rows = first..last.clamp(first, g.kernel_h);
+        let row_taps = call.per_row * call.run;
+        let offsets =
+            &call.offsets[kernel_rows.start * call.per_row..kernel_rows.end * call.per_row];
+        for columns in tiles.clone() {
+            let (column, stored) = (columns.start, columns.len());
+            let left = column * g.pool * g.stride;
+            let right = left + (stored * g.pool - 1) * g.stride + g.kernel_w;
+            let inside = left >= call.border && right <= call.in_w - call.border;
+            // SAFETY: rows and columns lie inside the geometry, whose extents the caller vouches for.
+            unsafe {
+                let tile = Tile {
+                    origin: call
+                        .input
+                        .add(top * g.in_row_stride + left * g.in_pixel_stride),
+                    pixels: &call.pixels,
+                    offsets,
+                    run: call.run,
+                    weights: weights.add(kernel_rows.start * row_taps * N * V::LANES),
+                    goes_on: false,
+                };
+                if inside || g.pool != 1 {
+                    let to = acc.as_mut_ptr();
+                    of_size!(stored * pool_taps, forward::<V, N>(&tile, to));
+                } else {
+                    at_border(call, &tile, kernel_rows.clone(), (column, stored), &mut acc);
+                }
+                let at = (row - call.rows.start) * g.out_row_stride + column * g.out_pixel_stride;
+                store(
+                    &acc,
+                    (stored, pool_taps),
+                    first_channel,
+                    call,
+                    call.out.add(at),
+                );
+            }
+        }
+    }
+}
+
+/// A tile some of whose pixels see columns of zeros: the taps of each kernel column are for the pixels that see more.
+///
+/// # Safety
+/// As [`forward`] with all of the call's offsets; the tile must lie inside the map.
+#[inline(always)]
+unsafe fn at_border<V: Vector, const N: usize>(
+    call: &Call<'_>,
+    tile: &Tile<'_>,
+    kernel_rows: Range<usize>,
+    (column, stored): (usize, usize),
+    acc: &mut [[V; N]; MAX_MR],
+) {
+    let g = call.g;
+    // SAFETY: the ISA is available.
+    acc[..stored].fill([unsafe { V::zero() }; N]);
+    // The tile's pixels from which on a kernel column sees input column `from`.
+    let pixels_before = |from: usize, kernel_column: usize| {
+        let pixels = from.saturating_sub(kernel_column).div_ceil(g.stride);
+        pixels.saturating_sub(column).min(stored)
+    };
+    for kernel_row in kernel_rows.clone() {
+        for kernel_column in 0..g.kernel_w {
+            let low = pixels_before(call.border, kernel_column);
+            let high = pixels_before(call.in_w - call.border, kernel_column);
+            if low >= high {
+                continue;
+            }
+            let tap =
+                ((kernel_row - kernel_rows.start) * g.kernel_w + kernel_column) * g.in_channels;
+            let offset = kernel_row * g.in_row_stride + kernel_column * g.in_pixel_stride;
+            // SAFETY: `low..high` are pixels of the tile, and the taps are among its own.
+            unsafe {
+                let part = Tile {
+                    origin: tile.origin.add(call.pixels[low]),
+                    offsets: &[offset],
+                    run: g.in_channels,
+                    weights: tile.weights.add(tap * N * V::LANES),
+                    goes_on: true,
+                    ..*tile
+                };
+                let to = acc[low..].as_mut_ptr();
+                of_size!(high - low, forward::<V, N>(&part, to));
+            }
+        }
+    }
+}
+
+/// Where a tile reads.
+struct Tile<'a> {
+    origin: *const f32,
+    /// Offsets of the pixels from the origin.
+    pixels: &'a [usize; MAX_MR],
+    /// Offsets of the runs of taps from a pixel.
+    offsets: &'a [usize],
+    /// Taps of a run.
+    run: usize,
+    weights: *const f32,
+    /// Whether the accumulators hold something to add to.
+    goes_on: bool,
+}
+
+/// Adds one tile of `MR` pixels to its accumulators.
+///
+/// # Safety
+/// The ISA of `V` must be available; each run must be readable from each pixel, the weights for all taps; `to` must be
+/// `MR` pixels' accumulators.
+#[inline(always)]
+unsafe fn forward<V: Vector, const N: usize, const MR: usize>(tile: &Tile<'_>, to: *mut [V; N]) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let mut acc = [[V::zero(); N]; MR];
+        if tile.goes_on {
+            acc = *to.cast();
+        }
+        let mut weights = tile.weights;
+        for &offset in tile.offsets {
+            let pixels: [*const f32; MR] =
+                std::array::from_fn(|r| tile.origin.add(offset + tile.pixels[r]));
+            for tap in 0..tile.run {
+                let mut w = [V::zero(); N];
+                for v in 0..N {
+                    w[v] = V::load(weights.add(v * V::LANES));
+                }
+                for r in 0..MR {
+                    V::fma_splat(&mut acc[r], pixels[r], tap, &w);
+                }
+                weights = weights.add(N * V::LANES);
+            }
+        }
+        *to.cast() = acc;
+    }
+}
+
+/// Pools, adds the bias, cuts at zero and stores `stored` pixels.
+///
+/// # Safety
+/// The ISA of `V` must be available; `out` must be writable for the pixels' channels from `first_channel` on.
+#[inline(always)]
+unsafe fn store<V: Vector, const N: usize>(
+    acc: &[[V; N]; MAX_MR],
+    (stored, pool_taps): (usize, usize),
+    first_channel: usize,
+    call: &Call<'_>,
+    out: *mut f32,
+) {
+    for v in 0..N {
+        let channel = first_channel + v * V::LANES;
+        let lanes = (call.g.out_channels - channel).min(V::LANES);
+        // SAFETY: the caller's promises; `lanes` channels are left.
+        unsafe {
+            let bias = match call.epilogue.bias {
+                Some(bias) => load_lanes(bias.as_ptr().add(channel), lanes),
+                None => V::zero(),
+            };
+            for p in 0..stored {
+                let mut best = acc[p * pool_taps][v];
+                for tap in 1..pool_taps {
+                    best = best.max(acc[p * pool_taps + tap][v]);
+                }
+                best = best.add(bias);
+                if call.epilogue.relu {
+                    best = best.max(V::zero());
+                }
+                store_lanes(best, out.add(p * call.g.out_pixel_stride + channel), lanes);
+            }
+        }
+    }
+}
