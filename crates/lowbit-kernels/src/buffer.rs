@@ -137,7 +137,10 @@ mod tests {
     fn a_buffer_larger_than_memory_is_refused() {
         for len in [usize::MAX, usize::MAX / 4, 1 << 62, isize::MAX as usize] {
             assert!(AlignedBuffer::<f32>::try_zeroed(len).is_err(), "{len}");
-            assert!(AlignedBuffer::<u8>::try_zeroed(len).is_err(), "{len}");
+            // Miri ends where an allocator would refuse.
+            if !cfg!(miri) {
+                assert!(AlignedBuffer::<u8>::try_zeroed(len).is_err(), "{len}");
+            }
         }
         let error = AlignedBuffer::<f32>::try_zeroed(1 << 62).unwrap_err();
         let said = "a buffer of 4611686018427387904 elements of 4 bytes does not fit into memory";
