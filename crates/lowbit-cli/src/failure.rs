@@ -1,5 +1,6 @@
 //! How a command ends when it cannot go on: one line, a hint where there is one, an exit code.
 
+use crate::output::tell;
 use lowbit_lab::LabError;
 use std::process::ExitCode;
 
@@ -8,21 +9,31 @@ use std::process::ExitCode;
 pub(crate) enum Failure {
     /// Bad input: exit code 2, like a wrong flag.
     Input(String),
+    /// A command line that clap cannot read, in clap's own words: exit code 2.
+    Usage(String),
     /// Anything else: exit code 1.
     Run(String),
+    /// Whoever read standard output has read enough: nothing to say, exit code 0.
+    Closed,
 }
 
 impl Failure {
     pub(crate) fn print(&self) {
-        let (Self::Input(text) | Self::Run(text)) = self;
-        let red = anstyle::AnsiColor::Red.on_default().bold();
-        anstream::eprintln!("{red}error:{red:#} {text}");
+        match self {
+            Self::Input(text) | Self::Run(text) => {
+                let red = anstyle::AnsiColor::Red.on_default().bold();
+                tell(&format!("{red}error:{red:#} {text}"));
+            }
+            Self::Usage(text) => tell(text.trim_end()),
+            Self::Closed => {}
+        }
     }
 
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Input(_) => 2,
+            Self::Input(_) | Self::Usage(_) => 2,
             Self::Run(_) => 1,
+            Self::Closed => 0,
         })
     }
 }

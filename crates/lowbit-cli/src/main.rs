@@ -5,16 +5,21 @@ mod commands;
 mod failure;
 mod output;
 mod progress;
+mod settings;
 mod sweep_progress;
 mod table;
+mod wrong_flag;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use failure::Failure;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    reset_broken_pipe();
-    let cli = args::Cli::parse();
-    match commands::run(cli) {
+    let done = match args::Cli::try_parse() {
+        Ok(cli) => commands::run(cli),
+        Err(error) => unparsed(&error),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.print();
@@ -23,17 +28,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Lets `lowbit … | head` end quietly: a closed pipe ends the process instead of panicking in `println!`.
-fn reset_broken_pipe() {
-    let default = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        let text = info
-            .payload()
-            .downcast_ref::<String>()
-            .map_or("", String::as_str);
-        if text.contains("Broken pipe") {
-            std::process::exit(0);
-        }
-        default(info);
-    }));
+/// Help and version, which clap calls errors, and real ones.
+fn unparsed(error: &clap::Error) -> Result<(), Failure> {
+    let text = error.render().ansi().to_string();
+    if !error.use_stderr() {
+        return output::print(&text);
+    }
+    let arguments: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    let hint = wrong_flag::hint(error, &args::Cli::command(), &arguments);
+    Err(hint.map_or(Failure::Usage(text), Failure::Input))
 }

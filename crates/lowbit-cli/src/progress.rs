@@ -1,5 +1,6 @@
 //! Progress: a bar on a terminal, a line per epoch elsewhere, nothing when quiet.
 
+use crate::output::tell;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lowbit_data::Unit;
 use lowbit_lab::Events;
@@ -33,8 +34,8 @@ impl Progress {
             .lock()
             .expect("nothing panics while it holds the lock");
         match &*bar {
-            Some(bar) => bar.suspend(|| anstream::eprintln!("{text}")),
-            None => anstream::eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| tell(text)),
+            None => tell(text),
         }
     }
 

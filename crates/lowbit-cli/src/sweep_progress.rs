@@ -2,9 +2,9 @@
 
 use crate::progress::{Progress, epoch_line};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lowbit_lab::Events;
 use lowbit_lab::experiments::sweep::{RunId, RunResults, SweepEvents};
 use lowbit_lab::training::EpochRecord;
+use lowbit_lab::{Events, plural};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -76,7 +76,7 @@ impl Table {
             let seeds = runs.iter().filter(|run| run.bits == bits).count();
             let bar = all.add(ProgressBar::new((seeds * epochs) as u64));
             bar.set_style(style("{prefix:>7} {bar:16} {wide_msg}"));
-            bar.set_prefix(format!("{bits} bits"));
+            bar.set_prefix(plural::bits(bits));
             bar.set_message("waiting");
             (bits, bar)
         });
@@ -134,7 +134,7 @@ impl SweepEvents for SweepProgress<'_> {
     fn run(&self, run: RunId) -> Box<dyn Events + '_> {
         if self.lock().is_none() {
             self.lines
-                .line(&format!("{} bits, seed {}", run.bits, run.seed));
+                .line(&format!("{}, seed {}", plural::bits(run.bits), run.seed));
         }
         Box::new(RunProgress {
             sweep: self,
@@ -146,8 +146,8 @@ impl SweepEvents for SweepProgress<'_> {
 
     fn finished(&self, run: RunId, results: &RunResults, earlier: bool) {
         let line = format!(
-            "{} bits, seed {}: {:.2} %{}",
-            run.bits,
+            "{}, seed {}: {:.2} %{}",
+            plural::bits(run.bits),
             run.seed,
             100.0 * results.final_test_accuracy,
             if earlier { ", finished earlier" } else { "" }
@@ -219,7 +219,7 @@ impl Events for RunProgress<'_> {
     fn epoch_done(&self, record: &EpochRecord, epochs: usize) {
         if self.sweep.lock().is_none() {
             let name = if self.sweep.jobs > 1 {
-                format!("{} bits, seed {}: ", self.run.bits, self.run.seed)
+                format!("{}, seed {}: ", plural::bits(self.run.bits), self.run.seed)
             } else {
                 String::new()
             };

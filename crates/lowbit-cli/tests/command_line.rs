@@ -1,69 +1,11 @@
 //! What a user sees and what is left on the disk: the binary, run as a whole.
 
+mod common;
+
+use common::{QUICK, command, lowbit, names, refused, stderr, stdout};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::time::{Duration, Instant};
-
-/// Small enough to train in a moment.
-const QUICK: [&str; 10] = [
-    "--model",
-    "mlp",
-    "--limit",
-    "60",
-    "--epochs",
-    "3",
-    "--batch-size",
-    "16",
-    "--threads",
-    "2",
-];
-
-fn lowbit(folder: &Path, arguments: &[&str]) -> Output {
-    command(folder, arguments)
-        .output()
-        .expect("the binary starts")
-}
-
-fn command(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lowbit"));
-    command
-        .args(arguments)
-        .current_dir(folder)
-        .env("XDG_CACHE_HOME", folder.join("cache"))
-        .env_remove("LOWBIT_ISA")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// Runs to an error of one line and returns the line.
-fn refused(folder: &Path, arguments: &[&str], code: i32) -> String {
-    let output = lowbit(folder, arguments);
-    let text = stderr(&output);
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
-    assert!(!text.contains("panicked"), "{text}");
-    let last = text.lines().last().unwrap_or_default().to_owned();
-    assert!(last.starts_with("error: "), "{arguments:?}: {text}");
-    last
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
-}
 
 #[test]
 fn help_of_every_command_has_an_example_and_fits_a_terminal() {
@@ -80,6 +22,8 @@ fn help_of_every_command_has_an_example_and_fits_a_terminal() {
         "qat-vs-ptq",
         "sweep",
         "analyze",
+        "completions",
+        "man",
     ];
     for name in commands {
         let mut arguments = vec![name, "--help"];
@@ -88,7 +32,7 @@ fn help_of_every_command_has_an_example_and_fits_a_terminal() {
         let text = stdout(&output);
         assert!(output.status.success(), "{name}: {}", stderr(&output));
         assert!(text.contains("Example"), "{name}: {text}");
-        assert!(text.contains("--seed") && text.contains("--json"), "{name}");
+        assert!(text.contains("--json"), "{name}");
     }
 }
 
@@ -147,9 +91,6 @@ fn bad_input_gets_one_line_with_the_place_and_exit_code_2() {
             assert!(line.contains(part), "{arguments:?} lacks {part}: {line}");
         }
     }
-    let output = lowbit(path, &["compare", "--epoch", "3"]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("--epochs"), "{}", stderr(&output));
 }
 
 #[test]
@@ -183,7 +124,7 @@ fn compare_leaves_results_and_models_and_prints_json_alone_on_standard_output() 
         "/comparison/comparison/compression_ratio",
         "/comparison/comparison/accuracy_drop_points/low",
         "/speed/0/speedup/median",
-        "/layers/0/int8_gmac_per_s",
+        "/layers/0/quantized_gmac_per_s",
         "/machine/cpu",
         "/config/seed",
     ] {
@@ -208,10 +149,13 @@ fn compare_leaves_results_and_models_and_prints_json_alone_on_standard_output() 
     // The parts agree with the whole.
     let model = written.join("model_int8.safetensors");
     let mut arguments = vec!["eval", model.to_str().unwrap(), "--json"];
-    arguments.extend(QUICK);
+    arguments.extend(["--limit", "60"]);
     let again: serde_json::Value =
         serde_json::from_slice(&lowbit(path, &arguments).stdout).unwrap();
-    assert_eq!(again["accuracy"], results["comparison"]["int8"]["accuracy"]);
+    assert_eq!(
+        again["accuracy_percent"],
+        results["comparison"]["int8"]["accuracy_percent"]
+    );
     let inspected = stdout(&lowbit(path, &["inspect", model.to_str().unwrap()]));
     assert!(
         inspected.contains("fc1") && inspected.contains("integer, static"),
@@ -363,11 +307,7 @@ fn a_killed_run_goes_on_to_the_same_bits() {
     let model = |out: &str| std::fs::read(path.join(out).join("train/model_fp32.safetensors"));
     assert_eq!(model("killed").unwrap(), model("whole").unwrap());
     let left = names(&path.join("killed/train"));
-    assert!(
-        left.iter()
-            .all(|name| !name.ends_with(".tmp") || name.starts_with('.')),
-        "{left:?}"
-    );
+    assert!(left.iter().all(|name| !name.ends_with(".tmp")), "{left:?}");
     // Other settings are refused, not mixed in.
     let mut other = vec!["train", "--out", "killed", "--resume"];
     other.extend(QUICK);

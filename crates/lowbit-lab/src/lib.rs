@@ -10,6 +10,7 @@ pub mod evaluate;
 mod events;
 pub mod experiments;
 pub mod machine;
+pub mod plural;
 pub mod report;
 pub mod roofline;
 pub mod statistics;

@@ -18,7 +18,7 @@ pub struct Machine {
     pub isa: String,
     /// Version of lowbit.
     pub lowbit_version: String,
-    /// Seconds since 1970 when the run began.
+    /// Seconds since 1970 when this was written, at the end of the run.
     pub unix_time: u64,
 }
 

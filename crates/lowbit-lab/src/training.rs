@@ -114,13 +114,13 @@ fn fingerprint(
                 data.split
             ),
         ),
-        ("epochs", config.epochs.to_string()),
-        ("batch_size", config.batch_size.to_string()),
-        ("lr", config.lr.to_string()),
-        ("optimizer", config.optimizer.to_string()),
-        ("schedule", config.schedule.to_string()),
-        ("augment", config.augment.to_string()),
-        ("seed", config.seed.to_string()),
+        ("epochs", config.training.epochs.to_string()),
+        ("batch_size", config.training.batch_size.to_string()),
+        ("lr", config.training.lr.to_string()),
+        ("optimizer", config.training.optimizer.to_string()),
+        ("schedule", config.training.schedule.to_string()),
+        ("augment", config.training.augment.to_string()),
+        ("seed", config.run.seed.to_string()),
         ("qat", qat),
         (
             "start",
@@ -182,10 +182,10 @@ pub fn train(
     let mut weights = plan
         .start
         .clone()
-        .unwrap_or_else(|| Weights::init(graph, config.seed));
+        .unwrap_or_else(|| Weights::init(graph, config.run.seed));
     let mut trainer = match plan.qat {
-        None => Trainer::new(graph, &weights, config.optimizer, isa)?,
-        Some(qat) => Trainer::quantized(graph, &weights, config.optimizer, qat, isa)?,
+        None => Trainer::new(graph, &weights, config.training.optimizer, isa)?,
+        Some(qat) => Trainer::quantized(graph, &weights, config.training.optimizer, qat, isa)?,
     };
     let mut epochs: Vec<EpochRecord> = Vec::new();
     let identity = fingerprint(config, plan, graph, data);
@@ -195,14 +195,14 @@ pub fn train(
         events.note(&format!(
             "resumed after epoch {} of {}",
             epochs.len(),
-            config.epochs
+            config.training.epochs
         ));
     }
-    let steps_per_epoch = data.train.len().div_ceil(config.batch_size);
-    let total = (steps_per_epoch * config.epochs) as u64;
-    for epoch in epochs.len()..config.epochs {
-        events.epoch_started(epoch + 1, config.epochs, data.train.len());
-        trainer.freeze_statistics(epoch + plan.frozen_norm_epochs >= config.epochs);
+    let steps_per_epoch = data.train.len().div_ceil(config.training.batch_size);
+    let total = (steps_per_epoch * config.training.epochs) as u64;
+    for epoch in epochs.len()..config.training.epochs {
+        events.epoch_started(epoch + 1, config.training.epochs, data.train.len());
+        trainer.freeze_statistics(epoch + plan.frozen_norm_epochs >= config.training.epochs);
         let start = Instant::now();
         let shown = (&data.train, graph.input());
         let (score, lr) = run_epoch(config, &mut trainer, shown, epoch, total, events)?;
@@ -227,7 +227,7 @@ pub fn train(
         if let Some(path) = plan.checkpoint {
             write_checkpoint(path, &identity, &mut trainer, graph, &weights, &epochs)?;
         }
-        events.epoch_done(&record, config.epochs);
+        events.epoch_done(&record, config.training.epochs);
     }
     let mut quantized = trainer.quantized_model();
     let digest = epochs.last().and_then(|epoch| epoch.logits_digest);
@@ -259,7 +259,7 @@ pub fn is_finished(
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default();
     let identity = fingerprint(config, plan, graph, data);
-    epochs.len() == config.epochs
+    epochs.len() == config.training.epochs
         && identity
             .iter()
             .all(|(key, value)| saved_setting(&saved, key) == value)
@@ -341,19 +341,25 @@ fn run_epoch(
     total: u64,
     events: &dyn Events,
 ) -> Result<(Score, f32), LabError> {
-    let order = epoch_order(config.seed, epoch as u64, split.len());
-    let (mut loss, mut correct, mut done, mut lr) = (0.0, 0, 0, config.lr);
+    let order = epoch_order(config.run.seed, epoch as u64, split.len());
+    let (mut loss, mut correct, mut done, mut lr) = (0.0, 0, 0, config.training.lr);
     let (mut images, mut labels) = (Vec::new(), Vec::new());
-    for (step, batch) in order.chunks(config.batch_size).enumerate() {
+    for (step, batch) in order.chunks(config.training.batch_size).enumerate() {
         images.clear();
         labels.clear();
-        let mut rng = random::stream(config.seed, "augment", trainer.steps());
+        let mut rng = random::stream(config.run.seed, "augment", trainer.steps());
         for &index in batch {
             let image = split.image(index as usize);
-            config.augment.apply(&mut rng, image, shape, &mut images);
+            config
+                .training
+                .augment
+                .apply(&mut rng, image, shape, &mut images);
             labels.push(split.labels()[index as usize]);
         }
-        lr = config.schedule.lr(config.lr, trainer.steps(), total);
+        lr = config
+            .training
+            .schedule
+            .lr(config.training.lr, trainer.steps(), total);
         let metrics = trainer
             .step(&images, &labels, lr)
             .map_err(|error| match error {
@@ -416,11 +422,8 @@ mod tests {
 
     #[test]
     fn a_model_knows_the_logits_that_training_ended_with() {
-        let config = Config {
-            model: "mlp".into(),
-            epochs: 1,
-            ..Config::default()
-        };
+        let mut config = Config::default();
+        config.training.epochs = 1;
         let data = landcover(40, 1);
         let graph = graph_for("mlp", &data).unwrap();
         let plan = Plan {

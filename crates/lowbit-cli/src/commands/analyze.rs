@@ -7,8 +7,8 @@ use crate::table::table;
 use lowbit::format::write_atomically;
 use lowbit_lab::analysis::runs::{self, Runs};
 use lowbit_lab::analysis::{Analysis, WidthRow, analyze};
-use lowbit_lab::report;
 use lowbit_lab::roofline::Roofline;
+use lowbit_lab::{plural, report};
 use std::path::{Path, PathBuf};
 
 /// Points that the sweet spot may lose where nothing else is said.
@@ -19,7 +19,7 @@ pub(super) fn run(
     folder: Option<PathBuf>,
     max_drop: f64,
 ) -> Result<(), Failure> {
-    let folder = folder.unwrap_or_else(|| context.config.out.clone());
+    let folder = folder.unwrap_or_else(|| context.config.results.out.clone());
     write_and_report(context, &folder, &runs::read(&folder)?, max_drop)
 }
 
@@ -41,9 +41,10 @@ pub(super) fn write_and_report(
     write_atomically(&folder.join("results_summary.csv"), found.csv().as_bytes())?;
     let page = report::page(runs, &found, roofline(context, folder).as_ref());
     write_atomically(&folder.join("report.html"), page.as_bytes())?;
-    context.output.results(&found, || table_and_summary(&found));
-    context.output.written(&folder.join("report.html"));
-    Ok(())
+    context
+        .output
+        .results(&found, || table_and_summary(&found))?;
+    context.output.written(&folder.join("report.html"))
 }
 
 /// The roofline that was measured into this folder, if there is one.
@@ -94,17 +95,18 @@ fn table_and_summary(found: &Analysis) -> String {
         "bits", "MB", "smaller", "test %", "Δ to 32", "gap", "img/s", "faster", "train s", "runs",
     ];
     let summary = &found.summary;
-    let bits = |label: &Option<String>| label.clone().unwrap_or_else(|| "unknown".into());
+    let bits = |label: &Option<String>| label.as_ref().map_or("unknown".into(), plural::bits);
     let spot = match &summary.sweet_spot {
         Some(label) => format!(
-            "{}: {label} bits, the smallest model within {} of 32 bits",
+            "{}: {}, the smallest model within {} of 32 bits",
             bold("sweet spot"),
+            plural::bits(label),
             summary.allowed()
         ),
         None => "no 32-bit run to compare with, or no file sizes".into(),
     };
     format!(
-        "\n{}\n{spot}\nbest accuracy at {} bits, smallest file at {} bits, {:.1}× smaller on average; overfitting {:.2} points on average, {:.2} at most\n",
+        "\n{}\n{spot}\nbest accuracy at {}, smallest file at {}, {:.1}× smaller on average; overfitting {:.2} points on average, {:.2} at most\n",
         table(&header, &rows),
         bits(&summary.best_accuracy),
         bits(&summary.best_compression),

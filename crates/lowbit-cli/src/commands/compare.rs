@@ -9,7 +9,7 @@ use lowbit_lab::timing::{LayerSpeed, SpeedCell};
 use std::path::PathBuf;
 
 pub(super) fn run(context: &Context, from: Option<PathBuf>) -> Result<(), Failure> {
-    let bits = context.config.bits;
+    let bits = context.config.widths.bits;
     if bits != 8 {
         return Err(Failure::Input(format!(
             "bits {bits}: compare makes INT8 models; for others use sweep --widths 32,{bits}"
@@ -28,9 +28,10 @@ pub(super) fn run(context: &Context, from: Option<PathBuf>) -> Result<(), Failur
         &context.progress,
     )?;
     context.progress.stop();
-    context.output.results(&results, || report(&results));
-    context.output.written(&context.config.out.join(FOLDER));
-    Ok(())
+    context.output.results(&results, || report(&results))?;
+    context
+        .output
+        .written(&context.config.results.out.join(FOLDER))
 }
 
 fn report(results: &CompareResults) -> String {
@@ -58,8 +59,8 @@ fn report(results: &CompareResults) -> String {
         ],
         vec![
             "accuracy, %".into(),
-            format!("{:.2}", fp32.accuracy),
-            format!("{:.2}", int8.accuracy),
+            format!("{:.2}", fp32.accuracy_percent),
+            format!("{:.2}", int8.accuracy_percent),
             format!("−{:.2} [{:+.2}, {:+.2}]", drop.value, -drop.high, -drop.low)
                 .replace("−-", "+"),
         ],
@@ -92,7 +93,7 @@ pub(super) fn speed_row(cell: &SpeedCell) -> Vec<String> {
     vec![
         format!("img/s, batch {}, {} {threads}", cell.batch, cell.threads),
         format!("{:.0}", cell.fp32_img_per_s()),
-        format!("{:.0}", cell.int8_img_per_s()),
+        format!("{:.0}", cell.quantized_img_per_s()),
         format!(
             "{:.2}× faster [{:.2}, {:.2}]",
             cell.speedup.median, cell.speedup.quartile_1, cell.speedup.quartile_3
@@ -103,7 +104,7 @@ pub(super) fn speed_row(cell: &SpeedCell) -> Vec<String> {
 /// Where the time goes; `quantized` names the integer model.
 pub(super) fn layer_table(layers: &[LayerSpeed], quantized: &str) -> String {
     let total = |of: fn(&LayerSpeed) -> f64| layers.iter().map(of).sum::<f64>();
-    let (fp32, int8) = (total(|l| l.fp32_ms), total(|l| l.int8_ms));
+    let (fp32, integer) = (total(|l| l.fp32_ms), total(|l| l.quantized_ms));
     let row = |layer: &LayerSpeed| {
         vec![
             layer.name.clone(),
@@ -111,9 +112,9 @@ pub(super) fn layer_table(layers: &[LayerSpeed], quantized: &str) -> String {
             format!("{:.2}", layer.fp32_ms),
             format!("{:.0} %", 100.0 * layer.fp32_ms / fp32),
             format!("{:.1}", layer.fp32_gmac_per_s),
-            format!("{:.2}", layer.int8_ms),
-            format!("{:.0} %", 100.0 * layer.int8_ms / int8),
-            format!("{:.1}", layer.int8_gmac_per_s),
+            format!("{:.2}", layer.quantized_ms),
+            format!("{:.0} %", 100.0 * layer.quantized_ms / integer),
+            format!("{:.1}", layer.quantized_gmac_per_s),
         ]
     };
     let rows: Vec<_> = layers.iter().map(row).collect();
@@ -128,8 +129,12 @@ pub(super) fn layer_table(layers: &[LayerSpeed], quantized: &str) -> String {
         "share",
         "GMAC/s",
     ];
+    let batch = match layers.first().map_or(0, |layer| layer.batch) {
+        1 => "one image".to_owned(),
+        images => format!("batch of {images}"),
+    };
     format!(
-        "{}  (ms per batch of 64 on one thread, medians)\n",
+        "{}  (ms per {batch} on one thread, medians)\n",
         table(&header, &rows)
     )
 }

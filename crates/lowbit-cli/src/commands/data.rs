@@ -49,14 +49,13 @@ pub(super) fn run(
             })
             .collect(),
     };
-    context.output.results(&results, || report(&results));
     if let Some(sheet) = sheet {
         write_atomically(sheet, &contact_sheet(&data, per_class)?)?;
         context
             .output
             .note(&format!("contact sheet in {}", sheet.display()));
     }
-    Ok(())
+    context.output.results(&results, || report(&results))
 }
 
 fn report(results: &Results) -> String {

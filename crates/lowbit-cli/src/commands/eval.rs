@@ -19,7 +19,7 @@ struct Results {
     data: String,
     synthetic: bool,
     test_images: usize,
-    accuracy: f64,
+    accuracy_percent: f64,
     loss: f64,
     /// Whether training's last evaluation gave the same logits to the bit; none where there was none.
     bit_exact_with_training: Option<bool>,
@@ -55,14 +55,13 @@ pub(super) fn run(context: &Context, file: &Path) -> Result<(), Failure> {
         data: data.name.clone(),
         synthetic: data.synthetic,
         test_images: data.test.len(),
-        accuracy: 100.0 * evaluation.accuracy(),
+        accuracy_percent: 100.0 * evaluation.accuracy(),
         loss: evaluation.loss,
         bit_exact_with_training: exact,
         class_names: data.class_names.clone(),
         confusion: evaluation.confusion,
     };
-    context.output.results(&results, || report(&results));
-    Ok(())
+    context.output.results(&results, || report(&results))
 }
 
 fn report(results: &Results) -> String {
@@ -74,7 +73,11 @@ fn report(results: &Results) -> String {
         .map(|(class, (name, row))| {
             let images: usize = row.iter().sum();
             let predicted: usize = results.confusion.iter().map(|row| row[class]).sum();
-            let share = |of: usize| format!("{:.1}", 100.0 * row[class] as f64 / of.max(1) as f64);
+            // Of no images there is no share.
+            let share = |of: usize| match of {
+                0 => "–".to_owned(),
+                of => format!("{:.1}", 100.0 * row[class] as f64 / of as f64),
+            };
             vec![
                 name.clone(),
                 images.to_string(),
@@ -96,7 +99,7 @@ fn report(results: &Results) -> String {
         "{} ({}): {:.2} % of {} test images right, loss {:.4}{exact}\n\n{}",
         results.model,
         results.kind,
-        results.accuracy,
+        results.accuracy_percent,
         results.test_images,
         results.loss,
         table(&["class", "images", "recall %", "precision %"], &rows)

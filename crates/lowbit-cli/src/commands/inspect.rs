@@ -62,8 +62,7 @@ pub(super) fn run(context: &Context, file: &Path) -> Result<(), Failure> {
             .map(|model| model.provenance.clone())
             .unwrap_or_default(),
     };
-    context.output.results(&results, || report(&results));
-    Ok(())
+    context.output.results(&results, || report(&results))
 }
 
 fn layers(graph: &Graph, quantized: Option<&QuantizedModel>) -> Result<Vec<LayerRow>, Failure> {

@@ -6,8 +6,10 @@ mod compare;
 mod data;
 mod eval;
 mod inspect;
+mod manual;
 mod qat_vs_ptq;
 mod quantize;
+mod serve;
 mod sweep;
 mod train;
 
@@ -30,29 +32,31 @@ pub(crate) struct Context {
 }
 
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
-    let Cli { command, shared } = cli;
-    let mut flags = shared.table();
-    if let Command::Sweep { quick: true, .. } = command {
-        for (key, value) in [("epochs", 3), ("limit", 1500), ("seeds", 1)] {
-            flags.entry(key).or_insert(value.into());
+    let Cli { command, manners } = cli;
+    match &command {
+        Command::Completions { shell } => return manual::completions(*shell),
+        Command::Man { command, into } => {
+            return manual::manual(command.as_deref(), into.as_deref());
         }
-    } else if let Command::Sweep { .. } = command {
-        flags.entry("seeds").or_insert(1.into());
+        _ => {}
     }
-    let config = Config::layered(shared.config.as_deref(), &shared.set, flags)?;
+    let config = command.given().over(command.defaults())?;
     let isa = Isa::current()?;
     let output = Output {
-        json: shared.json,
-        quiet: shared.quiet,
+        json: manners.json,
+        quiet: manners.quiet,
     };
     let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(config.threads)
+        .num_threads(config.run.threads)
         .build()
         .map_err(|error| {
-            Failure::Run(format!("cannot start {} threads: {error}", config.threads))
+            Failure::Run(format!(
+                "cannot start {} threads: {error}",
+                config.run.threads
+            ))
         })?;
-    let resume = shared.resume;
-    let progress = Progress::new(shared.quiet);
+    let resume = command.resumes();
+    let progress = Progress::new(manners.quiet);
     let context = Context {
         config,
         output,
@@ -61,9 +65,9 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         resume,
     };
     pool.install(|| match command {
-        Command::Compare { from } => compare::run(&context, from),
-        Command::Train => train::run(&context),
-        Command::QatVsPtq { from, runs } => {
+        Command::Compare { from, .. } => compare::run(&context, from),
+        Command::Train { .. } => train::run(&context),
+        Command::QatVsPtq { from, runs, .. } => {
             let start = Start {
                 from: from.as_deref(),
                 runs: runs.as_deref(),
@@ -72,14 +76,17 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             qat_vs_ptq::run(&context, &start)
         }
         Command::Sweep { widths, jobs, .. } => sweep::run(&context, &widths, jobs),
-        Command::Analyze { folder, max_drop } => analyze::run(&context, folder, max_drop),
-        Command::Quantize { file, output } => quantize::run(&context, &file, output),
-        Command::Eval { file } => eval::run(&context, &file),
+        Command::Analyze {
+            folder, max_drop, ..
+        } => analyze::run(&context, folder, max_drop),
+        Command::Quantize { file, output, .. } => quantize::run(&context, &file, output),
+        Command::Eval { file, .. } => eval::run(&context, &file),
         Command::Bench {
             file,
             serve,
             peak,
             roofline,
+            ..
         } => {
             let what = bench::What {
                 serve,
@@ -93,7 +100,9 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             path,
             sheet,
             per_class,
+            ..
         } => data::run(&context, path.as_deref(), sheet.as_deref(), per_class),
+        Command::Completions { .. } | Command::Man { .. } => Ok(()),
     })
 }
 
@@ -103,14 +112,18 @@ impl Context {
         let config = &self.config;
         let some = |number: usize| (number > 0).then_some(number);
         let options = LoadOptions {
-            limit: some(config.limit),
-            image_size: some(config.image_size),
-            data_dir: config.data_dir.clone(),
-            cache_dir: config.cache.then(lowbit_data::default_cache_dir).flatten(),
+            limit: some(config.images.limit),
+            image_size: some(config.input.image_size),
+            data_dir: config.images.data_dir.clone(),
+            cache_dir: config
+                .images
+                .cache
+                .then(lowbit_data::default_cache_dir)
+                .flatten(),
             progress: &self.progress,
-            ..LoadOptions::new(config.seed)
+            ..LoadOptions::new(config.run.seed)
         };
-        let data = lowbit_data::load(spec.unwrap_or(&config.data), &options)?;
+        let data = lowbit_data::load(spec.unwrap_or(&config.images.data), &options)?;
         self.output.note(&describe(&data));
         Ok(data)
     }

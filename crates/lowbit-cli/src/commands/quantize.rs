@@ -14,8 +14,10 @@ struct Results {
     input: String,
     output: String,
     method: Method,
+    /// Bits per weight.
+    bits: u8,
     fp32_bytes: u64,
-    int8_bytes: u64,
+    quantized_bytes: u64,
     compression_ratio: f64,
 }
 
@@ -27,7 +29,8 @@ pub(super) fn run(context: &Context, model: &Path, output: Option<PathBuf>) -> R
         );
         return Err(Failure::Input(text));
     };
-    let config = context.config.ptq(context.config.bits);
+    let bits = context.config.widths.bits;
+    let config = context.config.ptq(bits);
     let calibration = match config.method {
         Method::Dynamic | Method::WeightOnly => Vec::new(),
         Method::Static => {
@@ -37,33 +40,33 @@ pub(super) fn run(context: &Context, model: &Path, output: Option<PathBuf>) -> R
         }
     };
     let quantized = quantize(&graph, &weights, &config, &calibration, context.isa)?;
-    let output = output.unwrap_or_else(|| default_output(model));
-    let int8_bytes = format::save_quantized(&output, &quantized)?;
+    let output = output.unwrap_or_else(|| default_output(model, bits));
+    let quantized_bytes = format::save_quantized(&output, &quantized)?;
     let fp32_bytes = std::fs::metadata(model).map_or(0, |file| file.len());
     let results = Results {
         input: model.display().to_string(),
         output: output.display().to_string(),
         method: config.method,
+        bits,
         fp32_bytes,
-        int8_bytes,
-        compression_ratio: fp32_bytes as f64 / int8_bytes as f64,
+        quantized_bytes,
+        compression_ratio: fp32_bytes as f64 / quantized_bytes as f64,
     };
     context.output.results(&results, || {
         format!(
             "{}: {} bytes, {:.2}× smaller than {} ({} bytes)",
             results.output,
-            grouped(int8_bytes),
+            grouped(quantized_bytes),
             results.compression_ratio,
             results.input,
             grouped(fp32_bytes),
         )
-    });
-    Ok(())
+    })
 }
 
-/// `model_fp32.safetensors` becomes `model_int8.safetensors`, `m.safetensors` becomes `m_int8.safetensors`.
-fn default_output(model: &Path) -> PathBuf {
+/// At 8 bits `model_fp32.safetensors` becomes `model_int8.safetensors`, `m.safetensors` becomes `m_int8.safetensors`.
+fn default_output(model: &Path, bits: u8) -> PathBuf {
     let stem = model.file_stem().unwrap_or_default().to_string_lossy();
     let stem = stem.strip_suffix("_fp32").unwrap_or(&stem);
-    model.with_file_name(format!("{stem}_int8.safetensors"))
+    model.with_file_name(format!("{stem}_int{bits}.safetensors"))
 }

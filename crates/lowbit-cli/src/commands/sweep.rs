@@ -15,8 +15,8 @@ pub(super) fn run(context: &Context, widths: &[u8], jobs: u16) -> Result<(), Fai
             "--widths {width}: use 32, 16, 8, 4, 2 or 1"
         )));
     }
-    let bits = context.config.bits;
-    if bits != Config::default().bits {
+    let bits = context.config.widths.bits;
+    if bits != Config::default().widths.bits {
         return Err(Failure::Input(format!(
             "bits {bits}: a sweep has a model per width; use --widths 32,{bits}"
         )));
@@ -32,7 +32,7 @@ pub(super) fn run(context: &Context, widths: &[u8], jobs: u16) -> Result<(), Fai
         &shown,
     )?;
     shown.stop();
-    let out = &context.config.out;
+    let out = &context.config.results.out;
     if let Some(run) = finished.iter().find(|run| !run.earlier)
         && let StoredModel::Float { graph, weights } =
             format::load(&run.folder.join("model_fp32.safetensors"))?

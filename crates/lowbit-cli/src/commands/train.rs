@@ -26,8 +26,8 @@ struct Results {
 pub(super) fn run(context: &Context) -> Result<(), Failure> {
     let data = context.load_data(None)?;
     let config = &context.config;
-    let graph = graph_for(&config.model, &data)?;
-    let folder = config.out.join("train");
+    let graph = graph_for(&config.network.model, &data)?;
+    let folder = config.results.out.join("train");
     std::fs::create_dir_all(&folder).map_err(|source| LabError::Io {
         path: folder.clone(),
         source,
@@ -66,7 +66,6 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
             results.epochs.len(),
             results.training_time_seconds,
         )
-    });
-    context.output.written(&folder);
-    Ok(())
+    })?;
+    context.output.written(&folder)
 }

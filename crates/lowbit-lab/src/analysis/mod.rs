@@ -25,12 +25,16 @@ pub struct WidthRow {
     /// Bytes saved, percent.
     pub size_reduction_percent: f64,
     /// Mean over runs, percent, with its 95 % interval (Student's t).
+    #[serde(rename = "test_accuracy_percent", alias = "test_accuracy")]
     pub test_accuracy: Difference,
     /// Mean over runs, percent.
+    #[serde(rename = "train_accuracy_percent", alias = "train_accuracy")]
     pub train_accuracy: f64,
     /// Train − test, points.
+    #[serde(rename = "overfitting_gap_points", alias = "overfitting_gap")]
     pub overfitting_gap: f64,
     /// Test accuracy − that of 32 bits, points; none without a 32-bit run.
+    #[serde(rename = "accuracy_delta_points", alias = "accuracy_delta")]
     pub accuracy_delta: Option<f64>,
     /// At batch 64 on one thread.
     pub img_per_s: f64,
@@ -52,12 +56,15 @@ pub struct Summary {
     /// Mean over widths below 32 bits.
     pub average_compression: f64,
     /// Mean over widths, points.
+    #[serde(rename = "average_overfitting_points", alias = "average_overfitting")]
     pub average_overfitting: f64,
     /// Largest of all widths, points.
+    #[serde(rename = "largest_overfitting_points", alias = "largest_overfitting")]
     pub largest_overfitting: f64,
     /// The smallest model within `max_drop` points of 32 bits; none without a 32-bit run.
     pub sweet_spot: Option<String>,
     /// Points that the sweet spot may lose.
+    #[serde(rename = "max_drop_points", alias = "max_drop")]
     pub max_drop: f64,
 }
 
@@ -106,8 +113,8 @@ impl Kind {
         match &run.config {
             Some(config) if bits < 32 => Self {
                 bits,
-                edges: config.edge_bits.max(bits),
-                activations: config.act_bits,
+                edges: config.widths.edge_bits.max(bits),
+                activations: config.widths.act_bits,
             },
             _ => Self {
                 bits,
@@ -239,8 +246,9 @@ impl Analysis {
     #[must_use]
     pub fn csv(&self) -> String {
         let mut text = String::from(
-            "bit_width,label,runs,size_mb,compression_ratio,size_reduction_percent,test_accuracy,test_accuracy_low,\
-             test_accuracy_high,train_accuracy,overfitting_gap,accuracy_delta,img_per_s,speedup,training_time_seconds,folder\n",
+            "bit_width,label,runs,size_mb,compression_ratio,size_reduction_percent,test_accuracy_percent,\
+             test_accuracy_percent_low,test_accuracy_percent_high,train_accuracy_percent,overfitting_gap_points,\
+             accuracy_delta_points,img_per_s,speedup,training_time_seconds,folder\n",
         );
         for row in &self.widths {
             let finite = |x: f64| {

@@ -27,7 +27,7 @@ pub struct CompareResults {
     pub comparison: Comparison,
     /// Speed at every batch size and number of threads.
     pub speed: Vec<SpeedCell>,
-    /// Where the time goes, at batch 64 on one thread.
+    /// Where the time goes, at batch 64 (or as many test images as there are) on one thread.
     pub layers: Vec<LayerSpeed>,
     /// What was classified.
     pub data: DataResults,
@@ -93,8 +93,9 @@ pub struct ModelResults {
     pub size_bytes: u64,
     /// The file's size in 10⁶ bytes.
     pub size_mb: f64,
-    /// On the test split, in percent.
-    pub accuracy: f64,
+    /// Right ones among the test images, percent.
+    #[serde(alias = "accuracy")]
+    pub accuracy_percent: f64,
     /// Mean cross-entropy on the test split.
     pub loss: f64,
     /// Median milliseconds per image at batch 1 on one thread.
@@ -133,7 +134,7 @@ pub struct Start {
 }
 
 /// Runs the experiment and writes `comparison_results.json`, `model_fp32.safetensors` and `model_int8.safetensors` into
-/// the folder `real_quantization_comparison` of `config.out`.
+/// the folder `real_quantization_comparison` of `config.results.out`.
 ///
 /// # Errors
 /// [`LabError`] saying what stopped it.
@@ -144,7 +145,7 @@ pub fn compare(
     isa: Isa,
     events: &dyn Events,
 ) -> Result<CompareResults, LabError> {
-    let folder = config.out.join(FOLDER);
+    let folder = config.results.out.join(FOLDER);
     std::fs::create_dir_all(&folder).map_err(|source| LabError::Io {
         path: folder.clone(),
         source,
@@ -238,7 +239,7 @@ fn float_model(
             ))),
         };
     }
-    let graph = graph_for(&config.model, data)?;
+    let graph = graph_for(&config.network.model, data)?;
     events.stage("training");
     let checkpoint = folder.join("checkpoint.safetensors");
     let plan = Plan {
@@ -255,12 +256,12 @@ fn float_model(
 pub fn calibration_images(config: &Config, data: &Dataset) -> Vec<u8> {
     let mut order: Vec<usize> = (0..data.train.len()).collect();
     random::shuffle(
-        &mut random::stream(config.seed, "calibration", 0),
+        &mut random::stream(config.run.seed, "calibration", 0),
         &mut order,
     );
     order
         .iter()
-        .take(config.calibration_images)
+        .take(config.calibration.calibration_images)
         .flat_map(|&index| data.train.image(index))
         .copied()
         .collect()
@@ -292,10 +293,10 @@ fn measure(
     events.stage("evaluating");
     let (float, integer) = (evaluate(&fp32, &data.test), evaluate(&int8, &data.test));
     events.stage("timing");
-    let threads = if config.threads == 0 {
+    let threads = if config.run.threads == 0 {
         rayon::current_num_threads()
     } else {
-        config.threads
+        config.run.threads
     };
     let images = &data.test.images()[..data.test.len().min(64) * graph.input().len()];
     let speed = timing::measure(&fp32, &int8, images, threads);
@@ -304,7 +305,7 @@ fn measure(
         file: file.into(),
         size_bytes: bytes,
         size_mb: bytes as f64 / 1e6,
-        accuracy: 100.0 * evaluation.accuracy(),
+        accuracy_percent: 100.0 * evaluation.accuracy(),
         loss: evaluation.loss,
         inference_time_ms: ms,
         confusion: evaluation.confusion.clone(),
@@ -318,7 +319,7 @@ fn measure(
     Ok(Measured {
         comparison: Comparison {
             fp32: model(FP32, fp32_bytes, &float, speed[0].fp32_ms.median),
-            int8: model(INT8, int8_bytes, &integer, speed[0].int8_ms.median),
+            int8: model(INT8, int8_bytes, &integer, speed[0].quantized_ms.median),
             comparison: Ratios {
                 compression_ratio: fp32_bytes as f64 / int8_bytes as f64,
                 size_reduction_percent: 100.0 * (1.0 - int8_bytes as f64 / fp32_bytes as f64),

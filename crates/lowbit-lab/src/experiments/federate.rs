@@ -136,7 +136,7 @@ pub fn deal(
     let labels = data.train.labels();
     Ok(federate
         .partition
-        .deal(labels, data.class_names.len(), clients, config.seed)?)
+        .deal(labels, data.class_names.len(), clients, config.run.seed)?)
 }
 
 /// Runs a federation into `OUT/<b>bit/run_<settings>`; one that is finished with the same settings is not run again.
@@ -151,10 +151,10 @@ pub fn federate(
     events: &dyn FederateEvents,
 ) -> Result<Federated, LabError> {
     federate.settings.check()?;
-    let graph = graph_for(&config.model, data)?;
+    let graph = graph_for(&config.network.model, data)?;
     let clients = deal(config, federate, data)?;
     let identity = identity(config, federate, data);
-    let parent = config.out.join(format!("{}bit", federate.bits));
+    let parent = config.results.out.join(format!("{}bit", federate.bits));
     let folder = parent.join(format!("run_{}", name(&identity)));
     let run = Run {
         config,
@@ -215,7 +215,7 @@ fn identity(
         .map(|fault| format!("{fault:?}"))
         .collect();
     [
-        ("model", config.model.clone()),
+        ("model", config.network.model.clone()),
         (
             "data",
             format!(
@@ -225,11 +225,11 @@ fn identity(
                 data.split
             ),
         ),
-        ("batch-size", config.batch_size.to_string()),
-        ("lr", config.lr.to_string()),
-        ("optimizer", config.optimizer.to_string()),
-        ("schedule", config.schedule.to_string()),
-        ("seed", config.seed.to_string()),
+        ("batch-size", config.training.batch_size.to_string()),
+        ("lr", config.training.lr.to_string()),
+        ("optimizer", config.training.optimizer.to_string()),
+        ("schedule", config.training.schedule.to_string()),
+        ("seed", config.run.seed.to_string()),
         ("bits", bits.to_string()),
         ("quantizers", qat),
         ("rounds", rounds.to_string()),
@@ -336,7 +336,7 @@ impl Run<'_> {
 
     /// Fresh weights, with what quantization-aware training adds to them.
     fn start(&self) -> Result<Weights, LabError> {
-        let weights = Weights::init(self.graph, self.config.seed);
+        let weights = Weights::init(self.graph, self.config.run.seed);
         Ok(self
             .trainer(&weights)?
             .map_or(weights, |trainer| trainer.weights()))
@@ -344,7 +344,13 @@ impl Run<'_> {
 
     fn trainer(&self, weights: &Weights) -> Result<Option<Trainer>, LabError> {
         let trainer = qat(self.config, self.federate.bits).map(|qat| {
-            Trainer::quantized(self.graph, weights, self.config.optimizer, qat, self.isa)
+            Trainer::quantized(
+                self.graph,
+                weights,
+                self.config.training.optimizer,
+                qat,
+                self.isa,
+            )
         });
         Ok(trainer.transpose()?)
     }
@@ -377,21 +383,21 @@ impl Run<'_> {
             graph: self.graph,
             schema: &schema,
             qat: qat(self.config, self.federate.bits),
-            optimizer: self.config.optimizer,
-            lr: self.config.lr,
-            schedule: self.config.schedule,
-            batch_size: self.config.batch_size,
+            optimizer: self.config.training.optimizer,
+            lr: self.config.training.lr,
+            schedule: self.config.training.schedule,
+            batch_size: self.config.training.batch_size,
             local_epochs: self.federate.local_epochs,
             rounds: self.federate.rounds,
             proximal: self.federate.settings.strategy.proximal(),
-            seed: self.config.seed,
+            seed: self.config.run.seed,
             isa: self.isa,
             images: self.data.train.images(),
             labels: self.data.train.labels(),
             shards: &shards,
         };
         let settings = self.federate.settings.clone();
-        let start = Start::Seed(self.config.seed);
+        let start = Start::Seed(self.config.run.seed);
         let mut federation = Federation::new(settings, schema.clone(), model, start, &local)?;
         let path = self.folder.join(CHECKPOINT);
         let mut rounds: Vec<FederatedRound> = Vec::new();
@@ -462,8 +468,8 @@ impl Run<'_> {
             num_rounds: rounds.len(),
             fraction_train: self.federate.settings.fraction,
             local_epochs: self.federate.local_epochs as usize,
-            batch_size: self.config.batch_size,
-            learning_rate: self.config.lr,
+            batch_size: self.config.training.batch_size,
+            learning_rate: self.config.training.lr,
             training_time_seconds: Some(rounds.iter().map(|round| round.training_seconds).sum()),
             final_test_accuracy: last.map_or(0.0, |round| round.test_accuracy),
             final_test_loss: last.map(|round| round.test_loss),
@@ -476,7 +482,7 @@ impl Run<'_> {
                 size_reduction_percent: 100.0 * (1.0 - compressed as f64 / original as f64),
             }),
             timestamp: super::sweep::timestamp(),
-            seed: self.config.seed,
+            seed: self.config.run.seed,
             model: self.graph.name().into(),
             data: self.data.name.clone(),
             synthetic: self.data.synthetic,

@@ -6,7 +6,7 @@ use crate::evaluate::{Score, evaluate};
 use crate::machine::Machine;
 use crate::statistics::{Difference, bootstrap_difference, mean_interval};
 use crate::training::{EpochRecord, Plan, Trained, is_finished, train};
-use crate::{Config, Events, LabError, timing};
+use crate::{Config, Events, LabError, plural, timing};
 use lowbit::format;
 use lowbit::quant::{QuantizedModel, quantize};
 use lowbit::runtime::{FloatModel, IntegerModel};
@@ -53,15 +53,20 @@ pub struct MethodResults {
     /// The file's size.
     pub size_bytes: u64,
     /// Mean over seeds, percent.
-    pub final_test_accuracy: f64,
+    #[serde(alias = "final_test_accuracy")]
+    pub final_test_accuracy_percent: f64,
     /// 95 % interval of that mean over seeds (Student's t); none with one seed.
-    pub final_test_accuracy_interval: Option<[f64; 2]>,
+    #[serde(alias = "final_test_accuracy_interval")]
+    pub final_test_accuracy_percent_interval: Option<[f64; 2]>,
     /// Mean over seeds of the best epoch, percent; none for PTQ, which has no epochs.
-    pub best_test_accuracy: Option<f64>,
+    #[serde(alias = "best_test_accuracy")]
+    pub best_test_accuracy_percent: Option<f64>,
     /// Mean over seeds of the accuracy on training images, as deployed, percent.
-    pub train_accuracy: f64,
+    #[serde(alias = "train_accuracy")]
+    pub train_accuracy_percent: f64,
     /// Train − test, points.
-    pub overfitting_gap: f64,
+    #[serde(alias = "overfitting_gap")]
+    pub overfitting_gap_points: f64,
     /// Mean over seeds: training, and for PTQ quantization as well.
     pub training_time_seconds: f64,
     /// Images per second at batch 64 on one thread (first seed).
@@ -77,7 +82,7 @@ pub struct SeedResults {
     pub seed: u64,
     /// On the test split, as deployed.
     pub test: Score,
-    /// On (at most 5,000) training images, as deployed.
+    /// On all training images, as deployed.
     pub train: Score,
     /// Seconds of training (and quantization).
     pub training_time_seconds: f64,
@@ -90,29 +95,61 @@ pub struct SeedResults {
 /// One against the other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// Mean final test accuracy, percent.
-    pub qat: f64,
-    /// Mean final test accuracy, percent.
-    pub ptq: f64,
+    /// Mean final test accuracy of quantization-aware training, percent.
+    #[serde(alias = "qat")]
+    pub qat_accuracy_percent: f64,
+    /// Mean final test accuracy of quantization after training, percent.
+    #[serde(alias = "ptq")]
+    pub ptq_accuracy_percent: f64,
     /// The verdict.
     pub comparison: Verdict,
 }
 
 /// The verdict.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "StoredVerdict")]
 pub struct Verdict {
     /// PTQ − QAT in points.
-    pub accuracy_difference: f64,
+    pub accuracy_ptq_minus_qat_points: f64,
     /// Its 95 % interval: paired bootstrap over seeds and test images.
-    pub accuracy_difference_interval: [f64; 2],
-    /// QAT training time − PTQ training time, seconds.
-    pub time_difference: f64,
+    pub accuracy_ptq_minus_qat_points_interval: [f64; 2],
+    /// PTQ − QAT in seconds of training, quantization counted.
+    pub time_ptq_minus_qat_seconds: f64,
     /// `QAT wins`, `PTQ wins` or `tie`.
     pub winner: String,
     /// Why it is a tie, or by how much one wins.
     pub reason: String,
     /// For a person who must decide.
     pub advice: String,
+}
+
+/// A verdict as files hold it: version 0.1 called the accuracies otherwise, and had the time as QAT − PTQ.
+#[derive(Deserialize)]
+struct StoredVerdict {
+    #[serde(alias = "accuracy_difference")]
+    accuracy_ptq_minus_qat_points: f64,
+    #[serde(alias = "accuracy_difference_interval")]
+    accuracy_ptq_minus_qat_points_interval: [f64; 2],
+    time_ptq_minus_qat_seconds: Option<f64>,
+    time_difference: Option<f64>,
+    winner: String,
+    reason: String,
+    advice: String,
+}
+
+impl From<StoredVerdict> for Verdict {
+    fn from(stored: StoredVerdict) -> Self {
+        let time = stored.time_ptq_minus_qat_seconds;
+        let time = time.or(stored.time_difference.map(|time| -time));
+        Self {
+            accuracy_ptq_minus_qat_points: stored.accuracy_ptq_minus_qat_points,
+            accuracy_ptq_minus_qat_points_interval: stored.accuracy_ptq_minus_qat_points_interval,
+            time_ptq_minus_qat_seconds: time.unwrap_or(f64::NAN),
+            winner: stored.winner,
+            reason: stored.reason,
+            advice: stored.advice,
+        }
+    }
 }
 
 /// Where the trainings come from.
@@ -137,7 +174,7 @@ pub fn qat_vs_ptq(
     isa: Isa,
     events: &dyn Events,
 ) -> Result<Results, LabError> {
-    let folder = config.out.join(FOLDER);
+    let folder = config.results.out.join(FOLDER);
     std::fs::create_dir_all(&folder).map_err(|source| LabError::Io {
         path: folder.clone(),
         source,
@@ -160,7 +197,7 @@ pub fn qat_vs_ptq(
     };
     let graph = match &model {
         Some((graph, _)) => graph.clone(),
-        None => graph_for(&config.model, data)?,
+        None => graph_for(&config.network.model, data)?,
     };
     let mut run = Run {
         config,
@@ -173,9 +210,9 @@ pub fn qat_vs_ptq(
         models: None,
     };
     let mut seeds = Vec::new();
-    for index in 0..config.seeds as u64 {
+    for index in 0..config.repeats.seeds as u64 {
         let weights = model.as_ref().map(|(_, weights)| weights);
-        seeds.push(run.seed(config.seed + index, weights)?);
+        seeds.push(run.seed(config.run.seed + index, weights)?);
     }
     let results = run.results(&seeds)?;
     let json = serde_json::to_string_pretty(&results).expect("results are plain data");
@@ -206,10 +243,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn train(&self, seed: u64, name: &str, plan: &Plan<'_>) -> Result<Trained, LabError> {
-        let config = Config {
-            seed,
-            ..self.config.clone()
-        };
+        let config = self.config.with_seed(seed);
         let checkpoint = self
             .folder
             .join(format!("checkpoint_{name}_seed{seed}.safetensors"));
@@ -255,7 +289,7 @@ impl Run<'_> {
     }
 
     fn seed(&mut self, seed: u64, start: Option<&Weights>) -> Result<Seed, LabError> {
-        let bits = self.config.bits;
+        let bits = self.config.widths.bits;
         self.events.stage(&format!("FP32, seed {seed}"));
         let fp32 = match start {
             // The given model is the FP32 side; fine-tuning alone is trained.
@@ -266,11 +300,12 @@ impl Run<'_> {
             },
             None => self.train(seed, "fp32", &Plan::default())?,
         };
-        self.events.stage(&format!("QAT, {bits} bits, seed {seed}"));
+        self.events
+            .stage(&format!("QAT, {}, seed {seed}", plural::bits(bits)));
         let plan = Plan {
             qat: Some(self.config.qat(bits)),
             start: start.cloned(),
-            frozen_norm_epochs: self.config.freeze_bn_epochs,
+            frozen_norm_epochs: self.config.qat.freeze_bn_epochs,
             ..Plan::default()
         };
         let qat = self.train(seed, &format!("qat{bits}"), &plan)?;
@@ -278,10 +313,7 @@ impl Run<'_> {
             .quantized
             .clone()
             .expect("quantization-aware training makes one");
-        let config = Config {
-            seed,
-            ..self.config.clone()
-        };
+        let config = self.config.with_seed(seed);
         let begun = std::time::Instant::now();
         let calibration = calibration_images(&config, self.data);
         let ptq_model = quantize(
@@ -337,7 +369,7 @@ impl Run<'_> {
 
     fn results(&self, seeds: &[Seed]) -> Result<Results, LabError> {
         self.events.stage("timing");
-        let bits = self.config.bits;
+        let bits = self.config.widths.bits;
         let models = self.models.as_ref().expect("there is at least one seed");
         let names = [
             "model_baseline_fp32.safetensors".to_owned(),
@@ -358,8 +390,8 @@ impl Run<'_> {
         let (with_ptq, with_qat) = (speed(&ptq), speed(&qat));
         let speeds = [
             with_ptq.fp32_img_per_s(),
-            with_ptq.int8_img_per_s(),
-            with_qat.int8_img_per_s(),
+            with_ptq.quantized_img_per_s(),
+            with_qat.quantized_img_per_s(),
         ];
         let method = |index: usize| {
             let runs: Vec<SeedResults> = seeds.iter().map(|seed| seed[index].clone()).collect();
@@ -371,8 +403,8 @@ impl Run<'_> {
             experiment: FOLDER.into(),
             bits,
             comparison: Comparison {
-                qat: qat.final_test_accuracy,
-                ptq: ptq.final_test_accuracy,
+                qat_accuracy_percent: qat.final_test_accuracy_percent,
+                ptq_accuracy_percent: ptq.final_test_accuracy_percent,
                 comparison: verdict,
             },
             qat_results: qat,
@@ -403,11 +435,12 @@ fn method_results(file: &str, size: u64, img_per_s: f64, seeds: Vec<SeedResults>
     MethodResults {
         file: file.into(),
         size_bytes: size,
-        final_test_accuracy: interval.value,
-        final_test_accuracy_interval: (seeds.len() > 1).then_some([interval.low, interval.high]),
-        best_test_accuracy: (!seeds[0].epochs.is_empty()).then(|| 100.0 * mean(&best)),
-        train_accuracy: train,
-        overfitting_gap: train - interval.value,
+        final_test_accuracy_percent: interval.value,
+        final_test_accuracy_percent_interval: (seeds.len() > 1)
+            .then_some([interval.low, interval.high]),
+        best_test_accuracy_percent: (!seeds[0].epochs.is_empty()).then(|| 100.0 * mean(&best)),
+        train_accuracy_percent: train,
+        overfitting_gap_points: train - interval.value,
         training_time_seconds: mean(&|seed| seed.training_time_seconds),
         img_per_s,
         seeds,
@@ -420,7 +453,7 @@ fn verdict(config: &Config, seeds: &[Seed], ptq: &MethodResults, qat: &MethodRes
         .iter()
         .map(|seed| (hits(&seed[1].hits), hits(&seed[2].hits)))
         .collect();
-    let raw = bootstrap_difference(&pairs, config.seed);
+    let raw = bootstrap_difference(&pairs, config.run.seed);
     let points = Difference {
         value: 100.0 * raw.value,
         low: 100.0 * raw.low,
@@ -441,15 +474,15 @@ fn verdict(config: &Config, seeds: &[Seed], ptq: &MethodResults, qat: &MethodRes
             points.value
         ),
         _ if reason.contains("inside") => format!(
-            "Quantize after training: it is as good at {} bits, and needs no second training.",
-            config.bits
+            "Quantize after training: it is as good at {}, and needs no second training.",
+            plural::bits(config.widths.bits)
         ),
         _ => "Not decided: more --seeds narrow the interval. Quantizing after training is the cheaper of the two.".into(),
     };
     Verdict {
-        accuracy_difference: points.value,
-        accuracy_difference_interval: [points.low, points.high],
-        time_difference: qat.training_time_seconds - ptq.training_time_seconds,
+        accuracy_ptq_minus_qat_points: points.value,
+        accuracy_ptq_minus_qat_points_interval: [points.low, points.high],
+        time_ptq_minus_qat_seconds: ptq.training_time_seconds - qat.training_time_seconds,
         winner: winner.into(),
         reason,
         advice,
@@ -493,5 +526,19 @@ mod tests {
         assert_eq!(decide(points(0.6, 1.2)).0, "PTQ wins");
         assert_eq!(decide(points(-9.0, -4.0)).0, "QAT wins");
         assert!(decide(points(-9.0, -4.0)).1.contains("4.00"));
+    }
+
+    #[test]
+    fn both_differences_of_a_verdict_have_one_sign_and_version_0_1_is_turned_round() {
+        let old = serde_json::json!({
+            "accuracy_difference": -2.0, "accuracy_difference_interval": [-3.0, -1.0], "time_difference": 40.0,
+            "winner": "QAT wins", "reason": "", "advice": "",
+        });
+        let verdict: Verdict = serde_json::from_value(old).unwrap();
+        assert_eq!(verdict.accuracy_ptq_minus_qat_points, -2.0);
+        assert_eq!(verdict.time_ptq_minus_qat_seconds, -40.0);
+        let json = serde_json::to_value(&verdict).unwrap();
+        assert_eq!(json["time_ptq_minus_qat_seconds"], -40.0);
+        assert_eq!(serde_json::from_value::<Verdict>(json).unwrap(), verdict);
     }
 }

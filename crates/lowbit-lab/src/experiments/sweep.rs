@@ -171,18 +171,15 @@ pub fn sweep(
     isa: Isa,
     events: &dyn SweepEvents,
 ) -> Result<Vec<Finished>, LabError> {
-    let graph = graph_for(&config.model, data)?;
-    let seeds = config.seed..config.seed + config.seeds as u64;
+    let graph = graph_for(&config.network.model, data)?;
+    let seeds = config.run.seed..config.run.seed + config.repeats.seeds as u64;
     let ids: Vec<RunId> = seeds
         .flat_map(|seed| widths.iter().map(move |&bits| RunId { bits, seed }))
         .collect();
-    events.planned(&ids, config.epochs);
+    events.planned(&ids, config.training.epochs);
     let run = |id: RunId| {
-        let config = Config {
-            seed: id.seed,
-            bits: id.bits.min(16),
-            ..config.clone()
-        };
+        let mut config = config.with_seed(id.seed);
+        config.widths.bits = id.bits.min(16);
         let run = Run {
             config,
             id,
@@ -261,7 +258,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn finish(&self, events: &dyn SweepEvents) -> Result<Finished, LabError> {
-        let parent = self.config.out.join(format!("{}bit", self.id.bits));
+        let parent = self.config.results.out.join(format!("{}bit", self.id.bits));
         let io = |path: &Path, source| LabError::Io {
             path: path.to_owned(),
             source,
@@ -289,7 +286,7 @@ impl Run<'_> {
         let checkpoint = folder.join("checkpoint.safetensors");
         let plan = Plan {
             qat: (self.id.bits < 32).then(|| self.config.qat(self.id.bits)),
-            frozen_norm_epochs: self.config.freeze_bn_epochs,
+            frozen_norm_epochs: self.config.qat.freeze_bn_epochs,
             checkpoint: Some(&checkpoint),
             resume: true,
             ..Plan::default()
@@ -305,29 +302,19 @@ impl Run<'_> {
     }
 
     /// Settings, with all that do not change this run's models set to their defaults, and automatic choices made.
-    fn decisive(&self, config: Config) -> Config {
+    fn decisive(&self, mut config: Config) -> Config {
         let default = Config::default();
-        let config = Config {
-            threads: default.threads,
-            ..config
-        };
+        config.run.threads = default.run.threads;
         if self.id.bits < 32 {
-            let qat = config.qat(self.id.bits).chosen();
-            return Config {
-                quantizer: qat.quantizer,
-                act_quantizer: qat.activation_quantizer,
-                ..config
-            };
+            let chosen = config.qat(self.id.bits).chosen();
+            config.qat.quantizer = chosen.quantizer;
+            config.qat.act_quantizer = chosen.activation_quantizer;
+        } else {
+            config.widths.act_bits = default.widths.act_bits;
+            config.widths.edge_bits = default.widths.edge_bits;
+            config.qat = default.qat;
         }
-        Config {
-            act_bits: default.act_bits,
-            edge_bits: default.edge_bits,
-            quantizer: default.quantizer,
-            act_quantizer: default.act_quantizer,
-            ste: default.ste,
-            freeze_bn_epochs: default.freeze_bn_epochs,
-            ..config
-        }
+        config
     }
 
     /// The folder of a run with the same settings, and its results if it is whole; else a new folder's name.
@@ -346,7 +333,7 @@ impl Run<'_> {
                 return (folder, results);
             }
         }
-        let name = format!("run_{}_seed{}", timestamp(), self.config.seed);
+        let name = format!("run_{}_seed{}", timestamp(), self.config.run.seed);
         (parent.join(name), None)
     }
 
@@ -364,8 +351,8 @@ impl Run<'_> {
             num_rounds: trained.epochs.len(),
             fraction_train: 1.0,
             local_epochs: 1,
-            batch_size: self.config.batch_size,
-            learning_rate: self.config.lr,
+            batch_size: self.config.training.batch_size,
+            learning_rate: self.config.training.lr,
             training_time_seconds: Some(trained.train_seconds()),
             final_test_accuracy: last.test_accuracy,
             final_test_loss: Some(last.test_loss),
@@ -378,7 +365,7 @@ impl Run<'_> {
                 size_reduction_percent: 100.0 * (1.0 - compressed as f64 / original as f64),
             }),
             timestamp: timestamp(),
-            seed: self.config.seed,
+            seed: self.config.run.seed,
             model: self.graph.name().into(),
             data: self.data.name.clone(),
             synthetic: self.data.synthetic,
@@ -426,7 +413,7 @@ fn time(run: &mut Finished, data: &Dataset, isa: Isa) -> Result<(), LabError> {
             }
         }
     };
-    run.results.img_per_s = Some(speed.int8_img_per_s());
+    run.results.img_per_s = Some(speed.quantized_img_per_s());
     run.results.speedup = Some(speed.speedup.median);
     write_json(&run.folder.join(RESULTS), &run.results)
 }

@@ -5,6 +5,7 @@ use super::layers::{Layer, WidthLayers};
 use crate::analysis::runs::Run;
 use crate::analysis::{Analysis, Kind, WidthRow};
 use crate::experiments::sweep::RoundRecord;
+use crate::plural;
 use crate::roofline::Roofline;
 
 /// A drawn chart.
@@ -73,8 +74,8 @@ fn tradeoff(
                 .then_some((accuracy.low, accuracy.high)),
             label: row.label.clone(),
             tip: format!(
-                "{} bits: {:.2} %, {} {unit}{}",
-                row.label,
+                "{}: {:.2} %, {} {unit}{}",
+                plural::bits(&row.label),
                 accuracy.value,
                 short(&value(row)),
                 if on_front {
@@ -176,14 +177,14 @@ pub(super) fn learning(
             interval: None,
             label: String::new(),
             tip: format!(
-                "{} bits, epoch {}: {}",
-                kind.label(),
+                "{}, epoch {}: {}",
+                plural::bits(kind.label()),
                 round.round,
                 short(&of(round))
             ),
         });
         Some(Series {
-            name: format!("{} bits", kind.label()),
+            name: plural::bits(kind.label()),
             color: index,
             points: points.collect(),
             line: true,
@@ -209,7 +210,7 @@ pub(super) fn sqnr(widths: &[WidthLayers]) -> Figure {
     let series = widths.iter().enumerate().map(|(index, width)| {
         let of = |name: &String| width.layers.iter().find(|layer| layer.name == *name);
         let values = names.iter().map(|name| of(name).map(|layer| layer.sqnr_db));
-        (format!("{} bits", width.label), index + 1, values.collect())
+        (plural::bits(&width.label), index + 1, values.collect())
     });
     Bars {
         title: "Weights: signal over quantization noise".into(),
@@ -245,8 +246,10 @@ pub(super) fn histogram(layer: &Layer) -> Figure {
     };
     Chart {
         title: format!(
-            "{}, {} bits, {:.1} dB",
-            layer.name, layer.bits, layer.sqnr_db
+            "{}, {}, {:.1} dB",
+            layer.name,
+            plural::bits(layer.bits),
+            layer.sqnr_db
         ),
         x: axis("weight in quantization steps", false),
         y: axis("% of weights", false),
@@ -322,14 +325,15 @@ pub(super) fn roofline(roofline: &Roofline) -> Figure {
             interval: None,
             label: String::new(),
             tip: format!(
-                "{}, {bits} bits: {:.1} GMAC/s, {:.0} % of peak",
+                "{}, {}: {:.1} GMAC/s, {:.0} % of peak",
                 layer.name,
+                plural::bits(bits),
                 layer.gmac_per_s,
                 100.0 * layer.share_of_peak
             ),
         });
         series.push(Series {
-            name: format!("{bits} bits"),
+            name: plural::bits(bits),
             color: index,
             points: points.collect(),
             line: false,

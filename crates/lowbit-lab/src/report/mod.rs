@@ -103,7 +103,7 @@ fn summary(analysis: &Analysis) -> Markup {
     let width = |label: &Option<String>| {
         label
             .as_ref()
-            .map_or("–".into(), |label| format!("{label} bits"))
+            .map_or("–".into(), |label| crate::plural::bits(label))
     };
     let number = |value: f64, unit: &str| {
         if value.is_finite() {
@@ -258,7 +258,7 @@ fn layer_section(layers: &[layers::WidthLayers]) -> Markup {
             (table("sqnr", &header, &rows))
             @for width in layers {
                 details {
-                    summary { "Weights at " (width.label) " bits, before and after" }
+                    summary { "Weights at " (crate::plural::bits(&width.label)) ", before and after" }
                     div class="figures small" {
                         @for layer in &width.layers { (figure(&figures::histogram(layer))) }
                     }
@@ -296,7 +296,7 @@ pub fn roofline_svg(roofline: &Roofline) -> String {
         .enumerate()
         .map(|(index, bits)| {
             let (y, color) = (210 + 18 * index, charts::rgb(index));
-            format!("<text x=\"560\" y=\"{y}\" font-family=\"sans-serif\" font-size=\"13\" fill=\"{color}\">{bits} bits</text>\n")
+            format!("<text x=\"560\" y=\"{y}\" font-family=\"sans-serif\" font-size=\"13\" fill=\"{color}\">{}</text>\n", crate::plural::bits(bits))
         })
         .collect();
     let svg = svg.replace("</svg>", &format!("{names}</svg>"));

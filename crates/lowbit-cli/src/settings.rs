@@ -1,0 +1,252 @@
+//! Settings as flags: the lab's groups, flattened into the commands that use them.
+
+use clap::builder::PossibleValue;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, ValueHint, value_parser};
+use lowbit_lab::config::{Area, Config, ConfigError, Group, Layers, Setting, Values, areas};
+use std::marker::PhantomData;
+use std::path::PathBuf;
+
+/// What a user has set: a file, pairs and flags.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Given {
+    file: Option<PathBuf>,
+    pairs: Vec<String>,
+    /// Flag, key and value.
+    flags: Vec<(String, &'static str, String)>,
+    /// Keys that the command uses.
+    used: Vec<&'static str>,
+}
+
+impl Given {
+    /// `defaults`, overlaid by the file, by the pairs, by the flags. A file may hold settings of other commands, since one
+    /// file serves several; a pair and a flag may not.
+    pub(crate) fn over(&self, defaults: Config) -> Result<Config, ConfigError> {
+        let mut layers = Layers::over(defaults);
+        if let Some(file) = &self.file {
+            layers.file(file)?;
+        }
+        for pair in &self.pairs {
+            let key = layers.pair(pair)?;
+            if !self.used.contains(&key.as_str()) {
+                return Err(ConfigError::Value {
+                    origin: format!("--set {pair}"),
+                    reason: format!("this command does not use {key}"),
+                });
+            }
+        }
+        for (flag, key, value) in &self.flags {
+            layers.flag(flag, key, value)?;
+        }
+        Ok(layers.finish())
+    }
+}
+
+/// The settings of the areas `A`, flattened into a command.
+#[derive(Clone, Debug)]
+pub(crate) struct Flags<A> {
+    pub(crate) given: Given,
+    areas: PhantomData<A>,
+}
+
+/// Areas of settings that a command uses.
+pub(crate) trait Areas {
+    /// Their groups, in the order of the help.
+    fn groups() -> Vec<&'static Group>;
+}
+
+macro_rules! areas {
+    ($($area:ident)+) => {
+        impl<$($area: Area),+> Areas for ($($area,)+) {
+            fn groups() -> Vec<&'static Group> {
+                vec![$($area::GROUP),+]
+            }
+        }
+    };
+}
+areas!(A);
+areas!(A B);
+areas!(A B C);
+areas!(A B C D);
+areas!(A B C D E);
+areas!(A B C D E F);
+areas!(A B C D E F G);
+areas!(A B C D E F G H);
+areas!(A B C D E F G H I);
+areas!(A B C D E F G H I J);
+areas!(A B C D E F G H I J K);
+areas!(A B C D E F G H I J K L);
+
+impl<A: Areas> clap::Args for Flags<A> {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let defaults = toml::Table::try_from(Config::default()).expect("settings are plain data");
+        let groups = A::groups();
+        let flags = groups.iter().flat_map(|group| {
+            let of = |setting| flag(setting, group.heading, &defaults);
+            group.settings.iter().map(of).collect::<Vec<_>>()
+        });
+        command
+            .args(flags)
+            .arg(
+                Arg::new("config")
+                    .long("config")
+                    .value_name("FILE")
+                    .value_hint(ValueHint::FilePath)
+                    .value_parser(value_parser!(PathBuf))
+                    .help_heading("Settings from elsewhere")
+                    .help(
+                        "A TOML file of settings: the names above, with _ for -; flags win over it",
+                    ),
+            )
+            .arg(
+                Arg::new("set")
+                    .long("set")
+                    .value_name("KEY=VALUE")
+                    .action(ArgAction::Append)
+                    .help_heading("Settings from elsewhere")
+                    .help("One setting, e.g. --set epochs=3 (may be repeated)"),
+            )
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl<A: Areas> clap::FromArgMatches for Flags<A> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let groups = A::groups();
+        let settings = groups.iter().flat_map(|group| group.settings);
+        let given =
+            |setting: &Setting| matches.value_source(setting.key) == Some(ValueSource::CommandLine);
+        let value = |setting: &Setting| match setting.values {
+            Values::Off(_) => "false".to_owned(),
+            _ => matches
+                .get_one::<String>(setting.key)
+                .cloned()
+                .unwrap_or_default(),
+        };
+        Ok(Self {
+            given: Given {
+                file: matches.get_one("config").cloned(),
+                pairs: matches
+                    .get_many("set")
+                    .map_or_else(Vec::new, |pairs| pairs.cloned().collect()),
+                flags: settings
+                    .clone()
+                    .filter(|setting| given(setting))
+                    .map(|setting| (setting.flag(), setting.key, value(setting)))
+                    .collect(),
+                used: settings.map(|setting| setting.key).collect(),
+            },
+            areas: PhantomData,
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// A setting as an argument of clap. Its value is read by the lab, as one of a file is, so that the same error comes of it.
+fn flag(setting: &'static Setting, heading: &'static str, defaults: &toml::Table) -> Arg {
+    let arg = Arg::new(setting.key)
+        .long(setting.flag())
+        .help_heading(heading)
+        .help(setting.help.trim());
+    if let Values::Off(help) = setting.values {
+        return arg.action(ArgAction::SetTrue).help(help);
+    }
+    let arg = arg
+        .default_value(shown(&defaults[setting.key]))
+        .allow_negative_numbers(true);
+    match &setting.values {
+        Values::Any(name) => arg.value_name(name),
+        Values::Path(name) => arg.value_name(name).value_hint(ValueHint::AnyPath),
+        Values::OneOf(list) => arg.value_name("NAME").value_parser(Suggested(list())),
+        Values::Like(name, list) => arg
+            .value_name(name)
+            .hide_possible_values(true)
+            .value_parser(Suggested(list.to_vec())),
+        Values::Off(_) => arg,
+    }
+}
+
+/// A default as a user would write it.
+fn shown(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        // Settings are f32: as f64 they have digits that nobody wrote.
+        toml::Value::Float(number) => (*number as f32).to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// Takes any text; the values are those that help and completions show.
+#[derive(Clone)]
+struct Suggested(Vec<&'static str>);
+
+impl clap::builder::TypedValueParser for Suggested {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<String, clap::Error> {
+        clap::builder::StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.0.iter().map(PossibleValue::new)))
+    }
+}
+
+/// The areas of each command.
+pub(crate) mod of {
+    use super::areas::*;
+
+    pub(crate) type Compare = (
+        Network,
+        Images,
+        Input,
+        Training,
+        Widths,
+        Ptq,
+        Calibration,
+        Run,
+        Results,
+    );
+    pub(crate) type Train = (Network, Images, Input, Training, Run, Results);
+    pub(crate) type QatVsPtq = (
+        Network,
+        Images,
+        Input,
+        Training,
+        Widths,
+        Ptq,
+        Calibration,
+        Qat,
+        Run,
+        Repeats,
+        Results,
+    );
+    pub(crate) type Sweep = (
+        Network,
+        Images,
+        Input,
+        Training,
+        Widths,
+        Qat,
+        Run,
+        Repeats,
+        Results,
+    );
+    pub(crate) type Analyze = (Results,);
+    pub(crate) type Quantize = (Images, Input, Widths, Ptq, Calibration, Run);
+    pub(crate) type Eval = (Images, Input, Run);
+    pub(crate) type Bench = (Network, Input, Widths, Ptq, Run, Results);
+    pub(crate) type Data = (Images, Input, Run);
+}

@@ -1,0 +1,104 @@
+//! Settings as a user meets them: flags where they apply, files for several commands, help that says the defaults.
+
+mod common;
+
+use common::{lowbit, refused, stderr, stdout};
+
+#[test]
+fn a_flag_that_a_command_does_not_use_is_refused_with_the_commands_that_do() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, expected) in [
+        (
+            &["inspect", "m.safetensors", "--lr", "3"][..],
+            "error: `lowbit inspect` takes no --lr; compare, train, qat-vs-ptq and sweep take one (see `lowbit inspect --help`)",
+        ),
+        (
+            &["eval", "m.safetensors", "--epochs=3"],
+            "error: `lowbit eval` takes no --epochs; compare, train, qat-vs-ptq and sweep take one (see `lowbit eval --help`)",
+        ),
+        (
+            &["train", "--max-drop", "1"],
+            "error: `lowbit train` takes no --max-drop; analyze takes one (see `lowbit train --help`)",
+        ),
+        (
+            &["--lr", "3", "train"],
+            "error: --lr stands behind the command: `lowbit train --lr …`",
+        ),
+        (
+            &["--lr", "3"],
+            "error: --lr stands behind the command, as in `lowbit compare --lr …`",
+        ),
+    ] {
+        assert_eq!(refused(folder.path(), arguments, 2), expected);
+    }
+    let output = lowbit(folder.path(), &["compare", "--epoch", "3"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--epochs"), "{}", stderr(&output));
+}
+
+#[test]
+fn one_file_serves_several_commands_and_a_pair_serves_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    std::fs::write(path.join("run.toml"), "lr = 0.1\nlimit = 20\nmax = 1").unwrap();
+    let arguments = ["data", "landcover", "--config", "run.toml"];
+    let line = refused(path, &arguments, 2);
+    assert_eq!(line, "error: run.toml:3:1: unknown setting max");
+    std::fs::write(path.join("run.toml"), "lr = 0.1\nlimit = 20").unwrap();
+    let output = lowbit(path, &arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains(": 20 train"),
+        "{}",
+        stderr(&output)
+    );
+    let line = refused(path, &["data", "landcover", "--set", "lr=0.1"], 2);
+    assert_eq!(line, "error: --set lr=0.1: this command does not use lr");
+    let line = refused(path, &["data", "landcover", "--limit", "few"], 2);
+    assert_eq!(line, "error: --limit few: limit must be a whole number");
+}
+
+#[test]
+fn help_groups_settings_and_shows_defaults_and_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = |command: &str| stdout(&lowbit(folder.path(), &[command, "--help"]));
+    let train = help("train");
+    for part in [
+        "\nTraining:\n",
+        "\nData:\n",
+        "[default: 0.001]",
+        "[default: adam]",
+        "[possible values: adam, sgd]",
+        "[possible values: eurosat-cnn, resnet8, mlp]",
+    ] {
+        let filled = train.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            train.contains(part) || filled.contains(part),
+            "{part}: {train}"
+        );
+    }
+    assert!(
+        !train.contains("--bits") && !train.contains("--seeds"),
+        "{train}"
+    );
+    let seeds = |text: &str| {
+        let at = text.find("--seeds").unwrap();
+        text[at..]
+            .find("[default: ")
+            .map(|from| text.as_bytes()[at + from + 10])
+    };
+    assert_eq!(seeds(&help("qat-vs-ptq")), Some(b'3'));
+    assert_eq!(seeds(&help("sweep")), Some(b'1'));
+}
+
+#[test]
+fn a_sweep_takes_its_seeds_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let text = "model = \"mlp\"\nlimit = 20\nepochs = 1\nseeds = 2\nthreads = 1";
+    std::fs::write(path.join("run.toml"), text).unwrap();
+    let output = lowbit(path, &["sweep", "--widths", "1", "--config", "run.toml"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let runs = std::fs::read_dir(path.join("outputs/1bit")).unwrap();
+    assert_eq!(runs.count(), 2);
+}

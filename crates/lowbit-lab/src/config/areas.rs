@@ -1,0 +1,241 @@
+//! The settings, by what they are for. Each stands here once: its key, its type, its default, what it takes and what the
+//! help says of it. The command line, TOML files, completions and the manual are made of these tables.
+
+use crate::augment::Augment;
+use lowbit::graph::zoo;
+use lowbit::quant::{FLOAT_ACTIVATIONS, Method, Observer};
+use lowbit::train::{ActivationQuantizer, Optimizer, Schedule, WeightQuantizer};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// One setting, as the help and the command line need it.
+#[derive(Debug)]
+pub struct Setting {
+    /// Key in TOML files and of `--set`.
+    pub key: &'static str,
+    /// What the help says.
+    pub help: &'static str,
+    /// What it takes.
+    pub values: Values,
+}
+
+/// What a setting takes.
+#[derive(Debug)]
+pub enum Values {
+    /// Any text or number; the help calls it by this name.
+    Any(&'static str),
+    /// A file or a folder; the help calls it by this name.
+    Path(&'static str),
+    /// One of these.
+    OneOf(fn() -> Vec<&'static str>),
+    /// These and others of their kind.
+    Like(&'static str, &'static [&'static str]),
+    /// It is on; the flag `--no-KEY` turns it off, and the help of that flag says this.
+    Off(&'static str),
+}
+
+/// The settings of one area, under one heading of the help.
+#[derive(Debug)]
+pub struct Group {
+    /// Heading of the help.
+    pub heading: &'static str,
+    /// The settings.
+    pub settings: &'static [Setting],
+}
+
+impl Setting {
+    /// The flag, without the leading dashes.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        let name = self.key.replace('_', "-");
+        match self.values {
+            Values::Off(_) => format!("no-{name}"),
+            _ => name,
+        }
+    }
+}
+
+/// A struct of settings that knows how it is described.
+pub trait Area {
+    /// Its heading and settings.
+    const GROUP: &'static Group;
+}
+
+/// Defines an area: a struct with serde's and `Default`'s implementations, and its [`Group`].
+macro_rules! area {
+    (
+        $(#[doc = $about:literal])+
+        $area:ident, $heading:literal {
+            $(
+                $(#[doc = $help:literal])+
+                $(#[serde($serde:meta)])?
+                $key:ident: $kind:ty = $default:expr, $values:expr;
+            )+
+        }
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct $area {
+            $(
+                $(#[doc = $help])+
+                $(#[serde($serde)])?
+                pub $key: $kind,
+            )+
+        }
+
+        impl Default for $area {
+            fn default() -> Self {
+                Self { $($key: $default),+ }
+            }
+        }
+
+        impl Area for $area {
+            const GROUP: &'static Group = &Group {
+                heading: $heading,
+                settings: &[$(Setting {
+                    key: stringify!($key),
+                    help: concat!($($help),+),
+                    values: $values,
+                }),+],
+            };
+        }
+    };
+}
+
+use Values::{Any, Like, Off, OneOf, Path};
+
+area! {
+    /// Which model is trained or timed.
+    Network, "Model" {
+        /// Model of the zoo
+        model: String = "eurosat-cnn".into(), OneOf(|| zoo::names().collect());
+    }
+}
+
+area! {
+    /// Which images, and how many of them.
+    Images, "Data" {
+        /// landcover (synthetic, built in), eurosat, or a folder, .zip, .parquet, IDX or CIFAR-10 path
+        data: String = "landcover".into(), Path("DATA");
+        /// Most images per split, 0 for all
+        limit: usize = 0, Any("N");
+        /// Folder where data sets lie that have a name
+        data_dir: PathBuf = "data".into(), Path("DIR");
+        /// Keep decoded images for the next run
+        cache: bool = true, Off("Do not keep decoded images for the next run");
+    }
+}
+
+area! {
+    /// How large the images are that the model sees.
+    Input, "Data" {
+        /// Resize images to N×N, 0 for their own size
+        image_size: usize = 0, Any("N");
+    }
+}
+
+area! {
+    /// How a model is trained.
+    Training, "Training" {
+        /// Passes over the training images
+        epochs: usize = 10, Any("N");
+        /// Images per training step
+        batch_size: usize = 64, Any("N");
+        /// Base learning rate
+        lr: f32 = 1e-3, Any("RATE");
+        /// Optimizer
+        #[serde(with = "super::text")]
+        optimizer: Optimizer = Optimizer::default(), OneOf(|| vec!["adam", "sgd"]);
+        /// How the learning rate goes on from its base
+        #[serde(with = "super::text")]
+        schedule: Schedule = Schedule::default(), OneOf(|| vec!["cosine", "constant"]);
+        /// Random changes to training images: none, flip, dihedral (flips and quarter turns), shift:4, or several as
+        /// flip,shift:4
+        #[serde(with = "super::text")]
+        augment: Augment = Augment::default(), Like("LIST", &["none", "flip", "dihedral", "shift:4", "flip,shift:4"]);
+    }
+}
+
+area! {
+    /// How many bits a quantized model has.
+    Widths, "Quantization" {
+        /// Bits per weight of a quantized model
+        bits: u8 = 8, OneOf(|| vec!["16", "8", "4", "2", "1"]);
+        /// Bits per activation; float quantizes weights only
+        #[serde(deserialize_with = "super::activation_bits")]
+        act_bits: u8 = 8, OneOf(|| vec!["8", "4", "2", "1", "float"]);
+        /// Bits per weight of the first and the last layer, at least --bits
+        edge_bits: u8 = 8, OneOf(|| vec!["16", "8", "4", "2", "1"]);
+    }
+}
+
+area! {
+    /// How a trained model is quantized.
+    Ptq, "Quantization after training" {
+        /// Activation ranges set once from training images (static), or anew for every image (dynamic)
+        #[serde(with = "super::text")]
+        method: Method = Method::Static, OneOf(|| vec!["static", "dynamic"]);
+        /// How activation ranges are found: minmax, percentile, percentile:99.9 or mse
+        #[serde(with = "super::text")]
+        observer: Observer = Observer::MinMax, Like("NAME", &["minmax", "percentile", "percentile:99.9", "mse"]);
+    }
+}
+
+area! {
+    /// What activation ranges are set from.
+    Calibration, "Quantization after training" {
+        /// Training images that set the activation ranges
+        calibration_images: usize = 512, Any("N");
+    }
+}
+
+area! {
+    /// How a model is trained with quantization.
+    Qat, "Quantization-aware training" {
+        /// Steps of the weights; auto: absmax for --bits 8 and 16, lsq below
+        #[serde(with = "super::text")]
+        quantizer: WeightQuantizer = WeightQuantizer::default(), OneOf(|| vec!["auto", "lsq", "absmax", "dorefa"]);
+        /// Steps of the activations; auto: ema for 8-bit ones with --bits 8 and 16, lsq else
+        #[serde(with = "super::text")]
+        act_quantizer: ActivationQuantizer = ActivationQuantizer::default(), OneOf(|| vec!["auto", "lsq", "pact", "ema"]);
+        /// Pass gradients straight through rounding
+        ste: bool = true, Off("Round without a straight-through gradient, to see what that mistake costs");
+        /// Last epochs that leave batch-norm statistics and moving activation ranges as they are
+        freeze_bn_epochs: usize = 0, Any("N");
+    }
+}
+
+area! {
+    /// What every computation depends on.
+    Run, "Run" {
+        /// Seed of initial weights, shuffling, splits and generated data
+        seed: u64 = 1, Any("N");
+        /// Threads, 0 for all cores
+        threads: usize = 0, Any("N");
+    }
+}
+
+area! {
+    /// How often an experiment is repeated.
+    Repeats, "Run" {
+        /// Seeds of the experiment: --seed, --seed + 1, ...
+        seeds: usize = 3, Any("N");
+    }
+}
+
+area! {
+    /// Where results go.
+    Results, "Run" {
+        /// Folder for results
+        out: PathBuf = "outputs".into(), Path("DIR");
+    }
+}
+
+impl Widths {
+    /// Whether activations stay in f32.
+    #[must_use]
+    pub fn float_activations(&self) -> bool {
+        self.act_bits == FLOAT_ACTIVATIONS
+    }
+}

@@ -1,0 +1,189 @@
+//! The settings of every command: the same names as flags, as keys of a TOML file and in `--set key=value`.
+//!
+//! They stand in [`areas`], grouped by what they are for; [`Config`] is all of them. In files and results they are one flat
+//! list of keys.
+
+pub mod areas;
+mod error;
+mod layers;
+#[cfg(test)]
+mod tests;
+
+pub use areas::{Area, Group, Setting, Values};
+pub use error::ConfigError;
+pub use layers::Layers;
+
+use areas::{
+    Calibration, Images, Input, Network, Ptq, Qat, Repeats, Results, Run, Training, Widths,
+};
+use lowbit::quant::{FLOAT_ACTIVATIONS, Method, PtqConfig};
+use lowbit::train::QatConfig;
+use lowbit::{ActivationBits, WeightBits};
+use serde::{Deserialize, Serialize};
+
+/// Defines [`Config`] and the list of its groups, so that an area stands in both.
+macro_rules! config {
+    ($($(#[doc = $help:literal])+ $name:ident: $area:ident,)+) => {
+        /// All settings. `Default` is what a command does without flags.
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        pub struct Config {
+            $($(#[doc = $help])+ #[serde(flatten)] pub $name: $area,)+
+        }
+
+        /// The groups of all settings, in the order of the help.
+        pub const GROUPS: &[&Group] = &[$($area::GROUP),+];
+    };
+}
+
+config! {
+    /// Which model.
+    network: Network,
+    /// Which images.
+    images: Images,
+    /// How large the images are.
+    input: Input,
+    /// How it is trained.
+    training: Training,
+    /// How many bits it has.
+    widths: Widths,
+    /// How it is quantized after training.
+    ptq: Ptq,
+    /// What activation ranges are set from.
+    calibration: Calibration,
+    /// How it is trained with quantization.
+    qat: Qat,
+    /// Seed and threads.
+    run: Run,
+    /// How often.
+    repeats: Repeats,
+    /// Where results go.
+    results: Results,
+}
+
+impl Config {
+    /// Quantization-aware training at `bits` as the settings say.
+    #[must_use]
+    pub fn qat(&self, bits: u8) -> QatConfig {
+        QatConfig {
+            weight_bits: weight_bits(bits),
+            activation_bits: self.activation_bits(),
+            edge_bits: weight_bits(self.widths.edge_bits),
+            quantizer: self.qat.quantizer,
+            activation_quantizer: self.qat.act_quantizer,
+            ste: self.qat.ste,
+        }
+    }
+
+    /// Post-training quantization at `bits` as the settings say.
+    #[must_use]
+    pub fn ptq(&self, bits: u8) -> PtqConfig {
+        PtqConfig {
+            method: if self.widths.float_activations() {
+                Method::WeightOnly
+            } else {
+                self.ptq.method
+            },
+            observer: self.ptq.observer,
+            weight_bits: weight_bits(bits),
+            activation_bits: self.activation_bits(),
+            edge_bits: weight_bits(self.widths.edge_bits),
+            ..PtqConfig::default()
+        }
+    }
+
+    fn activation_bits(&self) -> ActivationBits {
+        ActivationBits::try_from(self.widths.act_bits).expect(CHECKED)
+    }
+
+    /// The same settings with another seed.
+    #[must_use]
+    pub fn with_seed(&self, seed: u64) -> Self {
+        let mut config = self.clone();
+        config.run.seed = seed;
+        config
+    }
+
+    /// What no type can say.
+    fn check(&self) -> Result<(), String> {
+        let widths = [16, 8, 4, 2, 1];
+        let Self {
+            training,
+            widths: bits,
+            ..
+        } = self;
+        let rules = [
+            (training.epochs > 0, "epochs must be at least 1"),
+            (
+                (1..=65_536).contains(&training.batch_size),
+                "batch_size must lie in 1..65536",
+            ),
+            (
+                training.lr.is_finite() && training.lr > 0.0,
+                "lr must be a positive number",
+            ),
+            (
+                self.calibration.calibration_images > 0,
+                "calibration_images must be at least 1",
+            ),
+            (
+                widths.contains(&bits.bits) && widths.contains(&bits.edge_bits),
+                "bits and edge_bits must be 16, 8, 4, 2 or 1",
+            ),
+            (
+                [FLOAT_ACTIVATIONS, 8, 4, 2, 1].contains(&bits.act_bits),
+                "act_bits must be 8, 4, 2, 1 or float",
+            ),
+            (
+                (1..=1000).contains(&self.repeats.seeds),
+                "seeds must lie in 1..1000",
+            ),
+            (self.run.threads <= 1024, "threads must be at most 1024"),
+        ];
+        match rules.iter().find(|(holds, _)| !holds) {
+            Some((_, reason)) => Err((*reason).to_owned()),
+            None => Ok(()),
+        }
+    }
+}
+
+const CHECKED: &str = "settings are checked when they are read";
+
+fn weight_bits(bits: u8) -> WeightBits {
+    WeightBits::try_from(bits).expect(CHECKED)
+}
+
+/// A number of bits, or `float`.
+fn activation_bits<'de, D: serde::Deserializer<'de>>(d: D) -> Result<u8, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Bits {
+        Number(u8),
+        Text(String),
+    }
+    match Bits::deserialize(d) {
+        Ok(Bits::Number(bits)) => Ok(bits),
+        Ok(Bits::Text(text)) if text == "float" => Ok(FLOAT_ACTIVATIONS),
+        _ => Err(serde::de::Error::custom("use 8, 4, 2, 1 or float")),
+    }
+}
+
+/// Settings that are written as their names.
+mod text {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(d: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(d)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
