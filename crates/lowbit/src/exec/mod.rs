@@ -7,6 +7,7 @@
 //! has the steps between the two kinds of numbers.
 
 mod convert;
+mod divide;
 mod engine;
 mod f32;
 mod float_model;

@@ -100,6 +100,9 @@ pub(super) fn layer(
         Op::Linear(_) if step.epilogue.batch_norm.is_some() => {
             return unsupported("batch-norm behind a linear layer cannot be trained");
         }
+        Op::Linear(_) if !plan.input(index, 0).is_dense() => {
+            return unsupported("its input is also read by a padded convolution");
+        }
         Op::Linear(_) => Box::new(linear::Linear::new(plan, index, weights, isa, qat)),
         Op::Relu => Box::new(activation::Unary::relu(plan, index)),
         Op::Sigmoid => Box::new(activation::Unary::sigmoid(plan, index)),

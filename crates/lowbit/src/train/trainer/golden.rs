@@ -1,6 +1,8 @@
 //! Training against PyTorch's, from the files that bench/peers/golden_*.py wrote: weights and data come of formulas that
 //! the files state.
 
+mod operators;
+
 use super::*;
 use crate::Tensor;
 use crate::exec::{FloatModel, Model};

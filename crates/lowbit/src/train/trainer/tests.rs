@@ -1,5 +1,7 @@
 //! Gradients against finite differences, and bits against threads and resume.
 
+mod operators;
+
 use super::*;
 use crate::graph::{GraphBuilder, Op, Shape};
 

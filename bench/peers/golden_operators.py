@@ -1,0 +1,90 @@
+"""Writes tests/golden/operators.json: operators beyond those of the zoo, forward and (where lowbit trains them) backward in
+PyTorch (f64, rounded to f32), on formula-made tensors. How to read it: as layers.json (golden_layers.py), with the
+attributes of the operator under their own names, padding as [top, left, bottom, right].
+"""
+
+import json
+import platform
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+import recipe
+from golden_layers import GOLDEN, Case, nchw, nhwc
+
+
+def sigmoid(shape):
+    case = Case("sigmoid")
+    return case.backward(torch.sigmoid(case.give("x", shape, 6.0)))
+
+
+def mul(shape, factors):
+    case = Case("mul")
+    return case.backward(case.give("a", shape) * case.give("b", factors))
+
+
+def padded(x, padding, value):
+    top, left, bottom, right = padding
+    return F.pad(nchw(x), (left, right, top, bottom), value=value)
+
+
+def max_pool(shape, kernel, stride, padding):
+    case = Case("max_pool", kernel=kernel, stride=stride, padding=padding)
+    x = padded(case.give("x", shape, levels=2), padding, -1e9)
+    return case.backward(nhwc(F.max_pool2d(x, kernel, stride)))
+
+
+def avg_pool(shape, kernel, stride, padding):
+    """Pixels beyond the image do not count."""
+    case = Case("avg_pool", kernel=kernel, stride=stride, padding=padding)
+    x = case.give("x", shape)
+    sums = F.avg_pool2d(padded(x, padding, 0.0), kernel, stride)
+    shares = F.avg_pool2d(padded(torch.ones(shape).double(), padding, 0.0), kernel, stride)
+    return case.backward(nhwc(sums / shares))
+
+
+def conv(shape, out, kernel, stride, padding, dilation, groups, backward):
+    case = Case("conv", kernel=kernel, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    # Forward alone runs on images: a pixel is 8 (x + 1).
+    x = case.give("x", shape) if backward else case.give("x", shape, levels=8)
+    weight = case.give("weight", (out, *kernel, shape[3] // groups))
+    y = F.conv2d(padded(x, padding, 0.0), nchw(weight), case.give("bias", (out,)), stride, 0, dilation, groups)
+    if backward:
+        return case.backward(nhwc(y))
+    case.keep(y=nhwc(y))
+    return case.entry
+
+
+def main():
+    cases = [
+        sigmoid((2, 3, 4, 5)),
+        mul((2, 3, 4, 5), (2, 3, 4, 5)),
+        mul((2, 3, 4, 5), (2, 1, 1, 5)),
+        max_pool((2, 7, 6, 3), [3, 3], [2, 2], [1, 1, 1, 1]),
+        max_pool((1, 6, 8, 2), [2, 3], [1, 2], [0, 2, 1, 0]),
+        avg_pool((2, 7, 6, 3), [3, 3], [2, 2], [1, 1, 1, 1]),
+        avg_pool((1, 6, 8, 2), [2, 3], [2, 1], [1, 0, 0, 2]),
+        conv((2, 7, 9, 3), 4, [1, 3], [1, 1], [0, 1, 0, 1], [1, 1], 1, True),
+        conv((1, 8, 7, 5), 3, [3, 2], [2, 2], [2, 0, 1, 1], [1, 1], 1, True),
+        conv((2, 8, 9, 4), 6, [3, 3], [1, 1], [2, 2, 2, 2], [2, 2], 1, False),
+        conv((1, 9, 11, 4), 5, [3, 2], [2, 3], [1, 2, 0, 1], [1, 4], 1, False),
+        conv((1, 11, 13, 2), 3, [2, 3], [3, 4], [0, 2, 2, 0], [3, 6], 1, False),
+        conv((2, 6, 5, 6), 9, [3, 3], [1, 1], [1, 1, 1, 1], [1, 1], 3, False),
+        conv((1, 7, 7, 8), 8, [3, 3], [2, 2], [1, 1, 1, 1], [1, 1], 8, False),
+    ]
+    golden = {
+        "made_by": "bench/peers/golden_operators.py",
+        "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
+        "how_to_read": " ".join(__doc__.split()),
+        "recipe": {k: recipe.RECIPE[k] for k in ("hash", "unit")},
+        "cases": cases,
+    }
+    path = GOLDEN / "operators.json"
+    head = json.dumps({**golden, "cases": []}, indent=1).removesuffix("[]\n}")
+    path.write_text(head + "[\n" + ",\n".join(json.dumps(case) for case in cases) + "\n]\n}\n")
+    print(path.name, path.stat().st_size, "bytes,", len(cases), "cases")
+
+
+if __name__ == "__main__":
+    main()

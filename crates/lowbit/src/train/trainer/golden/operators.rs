@@ -1,0 +1,120 @@
+//! Operators beyond those of the zoo against PyTorch, from tests/golden/operators.json.
+
+use super::*;
+use crate::graph::{AvgPool, Conv, MaxPool, Normalization};
+
+fn attributes<const N: usize>(case: &Case<'_>, name: &str) -> [usize; N] {
+    let values: Vec<usize> = case.0[name].as_array().unwrap().iter().map(size).collect();
+    values.try_into().unwrap()
+}
+
+/// An operator of one input behind a ReLU, forward and backward.
+fn check_unary(case: &Case<'_>, op: Op) {
+    let (count, shape) = case.image("x");
+    let mut graph = GraphBuilder::new("test", shape, &one_class());
+    let x = graph.add("relu", Op::Relu, &[0]);
+    let y = graph.add("op", op, &[x]);
+    let given = [
+        ("op.weight", case.given("weight")),
+        ("op.bias", case.given("bias")),
+    ];
+    let mut step = Alone::new(&finish(graph, y), &given, 1, count);
+    let y = step.forward(&[case.given("x").unwrap()]);
+    assert_close("y", &y, &case.expected("y"), LAYER);
+    let dx = step.backward(&case.given("dy").unwrap());
+    assert_close("dx", &dx[0], &case.expected("dx"), LAYER);
+    for (index, name) in ["dweight", "dbias"].into_iter().enumerate() {
+        if given[index].1.is_some() {
+            assert_close(name, &step.gradient(index), &case.expected(name), LAYER);
+        }
+    }
+}
+
+fn check_mul(case: &Case<'_>) {
+    let ((count, a), (_, b)) = (case.image("a"), case.image("b"));
+    let mut graph = GraphBuilder::new("test", a, &one_class());
+    let x = graph.add("relu", Op::Relu, &[0]);
+    let factor = match a == b {
+        true => graph.conv("conv", 0, a.c(), 1, (1, 0), false),
+        false => graph.add("mean", Op::GlobalAvgPool, &[0]),
+    };
+    let y = graph.add("mul", Op::Mul, &[x, factor]);
+    let mut step = Alone::new(&finish(graph, y), &[], 2, count);
+    let y = step.forward(&[case.given("a").unwrap(), case.given("b").unwrap()]);
+    assert_close("y", &y, &case.expected("y"), LAYER);
+    let grads = step.backward(&case.given("dy").unwrap());
+    assert_close("da", &grads[0], &case.expected("da"), LAYER);
+    assert_close("db", &grads[1], &case.expected("db"), LAYER);
+}
+
+fn conv(case: &Case<'_>) -> Conv {
+    Conv {
+        out_channels: case.shape("weight")[0],
+        kernel: attributes(case, "kernel"),
+        stride: attributes(case, "stride"),
+        padding: attributes(case, "padding"),
+        dilation: attributes(case, "dilation"),
+        groups: size(&case.0["groups"]),
+        bias: true,
+    }
+}
+
+/// Forward alone, in the f32 executor: the pixel p stands for x = p/8 − 1.
+fn check_conv_forward(case: &Case<'_>) {
+    let ((count, shape), x) = (case.image("x"), case.given("x").unwrap());
+    let images: Vec<u8> = x.iter().map(|x| (8.0 * (x + 1.0)) as u8).collect();
+    let classes = case.expected("y").len() / count;
+    let classes: Vec<String> = (0..classes).map(|class| class.to_string()).collect();
+    let mut graph = GraphBuilder::new("test", shape, &classes);
+    let y = graph.add("conv", Op::Conv(conv(case)), &[0]);
+    graph.add("flatten", Op::Flatten, &[y]);
+    let pixels = Normalization::uniform(8.0 / 255.0, 8.0 / 255.0);
+    let graph = graph.normalization(pixels).finish().unwrap();
+    let mut weights = Weights::init(&graph, 1);
+    for name in ["weight", "bias"] {
+        let tensor = weights.get_mut(&format!("conv.{name}")).unwrap();
+        tensor
+            .data_mut()
+            .copy_from_slice(&case.given(name).unwrap());
+    }
+    for isa in Isa::available() {
+        let model = FloatModel::compile(&graph, &weights, isa).unwrap();
+        let mut y = vec![0.0; case.expected("y").len()];
+        model.try_run(&images, &mut y).unwrap();
+        assert_close("y", &y, &case.expected("y"), LAYER);
+    }
+}
+
+#[test]
+fn operators_beyond_the_zoo_agree_with_pytorch() {
+    let golden = golden("operators");
+    let cases = golden["cases"].as_array().unwrap();
+    for case in cases {
+        let op = case["op"].as_str().unwrap();
+        let case = Case(case);
+        match op {
+            "sigmoid" => check_unary(&case, Op::Sigmoid),
+            "mul" => check_mul(&case),
+            "max_pool" => {
+                let pool = MaxPool {
+                    kernel: attributes(&case, "kernel"),
+                    stride: attributes(&case, "stride"),
+                    padding: attributes(&case, "padding"),
+                };
+                check_unary(&case, Op::MaxPool(pool));
+            }
+            "avg_pool" => {
+                let pool = AvgPool {
+                    kernel: attributes(&case, "kernel"),
+                    stride: attributes(&case, "stride"),
+                    padding: attributes(&case, "padding"),
+                };
+                check_unary(&case, Op::AvgPool(pool));
+            }
+            "conv" if conv(&case).is_plain() => check_unary(&case, Op::Conv(conv(&case))),
+            "conv" => check_conv_forward(&case),
+            _ => panic!("no test for {op}"),
+        }
+    }
+    assert_eq!(cases.len(), 14);
+}
