@@ -4,6 +4,7 @@ use crate::settings::{Flags, Given, of};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use lowbit_lab::Config;
+use lowbit_lab::experiments::unseen::Choice;
 use std::path::PathBuf;
 
 /// What does quantization do to your image model: size, speed, accuracy?
@@ -44,6 +45,8 @@ Writes OUT/real_quantization_comparison/: comparison_results.json, model_fp32.sa
         /// Take trained FP32 weights from this file instead of training
         #[arg(long, value_name = "MODEL", value_hint = ValueHint::FilePath, conflicts_with = "resume")]
         from: Option<PathBuf>,
+        #[command(flatten)]
+        which: WhichOfFrom,
         /// Go on with a run that was stopped
         #[arg(long)]
         resume: bool,
@@ -85,6 +88,8 @@ A run that was stopped goes on with --resume; a finished seed is not run again."
         #[arg(long)]
         resume: bool,
         #[command(flatten)]
+        which: WhichOfFrom,
+        #[command(flatten)]
         settings: Flags<of::QatVsPtq>,
     },
     /// Train one model per width, 32 to 1 bit, each a real file and a real kernel
@@ -94,7 +99,7 @@ A run that was stopped goes on with --resume; a finished seed is not run again."
   lowbit sweep --widths 32,8,2 --seeds 3 --data EuroSAT_RGB.zip
   lowbit sweep --jobs 4                            four runs at a time
 
-Writes OUT/<b>bit/run_<time>_seed<n>/, then OUT/report.html, roofline.svg and tables as `lowbit analyze` does. A width that is finished with the same settings is not run again, a stopped one goes on.")]
+Writes OUT/<b>bit/run_<hash of what decides>_seed<n>/, then OUT/report.html, roofline.svg and tables as `lowbit analyze` does. A width that is finished with the same settings is not run again, a stopped one goes on.")]
     Sweep {
         /// Bits per weight
         #[arg(long, value_delimiter = ',', default_values_t = [32, 16, 8, 4, 2, 1], value_name = "LIST")]
@@ -133,14 +138,20 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
         #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         output: Option<PathBuf>,
         #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
         settings: Flags<of::Quantize>,
     },
-    /// Accuracy of a model file, FP32 or quantized, on the test split
-    #[command(after_help = "Example: lowbit eval model_int8.safetensors --data photos/")]
+    /// Accuracy of a model file, FP32 or quantized, on images that it has not learned from
+    #[command(after_help = "Examples:
+  lowbit eval model_int8.safetensors --data photos/      the data of its training: the test images of then, whatever --seed
+  lowbit eval model_int8.safetensors --data held_out/    other images: all of them, if none was a training image")]
     Eval {
         /// A model file
         #[arg(value_name = "MODEL", value_hint = ValueHint::FilePath)]
         file: PathBuf,
+        #[command(flatten)]
+        which: Which,
         #[command(flatten)]
         settings: Flags<of::Eval>,
     },
@@ -265,6 +276,46 @@ impl Command {
             }
         }
         config
+    }
+}
+
+/// Which images a model is measured on, where they are not those of its training.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct Which {
+    /// All images, training images too
+    #[arg(long, conflicts_with = "split_seed")]
+    all: bool,
+    /// The split that this seed draws, even if the model has seen its test images
+    #[arg(long, value_name = "N")]
+    split_seed: Option<u64>,
+}
+
+/// The same of the model that is given by `--from`.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct WhichOfFrom {
+    /// With --from: all images, training images too
+    #[arg(long, conflicts_with = "split_seed", requires = "from")]
+    all: bool,
+    /// With --from: the split that this seed draws, even if the model has seen its test images
+    #[arg(long, value_name = "N", requires = "from")]
+    split_seed: Option<u64>,
+}
+
+impl From<Which> for Choice {
+    fn from(which: Which) -> Self {
+        Self {
+            all: which.all,
+            split_seed: which.split_seed,
+        }
+    }
+}
+
+impl From<WhichOfFrom> for Choice {
+    fn from(which: WhichOfFrom) -> Self {
+        Self {
+            all: which.all,
+            split_seed: which.split_seed,
+        }
     }
 }
 

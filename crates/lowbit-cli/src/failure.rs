@@ -45,6 +45,9 @@ impl From<LabError> for Failure {
         match error {
             LabError::Format(FormatError::Write { .. })
             | LabError::Diverged { .. }
+            | LabError::Overflowed { .. }
+            | LabError::Unquantizable { .. }
+            | LabError::Busy { .. }
             | LabError::Io { .. } => Self::Run(text),
             _ => Self::Input(text),
         }

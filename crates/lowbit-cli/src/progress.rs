@@ -4,7 +4,7 @@ use crate::output::tell;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lowbit_data::Unit;
 use lowbit_lab::Events;
-use lowbit_lab::training::EpochRecord;
+use lowbit_lab::records::EpochRecord;
 use std::io::IsTerminal;
 use std::sync::Mutex;
 

@@ -3,7 +3,7 @@
 use crate::progress::{Progress, epoch_line};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lowbit_lab::experiments::sweep::{RunId, RunResults, SweepEvents};
-use lowbit_lab::training::EpochRecord;
+use lowbit_lab::records::EpochRecord;
 use lowbit_lab::{Events, plural};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

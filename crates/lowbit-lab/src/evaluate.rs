@@ -18,7 +18,8 @@ pub struct Evaluation {
     pub loss: f64,
     /// Images per true class (row) and predicted class (column).
     pub confusion: Vec<Vec<usize>>,
-    /// Of all logits' bits, in the images' order: equal where two evaluations agree to the bit (FNV-1a, folded to 32 bits).
+    /// Checksum of all logits' bits, in the images' order: equal where two evaluations agree to the bit (FNV-1a, folded to
+    /// 32 bits).
     pub logits_digest: u32,
 }
 
@@ -67,10 +68,10 @@ impl Evaluation {
     }
 }
 
-const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+pub(crate) const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
 
 /// FNV-1a, 64 bits.
-fn fnv(start: u64, bytes: impl Iterator<Item = u8>) -> u64 {
+pub(crate) fn fnv(start: u64, bytes: impl Iterator<Item = u8>) -> u64 {
     bytes.fold(start, |digest, byte| {
         (digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
@@ -80,7 +81,7 @@ fn folded(digest: u64) -> u32 {
     (digest ^ (digest >> 32)) as u32
 }
 
-/// Of a split's images and labels.
+/// Checksum of a split's images and labels.
 #[must_use]
 pub fn images_digest(split: &Split) -> u32 {
     let labels = split.labels().iter().flat_map(|label| label.to_le_bytes());
@@ -129,3 +130,6 @@ pub fn evaluate(model: &dyn Model, split: &Split) -> Evaluation {
     evaluation.loss /= split.len().max(1) as f64;
     evaluation
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! What an experiment tells while it runs.
 
-use crate::training::EpochRecord;
+use crate::records::EpochRecord;
 
 /// A listener to a running experiment. All functions may be left empty.
 pub trait Events: Sync {
@@ -10,7 +10,7 @@ pub trait Events: Sync {
     /// An epoch of `images` training images begins.
     fn epoch_started(&self, _epoch: usize, _epochs: usize, _images: usize) {}
 
-    /// So many images of the epoch are done, with this mean loss and accuracy (0–1) so far.
+    /// `images` images of the epoch are done, with this mean loss and accuracy (0–1) so far.
     fn batch_done(&self, _images: usize, _loss: f64, _accuracy: f64) {}
 
     /// An epoch is done and its checkpoint written.
@@ -20,7 +20,7 @@ pub trait Events: Sync {
     fn note(&self, _line: &str) {}
 }
 
-/// Hears nothing.
+/// A listener that ignores everything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

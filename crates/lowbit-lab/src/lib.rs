@@ -6,11 +6,13 @@
 pub mod analysis;
 pub mod augment;
 pub mod config;
+pub mod decisive;
 pub mod evaluate;
 mod events;
 pub mod experiments;
 pub mod machine;
 pub mod plural;
+pub mod records;
 pub mod report;
 pub mod roofline;
 pub mod statistics;
@@ -50,9 +52,7 @@ pub enum LabError {
     #[error(transparent)]
     Isa(#[from] lowbit_kernels::IsaError),
     /// Training went wrong in the middle of a run.
-    #[error(
-        "epoch {epoch}, step {step}: the loss is {loss}: training diverged; the checkpoint of epoch {kept} is kept; use a lower --lr"
-    )]
+    #[error("epoch {epoch}, step {step}: the loss is {loss}: training diverged; {}; use a lower --lr", what_is_kept(*kept))]
     Diverged {
         /// Epoch, from 1.
         epoch: usize,
@@ -63,18 +63,51 @@ pub enum LabError {
         /// Last whole epoch.
         kept: usize,
     },
+    /// Training ended in numbers that no model can be made of.
+    #[error("epoch {epoch}: {what}: training diverged; {}; use a lower --lr", what_is_kept(*kept))]
+    Overflowed {
+        /// Epoch, from 1.
+        epoch: usize,
+        /// What grew too large.
+        what: String,
+        /// Last whole epoch.
+        kept: usize,
+    },
+    /// A trained model that has no integer form.
+    #[error("the trained model cannot be quantized: {reason}: training diverged; use a lower --lr")]
+    Unquantizable {
+        /// What does not fit.
+        reason: String,
+    },
     /// A checkpoint of another run.
-    #[error("{}: made with {key} = {found}, this run has {expected}: drop --resume, or use the same settings", path.display())]
+    #[error("{}: made with {key} = {}, this run has {expected}: drop --resume, or use the same settings and data", path.display(), .found.as_deref().unwrap_or("(not written down by the lowbit that made it)"))]
     OtherRun {
         /// The checkpoint.
         path: PathBuf,
         /// The setting that differs.
         key: String,
-        /// Its value in the checkpoint.
-        found: String,
+        /// Its value in the checkpoint; none where it does not say.
+        found: Option<String>,
         /// Its value now.
         expected: String,
     },
+    /// Another process writes into the same folder.
+    #[error("{}: another lowbit is writing here: wait for it, or use another --out", path.display())]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file would be written over what it is made from.
+    #[error("{}: is what it would be made from ({}): choose another name", output.display(), input.display())]
+    OwnInput {
+        /// What was to be written.
+        output: PathBuf,
+        /// What is read.
+        input: PathBuf,
+    },
+    /// Images that the model has learned from.
+    #[error("{0}")]
+    Seen(String),
     /// The file system said no.
     #[error("{}: {source}", path.display())]
     Io {
@@ -89,4 +122,12 @@ pub enum LabError {
     /// Model and data do not belong together.
     #[error("{0}")]
     Mismatch(String),
+}
+
+/// Which checkpoint a run that stopped has left.
+fn what_is_kept(epochs: usize) -> String {
+    match epochs {
+        0 => "no checkpoint was written".into(),
+        epochs => format!("the checkpoint of epoch {epochs} is kept"),
+    }
 }

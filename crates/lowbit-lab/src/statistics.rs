@@ -58,6 +58,18 @@ pub struct Difference {
     pub high: f64,
 }
 
+impl Difference {
+    /// The same in percent of what it was a share of.
+    #[must_use]
+    pub fn in_percent(self) -> Self {
+        Self {
+            value: 100.0 * self.value,
+            low: 100.0 * self.low,
+            high: 100.0 * self.high,
+        }
+    }
+}
+
 /// The difference of two accuracies on the same images, `a − b`, with its 95 % interval.
 ///
 /// The interval is Wald's for matched pairs with half an observation added to each cell (Agresti & Min 2005, "Simple
@@ -237,5 +249,98 @@ mod tests {
         let difference = paired_difference(&[true; 50], &[true; 50]);
         assert_eq!(difference.value, 0.0);
         assert!(difference.low < 0.0 && difference.high > 0.0);
+    }
+
+    #[test]
+    fn a_sample_of_one_is_its_own_middle_and_spread() {
+        let summary = Summary::of(&[3.0]);
+        assert_eq!(
+            (summary.median, summary.quartile_1, summary.quartile_3),
+            (3.0, 3.0, 3.0)
+        );
+        assert_eq!((summary.min, summary.max, summary.runs), (3.0, 3.0, 1));
+        // 1, 3, 5, 7, 100: the middle, and a quarter and three quarters of the way.
+        let summary = Summary::of(&[100.0, 7.0, 1.0, 5.0, 3.0]);
+        assert_eq!(
+            (summary.median, summary.quartile_1, summary.quartile_3),
+            (5.0, 3.0, 7.0)
+        );
+    }
+
+    #[test]
+    fn intervals_of_a_mean_follow_students_table() {
+        let one = mean_interval(&[4.0]);
+        assert_eq!(
+            (one.value, one.low, one.high),
+            (4.0, f64::NEG_INFINITY, f64::INFINITY)
+        );
+        // Values of 0 and 2 in turn, n of each: mean 1, variance 2n / (2n − 1), half width t·√(variance / 2n).
+        for (pairs, t) in [(1usize, 12.706), (2, 3.182), (3, 2.571), (5, 2.262)] {
+            let runs: Vec<f64> = (0..2 * pairs)
+                .map(|index| 2.0 * (index % 2) as f64)
+                .collect();
+            let half = t / (2.0 * pairs as f64 - 1.0).sqrt();
+            let interval = mean_interval(&runs);
+            assert_eq!(interval.value, 1.0);
+            assert!(
+                (interval.high - 1.0 - half).abs() < 1e-9,
+                "{pairs}: {interval:?}"
+            );
+            assert!(
+                (1.0 - interval.low - half).abs() < 1e-9,
+                "{pairs}: {interval:?}"
+            );
+        }
+        // 11 runs: the table's last entry, t(10) = 2.228; 31 runs: t(30) = 2.042 within half a percent.
+        let spread = |count: usize| {
+            let runs: Vec<f64> = (0..count).map(|index| index as f64).collect();
+            let interval = mean_interval(&runs);
+            let n = count as f64;
+            // The variance of 0 to n − 1 is n (n + 1) / 12.
+            (interval.high - interval.value) / (n * (n + 1.0) / 12.0 / n).sqrt()
+        };
+        assert!((spread(11) - 2.228).abs() < 1e-9);
+        assert!((spread(31) - 2.042).abs() < 0.01, "{}", spread(31));
+    }
+
+    #[test]
+    fn a_bootstrap_of_equal_differences_has_no_width() {
+        // `a` is right everywhere, `b` nowhere: every resample says one.
+        let pairs = vec![(vec![true; 10], vec![false; 10]); 2];
+        let difference = bootstrap_difference(&pairs, 1);
+        assert_eq!(
+            (difference.value, difference.low, difference.high),
+            (1.0, 1.0, 1.0)
+        );
+        let swapped: Vec<_> = pairs.into_iter().map(|(a, b)| (b, a)).collect();
+        assert_eq!(bootstrap_difference(&swapped, 1).value, -1.0);
+    }
+
+    #[test]
+    fn a_bootstrap_covers_the_noise_of_seeds() {
+        // Two seeds that disagree wholly: resamples of seeds give −1, 0 or 1 whatever the images.
+        let right = vec![true; 20];
+        let wrong = vec![false; 20];
+        let pairs = [(right.clone(), wrong.clone()), (wrong, right)];
+        let difference = bootstrap_difference(&pairs, 1);
+        assert_eq!(
+            (difference.value, difference.low, difference.high),
+            (0.0, -1.0, 1.0)
+        );
+        assert_eq!(bootstrap_difference(&pairs, 1), difference);
+    }
+
+    #[test]
+    fn percent_are_a_hundred_times_a_share() {
+        let share = Difference {
+            value: 0.5,
+            low: -0.25,
+            high: 1.0,
+        };
+        let percent = share.in_percent();
+        assert_eq!(
+            (percent.value, percent.low, percent.high),
+            (50.0, -25.0, 100.0)
+        );
     }
 }

@@ -1,42 +1,20 @@
 //! The epoch loop: shuffling, schedule, test accuracy per epoch, checkpoints and resume.
 
-use crate::evaluate::{Evaluation, Score, evaluate, images_digest};
+use crate::config::areas::Training as Settings;
+use crate::decisive::{Decisive, Quantized};
+use crate::evaluate::{Evaluation, FNV_START, Score, evaluate, fnv, images_digest};
+use crate::experiments::inputs::Input;
+use crate::records::EpochRecord;
 use crate::{Config, Events, LabError};
-use lowbit::format::{Checkpoint, load_checkpoint, save_checkpoint};
-use lowbit::quant::QuantizedModel;
-use lowbit::runtime::{FloatModel, IntegerModel};
+use lowbit::format::{Checkpoint, TrainingRecord, load_checkpoint, save_checkpoint};
+use lowbit::quant::{PtqConfig, QuantError, QuantizedModel, quantize};
+use lowbit::runtime::{FloatModel, IntegerModel, Model, RuntimeError};
 use lowbit::train::{QatConfig, TrainError, Trainer, TrainerState, epoch_order};
 use lowbit::{Graph, Shape, Weights};
 use lowbit_data::{Dataset, Split};
 use lowbit_kernels::{Isa, random};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
-
-/// What one epoch came to.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EpochRecord {
-    /// From 1.
-    pub epoch: usize,
-    /// Mean loss over the epoch, while the weights changed.
-    pub train_loss: f64,
-    /// Accuracy (0–1) over the epoch, while the weights changed.
-    pub train_accuracy: f64,
-    /// Of the deployed model (the float inference path, or the packed integers), after the epoch.
-    pub test_loss: f64,
-    /// Of the deployed model, after the epoch, 0–1.
-    pub test_accuracy: f64,
-    /// Learning rate of the last step.
-    pub lr: f32,
-    /// Seconds of training, evaluation not counted.
-    pub train_seconds: f64,
-    /// Training images per second.
-    pub train_img_per_s: f64,
-    /// Of the deployed model's logits over the test images; none in records of older versions.
-    #[serde(default)]
-    pub logits_digest: Option<u32>,
-}
 
 /// A finished training.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +25,8 @@ pub struct Trained {
     pub epochs: Vec<EpochRecord>,
     /// The integer model that quantization-aware training ended with.
     pub quantized: Option<QuantizedModel>,
+    /// What it was trained on, where that is known.
+    pub record: Option<TrainingRecord>,
 }
 
 /// How to train, beyond the settings.
@@ -55,13 +35,59 @@ pub struct Plan<'a> {
     /// Quantization-aware training; none for f32.
     pub qat: Option<QatConfig>,
     /// Start from these weights instead of fresh ones.
-    pub start: Option<Weights>,
+    pub start: Option<StartWeights>,
     /// Epochs at the end that keep batch-norm's running statistics as they are.
     pub frozen_norm_epochs: usize,
     /// Where the state is written after every epoch.
     pub checkpoint: Option<&'a Path>,
     /// Go on from the checkpoint if there is one.
     pub resume: bool,
+}
+
+/// Weights that training goes on from.
+#[derive(Clone, Debug)]
+pub struct StartWeights {
+    /// The weights.
+    pub weights: Weights,
+    /// What they were trained on, where that is known.
+    pub record: Option<TrainingRecord>,
+}
+
+impl StartWeights {
+    /// A name for them: a checksum over all tensors.
+    fn name(&self) -> String {
+        let bytes = self.weights.iter().flat_map(|(name, tensor)| {
+            let values = tensor.data().iter().flat_map(|x| x.to_le_bytes());
+            name.bytes().chain(values)
+        });
+        format!("weights {:016x}", fnv(FNV_START, bytes))
+    }
+}
+
+impl Plan<'_> {
+    /// Lists what decides the result of this training.
+    #[must_use]
+    pub fn decisive(&self, config: &Config, input: &Input, graph: &Graph) -> Decisive {
+        let frozen_epochs = self.frozen_norm_epochs;
+        let quantized = self.qat.map(|qat| Quantized { qat, frozen_epochs });
+        let start = self.start.as_ref().map(StartWeights::name);
+        Decisive::of(config, input, graph, quantized, start.as_deref())
+    }
+
+    /// What the trained model's file says about its training.
+    fn record(&self, config: &Config, input: &Input) -> Option<TrainingRecord> {
+        let mut record = input.record(config.run.seed);
+        if let Some(start) = &self.start {
+            // Of weights that came from nobody knows where, the images are not known either.
+            let before = start.record.as_ref()?;
+            record.earlier = if before.fingerprint == record.fingerprint {
+                before.earlier.clone()
+            } else {
+                Some(Box::new(before.clone()))
+            };
+        }
+        Some(record)
+    }
 }
 
 impl Trained {
@@ -88,53 +114,6 @@ impl Trained {
             .map(|epoch| epoch.test_accuracy)
             .fold(0.0, f64::max)
     }
-}
-
-/// The settings that a checkpoint must share with the run that goes on from it.
-fn fingerprint(
-    config: &Config,
-    plan: &Plan<'_>,
-    graph: &Graph,
-    data: &Dataset,
-) -> BTreeMap<String, String> {
-    let mut qat = plan.qat.map_or("none".to_owned(), |qat| {
-        serde_json::to_string(&qat.chosen()).expect("a configuration is plain data")
-    });
-    if plan.frozen_norm_epochs > 0 {
-        qat += &format!(", batch-norm frozen for {} epochs", plan.frozen_norm_epochs);
-    }
-    [
-        ("model", graph.name().to_owned()),
-        (
-            "data",
-            format!(
-                "{} ({} train images, {})",
-                data.name,
-                data.train.len(),
-                data.split
-            ),
-        ),
-        ("epochs", config.training.epochs.to_string()),
-        ("batch_size", config.training.batch_size.to_string()),
-        ("lr", config.training.lr.to_string()),
-        ("optimizer", config.training.optimizer.to_string()),
-        ("schedule", config.training.schedule.to_string()),
-        ("augment", config.training.augment.to_string()),
-        ("seed", config.run.seed.to_string()),
-        ("qat", qat),
-        (
-            "start",
-            if plan.start.is_some() {
-                "a model"
-            } else {
-                "scratch"
-            }
-            .to_owned(),
-        ),
-    ]
-    .into_iter()
-    .map(|(key, value)| (key.to_owned(), value))
-    .collect()
 }
 
 /// Provenance key of what training's last evaluation of the model gave.
@@ -175,43 +154,51 @@ pub fn train(
     config: &Config,
     plan: &Plan<'_>,
     graph: &Graph,
-    data: &Dataset,
+    input: &Input,
     isa: Isa,
     events: &dyn Events,
 ) -> Result<Trained, LabError> {
-    let mut weights = plan
-        .start
-        .clone()
-        .unwrap_or_else(|| Weights::init(graph, config.run.seed));
+    let data = &input.data;
+    let Settings {
+        epochs: epoch_count,
+        batch_size,
+        optimizer,
+        ..
+    } = config.training;
+    let start = plan.start.as_ref().map(|start| start.weights.clone());
+    let mut weights = start.unwrap_or_else(|| Weights::init(graph, config.run.seed));
     let mut trainer = match plan.qat {
-        None => Trainer::new(graph, &weights, config.training.optimizer, isa)?,
-        Some(qat) => Trainer::quantized(graph, &weights, config.training.optimizer, qat, isa)?,
+        None => Trainer::new(graph, &weights, optimizer, isa)?,
+        Some(qat) => Trainer::quantized(graph, &weights, optimizer, qat, isa)?,
     };
     let mut epochs: Vec<EpochRecord> = Vec::new();
-    let identity = fingerprint(config, plan, graph, data);
+    let decisive = plan.decisive(config, input, graph);
+    let trained_on = plan.record(config, input);
     if let Some(path) = plan.checkpoint.filter(|path| plan.resume && path.exists()) {
         let saved = load_checkpoint(path)?;
-        (weights, epochs) = restore(path, &saved, &identity, &mut trainer)?;
+        (weights, epochs) = restore(path, &saved, &decisive, &mut trainer)?;
         events.note(&format!(
-            "resumed after epoch {} of {}",
+            "resumed after epoch {} of {epoch_count}",
             epochs.len(),
-            config.training.epochs
         ));
     }
-    let steps_per_epoch = data.train.len().div_ceil(config.training.batch_size);
-    let total = (steps_per_epoch * config.training.epochs) as u64;
-    for epoch in epochs.len()..config.training.epochs {
-        events.epoch_started(epoch + 1, config.training.epochs, data.train.len());
-        trainer.freeze_statistics(epoch + plan.frozen_norm_epochs >= config.training.epochs);
+    let steps_per_epoch = data.train.len().div_ceil(batch_size);
+    let total = (steps_per_epoch * epoch_count) as u64;
+    for epoch in epochs.len()..epoch_count {
+        events.epoch_started(epoch + 1, epoch_count, data.train.len());
+        trainer.freeze_statistics(epoch + plan.frozen_norm_epochs >= epoch_count);
         let start = Instant::now();
         let shown = (&data.train, graph.input());
         let (score, lr) = run_epoch(config, &mut trainer, shown, epoch, total, events)?;
         let train_seconds = start.elapsed().as_secs_f64();
         weights = trainer.weights();
-        let test = match trainer.quantized_model() {
-            Some(model) => evaluate(&IntegerModel::compile(&model, isa)?, &data.test),
-            None => evaluate(&FloatModel::compile(graph, &weights, isa)?, &data.test),
-        };
+        let test = deployed(graph, &weights, trainer.quantized_model().as_ref(), isa)
+            .map(|model| evaluate(&*model, &data.test))
+            .map_err(|reason| overflowed(epoch, reason))?;
+        if !test.loss.is_finite() {
+            let what = format!("the test loss is {}", test.loss);
+            return Err(overflowed(epoch, what));
+        }
         let record = EpochRecord {
             epoch: epoch + 1,
             train_loss: score.loss,
@@ -225,9 +212,21 @@ pub fn train(
         };
         epochs.push(record);
         if let Some(path) = plan.checkpoint {
-            write_checkpoint(path, &identity, &mut trainer, graph, &weights, &epochs)?;
+            let mut metadata = decisive.pairs().clone();
+            let state = trainer.state();
+            metadata.insert(STEPS.into(), state.steps.to_string());
+            let history = serde_json::to_string(&epochs).expect("records are plain data");
+            metadata.insert(EPOCHS.into(), history);
+            let checkpoint = Checkpoint {
+                graph: graph.clone(),
+                weights: weights.clone(),
+                optimizer: state.tensors,
+                metadata,
+                record: trained_on.clone(),
+            };
+            save_checkpoint(path, &checkpoint)?;
         }
-        events.epoch_done(&record, config.training.epochs);
+        events.epoch_done(&record, epoch_count);
     }
     let mut quantized = trainer.quantized_model();
     let digest = epochs.last().and_then(|epoch| epoch.logits_digest);
@@ -239,77 +238,96 @@ pub fn train(
         quantized,
         weights,
         epochs,
+        record: trained_on,
     })
 }
 
-/// Whether `checkpoint` holds the end of the run that these settings describe.
-#[must_use]
-pub fn is_finished(
-    checkpoint: &Path,
-    config: &Config,
-    plan: &Plan<'_>,
+/// The model as it is deployed, or what cannot be a model.
+fn deployed(
     graph: &Graph,
-    data: &Dataset,
-) -> bool {
+    weights: &Weights,
+    quantized: Option<&QuantizedModel>,
+    isa: Isa,
+) -> Result<Box<dyn Model>, String> {
+    let text = |error: RuntimeError| error.to_string();
+    for parameter in graph.parameters() {
+        let values = weights
+            .get(&parameter.name)
+            .map_or(&[][..], |tensor| tensor.data());
+        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+            return Err(format!("a weight of {} is {value}", parameter.name));
+        }
+    }
+    Ok(match quantized {
+        Some(model) => Box::new(IntegerModel::compile(model, isa).map_err(text)?),
+        None => Box::new(FloatModel::compile(graph, weights, isa).map_err(text)?),
+    })
+}
+
+/// Quantizes a trained model.
+///
+/// # Errors
+/// [`LabError::Unquantizable`] where numbers of a training that has just ended are too large for that.
+pub fn quantized(
+    graph: &Graph,
+    trained: &Trained,
+    how: &PtqConfig,
+    calibration: &[u8],
+    isa: Isa,
+) -> Result<QuantizedModel, LabError> {
+    let fresh = !trained.epochs.is_empty();
+    let made = quantize(graph, &trained.weights, how, calibration, isa).and_then(|model| {
+        IntegerModel::compile(&model, isa)?;
+        Ok(model)
+    });
+    made.map_err(|error| match error {
+        QuantError::Runtime(RuntimeError::Quantized(_)) | QuantError::Weights(_) if fresh => {
+            LabError::Unquantizable {
+                reason: error.to_string(),
+            }
+        }
+        error => error.into(),
+    })
+}
+
+fn overflowed(epoch: usize, what: String) -> LabError {
+    LabError::Overflowed {
+        epoch: epoch + 1,
+        what,
+        kept: epoch,
+    }
+}
+
+/// Whether `checkpoint` holds the end of the run that `decisive` lists, of so many epochs.
+#[must_use]
+pub fn is_finished(checkpoint: &Path, decisive: &Decisive, epochs: usize) -> bool {
     let Ok(saved) = load_checkpoint(checkpoint) else {
         return false;
     };
     let history = saved.metadata.get(EPOCHS).map(String::as_str);
-    let epochs: Vec<EpochRecord> = history
+    let done: Vec<EpochRecord> = history
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default();
-    let identity = fingerprint(config, plan, graph, data);
-    epochs.len() == config.training.epochs
-        && identity
-            .iter()
-            .all(|(key, value)| saved_setting(&saved, key) == value)
-}
-
-/// A setting of the run that wrote a checkpoint. Those of versions before augmentation had none.
-fn saved_setting<'a>(saved: &'a Checkpoint, key: &str) -> &'a str {
-    let missing = if key == "augment" { "none" } else { "" };
-    saved.metadata.get(key).map_or(missing, String::as_str)
-}
-
-fn write_checkpoint(
-    path: &Path,
-    identity: &BTreeMap<String, String>,
-    trainer: &mut Trainer,
-    graph: &Graph,
-    weights: &Weights,
-    epochs: &[EpochRecord],
-) -> Result<(), LabError> {
-    let state = trainer.state();
-    let mut metadata = identity.clone();
-    metadata.insert(STEPS.into(), state.steps.to_string());
-    let history = serde_json::to_string(epochs).expect("records are plain data");
-    metadata.insert(EPOCHS.into(), history);
-    let checkpoint = Checkpoint {
-        graph: graph.clone(),
-        weights: weights.clone(),
-        optimizer: state.tensors,
-        metadata,
-    };
-    save_checkpoint(path, &checkpoint)?;
-    Ok(())
+    done.len() == epochs
+        && decisive
+            .first_difference(&Decisive::from_metadata(&saved.metadata))
+            .is_none()
 }
 
 fn restore(
     path: &Path,
     saved: &Checkpoint,
-    identity: &BTreeMap<String, String>,
+    decisive: &Decisive,
     trainer: &mut Trainer,
 ) -> Result<(Weights, Vec<EpochRecord>), LabError> {
-    for (key, expected) in identity {
-        let found = saved_setting(saved, key);
-        if found != expected {
-            return Err(LabError::OtherRun {
-                path: path.to_owned(),
-                key: key.clone(),
-                found: found.to_owned(),
-                expected: expected.clone(),
-            });
-        }
+    let theirs = Decisive::from_metadata(&saved.metadata);
+    if let Some(difference) = decisive.first_difference(&theirs) {
+        return Err(LabError::OtherRun {
+            path: path.to_owned(),
+            key: difference.key,
+            found: difference.found,
+            expected: difference.expected,
+        });
     }
     let damaged = |what: &str| {
         LabError::Format(lowbit::format::FormatError::Damaged {
@@ -341,25 +359,21 @@ fn run_epoch(
     total: u64,
     events: &dyn Events,
 ) -> Result<(Score, f32), LabError> {
-    let order = epoch_order(config.run.seed, epoch as u64, split.len());
-    let (mut loss, mut correct, mut done, mut lr) = (0.0, 0, 0, config.training.lr);
+    let settings = &config.training;
+    let seed = config.run.seed;
+    let order = epoch_order(seed, epoch as u64, split.len());
+    let (mut loss, mut correct, mut done, mut lr) = (0.0, 0, 0, settings.lr);
     let (mut images, mut labels) = (Vec::new(), Vec::new());
-    for (step, batch) in order.chunks(config.training.batch_size).enumerate() {
+    for (step, batch) in order.chunks(settings.batch_size).enumerate() {
         images.clear();
         labels.clear();
-        let mut rng = random::stream(config.run.seed, "augment", trainer.steps());
+        let mut rng = random::stream(seed, "augment", trainer.steps());
         for &index in batch {
             let image = split.image(index as usize);
-            config
-                .training
-                .augment
-                .apply(&mut rng, image, shape, &mut images);
+            settings.augment.apply(&mut rng, image, shape, &mut images);
             labels.push(split.labels()[index as usize]);
         }
-        lr = config
-            .training
-            .schedule
-            .lr(config.training.lr, trainer.steps(), total);
+        lr = settings.schedule.lr(settings.lr, trainer.steps(), total);
         let metrics = trainer
             .step(&images, &labels, lr)
             .map_err(|error| match error {
@@ -387,65 +401,4 @@ fn run_epoch(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Silent;
-    use crate::experiments::compare::graph_for;
-    use lowbit_data::LoadOptions;
-
-    fn landcover(images: usize, seed: u64) -> Dataset {
-        let options = LoadOptions {
-            limit: Some(images),
-            cache_dir: None,
-            ..LoadOptions::new(seed)
-        };
-        lowbit_data::load("landcover", &options).unwrap()
-    }
-
-    #[test]
-    fn runs_that_freeze_statistics_differently_are_different_runs() {
-        let data = landcover(20, 1);
-        let graph = graph_for("mlp", &data).unwrap();
-        let config = Config::default();
-        let of = |frozen_norm_epochs| {
-            let plan = Plan {
-                qat: Some(config.qat(8)),
-                frozen_norm_epochs,
-                ..Plan::default()
-            };
-            fingerprint(&config, &plan, &graph, &data)
-        };
-        assert_eq!(of(0), of(0));
-        assert_ne!(of(0), of(2));
-        assert_ne!(of(1), of(2));
-    }
-
-    #[test]
-    fn a_model_knows_the_logits_that_training_ended_with() {
-        let mut config = Config::default();
-        config.training.epochs = 1;
-        let data = landcover(40, 1);
-        let graph = graph_for("mlp", &data).unwrap();
-        let plan = Plan {
-            qat: Some(config.qat(4)),
-            ..Plan::default()
-        };
-        let isa = Isa::current().unwrap();
-        let trained = train(&config, &plan, &graph, &data, isa, &Silent).unwrap();
-        let mut model = trained.quantized.unwrap();
-        let exact = |model: &QuantizedModel| {
-            let test = evaluate(&IntegerModel::compile(model, isa).unwrap(), &data.test);
-            bit_exact(model, &test, &data)
-        };
-        assert_eq!(exact(&model), Some(true));
-        let last = model.layers.iter_mut().flatten().last().unwrap();
-        last.bias[0] += 1e-3;
-        assert_eq!(exact(&model), Some(false));
-        // Other images of the same name and number say nothing about the model.
-        let other = landcover(40, 2);
-        let test = evaluate(&IntegerModel::compile(&model, isa).unwrap(), &other.test);
-        assert_eq!(bit_exact(&model, &test, &other), None);
-        model.provenance.clear();
-        assert_eq!(exact(&model), None);
-    }
-}
+mod tests;

@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         let model = quantize(&graph, &weights, &config, &images, isa)?;
         let path = folder.join(format!("resnet8_{bits}bit.safetensors"));
-        let bytes = format::save_quantized(&path, &model)?;
+        let bytes = format::save_quantized(&path, &model, None)?;
         let mut logits = vec![0.0; expected.len()];
         IntegerModel::compile(&model, isa)?.run(&images, &mut logits);
         let error: f32 = logits

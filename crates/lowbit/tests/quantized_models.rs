@@ -78,7 +78,7 @@ fn weights_alone_cost_less_than_weights_and_activations_and_survive_the_file() {
             let model = quantize(&graph, &weights, &config, &images, isa).unwrap();
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("model.safetensors");
-            format::save_quantized(&path, &model).unwrap();
+            format::save_quantized(&path, &model, None).unwrap();
             let StoredModel::Quantized(stored) = format::load(&path).unwrap() else {
                 panic!("{name}: not a quantized model");
             };
@@ -200,7 +200,7 @@ fn models_of_every_width_survive_their_files() {
         let graph = graph(name);
         let weights = weights(&graph);
         let path = folder.path().join("float.safetensors");
-        let bytes = format::save_float(&path, &graph, &weights).unwrap();
+        let bytes = format::save_float(&path, &graph, &weights, None).unwrap();
         assert_eq!(bytes, std::fs::metadata(&path).unwrap().len());
         let loaded = format::load(&path).unwrap();
         assert_eq!(
@@ -219,7 +219,7 @@ fn models_of_every_width_survive_their_files() {
             };
             let model = quantize(&graph, &weights, &config, &images(2), Isa::best()).unwrap();
             let path = folder.path().join(format!("{bits}.safetensors"));
-            sizes.push(format::save_quantized(&path, &model).unwrap());
+            sizes.push(format::save_quantized(&path, &model, None).unwrap());
             assert_eq!(format::load(&path).unwrap(), StoredModel::Quantized(model));
         }
         assert!(
@@ -258,7 +258,7 @@ fn parts_that_do_not_make_a_model_are_refused_with_the_layer_and_nothing_is_writ
         let error = model.validate().unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
         assert!(IntegerModel::compile(&model, Isa::best()).is_err());
-        let error = format::save_quantized(&path, &model).unwrap_err();
+        let error = format::save_quantized(&path, &model, None).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
         assert!(!path.exists());
     };
@@ -312,7 +312,7 @@ fn unusable_files_are_refused_by_name() {
     let path = folder.path().join("model.safetensors");
     let graph = graph("mlp");
     let weights = weights(&graph);
-    format::save_float(&path, &graph, &weights).unwrap();
+    format::save_float(&path, &graph, &weights, None).unwrap();
     let whole = std::fs::read(&path).unwrap();
 
     let refused = |bytes: &[u8]| {
@@ -339,7 +339,7 @@ fn unusable_files_are_refused_by_name() {
         with_a_negative_variance(),
         folder.path().join("resnet.safetensors"),
     );
-    format::save_float(&path_of, &resnet.0, &resnet.1).unwrap();
+    format::save_float(&path_of, &resnet.0, &resnet.1, None).unwrap();
     let error = format::load(&path_of).unwrap_err().to_string();
     assert!(error.contains("variance cannot be negative"), "{error}");
     let foreign = replace(&whole, b"\"lowbit\"", b"\"nowbit\"");
@@ -374,7 +374,7 @@ fn activation_bits_that_do_not_exist_are_refused_when_a_file_is_read() {
     let graph = graph("mlp");
     let config = PtqConfig::default();
     let model = quantize(&graph, &weights(&graph), &config, &images(1), Isa::best()).unwrap();
-    format::save_quantized(&path, &model).unwrap();
+    format::save_quantized(&path, &model, None).unwrap();
     let whole = std::fs::read(&path).unwrap();
     for (from, to) in [
         (&b"activation_bits\\\":8"[..], &b"activation_bits\\\":3"[..]),
@@ -401,7 +401,7 @@ fn mutated_files_give_an_error_or_a_model_but_never_a_panic() {
         Isa::best(),
     )
     .unwrap();
-    format::save_quantized(&path, &model).unwrap();
+    format::save_quantized(&path, &model, None).unwrap();
     let whole = std::fs::read(&path).unwrap();
     let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
     let mut refused = 0;

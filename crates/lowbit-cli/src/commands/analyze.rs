@@ -6,7 +6,8 @@ use crate::output::bold;
 use crate::table::table;
 use lowbit::format::write_atomically;
 use lowbit_lab::analysis::runs::{self, Runs};
-use lowbit_lab::analysis::{Analysis, WidthRow, analyze};
+use lowbit_lab::analysis::{Analysis, Table, WidthRow, analyze};
+use lowbit_lab::experiments::artifacts::write_json;
 use lowbit_lab::roofline::Roofline;
 use lowbit_lab::{plural, report};
 use std::path::{Path, PathBuf};
@@ -36,14 +37,13 @@ pub(super) fn write_and_report(
     for skipped in &found.skipped {
         context.output.note(&format!("warning: skipped {skipped}"));
     }
-    let json = serde_json::to_string_pretty(&found).expect("results are plain data");
-    write_atomically(&folder.join("results_summary.json"), json.as_bytes())?;
+    write_json(&folder.join("results_summary.json"), &found)?;
     write_atomically(&folder.join("results_summary.csv"), found.csv().as_bytes())?;
     let page = report::page(runs, &found, roofline(context, folder).as_ref());
     write_atomically(&folder.join("report.html"), page.as_bytes())?;
     context
         .output
-        .results(&found, || table_and_summary(&found))?;
+        .results(&found, || report(&found, folder))?;
     context.output.written(&folder.join("report.html"))
 }
 
@@ -61,7 +61,26 @@ fn roofline(context: &Context, folder: &Path) -> Option<Roofline> {
     }
 }
 
-fn table_and_summary(found: &Analysis) -> String {
+/// All tables, the newest last, where one looks first.
+fn report(found: &Analysis, folder: &Path) -> String {
+    let tables: Vec<&Table> = found.tables().collect();
+    let mut text: String = tables
+        .iter()
+        .rev()
+        .map(|table| table_and_summary(table))
+        .collect();
+    if !found.beside.is_empty() {
+        text += &format!(
+            "also in {}, not shown: {} (lowbit analyze {} shows them)\n",
+            folder.display(),
+            found.beside.join("; "),
+            folder.display(),
+        );
+    }
+    text
+}
+
+fn table_and_summary(found: &Table) -> String {
     let row = |row: &WidthRow| {
         let accuracy = row.test_accuracy;
         let half = (accuracy.high - accuracy.low) / 2.0;
@@ -96,17 +115,27 @@ fn table_and_summary(found: &Analysis) -> String {
     ];
     let summary = &found.summary;
     let bits = |label: &Option<String>| label.as_ref().map_or("unknown".into(), plural::bits);
-    let spot = match &summary.sweet_spot {
-        Some(label) => format!(
+    let spot = match (&summary.no_verdict, &summary.sweet_spot) {
+        (Some(line), _) => line.clone(),
+        (None, Some(label)) => format!(
             "{}: {}, the smallest model within {} of 32 bits",
             bold("sweet spot"),
             plural::bits(label),
             summary.allowed()
         ),
-        None => "no 32-bit run to compare with, or no file sizes".into(),
+        (None, None) => "no 32-bit run to compare with, or no file sizes".into(),
+    };
+    let guesses = if summary.not_learned.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "\nnot better than a guess, or diverged: {} bits",
+            summary.not_learned.join(", ")
+        )
     };
     format!(
-        "\n{}\n{spot}\nbest accuracy at {}, smallest file at {}, {:.1}× smaller on average; overfitting {:.2} points on average, {:.2} at most\n",
+        "\n{}\n\n{}\n{spot}{guesses}\nbest accuracy at {}, smallest file at {}, {:.1}× smaller on average; overfitting {:.2} points on average, {:.2} at most\n",
+        bold(&found.title),
         table(&header, &rows),
         bits(&summary.best_accuracy),
         bits(&summary.best_compression),

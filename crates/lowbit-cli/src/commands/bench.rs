@@ -11,12 +11,13 @@ use lowbit::quant::quantize;
 use lowbit::runtime::{FloatModel, IntegerModel};
 use lowbit::{Graph, Shape, Weights};
 use lowbit_kernels::{peak, random};
+use lowbit_lab::Events;
+use lowbit_lab::experiments::artifacts::{make_folder, write_json};
 use lowbit_lab::experiments::sweep::WIDTHS;
 use lowbit_lab::machine::Machine;
 use lowbit_lab::report::roofline_svg;
 use lowbit_lab::roofline::{self, Roofline};
 use lowbit_lab::timing::{self, LayerSpeed, SpeedCell};
-use lowbit_lab::{Events, LabError};
 use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
@@ -108,12 +109,8 @@ const ROOFLINE_SVG: &str = "roofline.svg";
 
 /// Writes `roofline.json` and `roofline.svg` into `folder`.
 pub(super) fn write_roofline(folder: &Path, found: &Roofline) -> Result<(), Failure> {
-    std::fs::create_dir_all(folder).map_err(|source| LabError::Io {
-        path: folder.to_owned(),
-        source,
-    })?;
-    let json = serde_json::to_string_pretty(found).expect("results are plain data");
-    write_atomically(&folder.join(ROOFLINE), json.as_bytes())?;
+    make_folder(folder)?;
+    write_json(&folder.join(ROOFLINE), found)?;
     let svg = roofline_svg(found);
     write_atomically(&folder.join(ROOFLINE_SVG), svg.as_bytes())?;
     Ok(())

@@ -4,34 +4,62 @@ use super::Context;
 use crate::failure::Failure;
 use crate::output::{bold, grouped};
 use crate::table::table;
-use lowbit_lab::experiments::compare::{self, CompareResults, FOLDER, Start};
+use lowbit_lab::experiments::compare::{self, CompareResults, FOLDER, From, Start};
+use lowbit_lab::experiments::inputs::{Input, float_model};
+use lowbit_lab::experiments::unseen::{Choice, Measured, Purpose};
 use lowbit_lab::timing::{LayerSpeed, SpeedCell};
 use std::path::PathBuf;
 
-pub(super) fn run(context: &Context, from: Option<PathBuf>) -> Result<(), Failure> {
+pub(super) fn run(context: &Context, from: Option<PathBuf>, choice: Choice) -> Result<(), Failure> {
     let bits = context.config.widths.bits;
     if bits != 8 {
         return Err(Failure::Input(format!(
             "bits {bits}: compare makes INT8 models; for others use sweep --widths 32,{bits}"
         )));
     }
-    let data = context.load_data(None)?;
-    let start = Start {
-        resume: context.resume,
-        from,
+    let results = match from {
+        None => {
+            let start = Start {
+                resume: context.resume,
+                from: None,
+            };
+            compare(context, &context.input()?, &start)?
+        }
+        Some(file) => {
+            let model = float_model(&file)?;
+            let measured = Measured {
+                file: &file,
+                graph: &model.graph,
+                record: model.record.as_ref(),
+            };
+            let chosen = context.input_for(&measured, Purpose::CalibrateAndEvaluate, choice)?;
+            let from = From {
+                file: &file,
+                model: &model,
+                evaluated: &chosen.evaluated,
+            };
+            let start = Start {
+                resume: false,
+                from: Some(from),
+            };
+            compare(context, &chosen.input, &start)?
+        }
     };
-    let results = compare::compare(
-        &context.config,
-        &data,
-        &start,
-        context.isa,
-        &context.progress,
-    )?;
     context.progress.stop();
     context.output.results(&results, || report(&results))?;
     context
         .output
         .written(&context.config.results.out.join(FOLDER))
+}
+
+fn compare(context: &Context, input: &Input, start: &Start<'_>) -> Result<CompareResults, Failure> {
+    Ok(compare::compare(
+        &context.config,
+        input,
+        start,
+        context.isa,
+        &context.progress,
+    )?)
 }
 
 fn report(results: &CompareResults) -> String {
@@ -141,6 +169,9 @@ pub(super) fn layer_table(layers: &[LayerSpeed], quantized: &str) -> String {
 
 /// One sentence for a person who must decide.
 fn verdict(results: &CompareResults) -> String {
+    if let Some(line) = &results.no_verdict {
+        return line.clone();
+    }
     let ratios = &results.comparison.comparison;
     let drop = ratios.accuracy_drop_points;
     let speed = |cell: &SpeedCell| cell.speedup.median;

@@ -3,11 +3,11 @@
 use super::Context;
 use crate::failure::Failure;
 use crate::table::table;
-use lowbit::format::{self, StoredModel};
+use lowbit::format::{StoredModel, load_with_record};
 use lowbit::quant::Method;
 use lowbit::runtime::{FloatModel, IntegerModel, Model};
 use lowbit_lab::evaluate::evaluate;
-use lowbit_lab::experiments::compare::check_fits;
+use lowbit_lab::experiments::unseen::{Choice, Evaluated, Measured, Purpose};
 use lowbit_lab::training::bit_exact;
 use serde::Serialize;
 use std::path::Path;
@@ -19,6 +19,11 @@ struct Results {
     data: String,
     synthetic: bool,
     test_images: usize,
+    /// Which images were measured.
+    evaluated: Evaluated,
+    /// The same for people.
+    #[serde(skip)]
+    measured: String,
     accuracy_percent: f64,
     loss: f64,
     /// Whether training's last evaluation gave the same logits to the bit; none where there was none.
@@ -27,8 +32,8 @@ struct Results {
     confusion: Vec<Vec<usize>>,
 }
 
-pub(super) fn run(context: &Context, file: &Path) -> Result<(), Failure> {
-    let stored = format::load(file)?;
+pub(super) fn run(context: &Context, file: &Path, choice: Choice) -> Result<(), Failure> {
+    let (stored, record) = load_with_record(file)?;
     let (model, kind): (Box<dyn Model>, _) = match &stored {
         StoredModel::Float { graph, weights } => (
             Box::new(FloatModel::compile(graph, weights, context.isa)?),
@@ -42,12 +47,17 @@ pub(super) fn run(context: &Context, file: &Path) -> Result<(), Failure> {
             },
         ),
     };
-    let data = context.load_data(None)?;
-    check_fits(model.graph(), &data, file)?;
+    let measured = Measured {
+        file,
+        graph: model.graph(),
+        record: record.as_ref(),
+    };
+    let chosen = context.input_for(&measured, Purpose::Evaluate, choice)?;
+    let data = &chosen.input.data;
     let evaluation = evaluate(&*model, &data.test);
     let exact = match &stored {
         StoredModel::Float { .. } => None,
-        StoredModel::Quantized(model) => bit_exact(model, &evaluation, &data),
+        StoredModel::Quantized(model) => bit_exact(model, &evaluation, data),
     };
     let results = Results {
         model: file.display().to_string(),
@@ -55,6 +65,8 @@ pub(super) fn run(context: &Context, file: &Path) -> Result<(), Failure> {
         data: data.name.clone(),
         synthetic: data.synthetic,
         test_images: data.test.len(),
+        measured: chosen.describe(),
+        evaluated: chosen.evaluated.clone(),
         accuracy_percent: 100.0 * evaluation.accuracy(),
         loss: evaluation.loss,
         bit_exact_with_training: exact,
@@ -96,12 +108,13 @@ fn report(results: &Results) -> String {
         }
     };
     format!(
-        "{} ({}): {:.2} % of {} test images right, loss {:.4}{exact}\n\n{}",
+        "{} ({}): {:.2} % of {} images right, loss {:.4}{exact}\nmeasured on {}\n\n{}",
         results.model,
         results.kind,
         results.accuracy_percent,
         results.test_images,
         results.loss,
+        results.measured,
         table(&["class", "images", "recall %", "precision %"], &rows)
     )
 }

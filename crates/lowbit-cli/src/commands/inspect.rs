@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::output::grouped;
 use crate::table::table;
 use lowbit::WeightBits;
-use lowbit::format::{self, StoredModel};
+use lowbit::format::{self, StoredModel, TrainingRecord};
 use lowbit::graph::{Graph, Op, Step};
 use lowbit::quant::{Method, QuantizedModel};
 use serde::Serialize;
@@ -23,6 +23,8 @@ struct Results {
     macs: u64,
     layers: Vec<LayerRow>,
     provenance: std::collections::BTreeMap<String, String>,
+    /// What it was trained on; none where the file does not say.
+    training: Option<TrainingRecord>,
 }
 
 #[derive(Serialize)]
@@ -39,7 +41,7 @@ struct LayerRow {
 }
 
 pub(super) fn run(context: &Context, file: &Path) -> Result<(), Failure> {
-    let stored = format::load(file)?;
+    let (stored, training) = format::load_with_record(file)?;
     let (graph, quantized) = match &stored {
         StoredModel::Float { graph, .. } => (graph, None),
         StoredModel::Quantized(model) => (&model.graph, Some(model)),
@@ -61,6 +63,7 @@ pub(super) fn run(context: &Context, file: &Path) -> Result<(), Failure> {
         provenance: quantized
             .map(|model| model.provenance.clone())
             .unwrap_or_default(),
+        training,
     };
     context.output.results(&results, || report(&results))
 }
@@ -191,6 +194,17 @@ fn report(results: &Results) -> String {
             &rows
         ),
     );
+    text += &match &results.training {
+        None => "  trained on: unknown, the file does not say\n".to_owned(),
+        Some(record) => format!(
+            "  trained on: {}, {} training and {} test images, {}, seed {}\n",
+            record.data,
+            record.train_images,
+            record.test_images,
+            record.split.rule,
+            record.seed
+        ),
+    };
     for (key, value) in &results.provenance {
         text += &format!("  {}: {value}\n", key.replace('_', " "));
     }

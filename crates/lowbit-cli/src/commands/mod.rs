@@ -20,7 +20,8 @@ use crate::progress::Progress;
 use lowbit_data::{Dataset, LoadOptions};
 use lowbit_kernels::Isa;
 use lowbit_lab::Config;
-use lowbit_lab::experiments::qat_vs_ptq::Start;
+use lowbit_lab::experiments::inputs::Input;
+use lowbit_lab::experiments::unseen::{Choice, Chosen, Measured, Purpose, images_for};
 
 /// What every command works with.
 pub(crate) struct Context {
@@ -65,22 +66,22 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         resume,
     };
     pool.install(|| match command {
-        Command::Compare { from, .. } => compare::run(&context, from),
+        Command::Compare { from, which, .. } => compare::run(&context, from, which.into()),
         Command::Train { .. } => train::run(&context),
-        Command::QatVsPtq { from, runs, .. } => {
-            let start = Start {
-                from: from.as_deref(),
-                runs: runs.as_deref(),
-                resume: context.resume,
-            };
-            qat_vs_ptq::run(&context, &start)
-        }
+        Command::QatVsPtq {
+            from, runs, which, ..
+        } => qat_vs_ptq::run(&context, from, runs, which.into()),
         Command::Sweep { widths, jobs, .. } => sweep::run(&context, &widths, jobs),
         Command::Analyze {
             folder, max_drop, ..
         } => analyze::run(&context, folder, max_drop),
-        Command::Quantize { file, output, .. } => quantize::run(&context, &file, output),
-        Command::Eval { file, .. } => eval::run(&context, &file),
+        Command::Quantize {
+            file,
+            output,
+            which,
+            ..
+        } => quantize::run(&context, &file, output, which.into()),
+        Command::Eval { file, which, .. } => eval::run(&context, &file, which.into()),
         Command::Bench {
             file,
             serve,
@@ -107,6 +108,28 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
 }
 
 impl Context {
+    /// Loads the images that the settings name, to train on, and says what they are.
+    pub(crate) fn input(&self) -> Result<Input, Failure> {
+        let input = Input::load(&self.config, &self.progress)?;
+        self.output.note(&describe(&input.data));
+        Ok(input)
+    }
+
+    /// Loads the images that the settings name, as a trained model may be measured on them, and says which they are.
+    pub(crate) fn input_for(
+        &self,
+        model: &Measured<'_>,
+        purpose: Purpose,
+        choice: Choice,
+    ) -> Result<Chosen, Failure> {
+        let chosen = images_for(model, purpose, choice, &self.config, &self.progress)?;
+        self.output.note(&match purpose {
+            Purpose::Calibrate => describe(&chosen.input.data),
+            _ => format!("{}: {}", chosen.input.data.name, chosen.describe()),
+        });
+        Ok(chosen)
+    }
+
     /// Loads the data set that the settings name, and says what it is.
     pub(crate) fn load_data(&self, spec: Option<&str>) -> Result<Dataset, Failure> {
         let config = &self.config;

@@ -4,25 +4,63 @@ use super::Context;
 use crate::failure::Failure;
 use crate::output::{bold, grouped};
 use crate::table::table;
+use lowbit_lab::experiments::compare::From;
+use lowbit_lab::experiments::inputs::{Input, float_model};
 use lowbit_lab::experiments::qat_vs_ptq::{self, FOLDER, MethodResults, Results, Start};
+use lowbit_lab::experiments::unseen::{Choice, Measured, Purpose};
+use std::path::PathBuf;
 
-pub(super) fn run(context: &Context, start: &Start<'_>) -> Result<(), Failure> {
+pub(super) fn run(
+    context: &Context,
+    from: Option<PathBuf>,
+    runs: Option<PathBuf>,
+    choice: Choice,
+) -> Result<(), Failure> {
     if context.config.widths.bits == 16 {
         return Err(Failure::Input("--bits 16: use 8, 4, 2 or 1".into()));
     }
-    let data = context.load_data(None)?;
-    let results = qat_vs_ptq::qat_vs_ptq(
-        &context.config,
-        &data,
-        start,
-        context.isa,
-        &context.progress,
-    )?;
+    let start = Start {
+        from: None,
+        runs: runs.as_deref(),
+        resume: context.resume,
+    };
+    let results = match from {
+        None => qat_vs_ptq(context, &context.input()?, &start)?,
+        Some(file) => {
+            let model = float_model(&file)?;
+            let measured = Measured {
+                file: &file,
+                graph: &model.graph,
+                record: model.record.as_ref(),
+            };
+            let chosen = context.input_for(&measured, Purpose::FineTune, choice)?;
+            let from = From {
+                file: &file,
+                model: &model,
+                evaluated: &chosen.evaluated,
+            };
+            let start = Start {
+                from: Some(from),
+                ..start
+            };
+            qat_vs_ptq(context, &chosen.input, &start)?
+        }
+    };
     context.progress.stop();
     context.output.results(&results, || report(&results))?;
     context
         .output
         .written(&context.config.results.out.join(FOLDER))
+}
+
+fn qat_vs_ptq(context: &Context, input: &Input, start: &Start<'_>) -> Result<Results, Failure> {
+    Ok(qat_vs_ptq::qat_vs_ptq(
+        &context.config,
+        input,
+        start,
+        context.isa,
+        &context.progress,
+    )?)
 }
 
 fn report(results: &Results) -> String {
@@ -94,7 +132,7 @@ fn report(results: &Results) -> String {
         table(&header, &rows),
         verdict.accuracy_ptq_minus_qat_points,
         if seeds == 1 { "" } else { "s" },
-        bold(&verdict.winner),
+        bold(&verdict.winner.to_string()),
         verdict.reason,
         verdict.advice,
     )

@@ -3,9 +3,11 @@
 use super::Context;
 use crate::failure::Failure;
 use crate::output::grouped;
-use lowbit::format::{self, StoredModel};
+use lowbit::format;
 use lowbit::quant::{Method, quantize};
-use lowbit_lab::experiments::compare::{calibration_images, check_fits};
+use lowbit_lab::experiments::artifacts::refuse_own_input;
+use lowbit_lab::experiments::inputs::{FloatFile, float_model};
+use lowbit_lab::experiments::unseen::{Choice, Measured, Purpose};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -21,27 +23,40 @@ struct Results {
     compression_ratio: f64,
 }
 
-pub(super) fn run(context: &Context, model: &Path, output: Option<PathBuf>) -> Result<(), Failure> {
-    let StoredModel::Float { graph, weights } = format::load(model)? else {
-        let text = format!(
-            "{}: is quantized already; give an FP32 model",
-            model.display()
-        );
-        return Err(Failure::Input(text));
-    };
+pub(super) fn run(
+    context: &Context,
+    model: &Path,
+    output: Option<PathBuf>,
+    choice: Choice,
+) -> Result<(), Failure> {
     let bits = context.config.widths.bits;
     let config = context.config.ptq(bits);
+    let output = output.unwrap_or_else(|| default_output(model, bits));
+    let data = Path::new(&context.config.images.data);
+    // Before anything is computed.
+    match config.method {
+        Method::Static => refuse_own_input(&output, &[model, data])?,
+        Method::Dynamic | Method::WeightOnly => refuse_own_input(&output, &[model])?,
+    }
+    let FloatFile {
+        graph,
+        weights,
+        record,
+    } = float_model(model)?;
     let calibration = match config.method {
         Method::Dynamic | Method::WeightOnly => Vec::new(),
         Method::Static => {
-            let data = context.load_data(None)?;
-            check_fits(&graph, &data, model)?;
-            calibration_images(&context.config, &data)
+            let measured = Measured {
+                file: model,
+                graph: &graph,
+                record: record.as_ref(),
+            };
+            let chosen = context.input_for(&measured, Purpose::Calibrate, choice)?;
+            chosen.input.calibration(&context.config)
         }
     };
     let quantized = quantize(&graph, &weights, &config, &calibration, context.isa)?;
-    let output = output.unwrap_or_else(|| default_output(model, bits));
-    let quantized_bytes = format::save_quantized(&output, &quantized)?;
+    let quantized_bytes = format::save_quantized(&output, &quantized, record.as_ref())?;
     let fp32_bytes = std::fs::metadata(model).map_or(0, |file| file.len());
     let results = Results {
         input: model.display().to_string(),

@@ -5,7 +5,7 @@ use super::{analyze, bench};
 use crate::failure::Failure;
 use crate::sweep_progress::SweepProgress;
 use lowbit::format::{self, StoredModel};
-use lowbit_lab::analysis::runs;
+use lowbit_lab::analysis::runs::Runs;
 use lowbit_lab::experiments::sweep::{WIDTHS, sweep};
 use lowbit_lab::{Config, Events, roofline};
 
@@ -21,13 +21,13 @@ pub(super) fn run(context: &Context, widths: &[u8], jobs: u16) -> Result<(), Fai
             "bits {bits}: a sweep has a model per width; use --widths 32,{bits}"
         )));
     }
-    let data = context.load_data(None)?;
+    let input = context.input()?;
     let shown = SweepProgress::new(&context.progress, usize::from(jobs));
     let finished = sweep(
         &context.config,
         widths,
         usize::from(jobs),
-        &data,
+        &input,
         context.isa,
         &shown,
     )?;
@@ -42,5 +42,10 @@ pub(super) fn run(context: &Context, widths: &[u8], jobs: u16) -> Result<(), Fai
         bench::write_roofline(out, &found)?;
     }
     context.progress.stop();
-    analyze::write_and_report(context, out, &runs::read(out)?, analyze::MAX_DROP)
+    analyze::write_and_report(
+        context,
+        out,
+        &Runs::of_call(&finished, out),
+        analyze::MAX_DROP,
+    )
 }

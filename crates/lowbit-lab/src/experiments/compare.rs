@@ -1,20 +1,23 @@
 //! Trains in FP32, makes a real INT8 model of it, and measures both.
 
+use super::artifacts::{CHECKPOINT, COMPARISON_RESULTS, FP32, Held, same_file, write_json};
+use super::inputs::{FloatFile, Input};
+use super::learning::Outcome;
+use super::results::{DataResults, TrainingResults};
+use super::unseen::Evaluated;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::machine::Machine;
 use crate::statistics::{Difference, paired_difference};
 use crate::timing::{self, LayerSpeed, SpeedCell};
-use crate::training::{EpochRecord, Plan, Trained, train};
+use crate::training::{Plan, Trained, quantized, train};
 use crate::{Config, Events, LabError};
+use lowbit::Graph;
 use lowbit::format;
-use lowbit::graph::zoo;
-use lowbit::quant::{QuantizedModel, quantize};
+use lowbit::quant::QuantizedModel;
 use lowbit::runtime::{FloatModel, IntegerModel};
-use lowbit::{Graph, Shape, Weights};
-use lowbit_data::Dataset;
-use lowbit_kernels::{Isa, random};
+use lowbit_kernels::Isa;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Everything that `lowbit compare` found: `comparison_results.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +28,12 @@ pub struct CompareResults {
     pub training: TrainingResults,
     /// Both models, and one against the other.
     pub comparison: Comparison,
+    /// Which images were measured; none in results of older versions.
+    #[serde(default)]
+    pub evaluated: Option<Evaluated>,
+    /// Why the models say nothing about quantization, and what to try; none if training learned something.
+    #[serde(default)]
+    pub no_verdict: Option<String>,
     /// Speed at every batch size and number of threads.
     pub speed: Vec<SpeedCell>,
     /// Where the time goes, at batch 64 (or as many test images as there are) on one thread.
@@ -35,42 +44,6 @@ pub struct CompareResults {
     pub machine: Machine,
     /// All settings.
     pub config: Config,
-}
-
-/// How a model was trained.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TrainingResults {
-    /// Name of the model.
-    pub model: String,
-    /// Trained numbers.
-    pub parameters: usize,
-    /// Multiply-accumulates per image.
-    pub macs: u64,
-    /// Seconds of training, evaluation not counted; none if the weights came from a file.
-    pub training_time_seconds: Option<f64>,
-    /// One record per epoch.
-    pub epochs: Vec<EpochRecord>,
-}
-
-/// The data set in numbers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DataResults {
-    /// Its name.
-    pub name: String,
-    /// Where it came from.
-    pub source: String,
-    /// Whether it was generated.
-    pub synthetic: bool,
-    /// How train and test were told apart.
-    pub split: String,
-    /// Names of the classes.
-    pub class_names: Vec<String>,
-    /// Height, width and channels.
-    pub image_shape: [usize; 3],
-    /// Training images.
-    pub train_images: usize,
-    /// Test images.
-    pub test_images: usize,
 }
 
 /// Both models, and one against the other.
@@ -124,147 +97,113 @@ pub struct Ratios {
 /// Where things are written.
 pub const FOLDER: &str = "real_quantization_comparison";
 
+/// A trained model that is compared, in place of one that is trained now.
+#[derive(Clone, Copy, Debug)]
+pub struct From<'a> {
+    /// Its file.
+    pub file: &'a Path,
+    /// What the file holds.
+    pub model: &'a FloatFile,
+    /// Which images it is measured on.
+    pub evaluated: &'a Evaluated,
+}
+
 /// What `compare` starts from.
-#[derive(Clone, Debug, Default)]
-pub struct Start {
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Start<'a> {
     /// Go on from a checkpoint if there is one.
     pub resume: bool,
-    /// Take trained weights from this file instead of training.
-    pub from: Option<PathBuf>,
+    /// Take trained weights instead of training.
+    pub from: Option<From<'a>>,
 }
 
 /// Runs the experiment and writes `comparison_results.json`, `model_fp32.safetensors` and `model_int8.safetensors` into
-/// the folder `real_quantization_comparison` of `config.results.out`.
+/// the folder `real_quantization_comparison` of the results.
 ///
 /// # Errors
 /// [`LabError`] saying what stopped it.
 pub fn compare(
     config: &Config,
-    data: &Dataset,
-    start: &Start,
+    input: &Input,
+    start: &Start<'_>,
     isa: Isa,
     events: &dyn Events,
 ) -> Result<CompareResults, LabError> {
-    let folder = config.results.out.join(FOLDER);
-    std::fs::create_dir_all(&folder).map_err(|source| LabError::Io {
-        path: folder.clone(),
-        source,
-    })?;
-    let (graph, trained) = float_model(config, data, start, &folder, isa, events)?;
-    let weights = &trained.weights;
+    let folder = Held::take(config.results.out.join(FOLDER))?;
+    let (graph, trained) = float_model(config, input, start, &folder, isa, events)?;
     events.stage("quantizing");
-    let calibration = calibration_images(config, data);
-    let quantized = quantize(&graph, weights, &config.ptq(8), &calibration, isa)?;
-    let measured = measure(
-        config, data, &graph, weights, &quantized, &folder, isa, events,
-    )?;
+    let calibration = input.calibration(config);
+    let packed = quantized(&graph, &trained, &config.ptq(8), &calibration, isa)?;
+    let pair = Pair {
+        graph: &graph,
+        trained: &trained,
+        packed: &packed,
+    };
+    let sizes = pair.save(&folder, start)?;
+    let measured = pair.measure(config, input, sizes, isa, events)?;
+    let outcome = Outcome::of(
+        measured.comparison.fp32.accuracy_percent / 100.0,
+        &input.data.test,
+        graph.classes(),
+        trained.epochs.last().map(|last| last.train_loss),
+    );
+    let own_test = || Evaluated::own_test(input.data.test.len());
     let results = CompareResults {
         experiment: FOLDER.into(),
-        training: TrainingResults {
-            model: graph.name().into(),
-            parameters: graph.parameter_count(),
-            macs: graph.macs(),
-            training_time_seconds: start.from.is_none().then(|| trained.train_seconds()),
-            epochs: trained.epochs,
-        },
+        training: TrainingResults::of(&graph, &trained),
         comparison: measured.comparison,
+        evaluated: Some(
+            start
+                .from
+                .map_or_else(own_test, |from| from.evaluated.clone()),
+        ),
+        no_verdict: outcome.no_verdict(config.training.lr),
         speed: measured.speed,
         layers: measured.layers,
-        data: data_results(data),
+        data: DataResults::of(input),
         machine: Machine::here(isa),
         config: config.clone(),
     };
-    let json = serde_json::to_string_pretty(&results).expect("results are plain data");
-    format::write_atomically(&folder.join("comparison_results.json"), json.as_bytes())?;
+    write_json(&folder.join(COMPARISON_RESULTS), &results)?;
     Ok(results)
-}
-
-/// The zoo's model for the data's shape and classes.
-///
-/// # Errors
-/// [`LabError`] when the model is unknown or the images are too small for it.
-pub fn graph_for(model: &str, data: &Dataset) -> Result<Graph, LabError> {
-    let shape = Shape::new(data.height, data.width, data.channels);
-    Ok(zoo::build(model, shape, &data.class_names)?)
-}
-
-/// Whether a stored model can classify the data.
-///
-/// # Errors
-/// [`LabError::Mismatch`] saying what differs.
-pub fn check_fits(graph: &Graph, data: &Dataset, file: &Path) -> Result<(), LabError> {
-    let shape = Shape::new(data.height, data.width, data.channels);
-    if graph.input() != shape {
-        return Err(LabError::Mismatch(format!(
-            "{}: takes {} images, the data have {shape}: use --image-size or other data",
-            file.display(),
-            graph.input()
-        )));
-    }
-    if graph.class_names() != data.class_names {
-        return Err(LabError::Mismatch(format!(
-            "{}: has the classes {}, the data have {}",
-            file.display(),
-            graph.class_names().join(", "),
-            data.class_names.join(", ")
-        )));
-    }
-    Ok(())
 }
 
 fn float_model(
     config: &Config,
-    data: &Dataset,
-    start: &Start,
-    folder: &Path,
+    input: &Input,
+    start: &Start<'_>,
+    folder: &Held,
     isa: Isa,
     events: &dyn Events,
 ) -> Result<(Graph, Trained), LabError> {
-    if let Some(file) = &start.from {
-        return match format::load(file)? {
-            format::StoredModel::Float { graph, weights } => {
-                check_fits(&graph, data, file)?;
-                Ok((
-                    graph,
-                    Trained {
-                        weights,
-                        epochs: vec![],
-                        quantized: None,
-                    },
-                ))
-            }
-            format::StoredModel::Quantized(_) => Err(LabError::Mismatch(format!(
-                "{}: is quantized already; give an FP32 model",
-                file.display()
-            ))),
+    if let Some(from) = start.from {
+        let trained = Trained {
+            weights: from.model.weights.clone(),
+            epochs: vec![],
+            quantized: None,
+            record: from.model.record.clone(),
         };
+        return Ok((from.model.graph.clone(), trained));
     }
-    let graph = graph_for(&config.network.model, data)?;
+    let graph = input.graph(&config.network.model)?;
     events.stage("training");
-    let checkpoint = folder.join("checkpoint.safetensors");
+    let checkpoint = folder.join(CHECKPOINT);
     let plan = Plan {
         checkpoint: Some(&checkpoint),
         resume: start.resume,
         ..Plan::default()
     };
-    let trained = train(config, &plan, &graph, data, isa, events)?;
+    let trained = train(config, &plan, &graph, input, isa, events)?;
     Ok((graph, trained))
 }
 
-/// Training images, drawn by the seed, that set the activation ranges.
-#[must_use]
-pub fn calibration_images(config: &Config, data: &Dataset) -> Vec<u8> {
-    let mut order: Vec<usize> = (0..data.train.len()).collect();
-    random::shuffle(
-        &mut random::stream(config.run.seed, "calibration", 0),
-        &mut order,
-    );
-    order
-        .iter()
-        .take(config.calibration.calibration_images)
-        .flat_map(|&index| data.train.image(index))
-        .copied()
-        .collect()
+const INT8: &str = "model_int8.safetensors";
+
+/// A model before and after.
+struct Pair<'a> {
+    graph: &'a Graph,
+    trained: &'a Trained,
+    packed: &'a QuantizedModel,
 }
 
 struct Measured {
@@ -273,78 +212,112 @@ struct Measured {
     layers: Vec<LayerSpeed>,
 }
 
-#[allow(clippy::too_many_arguments)]
-fn measure(
-    config: &Config,
-    data: &Dataset,
-    graph: &Graph,
-    weights: &Weights,
-    quantized: &QuantizedModel,
-    folder: &Path,
-    isa: Isa,
-    events: &dyn Events,
-) -> Result<Measured, LabError> {
-    const FP32: &str = "model_fp32.safetensors";
-    const INT8: &str = "model_int8.safetensors";
-    let fp32_bytes = format::save_float(&folder.join(FP32), graph, weights)?;
-    let int8_bytes = format::save_quantized(&folder.join(INT8), quantized)?;
-    let fp32 = FloatModel::compile(graph, weights, isa)?;
-    let int8 = IntegerModel::compile(quantized, isa)?;
-    events.stage("evaluating");
-    let (float, integer) = (evaluate(&fp32, &data.test), evaluate(&int8, &data.test));
-    events.stage("timing");
-    let threads = if config.run.threads == 0 {
-        rayon::current_num_threads()
-    } else {
-        config.run.threads
-    };
-    let images = &data.test.images()[..data.test.len().min(64) * graph.input().len()];
-    let speed = timing::measure(&fp32, &int8, images, threads);
-    let layers = timing::layers(&fp32, &int8, images);
-    let model = |file: &str, bytes: u64, evaluation: &Evaluation, ms: f64| ModelResults {
-        file: file.into(),
-        size_bytes: bytes,
-        size_mb: bytes as f64 / 1e6,
-        accuracy_percent: 100.0 * evaluation.accuracy(),
-        loss: evaluation.loss,
-        inference_time_ms: ms,
-        confusion: evaluation.confusion.clone(),
-    };
-    let drop = paired_difference(&float.correct, &integer.correct);
-    let points = Difference {
-        value: 100.0 * drop.value,
-        low: 100.0 * drop.low,
-        high: 100.0 * drop.high,
-    };
-    Ok(Measured {
-        comparison: Comparison {
-            fp32: model(FP32, fp32_bytes, &float, speed[0].fp32_ms.median),
-            int8: model(INT8, int8_bytes, &integer, speed[0].quantized_ms.median),
-            comparison: Ratios {
-                compression_ratio: fp32_bytes as f64 / int8_bytes as f64,
-                size_reduction_percent: 100.0 * (1.0 - int8_bytes as f64 / fp32_bytes as f64),
-                accuracy_drop_percent: points.value,
-                accuracy_drop_points: points,
-                predictions_changed: float.changed(&integer),
-                speedup: speed[0].speedup.median,
+impl Pair<'_> {
+    /// Writes both files; their sizes in bytes.
+    fn save(&self, folder: &Held, start: &Start<'_>) -> Result<[u64; 2], LabError> {
+        let record = self.trained.record.as_ref();
+        let fp32 = folder.join(FP32);
+        let fp32_bytes = match start.from {
+            // The model that it was begun with stays as it is.
+            Some(from) if same_file(from.file, &fp32) => {
+                std::fs::metadata(&fp32).map_or(0, |file| file.len())
+            }
+            _ => format::save_float(&fp32, self.graph, &self.trained.weights, record)?,
+        };
+        let int8_bytes = format::save_quantized(&folder.join(INT8), self.packed, record)?;
+        Ok([fp32_bytes, int8_bytes])
+    }
+
+    fn measure(
+        &self,
+        config: &Config,
+        input: &Input,
+        [fp32_bytes, int8_bytes]: [u64; 2],
+        isa: Isa,
+        events: &dyn Events,
+    ) -> Result<Measured, LabError> {
+        let test = &input.data.test;
+        let fp32 = FloatModel::compile(self.graph, &self.trained.weights, isa)?;
+        let int8 = IntegerModel::compile(self.packed, isa)?;
+        events.stage("evaluating");
+        let (float, integer) = (evaluate(&fp32, test), evaluate(&int8, test));
+        events.stage("timing");
+        let threads = match config.run.threads {
+            0 => rayon::current_num_threads(),
+            threads => threads,
+        };
+        let images = &test.images()[..test.len().min(64) * self.graph.input().len()];
+        let speed = timing::measure(&fp32, &int8, images, threads);
+        let layers = timing::layers(&fp32, &int8, images);
+        let model = |file: &str, bytes: u64, evaluation: &Evaluation, ms: f64| ModelResults {
+            file: file.into(),
+            size_bytes: bytes,
+            size_mb: bytes as f64 / 1e6,
+            accuracy_percent: 100.0 * evaluation.accuracy(),
+            loss: evaluation.loss,
+            inference_time_ms: ms,
+            confusion: evaluation.confusion.clone(),
+        };
+        Ok(Measured {
+            comparison: Comparison {
+                fp32: model(FP32, fp32_bytes, &float, speed[0].fp32_ms.median),
+                int8: model(INT8, int8_bytes, &integer, speed[0].quantized_ms.median),
+                comparison: ratios(
+                    [fp32_bytes, int8_bytes],
+                    [&float, &integer],
+                    speed[0].speedup.median,
+                ),
             },
-        },
-        speed,
-        layers,
-    })
+            speed,
+            layers,
+        })
+    }
 }
 
-/// The data set in numbers.
-#[must_use]
-pub fn data_results(data: &Dataset) -> DataResults {
-    DataResults {
-        name: data.name.clone(),
-        source: data.source.clone(),
-        synthetic: data.synthetic,
-        split: data.split.clone(),
-        class_names: data.class_names.clone(),
-        image_shape: [data.height, data.width, data.channels],
-        train_images: data.train.len(),
-        test_images: data.test.len(),
+fn ratios(
+    [fp32_bytes, int8_bytes]: [u64; 2],
+    [float, integer]: [&Evaluation; 2],
+    speedup: f64,
+) -> Ratios {
+    let drop = paired_difference(&float.correct, &integer.correct).in_percent();
+    Ratios {
+        compression_ratio: fp32_bytes as f64 / int8_bytes as f64,
+        size_reduction_percent: 100.0 * (1.0 - int8_bytes as f64 / fp32_bytes as f64),
+        accuracy_drop_percent: drop.value,
+        accuracy_drop_points: drop,
+        predictions_changed: float.changed(integer),
+        speedup,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evaluation(predictions: &[u32], labels: &[u32]) -> Evaluation {
+        let pairs = predictions.iter().zip(labels);
+        Evaluation {
+            predictions: predictions.to_vec(),
+            correct: pairs.map(|(a, b)| a == b).collect(),
+            loss: 0.5,
+            confusion: vec![],
+            logits_digest: 0,
+        }
+    }
+
+    #[test]
+    fn ratios_are_those_of_fp32_over_int8() {
+        let labels = [0, 1, 2, 0];
+        let float = evaluation(&[0, 1, 2, 1], &labels);
+        let integer = evaluation(&[0, 2, 1, 1], &labels);
+        let found = ratios([400, 100], [&float, &integer], 3.0);
+        assert_eq!(found.compression_ratio, 4.0);
+        assert_eq!(found.size_reduction_percent, 75.0);
+        // Three of four right against one of four.
+        assert_eq!(found.accuracy_drop_percent, 50.0);
+        assert_eq!(found.accuracy_drop_points.value, 50.0);
+        assert!(found.accuracy_drop_points.low < 50.0 && found.accuracy_drop_points.high > 50.0);
+        assert_eq!(found.predictions_changed, 2);
+        assert_eq!(found.speedup, 3.0);
     }
 }

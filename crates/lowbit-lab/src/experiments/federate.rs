@@ -1,7 +1,8 @@
 //! A federation in one process: clients train on their own images, a server averages, every byte between them is counted.
 
-use super::compare::graph_for;
+use super::inputs::graph_for;
 use super::sweep::{CompressionMetrics, RunResults};
+use crate::decisive::Decisive;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::machine::Machine;
 use crate::{Config, LabError};
@@ -216,15 +217,8 @@ fn identity(
         .collect();
     [
         ("model", config.network.model.clone()),
-        (
-            "data",
-            format!(
-                "{} ({} train images, {})",
-                data.name,
-                data.train.len(),
-                data.split
-            ),
-        ),
+        // What the images are, and not what they are called.
+        ("data", data.identity().fingerprint),
         ("batch-size", config.training.batch_size.to_string()),
         ("lr", config.training.lr.to_string()),
         ("optimizer", config.training.optimizer.to_string()),
@@ -440,11 +434,11 @@ impl Run<'_> {
     ) -> Result<Federated, LabError> {
         let own = super::sweep::deployable(self.graph, weights);
         let fp32 = self.folder.join("model_fp32.safetensors");
-        let original = format::save_float(&fp32, self.graph, &own)?;
+        let original = format::save_float(&fp32, self.graph, &own, None)?;
         let bits = self.federate.bits;
         let packed = self.folder.join(format!("model_{bits}bit.safetensors"));
         let compressed = match self.packed(weights)? {
-            Some(model) => format::save_quantized(&packed, &model)?,
+            Some(model) => format::save_quantized(&packed, &model, None)?,
             None => original,
         };
         let results = self.results(&rounds, original, compressed);
@@ -474,13 +468,11 @@ impl Run<'_> {
             final_test_accuracy: last.map_or(0.0, |round| round.test_accuracy),
             final_test_loss: last.map(|round| round.test_loss),
             results_per_round: Vec::new(),
-            compression_metrics: Some(CompressionMetrics {
-                bit_width: self.federate.bits,
-                original_size_mb: original as f64 / 1e6,
-                compressed_size_mb: compressed as f64 / 1e6,
-                compression_ratio: original as f64 / compressed as f64,
-                size_reduction_percent: 100.0 * (1.0 - compressed as f64 / original as f64),
-            }),
+            compression_metrics: Some(CompressionMetrics::of(
+                self.federate.bits,
+                original,
+                compressed,
+            )),
             timestamp: super::sweep::timestamp(),
             seed: self.config.run.seed,
             model: self.graph.name().into(),
@@ -488,6 +480,9 @@ impl Run<'_> {
             synthetic: self.data.synthetic,
             img_per_s: None,
             speedup: None,
+            learning: None,
+            images: None,
+            decisive: Some(Decisive::of_named(self.identity.clone())),
             machine: Some(Machine::here(self.isa)),
             config: Some(self.config.clone()),
         }

@@ -1,6 +1,13 @@
-//! The experiments: one file each.
+//! The experiments: one file each, and the rooms that they share: what they begin with ([`inputs`], [`unseen`]), what they
+//! find ([`results`], [`learning`]) and what they leave ([`artifacts`]).
 
+pub mod artifacts;
 pub mod compare;
 pub mod federate;
+pub mod inputs;
+pub mod learning;
 pub mod qat_vs_ptq;
+pub mod results;
 pub mod sweep;
+pub mod train;
+pub mod unseen;

@@ -1,26 +1,33 @@
 //! Train with quantization, or quantize after training? Both from the same seeds, data order, epochs and learning rate,
 //! evaluated as deployed integer models.
 
-use super::compare::{DataResults, calibration_images, data_results, graph_for};
+use super::artifacts::{CHECKPOINT, COMPARISON_RESULTS, Held, same_file, write_json};
+use super::inputs::{FloatFile, Input};
+use super::learning::Outcome;
+use super::results::DataResults;
+use super::unseen::Evaluated;
 use crate::evaluate::{Score, evaluate};
 use crate::machine::Machine;
-use crate::statistics::{Difference, bootstrap_difference, mean_interval};
-use crate::training::{EpochRecord, Plan, Trained, is_finished, train};
+use crate::records::EpochRecord;
+use crate::statistics::mean_interval;
+use crate::training::{Plan, StartWeights, Trained, is_finished, quantized, train};
 use crate::{Config, Events, LabError, plural, timing};
-use lowbit::format;
-use lowbit::quant::{QuantizedModel, quantize};
+use lowbit::Graph;
+use lowbit::format::{self, TrainingRecord};
+use lowbit::quant::QuantizedModel;
 use lowbit::runtime::{FloatModel, IntegerModel};
-use lowbit::{Graph, Weights};
-use lowbit_data::Dataset;
 use lowbit_kernels::Isa;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
+mod verdict;
+
+pub use verdict::{TIE_POINTS, Verdict, Winner};
+
+use verdict::verdict;
+
 /// Where things are written.
 pub const FOLDER: &str = "qat_vs_ptq_comparison";
-
-/// Differences within this many points count as none.
-pub const TIE_POINTS: f64 = 0.5;
 
 /// Everything that `lowbit qat-vs-ptq` found: `comparison_results.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +44,9 @@ pub struct Results {
     pub fp32_results: MethodResults,
     /// One against the other.
     pub comparison: Comparison,
+    /// Which images were measured; none in results of older versions.
+    #[serde(default)]
+    pub evaluated: Option<Evaluated>,
     /// What was classified.
     pub data: DataResults,
     /// What it was measured on.
@@ -80,9 +90,9 @@ pub struct MethodResults {
 pub struct SeedResults {
     /// The seed.
     pub seed: u64,
-    /// On the test split, as deployed.
+    /// Score on the test split, as deployed.
     pub test: Score,
-    /// On all training images, as deployed.
+    /// Score on all training images, as deployed.
     pub train: Score,
     /// Seconds of training (and quantization).
     pub training_time_seconds: f64,
@@ -105,58 +115,11 @@ pub struct Comparison {
     pub comparison: Verdict,
 }
 
-/// The verdict.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(from = "StoredVerdict")]
-pub struct Verdict {
-    /// PTQ − QAT in points.
-    pub accuracy_ptq_minus_qat_points: f64,
-    /// Its 95 % interval: paired bootstrap over seeds and test images.
-    pub accuracy_ptq_minus_qat_points_interval: [f64; 2],
-    /// PTQ − QAT in seconds of training, quantization counted.
-    pub time_ptq_minus_qat_seconds: f64,
-    /// `QAT wins`, `PTQ wins` or `tie`.
-    pub winner: String,
-    /// Why it is a tie, or by how much one wins.
-    pub reason: String,
-    /// For a person who must decide.
-    pub advice: String,
-}
-
-/// A verdict as files hold it: version 0.1 called the accuracies otherwise, and had the time as QAT − PTQ.
-#[derive(Deserialize)]
-struct StoredVerdict {
-    #[serde(alias = "accuracy_difference")]
-    accuracy_ptq_minus_qat_points: f64,
-    #[serde(alias = "accuracy_difference_interval")]
-    accuracy_ptq_minus_qat_points_interval: [f64; 2],
-    time_ptq_minus_qat_seconds: Option<f64>,
-    time_difference: Option<f64>,
-    winner: String,
-    reason: String,
-    advice: String,
-}
-
-impl From<StoredVerdict> for Verdict {
-    fn from(stored: StoredVerdict) -> Self {
-        let time = stored.time_ptq_minus_qat_seconds;
-        let time = time.or(stored.time_difference.map(|time| -time));
-        Self {
-            accuracy_ptq_minus_qat_points: stored.accuracy_ptq_minus_qat_points,
-            accuracy_ptq_minus_qat_points_interval: stored.accuracy_ptq_minus_qat_points_interval,
-            time_ptq_minus_qat_seconds: time.unwrap_or(f64::NAN),
-            winner: stored.winner,
-            reason: stored.reason,
-            advice: stored.advice,
-        }
-    }
-}
-
 /// Where the trainings come from.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Start<'a> {
     /// Quantization-aware training starts from this FP32 model, which is the FP32 side as well.
-    pub from: Option<&'a Path>,
+    pub from: Option<super::compare::From<'a>>,
     /// Folder of a sweep: its finished trainings with the same settings are not run again.
     pub runs: Option<&'a Path>,
     /// Go on behind finished seeds and epochs.
@@ -169,39 +132,19 @@ pub struct Start<'a> {
 /// [`LabError`] saying what stopped it; finished seeds are kept and `resume` goes on behind them.
 pub fn qat_vs_ptq(
     config: &Config,
-    data: &Dataset,
+    input: &Input,
     start: &Start<'_>,
     isa: Isa,
     events: &dyn Events,
 ) -> Result<Results, LabError> {
-    let folder = config.results.out.join(FOLDER);
-    std::fs::create_dir_all(&folder).map_err(|source| LabError::Io {
-        path: folder.clone(),
-        source,
-    })?;
-    let model = match start.from {
-        None => None,
-        Some(file) => match format::load(file)? {
-            format::StoredModel::Float { graph, weights } => {
-                super::compare::check_fits(&graph, data, file)?;
-                Some((graph, weights))
-            }
-            format::StoredModel::Quantized(_) => {
-                let text = format!(
-                    "{}: is quantized already; give an FP32 model",
-                    file.display()
-                );
-                return Err(LabError::Mismatch(text));
-            }
-        },
-    };
-    let graph = match &model {
-        Some((graph, _)) => graph.clone(),
-        None => graph_for(&config.network.model, data)?,
+    let folder = Held::take(config.results.out.join(FOLDER))?;
+    let graph = match start.from {
+        Some(from) => from.model.graph.clone(),
+        None => input.graph(&config.network.model)?,
     };
     let mut run = Run {
         config,
-        data,
+        input,
         graph,
         folder: &folder,
         start,
@@ -211,12 +154,11 @@ pub fn qat_vs_ptq(
     };
     let mut seeds = Vec::new();
     for index in 0..config.repeats.seeds as u64 {
-        let weights = model.as_ref().map(|(_, weights)| weights);
-        seeds.push(run.seed(config.run.seed + index, weights)?);
+        let model = start.from.map(|from| from.model);
+        seeds.push(run.seed(config.run.seed + index, model)?);
     }
     let results = run.results(&seeds)?;
-    let json = serde_json::to_string_pretty(&results).expect("results are plain data");
-    format::write_atomically(&folder.join("comparison_results.json"), json.as_bytes())?;
+    write_json(&folder.join(COMPARISON_RESULTS), &results)?;
     Ok(results)
 }
 
@@ -225,16 +167,17 @@ type Seed = [SeedResults; 3];
 
 /// The first seed's models.
 struct Models {
-    fp32: Weights,
+    fp32: Trained,
     ptq: QuantizedModel,
     qat: QuantizedModel,
+    qat_record: Option<TrainingRecord>,
 }
 
 struct Run<'a> {
     config: &'a Config,
-    data: &'a Dataset,
+    input: &'a Input,
     graph: Graph,
-    folder: &'a Path,
+    folder: &'a Held,
     start: &'a Start<'a>,
     isa: Isa,
     events: &'a dyn Events,
@@ -257,7 +200,7 @@ impl Run<'_> {
             &config,
             &plan,
             &self.graph,
-            self.data,
+            self.input,
             self.isa,
             self.events,
         )
@@ -269,34 +212,32 @@ impl Run<'_> {
             return Ok(false);
         };
         let bits = plan.qat.map_or(32, |qat| qat.weight_bits.get());
-        let folder = runs.join(format!("{bits}bit"));
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        for entry in entries {
-            let checkpoint = entry.path().join("checkpoint.safetensors");
-            if !is_finished(&checkpoint, config, plan, &self.graph, self.data) {
-                continue;
-            }
-            let bytes = std::fs::read(&checkpoint).map_err(|source| LabError::Io {
-                path: checkpoint.clone(),
-                source,
-            })?;
-            format::write_atomically(to, &bytes)?;
-            let line = format!("taken from {}", entry.path().display());
-            self.events.note(&line);
-            return Ok(true);
+        let decisive = plan.decisive(config, self.input, &self.graph);
+        let folder = runs.join(format!("{bits}bit")).join(decisive.folder());
+        let checkpoint = folder.join(CHECKPOINT);
+        if !is_finished(&checkpoint, &decisive, config.training.epochs) {
+            return Ok(false);
         }
-        Ok(false)
+        let bytes = std::fs::read(&checkpoint).map_err(|source| LabError::Io {
+            path: checkpoint,
+            source,
+        })?;
+        format::write_atomically(to, &bytes)?;
+        self.events
+            .note(&format!("taken from {}", folder.display()));
+        Ok(true)
     }
 
-    fn seed(&mut self, seed: u64, start: Option<&Weights>) -> Result<Seed, LabError> {
+    fn seed(&mut self, seed: u64, start: Option<&FloatFile>) -> Result<Seed, LabError> {
         let bits = self.config.widths.bits;
         self.events.stage(&format!("FP32, seed {seed}"));
         let fp32 = match start {
             // The given model is the FP32 side; fine-tuning alone is trained.
-            Some(weights) => Trained {
-                weights: weights.clone(),
+            Some(model) => Trained {
+                weights: model.weights.clone(),
                 epochs: vec![],
                 quantized: None,
+                record: model.record.clone(),
             },
             None => self.train(seed, "fp32", &Plan::default())?,
         };
@@ -304,7 +245,10 @@ impl Run<'_> {
             .stage(&format!("QAT, {}, seed {seed}", plural::bits(bits)));
         let plan = Plan {
             qat: Some(self.config.qat(bits)),
-            start: start.cloned(),
+            start: start.map(|model| StartWeights {
+                weights: model.weights.clone(),
+                record: model.record.clone(),
+            }),
             frozen_norm_epochs: self.config.qat.freeze_bn_epochs,
             ..Plan::default()
         };
@@ -313,31 +257,26 @@ impl Run<'_> {
             .quantized
             .clone()
             .expect("quantization-aware training makes one");
-        let config = self.config.with_seed(seed);
         let begun = std::time::Instant::now();
-        let calibration = calibration_images(&config, self.data);
-        let ptq_model = quantize(
-            &self.graph,
-            &fp32.weights,
-            &self.config.ptq(bits),
-            &calibration,
-            self.isa,
-        )?;
+        let calibration = self.input.calibration(&self.config.with_seed(seed));
+        let how = self.config.ptq(bits);
+        let ptq_model = quantized(&self.graph, &fp32, &how, &calibration, self.isa)?;
         let ptq_seconds = begun.elapsed().as_secs_f64();
         let float = FloatModel::compile(&self.graph, &fp32.weights, self.isa)?;
         let ptq = IntegerModel::compile(&ptq_model, self.isa)?;
         let integer = IntegerModel::compile(&qat_model, self.isa)?;
         let (fp32_seconds, qat_seconds) = (fp32.train_seconds(), qat.train_seconds());
         let results = [
-            self.score(seed, &float, fp32.epochs, fp32_seconds),
+            self.score(seed, &float, fp32.epochs.clone(), fp32_seconds),
             self.score(seed, &ptq, vec![], fp32_seconds + ptq_seconds),
             self.score(seed, &integer, qat.epochs, qat_seconds),
         ];
         if self.models.is_none() {
             self.models = Some(Models {
-                fp32: fp32.weights,
+                fp32,
                 ptq: ptq_model,
                 qat: qat_model,
+                qat_record: qat.record,
             });
         }
         Ok(results)
@@ -351,8 +290,8 @@ impl Run<'_> {
         seconds: f64,
     ) -> SeedResults {
         // All of them: the first ones are of one class where folders are read in order.
-        let train = evaluate(model, &self.data.train);
-        let test = evaluate(model, &self.data.test);
+        let train = evaluate(model, &self.input.data.train);
+        let test = evaluate(model, &self.input.data.test);
         SeedResults {
             seed,
             test: test.score(),
@@ -376,16 +315,12 @@ impl Run<'_> {
             format!("model_ptq_int{bits}.safetensors"),
             format!("model_qat_{bits}bit.safetensors"),
         ];
-        let sizes = [
-            format::save_float(&self.folder.join(&names[0]), &self.graph, &models.fp32)?,
-            format::save_quantized(&self.folder.join(&names[1]), &models.ptq)?,
-            format::save_quantized(&self.folder.join(&names[2]), &models.qat)?,
-        ];
-        let float = FloatModel::compile(&self.graph, &models.fp32, self.isa)?;
+        let sizes = self.save(models, &names)?;
+        let float = FloatModel::compile(&self.graph, &models.fp32.weights, self.isa)?;
         let ptq = IntegerModel::compile(&models.ptq, self.isa)?;
         let qat = IntegerModel::compile(&models.qat, self.isa)?;
-        let count = self.data.test.len().min(64);
-        let images = &self.data.test.images()[..count * self.graph.input().len()];
+        let test = &self.input.data.test;
+        let images = &test.images()[..test.len().min(64) * self.graph.input().len()];
         let speed = |model| timing::one_thread(&float, model, images);
         let (with_ptq, with_qat) = (speed(&ptq), speed(&qat));
         let speeds = [
@@ -398,7 +333,11 @@ impl Run<'_> {
             method_results(&names[index], sizes[index], speeds[index], runs)
         };
         let [fp32, ptq, qat] = [method(0), method(1), method(2)];
-        let verdict = verdict(self.config, seeds, &ptq, &qat);
+        let verdict = match self.no_verdict(seeds) {
+            Some(advice) => Verdict::none(&ptq, &qat, advice),
+            None => verdict(self.config, seeds, &ptq, &qat),
+        };
+        let from = self.start.from.map(|from| from.evaluated.clone());
         Ok(Results {
             experiment: FOLDER.into(),
             bits,
@@ -410,9 +349,39 @@ impl Run<'_> {
             qat_results: qat,
             ptq_results: ptq,
             fp32_results: fp32,
-            data: data_results(self.data),
+            evaluated: Some(from.unwrap_or_else(|| Evaluated::own_test(test.len()))),
+            data: DataResults::of(self.input),
             machine: Machine::here(self.isa),
             config: self.config.clone(),
+        })
+    }
+
+    /// Writes the three models; their sizes in bytes.
+    fn save(&self, models: &Models, names: &[String; 3]) -> Result<[u64; 3], LabError> {
+        let record = models.fp32.record.as_ref();
+        let path = |index: usize| self.folder.join(&names[index]);
+        let fp32_bytes = match self.start.from {
+            // The model that it was begun with stays as it is.
+            Some(from) if same_file(from.file, &path(0)) => {
+                std::fs::metadata(path(0)).map_or(0, |file| file.len())
+            }
+            _ => format::save_float(&path(0), &self.graph, &models.fp32.weights, record)?,
+        };
+        Ok([
+            fp32_bytes,
+            format::save_quantized(&path(1), &models.ptq, record)?,
+            format::save_quantized(&path(2), &models.qat, models.qat_record.as_ref())?,
+        ])
+    }
+
+    /// Why nothing can be said, and what to try: the f32 model of a seed did not learn.
+    fn no_verdict(&self, seeds: &[Seed]) -> Option<String> {
+        let classes = self.graph.classes();
+        seeds.iter().find_map(|[fp32, _, _]| {
+            let loss = fp32.epochs.last().map(|last| last.train_loss);
+            let test = &self.input.data.test;
+            let outcome = Outcome::of(fp32.test.accuracy, test, classes, loss);
+            outcome.no_verdict(self.config.training.lr)
         })
     }
 }
@@ -447,98 +416,5 @@ fn method_results(file: &str, size: u64, img_per_s: f64, seeds: Vec<SeedResults>
     }
 }
 
-fn verdict(config: &Config, seeds: &[Seed], ptq: &MethodResults, qat: &MethodResults) -> Verdict {
-    let hits = |text: &str| text.bytes().map(|byte| byte == b'1').collect::<Vec<_>>();
-    let pairs: Vec<_> = seeds
-        .iter()
-        .map(|seed| (hits(&seed[1].hits), hits(&seed[2].hits)))
-        .collect();
-    let raw = bootstrap_difference(&pairs, config.run.seed);
-    let points = Difference {
-        value: 100.0 * raw.value,
-        low: 100.0 * raw.low,
-        high: 100.0 * raw.high,
-    };
-    let (winner, mut reason) = decide(points);
-    if seeds.len() == 1 {
-        reason += "; one seed: the noise of training is not covered";
-    }
-    let minutes = (qat.training_time_seconds - ptq.training_time_seconds) / 60.0;
-    let advice = match winner {
-        "QAT wins" => format!(
-            "Train with quantization: {:.2} points more than quantizing after, for {minutes:+.1} minutes of training.",
-            -points.value
-        ),
-        "PTQ wins" => format!(
-            "Quantize after training: {:.2} points more than training with quantization, and no second training.",
-            points.value
-        ),
-        _ if reason.contains("inside") => format!(
-            "Quantize after training: it is as good at {}, and needs no second training.",
-            plural::bits(config.widths.bits)
-        ),
-        _ => "Not decided: more --seeds narrow the interval. Quantizing after training is the cheaper of the two.".into(),
-    };
-    Verdict {
-        accuracy_ptq_minus_qat_points: points.value,
-        accuracy_ptq_minus_qat_points_interval: [points.low, points.high],
-        time_ptq_minus_qat_seconds: ptq.training_time_seconds - qat.training_time_seconds,
-        winner: winner.into(),
-        reason,
-        advice,
-    }
-}
-
-/// The verdict on PTQ − QAT in points.
-fn decide(points: Difference) -> (&'static str, String) {
-    let Difference { low, high, .. } = points;
-    if low > -TIE_POINTS && high < TIE_POINTS {
-        (
-            "tie",
-            format!("the interval lies inside ±{TIE_POINTS} points"),
-        )
-    } else if low <= 0.0 && high >= 0.0 {
-        ("tie", "the interval contains zero".into())
-    } else if low > 0.0 {
-        ("PTQ wins", format!("by {low:.2} points at least"))
-    } else {
-        ("QAT wins", format!("by {:.2} points at least", -high))
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn points(low: f64, high: f64) -> Difference {
-        Difference {
-            value: (low + high) / 2.0,
-            low,
-            high,
-        }
-    }
-
-    #[test]
-    fn the_verdict_follows_the_interval() {
-        assert_eq!(decide(points(-0.4, 0.4)).0, "tie");
-        assert!(decide(points(-0.4, 0.4)).1.contains("inside"));
-        assert!(decide(points(-0.4, 0.9)).1.contains("contains zero"));
-        assert_eq!(decide(points(0.6, 1.2)).0, "PTQ wins");
-        assert_eq!(decide(points(-9.0, -4.0)).0, "QAT wins");
-        assert!(decide(points(-9.0, -4.0)).1.contains("4.00"));
-    }
-
-    #[test]
-    fn both_differences_of_a_verdict_have_one_sign_and_version_0_1_is_turned_round() {
-        let old = serde_json::json!({
-            "accuracy_difference": -2.0, "accuracy_difference_interval": [-3.0, -1.0], "time_difference": 40.0,
-            "winner": "QAT wins", "reason": "", "advice": "",
-        });
-        let verdict: Verdict = serde_json::from_value(old).unwrap();
-        assert_eq!(verdict.accuracy_ptq_minus_qat_points, -2.0);
-        assert_eq!(verdict.time_ptq_minus_qat_seconds, -40.0);
-        let json = serde_json::to_value(&verdict).unwrap();
-        assert_eq!(json["time_ptq_minus_qat_seconds"], -40.0);
-        assert_eq!(serde_json::from_value::<Verdict>(json).unwrap(), verdict);
-    }
-}
+mod tests;

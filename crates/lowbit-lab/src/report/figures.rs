@@ -3,7 +3,7 @@
 use super::charts::{Axis, Bars, Chart, Point, Series, short};
 use super::layers::{Layer, WidthLayers};
 use crate::analysis::runs::Run;
-use crate::analysis::{Analysis, Kind, WidthRow};
+use crate::analysis::{Kind, Table, WidthRow};
 use crate::experiments::sweep::RoundRecord;
 use crate::plural;
 use crate::roofline::Roofline;
@@ -54,7 +54,7 @@ fn pareto(widths: &[WidthRow], cost: impl Fn(&WidthRow) -> f64) -> Vec<bool> {
 
 /// Accuracy against a cost, the Pareto front joined.
 fn tradeoff(
-    analysis: &Analysis,
+    analysis: &Table,
     title: &str,
     x: Axis,
     value: impl Fn(&WidthRow) -> f64,
@@ -120,7 +120,7 @@ fn tradeoff(
     .into()
 }
 
-pub(super) fn accuracy_by_size(analysis: &Analysis) -> Figure {
+pub(super) fn accuracy_by_size(analysis: &Table) -> Figure {
     let size = |row: &WidthRow| row.size_mb * 1e3;
     tradeoff(
         analysis,
@@ -132,7 +132,7 @@ pub(super) fn accuracy_by_size(analysis: &Analysis) -> Figure {
     )
 }
 
-pub(super) fn accuracy_by_speed(analysis: &Analysis) -> Figure {
+pub(super) fn accuracy_by_speed(analysis: &Table) -> Figure {
     let x = axis("images per second, one thread, batch 64", false);
     let slowness = |row: &WidthRow| -row.img_per_s;
     tradeoff(
@@ -145,7 +145,7 @@ pub(super) fn accuracy_by_speed(analysis: &Analysis) -> Figure {
     )
 }
 
-pub(super) fn overfitting(analysis: &Analysis) -> Figure {
+pub(super) fn overfitting(analysis: &Table) -> Figure {
     let value = |of: fn(&WidthRow) -> f64| {
         let values = analysis.widths.iter().map(move |row| Some(of(row)));
         values.collect::<Vec<_>>()
@@ -374,6 +374,7 @@ mod tests {
             img_per_s: 1.0,
             speedup: 1.0,
             training_time_seconds: 1.0,
+            learning: Default::default(),
             folder: Default::default(),
         };
         let rows = [

@@ -7,7 +7,7 @@ mod federation;
 mod figures;
 mod layers;
 
-use crate::analysis::{Analysis, WidthRow, groups, runs::Runs};
+use crate::analysis::{Analysis, Table, WidthRow, runs::Runs, series};
 use crate::roofline::Roofline;
 use figures::Figure;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -15,25 +15,23 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 /// The page.
 #[must_use]
 pub fn page(runs: &Runs, analysis: &Analysis, roofline: Option<&Roofline>) -> String {
-    let newest = runs.runs.iter().max_by_key(|run| &run.results.timestamp);
+    // The page is about the sweep with the newest run; the others have a table each.
+    let all = series(&runs.runs);
+    let groups = all.first().map_or(&[][..], |series| &series.groups);
+    let newest = groups
+        .iter()
+        .flat_map(|(_, runs)| runs)
+        .max_by_key(|run| &run.results.timestamp);
     let about = newest.map(|run| &run.results);
-    let subject = about.map_or(String::new(), |run| {
-        let synthetic = if run.synthetic {
-            " (synthetic data)"
-        } else {
-            ""
-        };
-        format!("{} on {}{synthetic}", run.model, run.data)
-    });
-    let groups = groups(&runs.runs);
-    let layers = layers::of(&groups);
+    let subject = &analysis.newest.title;
+    let layers = layers::of(groups);
     let machine = about.and_then(|run| run.machine.as_ref());
     let config = about.and_then(|run| run.config.as_ref());
     let header = [
         "bits", "MB", "smaller", "saved %", "test %", "95 %", "train %", "gap", "Δ to 32", "img/s",
         "faster", "train s", "runs", "folder",
     ];
-    let rows: Vec<Vec<String>> = analysis.widths.iter().map(cells).collect();
+    let rows = |table: &Table| table.widths.iter().map(cells).collect::<Vec<_>>();
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -50,29 +48,41 @@ pub fn page(runs: &Runs, analysis: &Analysis, roofline: Option<&Roofline>) -> St
                     p { (subject) @if let Some(machine) = machine { ", " (machine.summary()) } }
                 }
                 main {
-                    (summary(analysis))
+                    (summary(&analysis.newest))
                     section {
                         h2 { "Widths" }
-                        (table("widths", &header, &rows))
+                        (table("widths", &header, &rows(&analysis.newest)))
                     }
                     section {
                         h2 { "Accuracy, size and speed" }
                         div class="figures" {
-                            (figure(&figures::accuracy_by_size(analysis)))
-                            (figure(&figures::accuracy_by_speed(analysis)))
-                            (figure(&figures::overfitting(analysis)))
+                            (figure(&figures::accuracy_by_size(&analysis.newest)))
+                            (figure(&figures::accuracy_by_speed(&analysis.newest)))
+                            (figure(&figures::overfitting(&analysis.newest)))
                         }
                     }
                     section {
                         h2 { "Learning curves" }
                         div class="figures" {
-                            (figure(&figures::learning(&groups, "Test accuracy", |round| 100.0 * round.test_accuracy)))
-                            (figure(&figures::learning(&groups, "Train loss", |round| round.train_loss)))
+                            (figure(&figures::learning(groups, "Test accuracy", |round| 100.0 * round.test_accuracy)))
+                            (figure(&figures::learning(groups, "Train loss", |round| round.train_loss)))
                         }
                     }
                     (federation::section(runs))
                     @if !layers.is_empty() { (layer_section(&layers)) }
                     @if let Some(roofline) = roofline { (roofline_section(roofline)) }
+                    @if !(analysis.others.is_empty() && analysis.beside.is_empty()) {
+                        section {
+                            h2 { "Also in this folder" }
+                            @if !analysis.beside.is_empty() {
+                                ul { @for line in &analysis.beside { li { (line) } } }
+                            }
+                            @for (index, other) in analysis.others.iter().enumerate() {
+                                h3 { (other.title) }
+                                (table(&format!("other-{index}"), &header, &rows(other)))
+                            }
+                        }
+                    }
                     @if !analysis.skipped.is_empty() {
                         section {
                             h2 { "Skipped" }
@@ -98,7 +108,7 @@ pub fn page(runs: &Runs, analysis: &Analysis, roofline: Option<&Roofline>) -> St
     page.into_string()
 }
 
-fn summary(analysis: &Analysis) -> Markup {
+fn summary(analysis: &Table) -> Markup {
     let summary = &analysis.summary;
     let width = |label: &Option<String>| {
         label
@@ -136,6 +146,7 @@ fn summary(analysis: &Analysis) -> Markup {
         ),
     ];
     html! {
+        @if let Some(line) = &summary.no_verdict { p class="empty" { (line) } }
         dl class="cards" {
             @for (name, value) in &cards {
                 div { dt { (name) } dd { (value) } }

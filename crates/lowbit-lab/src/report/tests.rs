@@ -39,6 +39,7 @@ fn the_page_stands_alone_and_escapes_what_came_from_outside() {
     let runs = Runs {
         runs: vec![run(32, 0.92, 1.7), run(8, 0.919, 0.45), run(2, 0.88, 0.12)],
         skipped: vec!["x/training_results.json: <half>".into()],
+        beside: vec![],
     };
     let page = page(&runs, &analyze(&runs, 1.0), None);
     assert!(page.contains("model &lt;b&gt; on data &amp; more"));
@@ -66,6 +67,7 @@ fn runs_that_say_little_still_make_a_page() {
     let runs = Runs {
         runs: vec![bare(8)],
         skipped: vec![],
+        beside: vec![],
     };
     let page = page(&runs, &analyze(&runs, 1.0), None);
     assert!(page.contains("No run tells.") && page.contains("These runs do not say."));

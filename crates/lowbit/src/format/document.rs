@@ -1,6 +1,6 @@
 //! From models to the bytes of a safetensors file and back.
 
-use super::{Checkpoint, FORMAT_VERSION, FormatError, StoredModel};
+use super::{Checkpoint, FORMAT_VERSION, FormatError, StoredModel, TrainingRecord};
 use super::{pack_bits, packed_len, unpack_bits};
 use crate::bits::{ActivationBits, WeightBits};
 use crate::graph::Graph;
@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// Prefix of the optimizer's tensors in a checkpoint.
-pub(super) const OPTIMIZER: &str = "optimizer.";
+const OPTIMIZER: &str = "optimizer.";
 
 /// The JSON under the metadata key `lowbit`.
 #[derive(Serialize, Deserialize)]
@@ -25,6 +25,9 @@ struct Header {
     graph: Option<serde_json::Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     quantization: Option<Quantization>,
+    /// Files of before it was kept have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    training: Option<TrainingRecord>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     metadata: BTreeMap<String, String>,
 }
@@ -47,29 +50,48 @@ struct Entry {
     bytes: Vec<u8>,
 }
 
-pub(super) fn float(
-    graph: &Graph,
-    weights: &Weights,
-    kind: &str,
-    metadata: BTreeMap<String, String>,
-) -> Vec<u8> {
+pub(super) fn float(graph: &Graph, weights: &Weights, record: Option<&TrainingRecord>) -> Vec<u8> {
     let header = Header {
         format_version: graph.format_version(),
-        kind: kind.into(),
+        kind: "float".into(),
         graph: Some(graph_json(graph)),
         quantization: None,
-        metadata,
+        training: record.cloned(),
+        metadata: BTreeMap::new(),
     };
-    let entries = weights
-        .iter()
-        .map(|(name, tensor)| f32_entry(name.to_owned(), tensor.shape().to_vec(), tensor.data()))
-        .collect();
+    document(&header, float_entries(weights, ""))
+}
+
+pub(super) fn checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
+    let header = Header {
+        format_version: checkpoint.graph.format_version(),
+        kind: "checkpoint".into(),
+        graph: Some(graph_json(&checkpoint.graph)),
+        quantization: None,
+        training: checkpoint.record.clone(),
+        metadata: checkpoint.metadata.clone(),
+    };
+    let mut entries = float_entries(&checkpoint.weights, "");
+    entries.extend(float_entries(&checkpoint.optimizer, OPTIMIZER));
     document(&header, entries)
+}
+
+fn float_entries(weights: &Weights, prefix: &str) -> Vec<Entry> {
+    weights
+        .iter()
+        .map(|(name, tensor)| {
+            let name = format!("{prefix}{name}");
+            f32_entry(name, tensor.shape().to_vec(), tensor.data())
+        })
+        .collect()
 }
 
 /// # Errors
 /// [`QuantizedModelError`] when the model's parts do not make one.
-pub(super) fn quantized(model: &QuantizedModel) -> Result<Vec<u8>, QuantizedModelError> {
+pub(super) fn quantized(
+    model: &QuantizedModel,
+    record: Option<&TrainingRecord>,
+) -> Result<Vec<u8>, QuantizedModelError> {
     model.validate()?;
     let program = model.graph.program()?;
     let mut entries = Vec::new();
@@ -104,6 +126,7 @@ pub(super) fn quantized(model: &QuantizedModel) -> Result<Vec<u8>, QuantizedMode
             activations,
             provenance: model.provenance.clone(),
         }),
+        training: record.cloned(),
         metadata: BTreeMap::new(),
     };
     Ok(document(&header, entries))
@@ -339,17 +362,21 @@ fn f32_values(bytes: &[u8]) -> Vec<f32> {
         .collect()
 }
 
-pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<StoredModel, FormatError> {
+pub(super) fn parse(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<(StoredModel, Option<TrainingRecord>), FormatError> {
     let opened = open(path, bytes)?;
-    match opened.header.kind.as_str() {
+    let model = match opened.header.kind.as_str() {
         "float" | "checkpoint" => {
             let graph = opened.graph()?;
             let (weights, _) = opened.weights(&graph)?;
-            Ok(StoredModel::Float { graph, weights })
+            StoredModel::Float { graph, weights }
         }
-        "quantized" => Ok(StoredModel::Quantized(opened.quantized()?)),
-        other => Err(opened.damaged(format!("unknown kind {other}"))),
-    }
+        "quantized" => StoredModel::Quantized(opened.quantized()?),
+        other => return Err(opened.damaged(format!("unknown kind {other}"))),
+    };
+    Ok((model, opened.header.training))
 }
 
 pub(super) fn parse_checkpoint(path: &Path, bytes: &[u8]) -> Result<Checkpoint, FormatError> {
@@ -368,5 +395,6 @@ pub(super) fn parse_checkpoint(path: &Path, bytes: &[u8]) -> Result<Checkpoint, 
         weights,
         optimizer,
         metadata: opened.header.metadata,
+        record: opened.header.training,
     })
 }

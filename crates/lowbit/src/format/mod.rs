@@ -6,9 +6,11 @@
 mod atomic;
 mod bits;
 mod document;
+mod record;
 
 pub use atomic::write_atomically;
 pub use bits::{pack_bits, packed_len, unpack_bits};
+pub use record::{SplitRecord, TrainingRecord};
 
 use crate::graph::{Graph, GraphError};
 use crate::quant::{QuantizedModel, QuantizedModelError};
@@ -45,6 +47,8 @@ pub struct Checkpoint {
     pub optimizer: Weights,
     /// Whatever else the run needs to know: epoch, step, configuration, curves.
     pub metadata: BTreeMap<String, String>,
+    /// What it is trained on.
+    pub record: Option<TrainingRecord>,
 }
 
 /// Why a model file cannot be written or read.
@@ -127,23 +131,30 @@ pub enum FormatError {
     },
 }
 
-/// Writes f32 weights; returns the file's size in bytes.
+/// Writes f32 weights; returns the file's size in bytes. `record` says what they were trained on, where that is known.
 ///
 /// # Errors
 /// [`FormatError::Write`]; nothing is left under `path` then.
-pub fn save_float(path: &Path, graph: &Graph, weights: &Weights) -> Result<u64, FormatError> {
-    write_atomically(
-        path,
-        &document::float(graph, weights, "float", BTreeMap::new()),
-    )
+pub fn save_float(
+    path: &Path,
+    graph: &Graph,
+    weights: &Weights,
+    record: Option<&TrainingRecord>,
+) -> Result<u64, FormatError> {
+    write_atomically(path, &document::float(graph, weights, record))
 }
 
-/// Writes packed integers; returns the file's size in bytes.
+/// Writes packed integers; returns the file's size in bytes. `record` says what the model was trained on, where that is
+/// known.
 ///
 /// # Errors
 /// [`FormatError::Model`] when the model's parts do not fit together, [`FormatError::Write`]; nothing is left under `path` then.
-pub fn save_quantized(path: &Path, model: &QuantizedModel) -> Result<u64, FormatError> {
-    let bytes = document::quantized(model).map_err(|source| FormatError::Model {
+pub fn save_quantized(
+    path: &Path,
+    model: &QuantizedModel,
+    record: Option<&TrainingRecord>,
+) -> Result<u64, FormatError> {
+    let bytes = document::quantized(model, record).map_err(|source| FormatError::Model {
         path: path.to_owned(),
         source,
     })?;
@@ -155,13 +166,7 @@ pub fn save_quantized(path: &Path, model: &QuantizedModel) -> Result<u64, Format
 /// # Errors
 /// [`FormatError::Write`]; an older file under `path` is left as it was then.
 pub fn save_checkpoint(path: &Path, checkpoint: &Checkpoint) -> Result<u64, FormatError> {
-    let mut weights = checkpoint.weights.clone();
-    for (name, tensor) in checkpoint.optimizer.iter() {
-        weights.insert(format!("{}{name}", document::OPTIMIZER), tensor.clone());
-    }
-    let metadata = checkpoint.metadata.clone();
-    let bytes = document::float(&checkpoint.graph, &weights, "checkpoint", metadata);
-    write_atomically(path, &bytes)
+    write_atomically(path, &document::checkpoint(checkpoint))
 }
 
 /// Reads a model file.
@@ -169,6 +174,14 @@ pub fn save_checkpoint(path: &Path, checkpoint: &Checkpoint) -> Result<u64, Form
 /// # Errors
 /// [`FormatError`] saying what is wrong with the file.
 pub fn load(path: &Path) -> Result<StoredModel, FormatError> {
+    load_with_record(path).map(|(model, _)| model)
+}
+
+/// Reads a model file and what it says about its training; older files say nothing.
+///
+/// # Errors
+/// [`FormatError`] saying what is wrong with the file.
+pub fn load_with_record(path: &Path) -> Result<(StoredModel, Option<TrainingRecord>), FormatError> {
     document::parse(path, &read(path)?)
 }
 

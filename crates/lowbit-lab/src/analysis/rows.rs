@@ -1,0 +1,277 @@
+//! One row per width, and what the rows come to.
+
+use super::runs::Run;
+use super::series::Kind;
+use crate::experiments::learning::Learning;
+use crate::experiments::sweep::{CompressionMetrics, RunResults};
+use crate::statistics::{Difference, mean_interval};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// One width over its runs (seeds).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WidthRow {
+    /// Bits per weight.
+    pub bit_width: u8,
+    /// The width, and what is not 8 bits wide besides: `1 (edges 1)`.
+    pub label: String,
+    /// Number of runs.
+    pub runs: usize,
+    /// The packed file, 10⁶ bytes.
+    pub size_mb: f64,
+    /// FP32 bytes over packed bytes.
+    pub compression_ratio: f64,
+    /// Bytes saved, percent.
+    pub size_reduction_percent: f64,
+    /// Mean over runs, percent, with its 95 % interval (Student's t).
+    #[serde(rename = "test_accuracy_percent", alias = "test_accuracy")]
+    pub test_accuracy: Difference,
+    /// Mean over runs, percent.
+    #[serde(rename = "train_accuracy_percent", alias = "train_accuracy")]
+    pub train_accuracy: f64,
+    /// Train − test, points.
+    #[serde(rename = "overfitting_gap_points", alias = "overfitting_gap")]
+    pub overfitting_gap: f64,
+    /// Test accuracy − that of 32 bits, points; none without a 32-bit run.
+    #[serde(rename = "accuracy_delta_points", alias = "accuracy_delta")]
+    pub accuracy_delta: Option<f64>,
+    /// Images per second at batch 64 on one thread.
+    pub img_per_s: f64,
+    /// How much faster than FP32.
+    pub speedup: f64,
+    /// Mean over runs of the seconds of training.
+    pub training_time_seconds: f64,
+    /// Whether training learned something, in the worst of the runs.
+    #[serde(default)]
+    pub learning: Learning,
+    /// Folder of the newest run.
+    pub folder: PathBuf,
+}
+
+/// What the rows come to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Row with the smallest file; none where no size is known.
+    pub best_compression: Option<String>,
+    /// Row with the highest test accuracy.
+    pub best_accuracy: Option<String>,
+    /// Mean over widths below 32 bits.
+    pub average_compression: f64,
+    /// Mean over widths, points.
+    #[serde(rename = "average_overfitting_points", alias = "average_overfitting")]
+    pub average_overfitting: f64,
+    /// Largest of all widths, points.
+    #[serde(rename = "largest_overfitting_points", alias = "largest_overfitting")]
+    pub largest_overfitting: f64,
+    /// The smallest model within `max_drop` points of 32 bits; none without a 32-bit run.
+    pub sweet_spot: Option<String>,
+    /// Points that the sweet spot may lose.
+    #[serde(rename = "max_drop_points", alias = "max_drop")]
+    pub max_drop: f64,
+    /// Why there is no sweet spot, and what to try, where the 32-bit model did not learn.
+    #[serde(default)]
+    pub no_verdict: Option<String>,
+    /// Rows whose training did not learn.
+    #[serde(default)]
+    pub not_learned: Vec<String>,
+}
+
+/// Mean over the runs that know; not a number if none does.
+pub(super) fn mean(runs: &[&Run], of: impl Fn(&RunResults) -> Option<f64>) -> f64 {
+    let known: Vec<f64> = runs.iter().filter_map(|run| of(&run.results)).collect();
+    known.iter().sum::<f64>() / known.len() as f64
+}
+
+pub(super) fn row(kind: &Kind, runs: &[&Run], baseline: Option<f64>) -> WidthRow {
+    let accuracies: Vec<f64> = runs
+        .iter()
+        .map(|run| 100.0 * run.results.final_test_accuracy)
+        .collect();
+    let test = mean_interval(&accuracies);
+    let train = mean(runs, |run| {
+        let last = run.results_per_round.last()?;
+        Some(100.0 * last.train_accuracy).filter(|train| train.is_finite())
+    });
+    let metric = |of: fn(&CompressionMetrics) -> f64| {
+        mean(runs, |run| run.compression_metrics.as_ref().map(of))
+    };
+    WidthRow {
+        bit_width: kind.bits,
+        label: kind.label(),
+        runs: runs.len(),
+        size_mb: metric(|metrics| metrics.compressed_size_mb),
+        compression_ratio: metric(|metrics| metrics.compression_ratio),
+        size_reduction_percent: metric(|metrics| metrics.size_reduction_percent),
+        test_accuracy: test,
+        train_accuracy: train,
+        overfitting_gap: train - test.value,
+        accuracy_delta: baseline.map(|baseline| test.value - baseline),
+        img_per_s: mean(runs, |run| run.img_per_s),
+        speedup: mean(runs, |run| run.speedup),
+        training_time_seconds: mean(runs, |run| run.training_time_seconds),
+        learning: worst(runs),
+        folder: runs
+            .last()
+            .map(|run| run.folder.clone())
+            .unwrap_or_default(),
+    }
+}
+
+fn worst(runs: &[&Run]) -> Learning {
+    let all = runs.iter().filter_map(|run| run.results.learning);
+    all.max().unwrap_or_default()
+}
+
+fn no_verdict(learning: Learning) -> String {
+    let (why, attempt) = match learning {
+        Learning::Diverged => ("training diverged", "a lower --lr"),
+        _ => (
+            "the 32-bit model is not better than a guess",
+            "more --epochs, another --lr, more images, and look at the labels",
+        ),
+    };
+    format!("No verdict: {why}; what quantization costs cannot be told. Try {attempt}.")
+}
+
+pub(super) fn summarize(widths: &[WidthRow], max_drop: f64) -> Summary {
+    let highest = |of: fn(&WidthRow) -> f64| {
+        widths
+            .iter()
+            .filter(|row| of(row).is_finite())
+            .max_by(|a, b| of(a).total_cmp(&of(b)))
+            .map(|row| row.label.clone())
+    };
+    let finite = |of: fn(&WidthRow) -> f64, narrow: bool| {
+        let rows = widths.iter().filter(|row| !narrow || row.bit_width < 32);
+        rows.map(of).filter(|x| x.is_finite()).collect::<Vec<f64>>()
+    };
+    let average = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let gaps = finite(|row| row.overfitting_gap, false);
+    let close = widths.iter().filter(|row| {
+        row.accuracy_delta.is_some_and(|d| d >= -max_drop) && row.size_mb.is_finite()
+    });
+    let failed = |row: &&WidthRow| row.learning != Learning::Learned;
+    let no_verdict = widths
+        .iter()
+        .filter(failed)
+        .find(|row| row.bit_width == 32)
+        .map(|row| no_verdict(row.learning));
+    Summary {
+        best_compression: highest(|row| row.compression_ratio),
+        best_accuracy: highest(|row| row.test_accuracy.value),
+        average_compression: average(&finite(|row| row.compression_ratio, true)),
+        average_overfitting: average(&gaps),
+        largest_overfitting: gaps.iter().copied().fold(f64::NAN, f64::max),
+        sweet_spot: close
+            .min_by(|a, b| a.size_mb.total_cmp(&b.size_mb))
+            .filter(|_| no_verdict.is_none())
+            .map(|row| row.label.clone()),
+        max_drop,
+        no_verdict,
+        not_learned: widths
+            .iter()
+            .filter(failed)
+            .map(|row| row.label.clone())
+            .collect(),
+    }
+}
+
+impl Summary {
+    /// `1 point`, `0.5 points`.
+    #[must_use]
+    pub fn allowed(&self) -> String {
+        let unit = if self.max_drop == 1.0 {
+            "point"
+        } else {
+            "points"
+        };
+        format!("{} {unit}", self.max_drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn width(bits: u8, size_mb: f64, accuracy: f64, gap: f64) -> WidthRow {
+        WidthRow {
+            bit_width: bits,
+            label: bits.to_string(),
+            runs: 1,
+            size_mb,
+            compression_ratio: 1.6 / size_mb,
+            size_reduction_percent: 0.0,
+            test_accuracy: Difference {
+                value: accuracy,
+                low: accuracy,
+                high: accuracy,
+            },
+            train_accuracy: accuracy + gap,
+            overfitting_gap: gap,
+            accuracy_delta: Some(accuracy - 90.0),
+            img_per_s: 1.0,
+            speedup: 1.0,
+            training_time_seconds: 1.0,
+            learning: Learning::Learned,
+            folder: PathBuf::new(),
+        }
+    }
+
+    #[test]
+    fn the_sweet_spot_is_the_smallest_model_within_the_drop_and_not_the_first() {
+        let widths = [
+            width(32, 1.6, 90.0, 3.0),
+            width(8, 0.4, 89.8, 2.0),
+            width(4, 0.2, 88.0, 1.0),
+            width(2, 0.1, 89.5, 5.0),
+        ];
+        let summary = summarize(&widths, 1.0);
+        assert_eq!(summary.sweet_spot.as_deref(), Some("2"));
+        assert_eq!(summary.best_compression.as_deref(), Some("2"));
+        assert_eq!(summary.best_accuracy.as_deref(), Some("32"));
+        assert_eq!(summary.largest_overfitting, 5.0);
+        assert!((summary.average_compression - 28.0 / 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_row_just_within_the_drop_counts_and_one_beyond_does_not() {
+        let widths = [
+            width(32, 1.6, 90.0, 0.0),
+            width(8, 0.4, 89.0, 0.0),
+            width(4, 0.2, 88.9, 0.0),
+        ];
+        let of = |drop| summarize(&widths, drop).sweet_spot;
+        assert_eq!(of(1.0).as_deref(), Some("8"));
+        assert_eq!(of(0.5).as_deref(), Some("32"));
+        assert_eq!(of(1.2).as_deref(), Some("4"));
+        assert_eq!(summarize(&widths[1..2], -2.0).sweet_spot, None);
+    }
+
+    #[test]
+    fn averages_leave_out_what_is_not_known() {
+        let mut widths = [
+            width(32, 1.6, 90.0, 4.0),
+            width(8, 0.4, 89.0, f64::NAN),
+            width(4, 0.2, 80.0, 1.0),
+        ];
+        widths[1].compression_ratio = f64::NAN;
+        let summary = summarize(&widths, 1.0);
+        assert_eq!(summary.average_overfitting, 2.5);
+        assert_eq!(summary.largest_overfitting, 4.0);
+        assert!((summary.average_compression - 8.0).abs() < 1e-9);
+        for row in &mut widths {
+            row.size_mb = f64::NAN;
+            row.compression_ratio = f64::NAN;
+        }
+        let summary = summarize(&widths, 1.0);
+        assert_eq!((summary.sweet_spot, summary.best_compression), (None, None));
+        assert_eq!(summary.best_accuracy.as_deref(), Some("32"));
+    }
+
+    #[test]
+    fn points_are_named_in_the_singular_and_the_plural() {
+        let of = |drop| summarize(&[width(32, 1.0, 90.0, 0.0)], drop).allowed();
+        assert_eq!(of(1.0), "1 point");
+        assert_eq!(of(0.5), "0.5 points");
+    }
+}

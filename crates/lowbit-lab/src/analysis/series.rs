@@ -1,0 +1,232 @@
+//! Which runs belong together: those whose results were decided by the same, but for the seed.
+
+use super::Table;
+use super::rows::{mean, row, summarize};
+use super::runs::Run;
+use crate::experiments::sweep::RunResults;
+use lowbit::quant::FLOAT_ACTIVATIONS;
+use lowbit::train::{ActivationQuantizer, QatConfig, WeightQuantizer};
+use std::collections::BTreeMap;
+
+/// The runs of one sweep: the same model, data and recipe.
+pub(crate) struct Series<'a> {
+    /// What they share, for people.
+    pub(crate) title: String,
+    /// Runs by what belongs to quantization, widest first.
+    pub(crate) groups: Vec<(Kind, Vec<&'a Run>)>,
+}
+
+impl Series<'_> {
+    /// How many runs it has.
+    pub(crate) fn len(&self) -> usize {
+        self.groups.iter().map(|(_, runs)| runs.len()).sum()
+    }
+
+    /// Rows and what they come to.
+    pub(super) fn table(&self, max_drop: f64) -> Table {
+        let baseline = self
+            .groups
+            .iter()
+            .find(|(kind, _)| kind.bits == 32)
+            .map(|(_, runs)| mean(runs, |run| Some(100.0 * run.final_test_accuracy)));
+        let rows = self.groups.iter();
+        let widths: Vec<_> = rows.map(|(kind, runs)| row(kind, runs, baseline)).collect();
+        Table {
+            title: self.title.clone(),
+            summary: summarize(&widths, max_drop),
+            widths,
+        }
+    }
+}
+
+/// The runs, sorted into sweeps, the one with the newest run first.
+pub(crate) fn series(runs: &[Run]) -> Vec<Series<'_>> {
+    let mut sorted: BTreeMap<BTreeMap<String, String>, Vec<&Run>> = BTreeMap::new();
+    for run in runs {
+        sorted.entry(shared(&run.results)).or_default().push(run);
+    }
+    let mut all: Vec<Vec<&Run>> = sorted.into_values().collect();
+    let newest = |runs: &[&Run]| runs.iter().map(|run| run.results.timestamp.clone()).max();
+    all.sort_by_key(|runs| std::cmp::Reverse(newest(runs)));
+    all.into_iter()
+        .map(|runs| Series {
+            title: title(&runs[0].results),
+            groups: groups(&runs),
+        })
+        .collect()
+}
+
+/// What the runs of one sweep share.
+fn shared(run: &RunResults) -> BTreeMap<String, String> {
+    if let Some(decisive) = &run.decisive {
+        return decisive.shared().pairs().clone();
+    }
+    // Older runs say less: what they say must be the same.
+    let mut known = vec![
+        ("model", run.model.clone()),
+        ("data", run.data.clone()),
+        ("rounds", run.num_rounds.to_string()),
+        ("fraction_train", run.fraction_train.to_string()),
+        ("local_epochs", run.local_epochs.to_string()),
+        ("batch_size", run.batch_size.to_string()),
+        ("lr", run.learning_rate.to_string()),
+    ];
+    if let Some(config) = &run.config {
+        known.extend([
+            ("source", config.images.data.clone()),
+            ("limit", config.images.limit.to_string()),
+            ("image_size", config.input.image_size.to_string()),
+            ("optimizer", config.training.optimizer.to_string()),
+            ("schedule", config.training.schedule.to_string()),
+            ("augment", config.training.augment.to_string()),
+        ]);
+    }
+    let owned = known
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value));
+    owned.collect()
+}
+
+/// `mlp on photos, 80 + 20 images of 32×32×3, 5 epochs, batch 64, lr 0.001, adam, cosine`.
+fn title(run: &RunResults) -> String {
+    let or = |text: &str, unknown: &str| {
+        if text.is_empty() {
+            unknown.to_owned()
+        } else {
+            text.to_owned()
+        }
+    };
+    let synthetic = if run.synthetic {
+        " (synthetic data)"
+    } else {
+        ""
+    };
+    let mut parts = vec![format!(
+        "{} on {}{synthetic}",
+        or(&run.model, "a model"),
+        or(&run.data, "unknown data")
+    )];
+    if let Some(images) = &run.images {
+        let [h, w, c] = images.image_shape;
+        parts.push(format!(
+            "{} + {} images of {h}×{w}×{c}",
+            images.train_images, images.test_images
+        ));
+    }
+    if run.num_rounds > 0 {
+        let plural = if run.num_rounds == 1 { "" } else { "s" };
+        parts.push(format!("{} epoch{plural}", run.num_rounds));
+    }
+    if run.batch_size > 0 {
+        parts.push(format!(
+            "batch {}, lr {}",
+            run.batch_size, run.learning_rate
+        ));
+    }
+    if let Some(config) = &run.config {
+        let training = &config.training;
+        parts.push(format!("{}, {}", training.optimizer, training.schedule));
+        let augment = training.augment.to_string();
+        if augment != "none" {
+            parts.push(augment);
+        }
+    }
+    parts.join(", ")
+}
+
+/// What makes a row of its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Kind {
+    pub(crate) bits: u8,
+    /// Bits of the first and the last layer.
+    edges: u8,
+    activations: u8,
+    /// Where it is not the automatic choice.
+    quantizer: Option<WeightQuantizer>,
+    act_quantizer: Option<ActivationQuantizer>,
+    ste: bool,
+    frozen_epochs: usize,
+}
+
+impl Kind {
+    fn of(run: &RunResults) -> Self {
+        let bits = run.bit_width;
+        let plain = Self {
+            bits,
+            edges: bits.max(8),
+            activations: 8,
+            quantizer: None,
+            act_quantizer: None,
+            ste: true,
+            frozen_epochs: 0,
+        };
+        let Some(config) = run.config.as_ref().filter(|_| bits < 32) else {
+            return plain;
+        };
+        let asked = config.qat(bits);
+        let automatic = QatConfig {
+            quantizer: WeightQuantizer::Auto,
+            activation_quantizer: ActivationQuantizer::Auto,
+            ..asked
+        };
+        let (chosen, automatic) = (asked.chosen(), automatic.chosen());
+        Self {
+            edges: asked.edge_bits.max(asked.weight_bits).get(),
+            activations: asked.activation_bits.get(),
+            quantizer: Some(chosen.quantizer).filter(|&own| own != automatic.quantizer),
+            act_quantizer: Some(chosen.activation_quantizer)
+                .filter(|&own| own != automatic.activation_quantizer),
+            ste: asked.ste,
+            frozen_epochs: config.qat.freeze_bn_epochs,
+            ..plain
+        }
+    }
+
+    /// `8`, or `1 (edges 1, activations 4)`: the width, and what is not as it usually is.
+    pub(crate) fn label(&self) -> String {
+        let mut special = Vec::new();
+        if self.edges != self.bits.max(8) {
+            special.push(format!("edges {}", self.edges));
+        }
+        if self.activations != 8 {
+            special.push(match self.activations {
+                FLOAT_ACTIVATIONS => "float activations".into(),
+                bits => format!("activations {bits}"),
+            });
+        }
+        if let Some(quantizer) = self.quantizer {
+            special.push(format!("weights by {quantizer}"));
+        }
+        if let Some(quantizer) = self.act_quantizer {
+            special.push(format!("activations by {quantizer}"));
+        }
+        if !self.ste {
+            special.push("no STE".into());
+        }
+        if self.frozen_epochs > 0 {
+            special.push(format!("{} frozen", self.frozen_epochs));
+        }
+        if special.is_empty() {
+            self.bits.to_string()
+        } else {
+            format!("{} ({})", self.bits, special.join(", "))
+        }
+    }
+}
+
+/// The runs by kind, widest first.
+fn groups<'a>(runs: &[&'a Run]) -> Vec<(Kind, Vec<&'a Run>)> {
+    let mut groups: Vec<(Kind, Vec<&Run>)> = Vec::new();
+    for &run in runs {
+        let kind = Kind::of(&run.results);
+        match groups.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, runs)) => runs.push(run),
+            None => groups.push((kind, vec![run])),
+        }
+    }
+    groups.sort_by_key(|(kind, _)| std::cmp::Reverse((kind.bits, kind.edges, kind.activations)));
+    groups
+}
+
+#[cfg(test)]
+mod tests;

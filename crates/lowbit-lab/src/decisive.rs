@@ -1,0 +1,215 @@
+//! The settings that decide what a training ends with: one list for checkpoints, sweeps and run folders.
+//!
+//! Two trainings with equal lists end with the same bits. What is not in the list (threads, folders, the data set's name and
+//! place, how a model is quantized afterwards) does not change a trained model.
+
+use crate::Config;
+use crate::experiments::inputs::Input;
+use lowbit::Graph;
+use lowbit::train::{Optimizer, QatConfig};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The names, in the order in which a difference is told.
+const KEYS: [&str; 20] = [
+    "model",
+    "classes",
+    "input",
+    "split",
+    "data",
+    "seed",
+    "epochs",
+    "batch_size",
+    "lr",
+    "optimizer",
+    "schedule",
+    "augment",
+    "start",
+    "bits",
+    "edge_bits",
+    "act_bits",
+    "quantizer",
+    "act_quantizer",
+    "ste",
+    "freeze_bn_epochs",
+];
+
+/// Those that belong to quantization-aware training: they make a row of a sweep, the others a sweep.
+const QUANTIZATION: [&str; 8] = [
+    // All of them in one, in the list of a federation.
+    "quantizers",
+    "bits",
+    "edge_bits",
+    "act_bits",
+    "quantizer",
+    "act_quantizer",
+    "ste",
+    "freeze_bn_epochs",
+];
+
+/// Everything that decides what a training ends with, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Decisive(BTreeMap<String, String>);
+
+/// A setting that two trainings do not share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Its name.
+    pub key: String,
+    /// Its value there; none where it was not written down.
+    pub found: Option<String>,
+    /// Its value here.
+    pub expected: String,
+}
+
+/// How a training is quantized, and for how many last epochs its statistics stand still.
+#[derive(Clone, Copy, Debug)]
+pub struct Quantized {
+    /// Quantization-aware training.
+    pub qat: QatConfig,
+    /// Last epochs with frozen statistics.
+    pub frozen_epochs: usize,
+}
+
+impl Decisive {
+    /// Lists what decides the training of `graph` on `input`. `start` names the weights that it begins with, if they are not
+    /// fresh ones; automatic choices are made, so that they equal the same choices made by hand.
+    #[must_use]
+    pub fn of(
+        config: &Config,
+        input: &Input,
+        graph: &Graph,
+        quantized: Option<Quantized>,
+        start: Option<&str>,
+    ) -> Self {
+        let training = &config.training;
+        let mut list = vec![
+            ("model", graph.name().to_owned()),
+            ("classes", graph.class_names().join(", ")),
+            ("input", graph.input().to_string()),
+            ("split", input.data.split.clone()),
+            ("data", input.identity.fingerprint.clone()),
+            ("seed", config.run.seed.to_string()),
+            ("epochs", training.epochs.to_string()),
+            ("batch_size", training.batch_size.to_string()),
+            ("lr", training.lr.to_string()),
+            ("optimizer", optimizer(training.optimizer)),
+            ("schedule", training.schedule.to_string()),
+            ("augment", training.augment.to_string()),
+            ("start", start.unwrap_or("scratch").to_owned()),
+        ];
+        match quantized {
+            None => list.push(("bits", "32".into())),
+            Some(Quantized { qat, frozen_epochs }) => {
+                let qat = qat.chosen();
+                list.extend([
+                    ("bits", qat.weight_bits.to_string()),
+                    ("edge_bits", qat.edge_bits.max(qat.weight_bits).to_string()),
+                    ("act_bits", qat.activation_bits.to_string()),
+                    ("quantizer", qat.quantizer.to_string()),
+                    ("act_quantizer", qat.activation_quantizer.to_string()),
+                    ("ste", qat.ste.to_string()),
+                    ("freeze_bn_epochs", frozen_epochs.to_string()),
+                ]);
+            }
+        }
+        Self::from_pairs(list)
+    }
+
+    fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> Self {
+        let owned = pairs
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value));
+        Self(owned.collect())
+    }
+
+    /// Takes the list of another kind of experiment, which names its settings itself.
+    #[must_use]
+    pub fn of_named(list: BTreeMap<String, String>) -> Self {
+        Self(list)
+    }
+
+    /// Picks the list out of a checkpoint's metadata.
+    #[must_use]
+    pub fn from_metadata(metadata: &BTreeMap<String, String>) -> Self {
+        let known = KEYS
+            .iter()
+            .filter_map(|&key| Some((key, metadata.get(key)?.clone())));
+        Self::from_pairs(known)
+    }
+
+    /// All names and values.
+    #[must_use]
+    pub fn pairs(&self) -> &BTreeMap<String, String> {
+        &self.0
+    }
+
+    /// The value of a setting.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    /// Finds the first setting, in the order of the list, that `found` does not share.
+    #[must_use]
+    pub fn first_difference(&self, found: &Self) -> Option<Mismatch> {
+        let key = KEYS.iter().find(|&&key| self.get(key) != found.get(key))?;
+        Some(Mismatch {
+            key: (*key).to_owned(),
+            found: found.get(key).map(str::to_owned),
+            expected: self.get(key).unwrap_or("none").to_owned(),
+        })
+    }
+
+    /// The name of the folder of such a run: 64 bits of a hash of the list (FNV-1a), and the seed for people.
+    #[must_use]
+    pub fn folder(&self) -> String {
+        let mut digest = 0xcbf2_9ce4_8422_2325_u64;
+        for (key, value) in &self.0 {
+            // Lengths first, so that no two lists give the same bytes.
+            let lengths = [key.len() as u64, value.len() as u64].map(u64::to_le_bytes);
+            for byte in lengths
+                .concat()
+                .into_iter()
+                .chain(key.bytes())
+                .chain(value.bytes())
+            {
+                digest = (digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        }
+        format!("run_{digest:016x}_seed{}", self.get("seed").unwrap_or("0"))
+    }
+
+    /// What the runs of one sweep share: all but the seed and what belongs to quantization.
+    #[must_use]
+    pub fn shared(&self) -> Self {
+        self.filtered(|key| key != "seed" && !QUANTIZATION.contains(&key))
+    }
+
+    /// What makes a row of a sweep: what belongs to quantization.
+    #[must_use]
+    pub fn row(&self) -> Self {
+        self.filtered(|key| QUANTIZATION.contains(&key))
+    }
+
+    fn filtered(&self, keep: impl Fn(&str) -> bool) -> Self {
+        let kept = self.0.iter().filter(|(key, _)| keep(key));
+        Self(
+            kept.map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+        )
+    }
+}
+
+/// Its name; all its numbers where they are not those that the name stands for.
+fn optimizer(optimizer: Optimizer) -> String {
+    let name = optimizer.to_string();
+    if name.parse() == Ok(optimizer) {
+        return name;
+    }
+    serde_json::to_string(&optimizer).expect("an optimizer is plain data")
+}
+
+#[cfg(test)]
+mod tests;

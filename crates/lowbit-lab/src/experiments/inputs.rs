@@ -1,0 +1,243 @@
+//! What experiments begin with: images that know which they are, graphs that fit them, trained weights, calibration images.
+
+use crate::{Config, LabError};
+use lowbit::format::{SplitRecord, StoredModel, TrainingRecord, load_with_record};
+use lowbit::graph::zoo;
+use lowbit::{Graph, Shape, Weights};
+use lowbit_data::{Dataset, Identity, LoadOptions, Progress};
+use lowbit_kernels::random;
+use std::path::Path;
+
+/// A data set, and how to come by it again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Input {
+    /// The images.
+    pub data: Dataset,
+    /// What tells them from others.
+    pub identity: Identity,
+    /// How training and test images were told apart.
+    pub split: SplitRecord,
+    /// Size that they were brought to; 0 for their own.
+    pub image_size: usize,
+}
+
+/// What to load, beyond the place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Wanted {
+    pub(crate) seed: u64,
+    pub(crate) test_fraction: f64,
+    pub(crate) limit: usize,
+    pub(crate) image_size: usize,
+}
+
+impl Wanted {
+    /// What the settings ask for.
+    pub(crate) fn by(config: &Config) -> Self {
+        let defaults = LoadOptions::new(config.run.seed);
+        Self {
+            seed: config.run.seed,
+            test_fraction: defaults.test_fraction,
+            limit: config.images.limit,
+            image_size: config.input.image_size,
+        }
+    }
+
+    /// Loads the data that the settings name.
+    pub(crate) fn load(&self, config: &Config, progress: &dyn Progress) -> Result<Input, LabError> {
+        let some = |number: usize| (number > 0).then_some(number);
+        let options = LoadOptions {
+            test_fraction: self.test_fraction,
+            limit: some(self.limit),
+            image_size: some(self.image_size),
+            data_dir: config.images.data_dir.clone(),
+            cache_dir: config
+                .images
+                .cache
+                .then(lowbit_data::default_cache_dir)
+                .flatten(),
+            progress,
+            ..LoadOptions::new(self.seed)
+        };
+        let data = lowbit_data::load(&config.images.data, &options)?;
+        let split = SplitRecord {
+            rule: data.split.clone(),
+            seed: self.seed,
+            test_fraction: self.test_fraction,
+            limit: self.limit,
+        };
+        Ok(Input::new(data, split, self.image_size))
+    }
+}
+
+impl Input {
+    /// Loads the data that the settings name.
+    ///
+    /// # Errors
+    /// [`LabError::Data`] saying what is wrong with them.
+    pub fn load(config: &Config, progress: &dyn Progress) -> Result<Self, LabError> {
+        Wanted::by(config).load(config, progress)
+    }
+
+    /// Takes images that are loaded already.
+    #[must_use]
+    pub fn new(data: Dataset, split: SplitRecord, image_size: usize) -> Self {
+        Self {
+            identity: data.identity(),
+            data,
+            split,
+            image_size,
+        }
+    }
+
+    /// The shape of the images.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        Shape::new(self.data.height, self.data.width, self.data.channels)
+    }
+
+    /// What the file of a model that is trained on these images says about them.
+    #[must_use]
+    pub fn record(&self, seed: u64) -> TrainingRecord {
+        TrainingRecord {
+            seed,
+            data: self.data.name.clone(),
+            fingerprint: self.identity.fingerprint.clone(),
+            train_images: self.data.train.len(),
+            test_images: self.data.test.len(),
+            split: self.split.clone(),
+            image_size: self.image_size,
+            sketch: self.identity.train.to_text(),
+            earlier: None,
+        }
+    }
+
+    /// The zoo's model for these images and classes.
+    ///
+    /// # Errors
+    /// [`LabError`] when the model is unknown or the images are too small for it.
+    pub fn graph(&self, model: &str) -> Result<Graph, LabError> {
+        graph_for(model, &self.data)
+    }
+
+    /// Training images, drawn by the seed, that set the activation ranges.
+    #[must_use]
+    pub fn calibration(&self, config: &Config) -> Vec<u8> {
+        let train = &self.data.train;
+        let mut order: Vec<usize> = (0..train.len()).collect();
+        random::shuffle(
+            &mut random::stream(config.run.seed, "calibration", 0),
+            &mut order,
+        );
+        order
+            .iter()
+            .take(config.calibration.calibration_images)
+            .flat_map(|&index| train.image(index))
+            .copied()
+            .collect()
+    }
+}
+
+/// The zoo's model for the data's shape and classes.
+///
+/// # Errors
+/// [`LabError`] when the model is unknown or the images are too small for it.
+pub fn graph_for(model: &str, data: &Dataset) -> Result<Graph, LabError> {
+    let shape = Shape::new(data.height, data.width, data.channels);
+    Ok(zoo::build(model, shape, &data.class_names)?)
+}
+
+/// A trained f32 model from a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FloatFile {
+    /// What it computes.
+    pub graph: Graph,
+    /// Its weights.
+    pub weights: Weights,
+    /// What it was trained on, where the file says so.
+    pub record: Option<TrainingRecord>,
+}
+
+/// Reads a model file that must hold f32 weights.
+///
+/// # Errors
+/// [`LabError`] when it cannot be read or is quantized.
+pub fn float_model(file: &Path) -> Result<FloatFile, LabError> {
+    match load_with_record(file)? {
+        (StoredModel::Float { graph, weights }, record) => Ok(FloatFile {
+            graph,
+            weights,
+            record,
+        }),
+        (StoredModel::Quantized(_), _) => Err(LabError::Mismatch(format!(
+            "{}: is quantized already; give an FP32 model",
+            file.display()
+        ))),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use lowbit_data::Split;
+
+    /// Images of 2×2 gray pixels that differ, numbered from `from`, of classes 0 and 1 in turn.
+    pub(crate) fn split(from: u32, count: u32) -> Split {
+        let pixels = (from..from + count).flat_map(u32::to_le_bytes).collect();
+        Split::new(4, pixels, (0..count).map(|index| index % 2).collect()).unwrap()
+    }
+
+    /// 8 training images and 2 test images of ants and bees.
+    pub(crate) fn input() -> Input {
+        let data = Dataset {
+            name: "photos".into(),
+            source: "here".into(),
+            synthetic: false,
+            class_names: vec!["ant".into(), "bee".into()],
+            height: 2,
+            width: 2,
+            channels: 1,
+            train: split(0, 8),
+            test: split(8, 2),
+            split: "seeded stratified 80/20 (seed 1)".into(),
+        };
+        let split = SplitRecord {
+            rule: data.split.clone(),
+            seed: 1,
+            test_fraction: 0.2,
+            limit: 0,
+        };
+        Input::new(data, split, 0)
+    }
+
+    #[test]
+    fn calibration_images_are_training_images_drawn_by_the_seed() {
+        let input = input();
+        let mut config = Config::default();
+        config.calibration.calibration_images = 3;
+        let drawn = input.calibration(&config);
+        assert_eq!(drawn.len(), 3 * 4);
+        assert_eq!(drawn, input.calibration(&config));
+        let train: Vec<&[u8]> = input.data.train.images().chunks(4).collect();
+        let mut images: Vec<&[u8]> = drawn.chunks(4).collect();
+        assert!(images.iter().all(|image| train.contains(image)));
+        images.sort_unstable();
+        images.dedup();
+        assert_eq!(images.len(), 3);
+        let seeds = (2..6).map(|seed| input.calibration(&config.with_seed(seed)));
+        assert!(seeds.into_iter().any(|other| other != drawn));
+        config.calibration.calibration_images = 100;
+        assert_eq!(input.calibration(&config).len(), 8 * 4);
+    }
+
+    #[test]
+    fn a_record_says_what_a_loader_needs_to_find_the_test_images_again() {
+        let input = input();
+        let record = input.record(7);
+        assert_eq!((record.seed, record.split.seed), (7, 1));
+        assert_eq!((record.train_images, record.test_images), (8, 2));
+        assert_eq!(record.fingerprint, input.data.identity().fingerprint);
+        let sketch = lowbit_data::Sketch::from_text(&record.sketch).unwrap();
+        assert_eq!(sketch.overlap(&input.data.train).seen, 8);
+        assert_eq!(sketch.overlap(&input.data.test).seen, 0);
+    }
+}

@@ -1,0 +1,131 @@
+use super::verdict::Winner;
+use super::*;
+use crate::Silent;
+use crate::experiments::inputs::tests::input;
+
+fn epoch(number: usize, test_accuracy: f64) -> EpochRecord {
+    EpochRecord {
+        epoch: number,
+        train_loss: 0.1,
+        train_accuracy: 1.0,
+        test_loss: 0.1,
+        test_accuracy,
+        lr: 0.1,
+        train_seconds: 1.0,
+        train_img_per_s: 1.0,
+        logits_digest: None,
+    }
+}
+
+fn seed(seed: u64, accuracy: f64, hits: &str, epochs: Vec<EpochRecord>) -> SeedResults {
+    SeedResults {
+        seed,
+        test: Score {
+            accuracy,
+            loss: 0.5,
+        },
+        train: Score {
+            accuracy: accuracy + 0.1,
+            loss: 0.5,
+        },
+        training_time_seconds: 10.0 * seed as f64,
+        epochs,
+        hits: hits.into(),
+    }
+}
+
+#[test]
+fn means_over_seeds_are_those_of_their_results() {
+    let seeds = vec![
+        seed(1, 0.5, "10", vec![epoch(1, 0.7), epoch(2, 0.5)]),
+        seed(2, 0.7, "11", vec![epoch(1, 0.6), epoch(2, 0.7)]),
+    ];
+    let found = method_results("m", 7, 3.5, seeds.clone());
+    let value = serde_json::to_value(&found).unwrap();
+    let number = |names: &[&str]| {
+        let found = names.iter().find_map(|name| value.get(*name));
+        found.and_then(serde_json::Value::as_f64).unwrap()
+    };
+    let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
+    near(
+        number(&["final_test_accuracy_percent", "final_test_accuracy"]),
+        60.0,
+    );
+    near(
+        number(&["best_test_accuracy_percent", "best_test_accuracy"]),
+        70.0,
+    );
+    near(number(&["train_accuracy_percent", "train_accuracy"]), 70.0);
+    near(number(&["overfitting_gap_points", "overfitting_gap"]), 10.0);
+    near(found.training_time_seconds, 15.0);
+    assert_eq!((found.size_bytes, found.img_per_s), (7, 3.5));
+    let text = value.to_string();
+    // t(1) · 10 / √2 · … = 12.706 · 10.
+    assert!(text.contains("_interval\":[-67.06"), "{text}");
+    let one = method_results("m", 7, 3.5, seeds[..1].to_vec());
+    let text = serde_json::to_string(&one).unwrap();
+    assert!(text.contains("_interval\":null"), "{text}");
+    let none = method_results("m", 7, 3.5, vec![seed(1, 0.5, "10", vec![])]);
+    let text = serde_json::to_string(&none).unwrap();
+    assert!(
+        text.contains("\"best_test_accuracy") && text.contains("null"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_verdict_pairs_ptq_with_qat() {
+    // Ten images: FP32 and PTQ right on all, QAT on none.
+    let all = || seed(1, 1.0, "1111111111", vec![]);
+    let none = || seed(2, 0.0, "0000000000", vec![]);
+    let results = |of: SeedResults| method_results("m", 1, 1.0, vec![of]);
+    let seeds = [[all(), all(), none()]];
+    let config = Config::default();
+    let found = verdict(&config, &seeds, &results(all()), &results(none()));
+    assert_eq!(found.winner, Winner::Ptq);
+    assert!(
+        found.reason.contains("100.00") && found.reason.contains("one seed"),
+        "{}",
+        found.reason
+    );
+    let seeds = [[all(), none(), all()]];
+    let found = verdict(&config, &seeds, &results(none()), &results(all()));
+    assert_eq!(found.winner, Winner::Qat);
+    // Further training of QAT: 10 s against 20 s.
+    assert!(found.advice.contains("-0.2 minutes"), "{}", found.advice);
+    let two = [[all(), all(), all()], [all(), all(), all()]];
+    let found = verdict(&config, &two, &results(all()), &results(all()));
+    assert_eq!(found.winner, Winner::Tie);
+    assert!(!found.reason.contains("one seed"), "{}", found.reason);
+}
+
+#[test]
+fn the_whole_experiment_on_ten_images_leaves_what_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = Config::default();
+    config.results.out = folder.path().to_owned();
+    config.network.model = "mlp".into();
+    config.training.epochs = 1;
+    config.repeats.seeds = 2;
+    config.widths.bits = 4;
+    let isa = Isa::current().unwrap();
+    let start = Start::default();
+    let found = qat_vs_ptq(&config, &input(), &start, isa, &Silent).unwrap();
+    // Two test images never tell more than a guess.
+    assert_eq!(found.comparison.comparison.winner, Winner::None);
+    assert!(found.comparison.comparison.advice.contains("No verdict"));
+    let methods = [&found.fp32_results, &found.ptq_results, &found.qat_results];
+    for method in methods {
+        assert_eq!(method.seeds.len(), 2);
+        assert_eq!((method.seeds[0].seed, method.seeds[1].seed), (1, 2));
+        let file = folder.path().join(FOLDER).join(&method.file);
+        assert_eq!(std::fs::metadata(&file).unwrap().len(), method.size_bytes);
+        let (_, record) = format::load_with_record(&file).unwrap();
+        assert_eq!(record, Some(input().record(1)));
+        assert!(method.seeds.iter().all(|seed| seed.hits.len() == 2));
+    }
+    assert_eq!(found.evaluated, Some(Evaluated::own_test(2)));
+    let file = folder.path().join(FOLDER).join(COMPARISON_RESULTS);
+    let read: Results = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert_eq!(read.comparison, found.comparison);
+}

@@ -1,0 +1,209 @@
+//! What one run of a sweep leaves.
+
+use crate::Config;
+use crate::decisive::Decisive;
+use crate::experiments::learning::Learning;
+use crate::experiments::results::DataResults;
+use crate::machine::Machine;
+use crate::records::EpochRecord;
+use serde::{Deserialize, Serialize};
+
+/// `training_results.json` of one run. Runs of older layouts may lack all but the width and the accuracy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunResults {
+    /// Bits per weight.
+    pub bit_width: u8,
+    /// Epochs (in a federation: rounds).
+    #[serde(default)]
+    pub num_rounds: usize,
+    /// Share of the clients that train in a round; 1 in central training.
+    #[serde(default = "whole")]
+    pub fraction_train: f64,
+    /// Epochs per round and client; 1 in central training.
+    #[serde(default)]
+    pub local_epochs: usize,
+    /// Images per step.
+    #[serde(default)]
+    pub batch_size: usize,
+    /// Base learning rate.
+    #[serde(default)]
+    pub learning_rate: f32,
+    /// Seconds of training, evaluation not counted.
+    #[serde(default)]
+    pub training_time_seconds: Option<f64>,
+    /// As deployed, share of 1.
+    pub final_test_accuracy: f64,
+    /// As deployed.
+    #[serde(default)]
+    pub final_test_loss: Option<f64>,
+    /// One per epoch.
+    #[serde(default)]
+    pub results_per_round: Vec<RoundRecord>,
+    /// From real files.
+    #[serde(default)]
+    pub compression_metrics: Option<CompressionMetrics>,
+    /// UTC, `YYYYMMDD_hhmmss`.
+    #[serde(default)]
+    pub timestamp: String,
+    /// The seed.
+    #[serde(default)]
+    pub seed: u64,
+    /// Name of the model.
+    #[serde(default)]
+    pub model: String,
+    /// Name of the data.
+    #[serde(default)]
+    pub data: String,
+    /// Whether the data were generated.
+    #[serde(default)]
+    pub synthetic: bool,
+    /// At batch 64 on one thread.
+    #[serde(default)]
+    pub img_per_s: Option<f64>,
+    /// Against FP32, paired, at batch 64 on one thread.
+    #[serde(default)]
+    pub speedup: Option<f64>,
+    /// Whether the training learned anything; none in results of older versions.
+    #[serde(default)]
+    pub learning: Option<Learning>,
+    /// What was classified, in numbers; none in results of older versions.
+    #[serde(default)]
+    pub images: Option<DataResults>,
+    /// Everything that decided the result; none in results of older versions.
+    #[serde(default)]
+    pub decisive: Option<Decisive>,
+    /// What it was measured on.
+    #[serde(default)]
+    pub machine: Option<Machine>,
+    /// All settings.
+    #[serde(default)]
+    pub config: Option<Config>,
+}
+
+fn whole() -> f64 {
+    1.0
+}
+
+fn unknown() -> f64 {
+    f64::NAN
+}
+
+/// One epoch, under the names of a federation; not a number where an older run does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoundRecord {
+    /// From 1.
+    pub round: usize,
+    /// Mean over the epoch, while the weights changed.
+    #[serde(default = "unknown")]
+    pub train_loss: f64,
+    /// Over the epoch, while the weights changed, share of 1.
+    #[serde(default = "unknown")]
+    pub train_accuracy: f64,
+    /// As deployed.
+    #[serde(default = "unknown")]
+    pub test_loss: f64,
+    /// As deployed, share of 1.
+    #[serde(default = "unknown")]
+    pub test_accuracy: f64,
+}
+
+/// `compression_metrics.json`: sizes of real files.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CompressionMetrics {
+    /// Bits per weight.
+    pub bit_width: u8,
+    /// The FP32 model's file, 10⁶ bytes.
+    pub original_size_mb: f64,
+    /// The packed model's file, 10⁶ bytes.
+    pub compressed_size_mb: f64,
+    /// One over the other.
+    pub compression_ratio: f64,
+    /// Bytes saved, percent.
+    pub size_reduction_percent: f64,
+}
+
+impl From<&EpochRecord> for RoundRecord {
+    fn from(epoch: &EpochRecord) -> Self {
+        Self {
+            round: epoch.epoch,
+            train_loss: epoch.train_loss,
+            train_accuracy: epoch.train_accuracy,
+            test_loss: epoch.test_loss,
+            test_accuracy: epoch.test_accuracy,
+        }
+    }
+}
+
+impl CompressionMetrics {
+    /// The sizes of two files, in bytes.
+    #[must_use]
+    pub fn of(bit_width: u8, original: u64, compressed: u64) -> Self {
+        let ratio = original as f64 / compressed as f64;
+        Self {
+            bit_width,
+            original_size_mb: original as f64 / 1e6,
+            compressed_size_mb: compressed as f64 / 1e6,
+            compression_ratio: ratio,
+            size_reduction_percent: 100.0 * (1.0 - compressed as f64 / original as f64),
+        }
+    }
+}
+
+/// Now, in UTC, as `YYYYMMDD_hhmmss`.
+pub(in crate::experiments) fn timestamp() -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    utc(since.map_or(0, |since| since.as_secs()))
+}
+
+fn utc(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Howard Hinnant's civil_from_days, for days since 1970.
+    let shifted = days as i64 + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 {
+        month_index + 3
+    } else {
+        month_index - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (h, m, s) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}{month:02}{day:02}_{h:02}{m:02}{s:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_since_1970_are_a_date_in_utc() {
+        // GNU date: `date -u -d @951782400 +%Y%m%d_%H%M%S` and so on.
+        for (seconds, date) in [
+            (0, "19700101_000000"),
+            (951_782_400, "20000229_000000"),
+            (951_868_800, "20000301_000000"),
+            (1_735_689_599, "20241231_235959"),
+            (1_764_104_645, "20251125_210405"),
+            (4_107_542_400, "21000301_000000"),
+        ] {
+            assert_eq!(utc(seconds), date);
+        }
+    }
+
+    #[test]
+    fn sizes_are_those_of_both_files() {
+        let metrics = CompressionMetrics::of(4, 1_000_000, 250_000);
+        assert_eq!(metrics.bit_width, 4);
+        assert_eq!(
+            (metrics.original_size_mb, metrics.compressed_size_mb),
+            (1.0, 0.25)
+        );
+        assert_eq!(metrics.compression_ratio, 4.0);
+        assert_eq!(metrics.size_reduction_percent, 75.0);
+    }
+}

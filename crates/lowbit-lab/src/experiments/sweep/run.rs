@@ -1,0 +1,209 @@
+//! One width of one seed: found finished, or trained.
+
+use super::results::timestamp;
+use super::{CompressionMetrics, Finished, RunId, RunResults, SweepEvents};
+use crate::decisive::Decisive;
+use crate::experiments::artifacts::{
+    CHECKPOINT, FP32, Held, TRAINING_RESULTS, make_folder, write_json,
+};
+use crate::experiments::inputs::{Input, float_model};
+use crate::experiments::learning::Outcome;
+use crate::experiments::results::DataResults;
+use crate::machine::Machine;
+use crate::training::{Plan, Trained, train};
+use crate::{Config, Events, LabError, timing};
+use lowbit::format::{self, StoredModel};
+use lowbit::runtime::{FloatModel, IntegerModel};
+use lowbit::{Graph, Weights};
+use lowbit_kernels::Isa;
+use serde::de::DeserializeOwned;
+use std::path::Path;
+
+/// What decides the result, beside it.
+const DECISIVE: &str = "decisive.json";
+
+pub(super) struct Run<'a> {
+    pub(super) config: Config,
+    pub(super) id: RunId,
+    pub(super) graph: &'a Graph,
+    pub(super) input: &'a Input,
+    pub(super) isa: Isa,
+}
+
+impl Run<'_> {
+    pub(super) fn finish(&self, events: &dyn SweepEvents) -> Result<Finished, LabError> {
+        let plan = Plan {
+            qat: (self.id.bits < 32).then(|| self.config.qat(self.id.bits)),
+            frozen_norm_epochs: if self.id.bits < 32 {
+                self.config.qat.freeze_bn_epochs
+            } else {
+                0
+            },
+            resume: true,
+            ..Plan::default()
+        };
+        let decisive = plan.decisive(&self.config, self.input, self.graph);
+        let folder = self.folder(&decisive)?;
+        let done: Option<RunResults> = read_json(&folder.join(TRAINING_RESULTS));
+        let earlier = done.is_some();
+        let results = match done {
+            Some(results) => results,
+            None => self.train(&folder, &plan, decisive, &*events.run(self.id))?,
+        };
+        events.finished(self.id, &results, earlier);
+        Ok(Finished {
+            folder: folder.path().to_owned(),
+            results,
+            earlier,
+        })
+    }
+
+    /// The folder whose name says what decides the result; new, or that of such a run.
+    fn folder(&self, decisive: &Decisive) -> Result<Held, LabError> {
+        let parent = self.config.results.out.join(format!("{}bit", self.id.bits));
+        make_folder(&parent)?;
+        let path = parent.join(decisive.folder());
+        let folder = Held::take(path.clone())?;
+        let list = folder.join(DECISIVE);
+        match read_json::<Decisive>(&list) {
+            // The name is a hash: that it is the same run stands in the list.
+            Some(found) => match decisive.first_difference(&found) {
+                None => Ok(folder),
+                Some(difference) => Err(LabError::OtherRun {
+                    path,
+                    key: difference.key,
+                    found: difference.found,
+                    expected: difference.expected,
+                }),
+            },
+            None => {
+                write_json(&list, decisive)?;
+                Ok(folder)
+            }
+        }
+    }
+
+    fn train(
+        &self,
+        folder: &Held,
+        plan: &Plan<'_>,
+        decisive: Decisive,
+        events: &dyn Events,
+    ) -> Result<RunResults, LabError> {
+        write_json(&folder.join("config.json"), &self.config)?;
+        let checkpoint = folder.join(CHECKPOINT);
+        let plan = Plan {
+            checkpoint: Some(&checkpoint),
+            ..plan.clone()
+        };
+        let trained = train(
+            &self.config,
+            &plan,
+            self.graph,
+            self.input,
+            self.isa,
+            events,
+        )?;
+        let metrics = self.save(folder, &trained)?;
+        write_json(&folder.join("compression_metrics.json"), &metrics)?;
+        let results = self.results(&trained, metrics, decisive);
+        // Last: its presence says that the run is whole.
+        write_json(&folder.join(TRAINING_RESULTS), &results)?;
+        Ok(results)
+    }
+
+    /// Writes the models.
+    fn save(&self, folder: &Held, trained: &Trained) -> Result<CompressionMetrics, LabError> {
+        let weights = deployable(self.graph, &trained.weights);
+        let record = trained.record.as_ref();
+        let original = format::save_float(&folder.join(FP32), self.graph, &weights, record)?;
+        let compressed = match &trained.quantized {
+            None => original,
+            Some(model) => {
+                format::save_quantized(&folder.join(packed(self.id.bits)), model, record)?
+            }
+        };
+        Ok(CompressionMetrics::of(self.id.bits, original, compressed))
+    }
+
+    /// All results but the speed.
+    fn results(
+        &self,
+        trained: &Trained,
+        metrics: CompressionMetrics,
+        decisive: Decisive,
+    ) -> RunResults {
+        let last = trained.last();
+        let classes = self.graph.classes();
+        let test = &self.input.data.test;
+        let outcome = Outcome::of(last.test_accuracy, test, classes, Some(last.train_loss));
+        RunResults {
+            bit_width: self.id.bits,
+            num_rounds: trained.epochs.len(),
+            fraction_train: 1.0,
+            local_epochs: 1,
+            batch_size: self.config.training.batch_size,
+            learning_rate: self.config.training.lr,
+            training_time_seconds: Some(trained.train_seconds()),
+            final_test_accuracy: last.test_accuracy,
+            final_test_loss: Some(last.test_loss),
+            results_per_round: trained.epochs.iter().map(Into::into).collect(),
+            compression_metrics: Some(metrics),
+            timestamp: timestamp(),
+            seed: self.config.run.seed,
+            model: self.graph.name().into(),
+            data: self.input.data.name.clone(),
+            synthetic: self.input.data.synthetic,
+            img_per_s: None,
+            speedup: None,
+            learning: Some(outcome.learning()),
+            images: Some(DataResults::of(self.input)),
+            decisive: Some(decisive),
+            machine: Some(Machine::here(self.isa)),
+            config: Some(self.config.clone()),
+        }
+    }
+}
+
+fn packed(bits: u8) -> String {
+    format!("model_{bits}bit.safetensors")
+}
+
+/// What a file holds; none where it is not there or not whole.
+fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+/// Measures the speed of a finished run's model against FP32 and adds it to the run's results.
+pub(super) fn time(run: &mut Finished, input: &Input, isa: Isa) -> Result<(), LabError> {
+    let float = float_model(&run.folder.join(FP32))?;
+    let fp32 = FloatModel::compile(&float.graph, &float.weights, isa)?;
+    let test = &input.data.test;
+    let images = &test.images()[..test.len().min(64) * float.graph.input().len()];
+    let bits = run.results.bit_width;
+    let speed = if bits == 32 {
+        timing::one_thread(&fp32, &fp32, images)
+    } else {
+        let file = run.folder.join(packed(bits));
+        let StoredModel::Quantized(model) = format::load(&file)? else {
+            let text = format!("{}: is not quantized", file.display());
+            return Err(LabError::Mismatch(text));
+        };
+        let packed = IntegerModel::compile(&model, isa)?;
+        timing::one_thread(&fp32, &packed, images)
+    };
+    run.results.img_per_s = Some(speed.quantized_img_per_s());
+    run.results.speedup = Some(speed.speedup.median);
+    write_json(&run.folder.join(TRAINING_RESULTS), &run.results)
+}
+
+/// The graph's own tensors: without those of the quantizers.
+pub(in crate::experiments) fn deployable(graph: &Graph, weights: &Weights) -> Weights {
+    let mut own = Weights::new();
+    for parameter in graph.parameters() {
+        if let Some(tensor) = weights.get(&parameter.name) {
+            own.insert(parameter.name, tensor.clone());
+        }
+    }
+    own
+}

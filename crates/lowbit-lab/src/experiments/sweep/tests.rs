@@ -1,0 +1,163 @@
+use super::*;
+use crate::Silent;
+use crate::analysis::runs::Runs;
+use crate::decisive::Decisive;
+use crate::experiments::inputs::tests::{input, split};
+use crate::experiments::learning::Learning;
+use lowbit::format::load_with_record;
+use std::path::Path;
+
+/// Counts what it is told.
+#[derive(Default)]
+struct Counted {
+    finished: Mutex<Vec<(RunId, bool)>>,
+    timed: Mutex<Vec<usize>>,
+}
+
+impl SweepEvents for Counted {
+    fn run(&self, _run: RunId) -> Box<dyn Events + '_> {
+        Box::new(Silent)
+    }
+
+    fn finished(&self, run: RunId, _results: &RunResults, earlier: bool) {
+        self.finished.lock().unwrap().push((run, earlier));
+    }
+
+    fn timing(&self, runs: usize) {
+        self.timed.lock().unwrap().push(runs);
+    }
+}
+
+fn config(out: &Path) -> Config {
+    let mut config = Config::default();
+    config.results.out = out.to_owned();
+    config.network.model = "mlp".into();
+    config.training.epochs = 1;
+    config.repeats.seeds = 2;
+    config
+}
+
+fn go(config: &Config, widths: &[u8], jobs: usize, input: &Input) -> (Vec<Finished>, Counted) {
+    let counted = Counted::default();
+    let isa = Isa::current().unwrap();
+    let done = sweep(config, widths, jobs, input, isa, &counted).unwrap();
+    (done, counted)
+}
+
+#[test]
+fn every_width_of_every_seed_is_run_once_and_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let (first, counted) = go(&config, &[32, 4, 4], 1, &input());
+    let ids: Vec<(u8, u64)> = first
+        .iter()
+        .map(|run| (run.results.bit_width, run.results.seed))
+        .collect();
+    assert_eq!(ids, [(32, 1), (4, 1), (32, 2), (4, 2)]);
+    assert!(
+        counted
+            .finished
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|(_, earlier)| !earlier)
+    );
+    assert_eq!(*counted.timed.lock().unwrap(), [4]);
+    for run in &first {
+        let results = &run.results;
+        assert!(results.img_per_s.unwrap() > 0.0 && results.speedup.unwrap() > 0.0);
+        assert_eq!(
+            (results.num_rounds, results.results_per_round.len()),
+            (1, 1)
+        );
+        // Two test images never tell more than a guess.
+        assert_ne!(results.learning, Some(Learning::Learned));
+        let metrics = results.compression_metrics.unwrap();
+        let file = if results.bit_width == 32 {
+            "model_fp32.safetensors"
+        } else {
+            "model_4bit.safetensors"
+        };
+        let file = run.folder.join(file);
+        let bytes = std::fs::metadata(&file).unwrap().len();
+        assert_eq!(metrics.compressed_size_mb, bytes as f64 / 1e6);
+        let (_, record) = load_with_record(&file).unwrap();
+        assert_eq!(record, Some(input().record(results.seed)));
+        let name = results.decisive.as_ref().unwrap().folder();
+        assert!(run.folder.ends_with(name));
+    }
+    let (again, counted) = go(&config, &[32, 4], 3, &input());
+    assert!(
+        counted
+            .finished
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|(_, earlier)| *earlier)
+    );
+    assert!(counted.timed.lock().unwrap().is_empty());
+    let folders =
+        |runs: &[Finished]| -> Vec<PathBuf> { runs.iter().map(|run| run.folder.clone()).collect() };
+    assert_eq!(folders(&again), folders(&first));
+}
+
+#[test]
+fn other_images_and_other_recipes_have_folders_of_their_own_and_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.repeats.seeds = 1;
+    go(&config, &[32], 1, &input());
+    let mut data = input().data;
+    data.name = "others".into();
+    data.train = split(50, 8);
+    let others = Input::new(data, input().split, 0);
+    let (second, _) = go(&config, &[32], 1, &others);
+    let runs = Runs::of_call(&second, folder.path());
+    assert_eq!(runs.runs.len(), 1);
+    assert_eq!(runs.runs[0].results.data, "others");
+    assert_eq!(runs.beside.len(), 1);
+    assert!(
+        runs.beside[0].starts_with("1 run of mlp on photos"),
+        "{:?}",
+        runs.beside
+    );
+    config.training.lr = 0.1;
+    let (third, counted) = go(&config, &[32], 1, &others);
+    assert!(!counted.finished.lock().unwrap()[0].1);
+    assert_eq!(Runs::of_call(&third, folder.path()).beside.len(), 2);
+    // Float training knows nothing of quantization: the same run.
+    config.qat.freeze_bn_epochs = 1;
+    config.widths.edge_bits = 2;
+    config.run.threads = 1;
+    let (_, counted) = go(&config, &[32], 1, &others);
+    assert!(counted.finished.lock().unwrap()[0].1);
+}
+
+#[test]
+fn a_folder_whose_list_says_something_else_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.repeats.seeds = 1;
+    let (first, _) = go(&config, &[32], 1, &input());
+    let list = first[0].folder.join("decisive.json");
+    let text = std::fs::read_to_string(&list).unwrap();
+    let known: Decisive = serde_json::from_str(&text).unwrap();
+    assert_eq!(Some(&known), first[0].results.decisive.as_ref());
+    std::fs::write(&list, text.replace("\"lr\": \"0.001\"", "\"lr\": \"0.5\"")).unwrap();
+    let isa = Isa::current().unwrap();
+    let error = sweep(&config, &[32], 1, &input(), isa, &Counted::default()).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("lr = 0.5, this run has 0.001"), "{error}");
+}
+
+#[test]
+fn a_sweep_that_another_process_runs_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let held = Held::take(folder.path().to_owned()).unwrap();
+    let isa = Isa::current().unwrap();
+    let error = sweep(&config, &[32], 1, &input(), isa, &Counted::default()).unwrap_err();
+    assert!(matches!(error, LabError::Busy { .. }), "{error}");
+    drop(held);
+    go(&config, &[32], 1, &input());
+}

@@ -1,0 +1,489 @@
+//! Which images a trained model may be measured on: those that it has not learned from.
+//!
+//! A model's file says what it was trained on. Where the data are the same, they are split as they were in training, whatever
+//! the seed of this run. Where they are others, all of them are measured, unless some were training images: then a person
+//! must say what is wanted.
+
+use super::inputs::{Input, Wanted};
+use crate::{Config, LabError};
+use lowbit::Graph;
+use lowbit::format::{FormatError, TrainingRecord};
+use lowbit_data::{Dataset, Overlap, Progress, Sketch, Split};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// What a person says about the images to measure on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// All images, seen or not.
+    pub all: bool,
+    /// The test part of the split that this seed draws, seen or not.
+    pub split_seed: Option<u64>,
+}
+
+/// What the images are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Test images are measured, and training images not used.
+    Evaluate,
+    /// Training images are used, and test images not measured.
+    Calibrate,
+    /// Training images set the activation ranges, test images are measured.
+    CalibrateAndEvaluate,
+    /// Training goes on with the training images, test images are measured.
+    FineTune,
+}
+
+/// The model that images are wanted for.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured<'a> {
+    /// Its file.
+    pub file: &'a Path,
+    /// What it computes.
+    pub graph: &'a Graph,
+    /// What it was trained on; none where its file does not say.
+    pub record: Option<&'a TrainingRecord>,
+}
+
+/// Which images are measured, as results say it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evaluated {
+    /// Which they are.
+    pub images: Which,
+    /// How many there are.
+    pub count: usize,
+    /// Those that may have been training images: known ones, and those of which the file's sample of the training images
+    /// cannot tell; none where nothing is known about the training.
+    pub possibly_seen: Option<usize>,
+    /// Those that are known to have been training images.
+    pub seen: Option<usize>,
+}
+
+/// Which images are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Which {
+    /// The test images of the split that the model was trained with.
+    TestOfTraining,
+    /// The images that the data ship for testing.
+    ShippedTest,
+    /// All images of the data.
+    All,
+    /// All images but those that set the activation ranges.
+    AllButCalibration,
+    /// The test images of a split that this run drew.
+    TestOfThisSplit,
+}
+
+/// Images for a model, and which of them are measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chosen {
+    /// The images; training images are those that calibration or fine-tuning may use.
+    pub input: Input,
+    /// The test images.
+    pub evaluated: Evaluated,
+    /// Whether these are the data that the model was trained on.
+    pub same_data: bool,
+}
+
+/// Loads the images that `config` names, as `model` may be measured on them.
+///
+/// # Errors
+/// [`LabError::Seen`] where some were training images and nobody said what is wanted; [`LabError::Mismatch`] where classes
+/// or shapes are others than the model's.
+pub fn images_for(
+    model: &Measured<'_>,
+    purpose: Purpose,
+    choice: Choice,
+    config: &Config,
+    progress: &dyn Progress,
+) -> Result<Chosen, LabError> {
+    let own = Wanted::by(config);
+    let size = match model.record {
+        Some(record) if own.image_size == 0 => record.image_size,
+        _ => own.image_size,
+    };
+    let load = |wanted: Wanted| -> Result<Input, LabError> {
+        let wanted = Wanted {
+            image_size: size,
+            ..wanted
+        };
+        fitted(model, wanted.load(config, progress)?)
+    };
+    if let Some(seed) = choice.split_seed {
+        return as_told(model, load(Wanted { seed, ..own })?);
+    }
+    if choice.all {
+        let all = load(own)?;
+        return whole(model, all, Which::All);
+    }
+    let Some(record) = model.record else {
+        return as_told(model, load(own)?);
+    };
+    let as_trained = Wanted {
+        seed: record.split.seed,
+        test_fraction: record.split.test_fraction,
+        limit: record.split.limit,
+        image_size: size,
+    };
+    let input = load(as_trained)?;
+    if input.identity.fingerprint == record.fingerprint {
+        return as_trained_on(model, input, own.limit);
+    }
+    let input = if as_trained
+        == (Wanted {
+            image_size: size,
+            ..own
+        }) {
+        input
+    } else {
+        load(own)?
+    };
+    of_other_data(model, purpose, input, config)
+}
+
+/// The data of the training, split as they were then.
+fn as_trained_on(model: &Measured<'_>, mut input: Input, limit: usize) -> Result<Chosen, LabError> {
+    let classes = input.data.class_names.len();
+    if limit > 0 {
+        input.data.test = first_of_each_class(&input.data.test, classes, limit);
+    }
+    // What it saw before, on other data, counts as well.
+    let earlier = model.record.and_then(|record| record.earlier.as_deref());
+    let found = overlap(earlier, model.file, &input.data.test)?;
+    if let Some(found) = found
+        && found.seen > 0
+    {
+        return Err(seen(model, &input, Purpose::Evaluate, found));
+    }
+    Ok(Chosen {
+        evaluated: evaluated(
+            Which::TestOfTraining,
+            &input,
+            found.or(Some(none_of(&input))),
+        ),
+        input,
+        same_data: true,
+    })
+}
+
+/// Other data than those of the training.
+fn of_other_data(
+    model: &Measured<'_>,
+    purpose: Purpose,
+    mut input: Input,
+    config: &Config,
+) -> Result<Chosen, LabError> {
+    let drawn = is_drawn(&input);
+    let which = match purpose {
+        _ if !drawn => Which::ShippedTest,
+        Purpose::FineTune => Which::TestOfThisSplit,
+        Purpose::CalibrateAndEvaluate if needs_calibration(config) => Which::AllButCalibration,
+        _ => Which::All,
+    };
+    let used = match which {
+        _ if purpose == Purpose::Calibrate => input.data.train.clone(),
+        Which::All | Which::AllButCalibration => joined(&input.data.train, &input.data.test),
+        _ => input.data.test.clone(),
+    };
+    if let Some(found) = overlap(model.record, model.file, &used)? {
+        // Training images set ranges as well as any; a mixture may hold images that the model is to be tested on.
+        let only_training = purpose == Purpose::Calibrate && found.seen == found.checked;
+        if found.seen > 0 && !only_training {
+            return Err(seen(model, &input, purpose, found));
+        }
+    }
+    match which {
+        Which::All => input.data.test = joined(&input.data.train, &input.data.test),
+        // The smaller part of a split is enough to set ranges.
+        Which::AllButCalibration => {
+            std::mem::swap(&mut input.data.train, &mut input.data.test);
+        }
+        _ => {}
+    }
+    let found = overlap(model.record, model.file, &input.data.test)?;
+    Ok(Chosen {
+        evaluated: evaluated(which, &input, found),
+        input,
+        same_data: false,
+    })
+}
+
+/// The split that a person asked for, or, for a file that says nothing, the one of this run's seed.
+fn as_told(model: &Measured<'_>, input: Input) -> Result<Chosen, LabError> {
+    let which = if is_drawn(&input) {
+        Which::TestOfThisSplit
+    } else {
+        Which::ShippedTest
+    };
+    let found = overlap(model.record, model.file, &input.data.test)?;
+    Ok(Chosen {
+        evaluated: evaluated(which, &input, found),
+        same_data: is_same(model, &input),
+        input,
+    })
+}
+
+/// All images.
+fn whole(model: &Measured<'_>, mut input: Input, which: Which) -> Result<Chosen, LabError> {
+    let same_data = is_same(model, &input);
+    let all = joined(&input.data.train, &input.data.test);
+    input.data.train = all.clone();
+    input.data.test = all;
+    let found = overlap(model.record, model.file, &input.data.test)?;
+    Ok(Chosen {
+        evaluated: evaluated(which, &input, found),
+        input,
+        same_data,
+    })
+}
+
+fn is_same(model: &Measured<'_>, input: &Input) -> bool {
+    let record = model.record;
+    record.is_some_and(|record| record.fingerprint == input.identity.fingerprint)
+}
+
+/// Whether the split is this program's, and not the data's own.
+fn is_drawn(input: &Input) -> bool {
+    input.data.split.starts_with("seeded")
+}
+
+fn needs_calibration(config: &Config) -> bool {
+    config.ptq(config.widths.bits).method == lowbit::quant::Method::Static
+}
+
+fn none_of(input: &Input) -> Overlap {
+    Overlap {
+        images: input.data.test.len(),
+        checked: input.data.test.len(),
+        seen: 0,
+    }
+}
+
+fn evaluated(images: Which, input: &Input, found: Option<Overlap>) -> Evaluated {
+    let count = input.data.test.len();
+    Evaluated {
+        images,
+        count,
+        seen: found.map(|found| found.seen),
+        possibly_seen: found.map(|found| count - (found.checked - found.seen)),
+    }
+}
+
+/// Looks for images among those that the model was trained on, and those before them; none where nothing is known.
+fn overlap(
+    record: Option<&TrainingRecord>,
+    file: &Path,
+    split: &Split,
+) -> Result<Option<Overlap>, LabError> {
+    let mut found: Option<Overlap> = None;
+    let mut next = record;
+    while let Some(record) = next {
+        let sketch = Sketch::from_text(&record.sketch).ok_or_else(|| FormatError::Damaged {
+            path: file.to_owned(),
+            reason: "its sketch of the training images cannot be read".into(),
+        })?;
+        let one = sketch.overlap(split);
+        found = Some(found.map_or(one, |other| Overlap {
+            images: one.images,
+            checked: one.checked.min(other.checked).max(one.seen + other.seen),
+            seen: (one.seen + other.seen).min(one.images),
+        }));
+        next = record.earlier.as_deref();
+    }
+    Ok(found)
+}
+
+fn seen(model: &Measured<'_>, input: &Input, purpose: Purpose, found: Overlap) -> LabError {
+    let at_least = if found.checked < found.images {
+        "at least "
+    } else {
+        ""
+    };
+    let why = match purpose {
+        Purpose::Calibrate => "and the others may be its test images",
+        _ => "whose accuracy says nothing about new ones",
+    };
+    LabError::Seen(format!(
+        "{}: {at_least}{} of these {} images of {} were training images of this model, {why}: give the data of its training \
+         unchanged, or images that were held out; or take --all images all the same, or the split of --split-seed N",
+        model.file.display(),
+        found.seen,
+        found.images,
+        input.data.name,
+    ))
+}
+
+/// The images in the model's classes and channels.
+fn fitted(model: &Measured<'_>, mut input: Input) -> Result<Input, LabError> {
+    let graph = model.graph;
+    let before = (input.data.channels, input.data.class_names.clone());
+    if graph.input().c() == 3 && input.data.channels == 1 {
+        in_color(&mut input.data);
+    }
+    if graph.input() != input.shape() {
+        return Err(LabError::Mismatch(format!(
+            "{}: takes {} images, the data have {}: use --image-size or other data",
+            model.file.display(),
+            graph.input(),
+            input.shape(),
+        )));
+    }
+    in_classes(model, &mut input.data)?;
+    if before != (input.data.channels, input.data.class_names.clone()) {
+        input = Input::new(input.data, input.split, input.image_size);
+    }
+    Ok(input)
+}
+
+/// Gives the labels the numbers that the model has for their names; classes that the data lack have no images.
+fn in_classes(model: &Measured<'_>, data: &mut Dataset) -> Result<(), LabError> {
+    let names = model.graph.class_names();
+    if names == data.class_names {
+        return Ok(());
+    }
+    let place = |name: &String| names.iter().position(|known| known == name);
+    let unknown: Vec<&str> = data
+        .class_names
+        .iter()
+        .filter(|name| place(name).is_none())
+        .map(String::as_str)
+        .collect();
+    if !unknown.is_empty() {
+        let trained = model.record.map_or(String::new(), |record| {
+            format!(" (it was trained on {}: see --data)", record.data)
+        });
+        return Err(LabError::Mismatch(format!(
+            "{}: has the classes {}, and not {} of {}{trained}",
+            model.file.display(),
+            listed(names),
+            unknown.join(", "),
+            data.name,
+        )));
+    }
+    let to: Vec<u32> = data
+        .class_names
+        .iter()
+        .filter_map(|name| place(name).map(|index| index as u32))
+        .collect();
+    for split in [&mut data.train, &mut data.test] {
+        let labels = split.labels().iter().map(|&label| to[label as usize]);
+        *split = remade(split, split.images().to_vec(), labels.collect());
+    }
+    data.class_names = names.to_vec();
+    Ok(())
+}
+
+/// The first names, and how many there are.
+fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 12;
+    if names.len() <= SHOWN {
+        return names.join(", ");
+    }
+    format!("{}, … ({} in all)", names[..SHOWN].join(", "), names.len())
+}
+
+fn in_color(data: &mut Dataset) {
+    data.channels = 3;
+    for split in [&mut data.train, &mut data.test] {
+        let pixels = split.images().iter().flat_map(|&gray| [gray; 3]).collect();
+        let labels = split.labels().to_vec();
+        *split = remade(split, pixels, labels);
+    }
+}
+
+fn joined(a: &Split, b: &Split) -> Split {
+    let pixels = [a.images(), b.images()].concat();
+    let labels = [a.labels(), b.labels()].concat();
+    remade(if a.is_empty() { b } else { a }, pixels, labels)
+}
+
+/// As many images as `like` and others of their size have pixels.
+fn remade(like: &Split, pixels: Vec<u8>, labels: Vec<u32>) -> Split {
+    if labels.is_empty() {
+        return like.take(&[]);
+    }
+    let image_len = pixels.len() / labels.len();
+    Split::new(image_len, pixels, labels).expect("whole images, a label each")
+}
+
+/// At most `limit` images, the classes in turn, the first of each first.
+fn first_of_each_class(split: &Split, classes: usize, limit: usize) -> Split {
+    let mut members = vec![Vec::new(); classes];
+    for (index, &label) in split.labels().iter().enumerate() {
+        members[label as usize].push(index);
+    }
+    let longest = members.iter().map(Vec::len).max().unwrap_or(0);
+    let in_turn = (0..longest).flat_map(|round| {
+        let members = &members;
+        (0..classes).filter_map(move |class| members[class].get(round).copied())
+    });
+    let mut chosen: Vec<usize> = in_turn.take(limit).collect();
+    chosen.sort_unstable();
+    split.take(&chosen)
+}
+
+impl Chosen {
+    /// One line about the images that are measured, for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let Evaluated { images, count, .. } = self.evaluated;
+        let plural = if count == 1 { "image" } else { "images" };
+        let which = match images {
+            Which::TestOfTraining => format!(
+                "{count} test {plural} of the split that the model was trained with ({})",
+                self.input.data.split
+            ),
+            Which::ShippedTest => format!("{count} test {plural} of {}", self.input.data.name),
+            Which::All => format!("all {count} {plural} of {}", self.input.data.name),
+            Which::AllButCalibration => format!(
+                "{count} {plural} of {}, all but the {} that set the activation ranges",
+                self.input.data.name,
+                self.input.data.train.len()
+            ),
+            Which::TestOfThisSplit => format!(
+                "{count} test {plural} of {} ({})",
+                self.input.data.name, self.input.data.split
+            ),
+        };
+        format!("{which}{}", self.evaluated.doubts())
+    }
+}
+
+impl Evaluated {
+    /// The test images of the split that a model is trained with in the same run.
+    #[must_use]
+    pub fn own_test(count: usize) -> Self {
+        Self {
+            images: Which::TestOfTraining,
+            count,
+            possibly_seen: Some(0),
+            seen: Some(0),
+        }
+    }
+
+    /// What is known about images that the model learned from; nothing for the test images of its own split.
+    fn doubts(&self) -> String {
+        let all = self.count;
+        match (self.seen, self.possibly_seen) {
+            (None, _) | (_, None) => {
+                ": WARNING: the model's file does not say what it was trained on; they may be training images".into()
+            }
+            (Some(0), Some(0)) if self.images == Which::TestOfTraining => String::new(),
+            (Some(0), Some(0)) => ", none of them among the training images".into(),
+            (Some(0), Some(possibly)) if possibly == all => {
+                ": WARNING: the model's file keeps a sample of its training images, which tells of none of these".into()
+            }
+            (Some(0), Some(possibly)) => format!(
+                ", none of the {} that can be checked among the training images (the model's file keeps a sample of them)",
+                all - possibly
+            ),
+            (Some(seen), _) => format!(
+                ": WARNING: {seen} of them are training images, and the accuracy says nothing about new ones"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
