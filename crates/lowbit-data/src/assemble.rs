@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 
 use crate::cache;
-use crate::decode::{Picture, decode};
+use crate::decode::{Picture, decode, decode_upright};
 use crate::error::one_line;
 use crate::layout::{Part, empty_class};
 use crate::resize::resize;
@@ -217,6 +217,7 @@ fn open(
     index: usize,
     options: &LoadOptions,
 ) -> Result<Picture, DataError> {
+    let decode = if options.exif { decode_upright } else { decode };
     let picture = decode(&fetch.bytes(index)?).map_err(|reason| DataError::BrokenImage {
         path: listing.path.clone(),
         entry: one_line(&fetch.entry(index)),

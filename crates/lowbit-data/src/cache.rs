@@ -17,6 +17,8 @@ use crate::{LoadOptions, Unit};
 
 const MAGIC: &[u8; 8] = b"LOWBIMG1";
 const HEADER_LEN: usize = 8 + 16 + 8 + 4 * 4;
+/// Counts the times that decoding came to give other pixels: older files are not read.
+const PIXELS: u32 = 2;
 
 /// Where image `index` of the listing goes: training (0) or test (1), and the position there.
 type Places = Vec<Option<(usize, usize)>>;
@@ -221,10 +223,13 @@ fn file_of(listing: &Listing, options: &LoadOptions) -> Option<PathBuf> {
         })
         .take(60)
         .collect();
+    let turned = if options.exif { "_exif" } else { "" };
     let print: String = listing
         .fingerprint
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    Some(folder.join(format!("{name}-{place:08x}-{size}-{print}.images")))
+    Some(folder.join(format!(
+        "{name}-{place:08x}-{size}{turned}-{print}{PIXELS}.images"
+    )))
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::DataError;
+use crate::decode::EXTENSIONS;
 use crate::error::one_line;
 
 /// Which part of the data an image was shipped in.
@@ -34,7 +35,7 @@ pub(crate) struct Layout {
 /// Whether a file's name says that it is an image we read.
 pub(crate) fn is_image(name: &str) -> bool {
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
-    ["jpg", "jpeg", "png"]
+    EXTENSIONS
         .iter()
         .any(|known| extension.eq_ignore_ascii_case(known))
 }
@@ -228,7 +229,7 @@ mod tests {
 
     #[test]
     fn image_names_and_litter_are_told_from_the_rest() {
-        assert!(is_image("a.JPG") && is_image("b.jpeg") && is_image("c.png"));
+        assert!(is_image("a.JPG") && is_image("b.jfif") && is_image("c.webp"));
         assert!(!is_image("readme.txt") && !is_image("jpg"));
         assert!(is_litter("__MACOSX/a.png") && is_litter("a/._1.png") && !is_litter("a/b.png"));
     }

@@ -16,6 +16,8 @@ pub struct LoadOptions<'a> {
     pub limit: Option<usize>,
     /// Resize all images to this height and width.
     pub image_size: Option<usize>,
+    /// Turn images as their EXIF orientation says; without it, pixels are taken as they are stored.
+    pub exif: bool,
     /// Share of the images kept for testing where the data has no split of its own.
     pub test_fraction: f64,
     /// Where known data sets are looked for and downloaded to.
@@ -34,6 +36,7 @@ impl LoadOptions<'static> {
             seed,
             limit: None,
             image_size: None,
+            exif: false,
             test_fraction: 0.2,
             data_dir: PathBuf::from("data"),
             cache_dir: default_cache_dir(),

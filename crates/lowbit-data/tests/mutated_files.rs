@@ -214,6 +214,13 @@ fn damaged_parquet_files() {
         "hub/train-00000-of-00002.parquet",
         "hub/train-00001-of-00002.parquet",
         "hub/test-00000-of-00001.parquet",
+        "kinds/zstd_1.parquet",
+        "kinds/lz4_1.parquet",
+        "kinds/brotli_2.parquet",
+        "kinds/delta_byte_array_1.parquet",
+        "kinds/lists_2.parquet",
+        "kinds/names_by_dictionary.parquet",
+        "kinds/byte_stream_split.parquet",
     ] {
         Victim::new("set.parquet", &fixture(name)).survives(as_it_is);
     }
@@ -250,6 +257,20 @@ fn damaged_images() {
     for (mend, name, bytes) in [
         (as_it_is as fn(&mut [u8]), "a/1.png", png(1)),
         (mend_png, "a/1.png", png(1)),
+        (as_it_is, "a/1.webp", fixture("images/lossy.webp")),
+        (as_it_is, "a/1.webp", fixture("images/alpha.webp")),
+        (as_it_is, "a/1.bmp", fixture("images/palette.bmp")),
+        (as_it_is, "a/1.bmp", fixture("images/alpha.bmp")),
+        (as_it_is, "a/1.tif", fixture("images/tiff_lzw.tif")),
+        (as_it_is, "a/1.tif", fixture("images/palette.tif")),
+        (as_it_is, "a/1.gif", fixture("images/transparent.gif")),
+        (as_it_is, "a/1.jpg", fixture("images/cmyk.jpg")),
+        (as_it_is, "a/1.jpg", fixture("images/noise_411.jpg")),
+        (
+            as_it_is,
+            "a/1.jpg",
+            fixture("images/restart_progressive.jpg"),
+        ),
         (as_it_is, "a/1.jpg", fixture("half_red_16x8.jpg")),
         (as_it_is, "a/1.jpg", fixture("scene_420.jpg")),
         (as_it_is, "a/1.jpg", fixture("scene_444_progressive.jpg")),

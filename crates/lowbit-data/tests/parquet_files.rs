@@ -59,18 +59,56 @@ fn one_file_is_split_and_classes_without_names_are_numbered() {
     }
 }
 
+/// `fixtures/kinds`: the same twelve rows in every codec, encoding, layout and naming.
 #[test]
-fn a_missing_image_and_an_unknown_codec_are_named() {
-    let missing = message("missing.parquet");
-    assert!(
-        missing.contains("missing.parquet: the images: a value is missing (null)"),
-        "{missing}"
-    );
-    let zstandard = message("zstandard.parquet");
-    assert!(
-        zstandard.contains("compressed with Zstandard"),
-        "{zstandard}"
-    );
+fn every_way_of_writing_the_same_rows_is_read_to_the_same_data() {
+    let files = fs::read_dir(fixture("kinds")).expect("lists");
+    let files: Vec<PathBuf> = files.map(|file| file.expect("reads").path()).collect();
+    assert!(files.len() > 30);
+    for file in files {
+        let set = load(file.to_str().expect("plain"), &options());
+        let set = set.unwrap_or_else(|error| panic!("{error}"));
+        let named = set.class_names == ["corn", "lake", "wood"];
+        assert!(named || set.class_names == ["0", "1", "2"], "{file:?}");
+        let names = ["names", "lists_2"]
+            .iter()
+            .any(|part| file.to_string_lossy().contains(part));
+        assert_eq!(named, names, "{file:?}");
+        let mut rows = Vec::new();
+        for part in [&set.train, &set.test] {
+            for index in 0..part.len() {
+                let value = part.image(index)[0];
+                assert_eq!(part.image(index), [value; 48], "{file:?}");
+                assert_eq!(part.labels()[index], u32::from(value) % 3, "{file:?}");
+                rows.push(value);
+            }
+        }
+        rows.sort_unstable();
+        assert_eq!(rows, (0..12).collect::<Vec<u8>>(), "{file:?}");
+    }
+}
+
+#[test]
+fn what_has_no_image_or_no_single_label_is_named() {
+    for (name, expected) in [
+        (
+            "missing",
+            "missing.parquet: the images: a value is missing (null)",
+        ),
+        (
+            "refused/two_labels",
+            "the labels: a row has a list of several",
+        ),
+        ("refused/no_label", "the labels: a value is missing (null)"),
+        (
+            "refused/no_names",
+            "no column like label with whole numbers or names, but image, thumb",
+        ),
+        ("refused/fractions", "the labels: 0.5 is no whole number"),
+    ] {
+        let message = message(&format!("{name}.parquet"));
+        assert!(message.contains(expected), "{name}: {message}");
+    }
 }
 
 #[test]

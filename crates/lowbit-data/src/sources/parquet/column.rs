@@ -1,12 +1,10 @@
 //! One column of one row group: from its pages to values.
 //!
-//! Pages of version 1 and 2, plain or dictionary-encoded, uncompressed, snappy or gzip: what pyarrow writes by default and
-//! what the Hugging Face hub holds. Apache Parquet, parquet-format's "Data Pages" and "Encodings".
+//! Pages of version 1 and 2, in every encoding that a writer chooses for these types. Each row has exactly one value, in a
+//! list or not. Apache Parquet, parquet-format's "Data Pages" and "Encodings".
 
-use std::io::Read;
-
-use flate2::read::MultiGzDecoder;
-
+use super::codecs::unpack;
+use super::delta;
 use super::thrift::{self, Value};
 
 /// A column chunk's bytes and what the footer says about them.
@@ -15,6 +13,8 @@ pub(super) struct Chunk<'a> {
     pub(super) codec: i64,
     /// The definition level of a value that is there; 0 where none can be missing.
     pub(super) max_definition: u32,
+    /// Whether the values lie in lists.
+    pub(super) listed: bool,
     /// Values that the row group has.
     pub(super) rows: usize,
 }
@@ -41,51 +41,160 @@ impl Binaries {
     }
 }
 
+/// How a page's values are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    Plain,
+    Runs,
+    Delta,
+    DeltaLengths,
+    DeltaStrings,
+    SplitBytes,
+}
+
+impl Encoding {
+    fn of(number: i64) -> Result<Self, String> {
+        Ok(match number {
+            0 => Self::Plain,
+            3 => Self::Runs,
+            5 => Self::Delta,
+            6 => Self::DeltaLengths,
+            7 => Self::DeltaStrings,
+            9 => Self::SplitBytes,
+            other => return Err(format!("the encoding {other} is not read")),
+        })
+    }
+}
+
+const SEVERAL: &str = "a row has a list of several, where one is wanted";
+const MISPLACED: &str = "an encoding that its values cannot have";
+
 /// The byte strings of a `BYTE_ARRAY` column, one for each row.
 pub(super) fn binaries(chunk: &Chunk) -> Result<Binaries, String> {
     let mut pages: Vec<Vec<u8>> = Vec::new();
-    let values = values(chunk, |page, count| {
-        let mut spans = Vec::new();
-        let mut at = 0;
-        for _ in 0..count {
-            let len = word(&page, at)?;
-            let start = at + 4;
-            at = start + len as usize;
-            if at > page.len() {
-                return Err("a value ends beyond its page".into());
+    let values = values(chunk, |encoding, page, count| {
+        let (page, ends) = match encoding {
+            Encoding::Plain => {
+                let spans = prefixed(&page, count)?;
+                (page, spans)
             }
-            spans.push(Span {
-                page: pages.len() as u32,
-                start: start as u32,
-                len,
-            });
-        }
+            Encoding::DeltaLengths => {
+                let spans = delta::lengths(&page, count)?;
+                (page, spans)
+            }
+            Encoding::DeltaStrings => delta::strings(&page, count)?,
+            _ => return Err(MISPLACED.into()),
+        };
+        let place = pages.len() as u32;
+        let spans = ends.into_iter().map(|(start, len)| Span {
+            page: place,
+            start,
+            len,
+        });
+        let spans = spans.collect();
         pages.push(page);
         Ok(spans)
     })?;
     Ok(Binaries { pages, values })
 }
 
-/// The numbers of an `INT32` (4 bytes wide) or `INT64` (8 bytes wide) column, one for each row.
-pub(super) fn integers(chunk: &Chunk, width: usize) -> Result<Vec<i64>, String> {
-    values(chunk, |page, count| {
+/// Start and length of `count` strings that each stand behind their length.
+fn prefixed(page: &[u8], count: usize) -> Result<Vec<(u32, u32)>, String> {
+    let mut spans = Vec::new();
+    let mut at = 0;
+    for _ in 0..count {
+        let len = word(page, at)?;
+        let start = at + 4;
+        at = start + len as usize;
+        if at > page.len() {
+            return Err("a value ends beyond its page".into());
+        }
+        spans.push((start as u32, len));
+    }
+    Ok(spans)
+}
+
+/// The type of a column of numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Number {
+    Bool,
+    I32,
+    I64,
+    F32,
+    F64,
+}
+
+impl Number {
+    fn width(self) -> usize {
+        match self {
+            Self::Bool => 1,
+            Self::I32 | Self::F32 => 4,
+            Self::I64 | Self::F64 => 8,
+        }
+    }
+
+    fn of(self, bytes: &[u8]) -> Result<i64, String> {
+        let four = || std::array::from_fn(|i| bytes[i]);
+        let eight = || std::array::from_fn(|i| bytes[i]);
+        let value = match self {
+            Self::Bool => return Ok(i64::from(bytes[0])),
+            Self::I32 => return Ok(i64::from(i32::from_le_bytes(four()))),
+            Self::I64 => return Ok(i64::from_le_bytes(eight())),
+            Self::F32 => f64::from(f32::from_le_bytes(four())),
+            Self::F64 => f64::from_le_bytes(eight()),
+        };
+        match value.fract() == 0.0 && value.abs() < 1e9 {
+            true => Ok(value as i64),
+            false => Err(format!("{value} is no whole number")),
+        }
+    }
+}
+
+/// The whole numbers of a column, one for each row.
+pub(super) fn numbers(chunk: &Chunk, kind: Number) -> Result<Vec<i64>, String> {
+    let short = || "a page holds fewer values than it claims".to_string();
+    values(chunk, |encoding, page, count| {
+        let width = kind.width();
+        let page = match (encoding, kind) {
+            (Encoding::Plain, Number::Bool) => {
+                let bit = |at: usize| packed_at(&page, at, 1).map(|bit| bit as u8);
+                (0..count)
+                    .map(bit)
+                    .collect::<Option<_>>()
+                    .ok_or_else(short)?
+            }
+            (Encoding::Runs, Number::Bool) => {
+                let bits = hybrid(page.get(4..).ok_or_else(short)?, 1, count)?;
+                bits.into_iter().map(|bit| bit as u8).collect()
+            }
+            (Encoding::Plain, _) => page,
+            (Encoding::Delta, Number::I32 | Number::I64) => {
+                let (values, _) = delta::integers(&page, count)?;
+                let narrow = |value: i64| match kind {
+                    Number::I32 => i64::from(value as i32),
+                    _ => value,
+                };
+                return Ok(values.into_iter().map(narrow).collect());
+            }
+            (Encoding::SplitBytes, _) if kind != Number::Bool && page.len() >= count * width => {
+                let planes = page.len() / width;
+                let bytes = (0..count).flat_map(|at| (0..width).map(move |b| b * planes + at));
+                bytes.map(|at| page[at]).collect()
+            }
+            _ => return Err(MISPLACED.into()),
+        };
         if page.len() / width < count {
-            return Err("a page holds fewer values than it claims".into());
+            return Err(short());
         }
         let values = page.chunks_exact(width).take(count);
-        Ok(values
-            .map(|bytes| match width {
-                4 => i64::from(i32::from_le_bytes(std::array::from_fn(|i| bytes[i]))),
-                _ => i64::from_le_bytes(std::array::from_fn(|i| bytes[i])),
-            })
-            .collect())
+        values.map(|bytes| kind.of(bytes)).collect()
     })
 }
 
-/// Reads all pages; `plain` turns a page of that many plain values into them.
+/// Reads all pages; `read` turns a page of that many values into them.
 fn values<T: Copy>(
     chunk: &Chunk,
-    mut plain: impl FnMut(Vec<u8>, usize) -> Result<Vec<T>, String>,
+    mut read: impl FnMut(Encoding, Vec<u8>, usize) -> Result<Vec<T>, String>,
 ) -> Result<Vec<T>, String> {
     let mut rest = chunk.bytes;
     let mut dictionary = Vec::new();
@@ -103,14 +212,13 @@ fn values<T: Copy>(
                     .ok_or("a dictionary page without its header")?;
                 let count = about.size(1).ok_or("a dictionary without a size")?;
                 let page = unpack(chunk.codec, body, size_of_page(&header)?)?;
-                dictionary = plain(page, count)?;
+                dictionary = read(Encoding::Plain, page, count)?;
             }
             Some(0 | 3) => {
                 let page = data_page(chunk, &header, body, chunk.rows - values.len())?;
                 match page.encoding {
-                    0 => values.extend(plain(page.values, page.count)?),
                     2 | 8 => values.extend(looked_up(&dictionary, &page)?),
-                    other => return Err(format!("the encoding {other} is not supported")),
+                    other => values.extend(read(Encoding::of(other)?, page.values, page.count)?),
                 }
             }
             Some(1) => {}
@@ -133,7 +241,10 @@ fn data_page(chunk: &Chunk, header: &Value, body: &[u8], left: usize) -> Result<
     let about = header.get(if second { 8 } else { 5 });
     let about = about.ok_or("a data page without its header")?;
     let count = about.size(1).filter(|&count| count > 0 && count <= left);
-    let count = count.ok_or("a page claims more values than the row group has")?;
+    let count = count.ok_or(match chunk.listed {
+        true => SEVERAL,
+        false => "a page claims more values than the row group has",
+    })?;
     let encoding = about.int(if second { 4 } else { 2 });
     let encoding = encoding.ok_or("a data page without an encoding")?;
     let values = if second {
@@ -142,6 +253,7 @@ fn data_page(chunk: &Chunk, header: &Value, body: &[u8], left: usize) -> Result<
         let levels_end = repetition_len.checked_add(level_len);
         let levels_end = levels_end.filter(|&end| end <= body.len() && end <= size);
         let levels_end = levels_end.ok_or("levels end beyond their page")?;
+        one_each(chunk, &body[..repetition_len.min(levels_end)], count)?;
         all_defined(chunk, &body[repetition_len..levels_end], count)?;
         let codec = match about.bool(7) {
             Some(false) => 0,
@@ -150,10 +262,12 @@ fn data_page(chunk: &Chunk, header: &Value, body: &[u8], left: usize) -> Result<
         unpack(codec, &body[levels_end..], size - levels_end)?
     } else {
         let mut page = unpack(chunk.codec, body, size)?;
+        if chunk.listed {
+            let len = one_each(chunk, leveled(&page)?, count)?;
+            page.drain(..4 + len);
+        }
         if chunk.max_definition > 0 {
-            let len = word(&page, 0)? as usize;
-            let levels = page.get(4..).and_then(|rest| rest.get(..len));
-            all_defined(chunk, levels.ok_or("levels end beyond their page")?, count)?;
+            let len = all_defined(chunk, leveled(&page)?, count)?;
             page.drain(..4 + len);
         }
         page
@@ -165,15 +279,30 @@ fn data_page(chunk: &Chunk, header: &Value, body: &[u8], left: usize) -> Result<
     })
 }
 
-/// Refuses missing values: an image without bytes or label is no use.
-fn all_defined(chunk: &Chunk, levels: &[u8], count: usize) -> Result<(), String> {
+/// Levels that stand behind their length.
+fn leveled(page: &[u8]) -> Result<&[u8], String> {
+    let len = word(page, 0)? as usize;
+    let levels = page.get(4..).and_then(|rest| rest.get(..len));
+    levels.ok_or_else(|| "levels end beyond their page".into())
+}
+
+/// Refuses lists of several values; returns how many bytes the levels take.
+fn one_each(chunk: &Chunk, levels: &[u8], count: usize) -> Result<usize, String> {
+    if chunk.listed && hybrid(levels, 1, count)?.iter().any(|&level| level != 0) {
+        return Err(SEVERAL.into());
+    }
+    Ok(levels.len())
+}
+
+/// Refuses missing values: an image without bytes or label is no use. Returns how many bytes the levels take.
+fn all_defined(chunk: &Chunk, levels: &[u8], count: usize) -> Result<usize, String> {
     if chunk.max_definition == 0 {
-        return Ok(());
+        return Ok(levels.len());
     }
     let bits = 32 - chunk.max_definition.leading_zeros();
-    let levels = hybrid(levels, bits, count)?;
-    match levels.iter().all(|&level| level == chunk.max_definition) {
-        true => Ok(()),
+    let defined = hybrid(levels, bits, count)?;
+    match defined.iter().all(|&level| level == chunk.max_definition) {
+        true => Ok(levels.len()),
         false => Err("a value is missing (null)".into()),
     }
 }
@@ -254,47 +383,6 @@ fn size_of_page(header: &Value) -> Result<usize, String> {
     size.ok_or_else(|| "a page without a size".into())
 }
 
-/// The `size` bytes that `body` is compressed from; never allocates more than `body` can unpack to.
-fn unpack(codec: i64, body: &[u8], size: usize) -> Result<Vec<u8>, String> {
-    let bytes = match codec {
-        0 => body.to_vec(),
-        1 => {
-            let claim = snap::raw::decompress_len(body).map_err(|error| error.to_string())?;
-            // Three bytes of snappy copy at most 64.
-            if claim != size || claim / 32 > body.len() {
-                return Err("a page unpacks to another size than it claims".into());
-            }
-            let mut decoder = snap::raw::Decoder::new();
-            decoder
-                .decompress_vec(body)
-                .map_err(|error| error.to_string())?
-        }
-        2 => {
-            let mut bytes = Vec::new();
-            MultiGzDecoder::new(body)
-                .take(size as u64 + 1)
-                .read_to_end(&mut bytes)
-                .map_err(|error| error.to_string())?;
-            bytes
-        }
-        other => {
-            let name = match other {
-                4 => "Brotli",
-                5 | 7 => "LZ4",
-                6 => "Zstandard",
-                _ => "an unknown codec",
-            };
-            return Err(format!(
-                "it is compressed with {name}, not snappy or gzip; write it again with pyarrow's defaults"
-            ));
-        }
-    };
-    match bytes.len() == size {
-        true => Ok(bytes),
-        false => Err("a page unpacks to another size than it claims".into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -319,14 +407,5 @@ mod tests {
             assert!(hybrid(bytes, 3, 8).is_err(), "{bytes:?}");
         }
         assert!(hybrid(&[0x06, 5], 40, 3).is_err());
-    }
-
-    #[test]
-    fn a_page_that_claims_to_unpack_to_too_much_is_refused_before_allocating() {
-        let claim = [0xFF, 0xFF, 0xFF, 0x7F, 0];
-        assert!(unpack(1, &claim, (1 << 28) - 1).is_err());
-        assert!(unpack(0, &[1, 2], 3).is_err());
-        let error = unpack(6, &[], 0).expect_err("zstd");
-        assert!(error.contains("Zstandard"), "{error}");
     }
 }

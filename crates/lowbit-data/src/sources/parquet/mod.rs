@@ -1,10 +1,15 @@
-//! Hugging Face's parquet files: `image: {bytes, path}` and `label`, with the class names in the metadata.
+//! Parquet files: a column of encoded images, plain or as `{bytes, path}`, and one of labels, numbers or names.
 //!
 //! A file or a folder of them. Files named `train-*`, `test-*` and `validation-*` (or in folders of those names) are
-//! parts. Only the footers and the labels are read at first; a row group's images are read when the first is asked for.
+//! parts; beside them, files of other names are left out. Only the footers and the labels are read at first; a row group's
+//! images are read when the first is asked for.
 
+mod codecs;
 mod column;
+mod delta;
 mod footer;
+mod labels;
+mod schema;
 mod thrift;
 
 use std::borrow::Cow;
@@ -18,10 +23,9 @@ use crate::fingerprint::Fingerprint;
 use crate::layout::Part;
 use crate::{DataError, Dataset, LoadOptions};
 use column::{Binaries, Chunk};
-use footer::{Footer, Group, Place};
+use footer::{Footer, Place};
+use labels::Labels;
 
-/// The most classes accepted where no metadata names them.
-const MAX_CLASSES: i64 = 1 << 16;
 /// Folders below this are not looked into.
 const MAX_DEPTH: usize = 3;
 
@@ -44,7 +48,7 @@ pub(crate) fn load(path: &Path, name: &str, options: &LoadOptions) -> Result<Dat
         false => (vec![path.to_owned()], vec![Part::Undivided]),
     };
     let mut fingerprint = Fingerprint::new("parquet");
-    let (mut labels, mut image_parts) = (Vec::new(), Vec::new());
+    let (mut labels, mut image_parts) = (Labels::default(), Vec::new());
     let mut class_names = None;
     let mut rows = Rows {
         root: path.to_owned(),
@@ -55,7 +59,7 @@ pub(crate) fn load(path: &Path, name: &str, options: &LoadOptions) -> Result<Dat
         fingerprint = identity;
         class_names = class_names.or(footer.class_names);
         for group in footer.groups {
-            labels.extend(labels_of(file, &group, footer.label_width)?);
+            labels.read(file, &group, footer.label_type)?;
             image_parts.resize(labels.len(), part);
             rows.groups.push(Images {
                 file: file.clone(),
@@ -66,11 +70,7 @@ pub(crate) fn load(path: &Path, name: &str, options: &LoadOptions) -> Result<Dat
             });
         }
     }
-    let class_names = match class_names {
-        Some(names) => names,
-        None => numbered(&labels),
-    };
-    let labels = checked(path, &labels, class_names.len())?;
+    let (class_names, labels) = labels.resolved(path, class_names)?;
     let listing = Listing {
         path: path.to_owned(),
         name: name.to_owned(),
@@ -170,13 +170,6 @@ fn open(path: &Path, fingerprint: Fingerprint) -> Result<(Footer, Fingerprint), 
     Ok((footer, identity))
 }
 
-fn labels_of(path: &Path, group: &Group, width: usize) -> Result<Vec<i64>, DataError> {
-    decode(path, group.labels, group.rows, |chunk| {
-        column::integers(chunk, width)
-    })
-    .map_err(|reason| broken(path, format!("the labels: {reason}")))
-}
-
 fn decode<T>(
     path: &Path,
     place: Place,
@@ -188,28 +181,9 @@ fn decode<T>(
         bytes: &bytes,
         codec: place.codec,
         max_definition: place.max_definition,
+        listed: place.listed,
         rows,
     })
-}
-
-/// Names for classes that the metadata does not name: their numbers.
-fn numbered(labels: &[i64]) -> Vec<String> {
-    let last = labels.iter().copied().max().unwrap_or(-1);
-    let classes = (last.saturating_add(1)).clamp(0, MAX_CLASSES);
-    (0..classes).map(|class| class.to_string()).collect()
-}
-
-fn checked(path: &Path, labels: &[i64], classes: usize) -> Result<Vec<u32>, DataError> {
-    let fits = |(index, &label): (usize, &i64)| match usize::try_from(label) {
-        Ok(class) if class < classes => Ok(class as u32),
-        _ => Err(DataError::LabelOutOfRange {
-            path: path.to_owned(),
-            index,
-            label,
-            classes,
-        }),
-    };
-    labels.iter().enumerate().map(fits).collect()
 }
 
 /// The encoded images of all files, by row.
