@@ -6,6 +6,9 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
+/// The names that image files end in.
+pub(crate) const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
+
 /// The largest image accepted: a claim beyond is not allocated for.
 const MAX_PIXELS: usize = 1 << 26;
 const MAX_SIDE: usize = 1 << 15;
