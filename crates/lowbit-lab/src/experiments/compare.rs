@@ -71,6 +71,9 @@ pub struct DataResults {
     pub train_images: usize,
     /// Test images.
     pub test_images: usize,
+    /// What was left out of it and why, a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Both models, and one against the other.
@@ -346,5 +349,6 @@ pub fn data_results(data: &Dataset) -> DataResults {
         image_shape: [data.height, data.width, data.channels],
         train_images: data.train.len(),
         test_images: data.test.len(),
+        notes: data.notes.clone(),
     }
 }
