@@ -41,7 +41,13 @@ impl Failure {
 impl From<LabError> for Failure {
     fn from(error: LabError) -> Self {
         use lowbit::format::FormatError;
-        let text = error.to_string();
+        let mut text = error.to_string();
+        if let LabError::Format(FormatError::Damaged { path, .. }) = &error
+            && let Some(kind) = lowbit_data::what_is(path)
+                .filter(|kind| !kind.contains("safetensors") && kind != "a text")
+        {
+            text = format!("{}: no model file of lowbit's, but {kind}", path.display());
+        }
         match error {
             LabError::Format(FormatError::Write { .. })
             | LabError::Diverged { .. }

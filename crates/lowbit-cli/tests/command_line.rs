@@ -94,6 +94,41 @@ fn bad_input_gets_one_line_with_the_place_and_exit_code_2() {
 }
 
 #[test]
+fn what_is_left_out_of_the_data_is_said_and_stands_in_the_results() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    for name in ["train/a", "train/b", "test", "train/empty"] {
+        std::fs::create_dir_all(path.join("set").join(name)).unwrap();
+    }
+    let image = include_bytes!("../../lowbit-data/tests/fixtures/half_red_16x8.jpg");
+    for name in ["train/a/1", "train/a/2", "train/b/1", "train/b/2", "test/1"] {
+        std::fs::write(path.join("set").join(name).with_extension("jpg"), image).unwrap();
+    }
+    let output = lowbit(path, &["data", "set", "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("note: left out test/ with 1 image"),
+        "{}",
+        stderr(&output)
+    );
+    let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let notes = results["notes"].as_array().unwrap();
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert!(
+        notes[1]
+            .as_str()
+            .unwrap()
+            .starts_with("class `empty` has no images")
+    );
+    std::fs::write(path.join("m.safetensors"), "<!DOCTYPE html><html>").unwrap();
+    let line = refused(path, &["eval", "m.safetensors"], 2);
+    assert!(
+        line.contains("m.safetensors: no model file of lowbit's, but an HTML page"),
+        "{line}"
+    );
+}
+
+#[test]
 fn an_unknown_instruction_set_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let output = command(folder.path(), &["bench"])

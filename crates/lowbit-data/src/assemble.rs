@@ -1,60 +1,26 @@
 //! From a list of encoded images to a data set: choose, decode in parallel, resize, keep in the cache.
 
-use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 
 use crate::cache;
 use crate::decode::{Picture, decode, decode_upright};
-use crate::error::one_line;
-use crate::layout::{Part, empty_class};
+use crate::error::{one_line, some_of};
+use crate::listing::{Fetch, Listing, Shape, drop_unused_classes, room};
 use crate::resize::resize;
-use crate::split::{Selection, limited, stratified};
+use crate::split::{Selection, select};
 use crate::{DataError, Dataset, LoadOptions, Split, Unit};
-
-/// What a source knows before any image is read.
-pub(crate) struct Listing {
-    /// The file or folder.
-    pub(crate) path: PathBuf,
-    pub(crate) name: String,
-    pub(crate) source: String,
-    pub(crate) class_names: Vec<String>,
-    pub(crate) labels: Vec<u32>,
-    pub(crate) parts: Vec<Part>,
-    /// Changes whenever an image does; names the decoded cache.
-    pub(crate) fingerprint: [u8; 16],
-}
-
-/// The encoded images of a listing, by index, from any thread.
-pub(crate) trait Fetch: Sync {
-    /// The image's file.
-    fn bytes(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError>;
-    /// The image's name, for messages.
-    fn entry(&self, index: usize) -> String;
-}
-
-/// Height, width and channels that all images of a set have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shape {
-    pub(crate) height: usize,
-    pub(crate) width: usize,
-    pub(crate) channels: usize,
-}
-
-impl Shape {
-    pub(crate) fn image_len(self) -> usize {
-        self.height * self.width * self.channels
-    }
-}
 
 /// Loads the images of `listing` that `options` ask for.
 pub(crate) fn assemble(
-    listing: &Listing,
+    mut listing: Listing,
     fetch: &dyn Fetch,
     options: &LoadOptions,
 ) -> Result<Dataset, DataError> {
+    let unused = drop_unused_classes(&mut listing.class_names, &mut listing.labels);
+    listing.notes.extend(unused);
     let selection = select(
         &listing.path,
         &listing.class_names,
@@ -62,12 +28,12 @@ pub(crate) fn assemble(
         &listing.parts,
         options,
     )?;
-    let (shape, [train, test]) = match cache::read(listing, &selection, options) {
+    let (shape, [train, test]) = match cache::read(&listing, &selection, options) {
         Some(found) => found,
         None => {
-            let decoded = decode_all(listing, fetch, &selection, options)?;
+            let decoded = decode_all(&listing, fetch, &selection, options)?;
             if options.limit.is_none() {
-                cache::write(listing, &selection, &decoded.1, decoded.0, options);
+                cache::write(&listing, &selection, &decoded.1, decoded.0, options);
             }
             decoded
         }
@@ -76,88 +42,40 @@ pub(crate) fn assemble(
         let labels = indices.iter().map(|&index| listing.labels[index]).collect();
         Split::new(shape.image_len(), pixels, labels)
     };
+    let (train, test) = (
+        split(train, &selection.train)?,
+        split(test, &selection.test)?,
+    );
+    listing.notes.extend(selection.notes);
+    listing.notes.extend(faint_note(&train, &test));
     Ok(Dataset {
-        name: listing.name.clone(),
-        source: listing.source.clone(),
+        name: listing.name,
+        source: listing.source,
         synthetic: false,
-        class_names: listing.class_names.clone(),
+        class_names: listing.class_names,
         height: shape.height,
         width: shape.width,
         channels: shape.channels,
-        train: split(train, &selection.train)?,
-        test: split(test, &selection.test)?,
+        train,
+        test,
         split: selection.description,
+        notes: listing.notes,
     })
 }
 
-/// Which images are for training and which for testing; every class must have some to learn from.
-pub(crate) fn select(
-    path: &Path,
-    class_names: &[String],
-    labels: &[u32],
-    parts: &[Part],
-    options: &LoadOptions,
-) -> Result<Selection, DataError> {
-    let classes = class_names.len();
-    if classes < 2 {
-        let reason = format!("it has {classes} class, learning needs at least two");
-        return Err(DataError::unknown(path, reason));
+/// A note where no pixel is brighter than a 16th of the range, as 12-bit values in 16-bit files are.
+pub(crate) fn faint_note(train: &Split, test: &Split) -> Option<String> {
+    const FAINT: u8 = 15;
+    let is_faint = |split: &Split| split.images().par_iter().all(|&value| value <= FAINT);
+    if !is_faint(train) || !is_faint(test) {
+        return None;
     }
-    if let Some(index) = labels.iter().position(|&label| label as usize >= classes) {
-        return Err(DataError::LabelOutOfRange {
-            path: path.to_owned(),
-            index,
-            label: i64::from(labels[index]),
-            classes,
-        });
-    }
-    let of = |wanted: Part| -> Vec<usize> {
-        (0..parts.len())
-            .filter(|&index| parts[index] == wanted)
-            .collect()
-    };
-    let mut selection = if parts.contains(&Part::Undivided) {
-        stratified(labels, classes, options.test_fraction, options.seed)
-    } else {
-        Selection {
-            train: of(Part::Train),
-            test: of(Part::Test),
-            description: "as shipped".into(),
-        }
-    };
-    let mut counts = vec![0usize; classes];
-    for &index in &selection.train {
-        counts[labels[index] as usize] += 1;
-    }
-    if let Some(class) = counts.iter().position(|&count| count == 0) {
-        return Err(empty_class(path, &class_names[class], "training"));
-    }
-    if selection.test.is_empty() {
-        let class = &class_names[0];
-        return Err(empty_class(path, class, "test"));
-    }
-    for indices in [&mut selection.train, &mut selection.test] {
-        let all = std::mem::take(indices);
-        *indices = limited(labels, all, classes, options.limit, options.seed);
-    }
-    Ok(selection)
-}
-
-/// Zeroed room for `count` images, or a plain word that there is none.
-pub(crate) fn room(path: &Path, count: usize, image_len: usize) -> Result<Vec<u8>, DataError> {
-    let mut pixels = Vec::new();
-    let fits = count
-        .checked_mul(image_len)
-        .filter(|&len| pixels.try_reserve_exact(len).is_ok());
-    let Some(len) = fits else {
-        return Err(DataError::broken(
-            path,
-            format!("{count} images of {image_len} bytes do not fit into memory"),
-            "use --limit or a smaller --image-size",
-        ));
-    };
-    pixels.resize(len, 0);
-    Ok(pixels)
+    let brightest = |split: &Split| split.images().iter().copied().max().unwrap_or(0);
+    let most = brightest(train).max(brightest(test));
+    Some(format!(
+        "no pixel is above {most} of 255: the images use a 16th of their range or less, as 12-bit values in 16-bit files \
+         do; stretch them before training"
+    ))
 }
 
 type Parts = [Vec<u8>; 2];
@@ -168,31 +86,30 @@ fn decode_all(
     selection: &Selection,
     options: &LoadOptions,
 ) -> Result<(Shape, Parts), DataError> {
-    let first = open(listing, fetch, selection.train[0], options)?;
-    let mut shape = Shape {
-        height: first.height,
-        width: first.width,
-        channels: first.channels,
-    };
+    let mut shape = first_shape(listing, fetch, selection, options)?;
     let chosen = [&selection.train, &selection.test];
     let total = selection.train.len() + selection.test.len();
     loop {
         let what = format!("decoding {}", listing.name);
         options.progress.begin(&what, total as u64, Unit::Images);
         let colored = AtomicBool::new(false);
+        let broken = Broken::default();
         let decoded = chosen.map(|indices| {
             let mut pixels = room(&listing.path, indices.len(), shape.image_len())?;
             let failure = pixels
                 .par_chunks_exact_mut(shape.image_len())
                 .zip(indices.par_iter())
                 .map(|(out, &index)| {
-                    let picture = open(listing, fetch, index, options)?;
+                    let picture = broken.or_picture(index, open(listing, fetch, index, options))?;
                     options.progress.advance(1);
-                    if picture.channels > shape.channels {
-                        colored.store(true, Ordering::Relaxed);
-                        return Ok(());
+                    match picture {
+                        None => Ok(()),
+                        Some(picture) if picture.channels > shape.channels => {
+                            colored.store(true, Ordering::Relaxed);
+                            Ok(())
+                        }
+                        Some(picture) => place(listing, fetch, index, &picture, shape, out),
                     }
-                    place(listing, fetch, index, &picture, shape, out)
                 })
                 .find_first(Result::is_err);
             match failure {
@@ -201,6 +118,7 @@ fn decode_all(
             }
         });
         options.progress.finish();
+        broken.check(listing)?;
         let [train, test] = decoded;
         let parts = [train?, test?];
         // The first image was gray, but there are colored ones: once more, all in RGB.
@@ -208,6 +126,86 @@ fn decode_all(
             return Ok((shape, parts));
         }
         shape.channels = 3;
+    }
+}
+
+/// The shape of the first image that can be decoded.
+fn first_shape(
+    listing: &Listing,
+    fetch: &dyn Fetch,
+    selection: &Selection,
+    options: &LoadOptions,
+) -> Result<Shape, DataError> {
+    let broken = Broken::default();
+    let found = selection
+        .train
+        .par_iter()
+        .chain(&selection.test)
+        .map(|&index| {
+            broken
+                .or_picture(index, open(listing, fetch, index, options))
+                .transpose()
+        })
+        .find_first(Option::is_some);
+    match found.flatten() {
+        Some(picture) => picture.map(|picture| Shape {
+            height: picture.height,
+            width: picture.width,
+            channels: picture.channels,
+        }),
+        None => {
+            broken.check(listing)?;
+            Err(DataError::unknown(&listing.path, "it holds no images"))
+        }
+    }
+}
+
+/// Images that cannot be decoded, by index: collected, so that one run names them all.
+#[derive(Default)]
+struct Broken(Mutex<Vec<(usize, DataError)>>);
+
+impl Broken {
+    /// The picture; `None` where it cannot be decoded, which is remembered. Other errors end the work.
+    fn or_picture(
+        &self,
+        index: usize,
+        opened: Result<Picture, DataError>,
+    ) -> Result<Option<Picture>, DataError> {
+        match opened {
+            Err(error @ DataError::BrokenImage { .. }) => {
+                self.0
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .push((index, error));
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
+    }
+
+    fn check(self, listing: &Listing) -> Result<(), DataError> {
+        let mut broken = self
+            .0
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        broken.sort_by_key(|&(index, _)| index);
+        match broken.len() {
+            0 => Ok(()),
+            1 => Err(broken.remove(0).1),
+            count => {
+                let reasons = broken.iter().filter_map(|(_, error)| match error {
+                    DataError::BrokenImage { entry, reason, .. } => {
+                        Some(format!("{entry} ({reason})"))
+                    }
+                    _ => None,
+                });
+                Err(DataError::BrokenImages {
+                    path: listing.path.clone(),
+                    count,
+                    list: some_of(reasons),
+                })
+            }
+        }
     }
 }
 

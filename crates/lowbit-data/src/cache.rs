@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::assemble::{Listing, Shape, room};
+use crate::listing::{Listing, Shape, room};
 use crate::split::Selection;
 use crate::{LoadOptions, Unit};
 

@@ -94,6 +94,7 @@ mod tests {
             train: Split::new(len, pixels, vec![0, 1, 0]).expect("fits"),
             test: Split::default(),
             split: "as shipped".into(),
+            notes: Vec::new(),
         }
     }
 

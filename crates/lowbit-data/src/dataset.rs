@@ -25,6 +25,26 @@ pub struct Dataset {
     pub test: Split,
     /// How the two were told apart: "as shipped" or "seeded stratified 80/20 (seed 1)".
     pub split: String,
+    /// What a user should know about the data, a line each: what was left out and why. Often empty.
+    pub notes: Vec<String>,
+}
+
+impl Dataset {
+    /// The same images with `channels` channels: gray ones become RGB where 3 are asked for. Nothing else is converted.
+    #[must_use]
+    pub fn with_channels(mut self, channels: usize) -> Self {
+        if (self.channels, channels) != (1, 3) {
+            return self;
+        }
+        for split in [&mut self.train, &mut self.test] {
+            split.image_len *= 3;
+            split.pixels = split.pixels.iter().flat_map(|&gray| [gray; 3]).collect();
+        }
+        self.channels = 3;
+        self.notes
+            .push("the images are gray; the model gets their values as red, green and blue".into());
+        self
+    }
 }
 
 /// Images `[n, h, w, c]` of 8 bits and their labels.
@@ -105,6 +125,12 @@ impl Split {
         }
     }
 
+    /// Gives the images other labels, `[n]`.
+    pub(crate) fn relabel(&mut self, labels: &[u32]) {
+        debug_assert_eq!(labels.len(), self.labels.len());
+        self.labels.copy_from_slice(labels);
+    }
+
     /// Images per class, `[classes]`; labels beyond are not counted.
     #[must_use]
     pub fn counts(&self, classes: usize) -> Vec<usize> {
@@ -128,6 +154,30 @@ mod tests {
         assert!(Split::new(4, vec![0; 9], vec![0, 1]).is_err());
         assert!(Split::new(0, vec![], vec![]).is_err());
         assert!(Split::new(usize::MAX, vec![0; 8], vec![0, 1]).is_err());
+    }
+
+    #[test]
+    fn gray_images_become_rgb_for_a_model_that_takes_rgb_and_colors_stay() {
+        let split = |pixels: &[u8], len| Split::new(len, pixels.to_vec(), vec![0]).expect("fits");
+        let set = |channels: usize| Dataset {
+            name: "set".into(),
+            source: "test".into(),
+            synthetic: true,
+            class_names: vec!["a".into()],
+            height: 1,
+            width: 2,
+            channels,
+            train: split(&[5, 9, 1, 2, 3, 4][..2 * channels], 2 * channels),
+            test: split(&[7, 8, 1, 2, 3, 4][..2 * channels], 2 * channels),
+            split: "as shipped".into(),
+            notes: Vec::new(),
+        };
+        let rgb = set(1).with_channels(3);
+        assert_eq!((rgb.channels, rgb.notes.len()), (3, 1));
+        assert_eq!(rgb.train.image(0), [5, 5, 5, 9, 9, 9]);
+        assert_eq!(rgb.test.image(0), [7, 7, 7, 8, 8, 8]);
+        assert_eq!(set(3).with_channels(1), set(3));
+        assert_eq!(set(1).with_channels(1), set(1));
     }
 
     #[test]

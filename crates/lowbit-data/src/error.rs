@@ -19,9 +19,9 @@ pub enum DataError {
 
     /// Nothing at the path looks like a data set.
     #[error(
-        "{}: {reason}; expected a folder or .zip with one folder of JPEG or PNG images per class (with or without \
-         train/ and test/), Hugging Face .parquet files, MNIST-style IDX files (plain or .gz), CIFAR-10 binary batches, \
-         or one of the names `landcover` and `eurosat`",
+        "{}: {reason}; expected a folder, .zip or .tar(.gz) with one folder of images per class (with or without train/ and \
+         test/), Hugging Face .parquet files, MNIST-style IDX files (plain or .gz), CIFAR-10 or CIFAR-100 batches \
+         (Python's or binary), or one of the names `landcover` and `eurosat`",
         path.display()
     )]
     NotRecognized {
@@ -42,6 +42,26 @@ pub enum DataError {
         remedy: &'static str,
     },
 
+    /// Images in folders cannot be told into classes and parts.
+    #[error("{}: {reason}", path.display())]
+    Layout {
+        /// The folder or container.
+        path: PathBuf,
+        /// What is in the way, and what to do about it.
+        reason: String,
+    },
+
+    /// Files of a set of several are not there.
+    #[error("{}: not all of the data is there: {missing} missing; {remedy}", path.display())]
+    Incomplete {
+        /// The folder or container.
+        path: PathBuf,
+        /// The names of what is missing.
+        missing: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+
     /// One image could not be decoded.
     #[error("{}: image {entry} cannot be decoded: {reason}; replace or remove it", path.display())]
     BrokenImage {
@@ -51,6 +71,17 @@ pub enum DataError {
         entry: String,
         /// What the decoder says.
         reason: String,
+    },
+
+    /// Several images could not be decoded.
+    #[error("{}: {count} images cannot be decoded: {list}; replace or remove them", path.display())]
+    BrokenImages {
+        /// The folder or container.
+        path: PathBuf,
+        /// How many there are.
+        count: usize,
+        /// The first 20, each with the decoder's reason.
+        list: String,
     },
 
     /// The images are not all of one size.
@@ -164,6 +195,15 @@ impl DataError {
     }
 }
 
+/// Says that `class` has no images in `part`, "training" or "test".
+pub(crate) fn empty_class(path: &Path, class: &str, part: &'static str) -> DataError {
+    DataError::EmptyClass {
+        path: path.to_owned(),
+        class: one_line(class),
+        part,
+    }
+}
+
 /// `text` without line breaks and other control characters, which decoders' messages and names in archives may hold.
 pub(crate) fn one_line(text: &str) -> String {
     const MAX_CHARS: usize = 400;
@@ -172,9 +212,34 @@ pub(crate) fn one_line(text: &str) -> String {
     kept.join(" ").chars().take(MAX_CHARS).collect()
 }
 
+/// The first 20 of `names` with commas, and how many more there are.
+pub(crate) fn some_of(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    const MOST: usize = 20;
+    let mut names = names.into_iter();
+    let first: Vec<String> = names
+        .by_ref()
+        .take(MOST)
+        .map(|name| one_line(name.as_ref()))
+        .collect();
+    match names.count() {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_list_is_cut_and_counted() {
+        assert_eq!(some_of(["a", "b"]), "a, b");
+        let many = some_of((0..25).map(|n| n.to_string()));
+        assert!(
+            many.starts_with("0, 1, ") && many.ends_with("19 and 5 more"),
+            "{many}"
+        );
+    }
 
     #[test]
     fn a_message_stays_on_one_line_whatever_a_file_is_called() {

@@ -2,12 +2,16 @@
 
 use md5::{Digest, Md5};
 
+/// Changes with the rules by which images are found and with their pixels, so that what an older version kept of the
+/// same files is not taken for what this one would read.
+const RULES: &str = "2: one rule for layouts";
+
 /// Collects names, sizes and checksums or times of files; equal collections give equal fingerprints.
 pub(crate) struct Fingerprint(Md5);
 
 impl Fingerprint {
     pub(crate) fn new(kind: &str) -> Self {
-        Self(Md5::new()).text(kind)
+        Self(Md5::new()).text(RULES).text(kind)
     }
 
     pub(crate) fn text(mut self, text: &str) -> Self {

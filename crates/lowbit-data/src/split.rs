@@ -1,6 +1,12 @@
 //! Which images are for training and which for testing.
 
+use std::path::Path;
+
 use lowbit_kernels::random::{shuffle, stream};
+
+use crate::error::{empty_class, some_of};
+use crate::listing::Part;
+use crate::{DataError, LoadOptions};
 
 /// Indices of the chosen images, each list in rising order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,9 +15,83 @@ pub(crate) struct Selection {
     pub(crate) test: Vec<usize>,
     /// How the two were told apart.
     pub(crate) description: String,
+    /// What the user should know about it.
+    pub(crate) notes: Vec<String>,
 }
 
-/// A seeded split with the same share of each class on both sides; a class of two or more images has one on each.
+/// Which images are for training and which for testing. A class that is tested must have images to learn from.
+pub(crate) fn select(
+    path: &Path,
+    class_names: &[String],
+    labels: &[u32],
+    parts: &[Part],
+    options: &LoadOptions,
+) -> Result<Selection, DataError> {
+    let classes = class_names.len();
+    if let Some(index) = labels.iter().position(|&label| label as usize >= classes) {
+        return Err(DataError::LabelOutOfRange {
+            path: path.to_owned(),
+            index,
+            label: i64::from(labels[index]),
+            classes,
+        });
+    }
+    if classes < 2 {
+        let reason = format!(
+            "it has {classes} class with images{}, learning needs at least two",
+            class_names
+                .first()
+                .map_or_else(String::new, |name| format!(" (`{name}`)"))
+        );
+        return Err(DataError::unknown(path, reason));
+    }
+    let of = |wanted: Part| -> Vec<usize> {
+        (0..parts.len())
+            .filter(|&index| parts[index] == wanted)
+            .collect()
+    };
+    let mut selection = if parts.contains(&Part::Undivided) {
+        stratified(labels, classes, options.test_fraction, options.seed)
+    } else {
+        Selection {
+            train: of(Part::Train),
+            test: of(Part::Test),
+            description: "as shipped".into(),
+            notes: Vec::new(),
+        }
+    };
+    let counted = |indices: &[usize]| {
+        let mut counts = vec![0usize; classes];
+        for &index in indices {
+            counts[labels[index] as usize] += 1;
+        }
+        counts
+    };
+    let (train, test) = (counted(&selection.train), counted(&selection.test));
+    if let Some(class) = train.iter().position(|&count| count == 0) {
+        return Err(empty_class(path, &class_names[class], "training"));
+    }
+    if selection.test.is_empty() {
+        return Err(empty_class(path, &class_names[0], "test"));
+    }
+    let untested: Vec<String> = (0..classes)
+        .filter(|&class| test[class] == 0)
+        .map(|class| format!("`{}`", class_names[class]))
+        .collect();
+    if !untested.is_empty() {
+        selection
+            .notes
+            .push(format!("no test images of {}", some_of(&untested)));
+    }
+    for indices in [&mut selection.train, &mut selection.test] {
+        let all = std::mem::take(indices);
+        *indices = limited(labels, all, classes, options.limit, options.seed);
+    }
+    Ok(selection)
+}
+
+/// A seeded split with the same share of each class on both sides; a class of two or more images has one on each, a
+/// single image is for training.
 pub(crate) fn stratified(
     labels: &[u32],
     classes: usize,
@@ -26,9 +106,10 @@ pub(crate) fn stratified(
     {
         shuffle(&mut stream(seed, "split", class as u64), &mut members);
         let mut tested = (members.len() as f64 * test_fraction).round() as usize;
-        if members.len() >= 2 {
-            tested = tested.clamp(1, members.len() - 1);
-        }
+        tested = match members.len() {
+            0 | 1 => 0,
+            len => tested.clamp(1, len - 1),
+        };
         test.extend_from_slice(&members[..tested]);
         train.extend_from_slice(&members[tested..]);
     }
@@ -42,6 +123,7 @@ pub(crate) fn stratified(
             "seeded stratified {}/{percent} (seed {seed})",
             100.0 - percent
         ),
+        notes: Vec::new(),
     }
 }
 
@@ -139,6 +221,28 @@ mod tests {
     fn a_class_of_two_has_one_image_on_each_side() {
         let selection = stratified(&[0, 0, 1], 2, 0.01, 1);
         assert_eq!((selection.train.len(), selection.test.len()), (2, 1));
+    }
+
+    #[test]
+    fn a_single_image_is_for_training_whatever_the_share() {
+        let selection = stratified(&[0, 0, 1], 2, 0.9, 1);
+        assert_eq!(count(&[0, 0, 1], &selection.train, 1), 1);
+    }
+
+    fn selected(names: &[&str], labels: &[u32], parts: &[Part]) -> Result<Selection, String> {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let options = LoadOptions::new(1);
+        select(Path::new("set"), &names, labels, parts, &options).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_class_that_is_tested_and_not_trained_is_refused() {
+        use Part::{Test, Train};
+        let error = selected(&["a", "b"], &[0, 1], &[Train, Test]).expect_err("b");
+        assert!(error.contains("`b` has no training images"), "{error}");
+        let ok = selected(&["a", "b"], &[0, 1, 0], &[Train, Train, Test]).expect("selects");
+        assert_eq!((ok.train, ok.test), (vec![0, 1], vec![2]));
+        assert_eq!(ok.notes, ["no test images of `b`"]);
     }
 
     #[test]

@@ -203,13 +203,73 @@ fn a_broken_image_is_named() {
 }
 
 #[test]
-fn an_empty_class_is_named() {
+fn an_empty_class_folder_is_left_out_with_a_note() {
     let root = folder(&two_classes());
     fs::create_dir(root.path().join("lake")).expect("creates");
-    let message = message(root.path());
+    let set = try_load(root.path()).expect("loads");
+    assert_eq!(set.class_names, ["corn", "wood"]);
+    assert_eq!(
+        set.notes,
+        ["class `lake` has no images: left out, the other classes are kept"]
+    );
+}
+
+#[test]
+fn broken_images_are_listed_together_twenty_at_most_with_their_number() {
+    let mut files = two_classes();
+    for (name, bytes) in &mut files {
+        if name.ends_with("0.png") || name.ends_with("7.png") {
+            bytes.truncate(30);
+        }
+    }
+    let few = message(folder(&files).path());
+    assert!(few.contains("4 images cannot be decoded: "), "{few}");
+    for name in [
+        "corn/0.png (",
+        "corn/7.png (",
+        "wood/0.png (",
+        "wood/7.png (",
+    ] {
+        assert!(few.contains(name), "{few}");
+    }
+    let many: Vec<(String, Vec<u8>)> = (0..30)
+        .map(|n| {
+            (
+                format!("{}/{n}.png", ["a", "b"][n % 2]),
+                b"no image".to_vec(),
+            )
+        })
+        .collect();
+    let many = message(folder(&many).path());
     assert!(
-        message.contains("class `lake` has no training images"),
-        "{message}"
+        many.contains("30 images cannot") && many.contains("and 10 more"),
+        "{many}"
+    );
+}
+
+#[test]
+fn images_that_use_a_16th_of_their_range_are_noted() {
+    let dark = |n: u8| png(4, 4, png::ColorType::Rgb, n % 16);
+    let files: Vec<(String, Vec<u8>)> = (0..20u8)
+        .map(|n| {
+            (
+                format!("{}/{n}.png", ["a", "b"][usize::from(n % 2)]),
+                dark(n),
+            )
+        })
+        .collect();
+    let set = try_load(folder(&files).path()).expect("loads");
+    assert_eq!(set.notes.len(), 1, "{:?}", set.notes);
+    assert!(
+        set.notes[0].contains("no pixel is above 15 of 255"),
+        "{:?}",
+        set.notes
+    );
+    assert!(
+        try_load(folder(&two_classes()).path())
+            .expect("loads")
+            .notes
+            .is_empty()
     );
 }
 
@@ -218,14 +278,14 @@ fn what_is_not_recognized_lists_the_layouts() {
     let root = tempfile::tempdir().expect("a folder");
     let empty = message(root.path());
     assert!(
-        empty.contains("no JPEG or PNG") && empty.contains("CIFAR-10"),
+        empty.contains("no image that is read") && empty.contains("CIFAR-10"),
         "{empty}"
     );
     let missing = message(&root.path().join("none"));
     assert!(missing.contains("no such file or folder"), "{missing}");
     put(root.path(), "notes.txt", b"hello");
     let text = message(&root.path().join("notes.txt"));
-    assert!(text.contains("unknown kind"), "{text}");
+    assert!(text.contains("it is a text"), "{text}");
 }
 
 #[test]

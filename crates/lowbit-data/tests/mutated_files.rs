@@ -182,6 +182,19 @@ fn zipped(method: zip::CompressionMethod) -> Vec<u8> {
     out.finish().expect("ends").into_inner()
 }
 
+fn tarred() -> Vec<u8> {
+    let mut out = tar::Builder::new(Vec::new());
+    for (name, value) in [("a/1", 1), ("a/2", 2), ("b/1", 3), ("b/2", 4)] {
+        let image = png(value);
+        let mut header = tar::Header::new_ustar();
+        header.set_size(image.len() as u64);
+        header.set_mode(0o644);
+        out.append_data(&mut header, format!("./top/{name}.png"), &image[..])
+            .expect("packs");
+    }
+    out.into_inner().expect("packs")
+}
+
 fn idx(dimensions: &[u32], bytes: &[u8]) -> Vec<u8> {
     let mut file = vec![0, 0, 8, dimensions.len() as u8];
     for side in dimensions {
@@ -205,6 +218,12 @@ fn damaged_zips() {
     ] {
         Victim::new("set.zip", &zipped(method)).survives(as_it_is);
     }
+}
+
+#[test]
+fn damaged_tars() {
+    Victim::new("set.tar", &tarred()).survives(as_it_is);
+    Victim::new("set.tar.gz", &gz(&tarred())).survives(as_it_is);
 }
 
 #[test]
@@ -247,9 +266,25 @@ fn damaged_cifar_batches() {
     let batch: Vec<u8> = (0..10u8)
         .flat_map(|label| std::iter::once(label).chain([label; 3072]))
         .collect();
-    Victim::new("data_batch_1.bin", &batch)
-        .beside("test_batch.bin", &batch)
-        .survives(as_it_is);
+    let beside = |victim: Victim, end: &str, bytes: &[u8]| {
+        [
+            "data_batch_2",
+            "data_batch_3",
+            "data_batch_4",
+            "data_batch_5",
+            "test_batch",
+        ]
+        .iter()
+        .fold(victim, |victim, name| {
+            victim.beside(&format!("{name}{end}"), bytes)
+        })
+    };
+    beside(Victim::new("data_batch_1.bin", &batch), ".bin", &batch).survives(as_it_is);
+    let pickle = fixture("cifar10_batch.pickle");
+    beside(Victim::new("data_batch_1", &pickle), "", &pickle).survives(as_it_is);
+    let names = fixture("cifar10_meta.pickle");
+    let victim = Victim::new("batches.meta", &names).beside("data_batch_1", &pickle);
+    beside(victim, "", &pickle).survives(as_it_is);
 }
 
 #[test]

@@ -17,6 +17,8 @@ struct Results {
     split: String,
     image_shape: [usize; 3],
     classes: Vec<ClassRow>,
+    /// What was left out, and why.
+    notes: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -53,6 +55,7 @@ pub(super) fn run(
                 test,
             })
             .collect(),
+        notes: data.notes.clone(),
     };
     if let Some(sheet) = sheet {
         write_atomically(sheet, &contact_sheet(&data, per_class)?)?;

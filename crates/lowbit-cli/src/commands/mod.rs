@@ -148,6 +148,9 @@ impl Context {
         };
         let data = lowbit_data::load(spec.unwrap_or(&config.images.data), &options)?;
         self.output.note(&describe(&data));
+        for note in &data.notes {
+            self.output.note(&format!("note: {note}"));
+        }
         Ok(data)
     }
 }

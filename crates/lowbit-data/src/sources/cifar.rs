@@ -1,18 +1,26 @@
-//! CIFAR-10's binary batches: `data_batch_1.bin` to `data_batch_5.bin` and `test_batch.bin`.
+//! CIFAR-10 and CIFAR-100 as their author publishes them: binary batches, and pickles for Python.
 //!
-//! Each image is a label byte and 3072 bytes: 32×32 red, then green, then blue. Krizhevsky, "Learning Multiple Layers of
-//! Features from Tiny Images", 2009.
+//! Each image is 3072 bytes: 32×32 red, then green, then blue. In a binary batch its labels stand before it. Krizhevsky,
+//! "Learning Multiple Layers of Features from Tiny Images", 2009.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::borrow::Cow;
+use std::path::Path;
 
+use super::pickle::Pickle;
 use super::raw::Raw;
-use crate::assemble::Shape;
+use super::tree::{Entry, Tree};
+use crate::error::some_of;
+use crate::listing::Shape;
 use crate::{DataError, Dataset, LoadOptions, Split};
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
-const RECORD: usize = 1 + 3 * PLANE;
+const IMAGE: usize = 3 * PLANE;
+
+/// CIFAR-10 has five training batches.
+const BATCHES: usize = 5;
+const MAX_BATCH_BYTES: u64 = 1 << 30;
+const MAX_NAMES_BYTES: u64 = 1 << 20;
 
 const CLASSES: [&str; 10] = [
     "airplane",
@@ -27,102 +35,268 @@ const CLASSES: [&str; 10] = [
     "truck",
 ];
 
-const REMEDY: &str = "unpack cifar-10-binary.tar.gz again";
+const REMEDY: &str =
+    "unpack the archive again, or fetch it again from cs.toronto.edu/~kriz/cifar.html";
 
-/// Whether a file's name is that of a batch.
-pub(crate) fn is_batch_name(name: &str) -> bool {
-    name.strip_suffix(".bin")
-        .is_some_and(|stem| stem == "test_batch" || stem.starts_with("data_batch_"))
+/// The four forms that the sets are published in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Binary10,
+    Pickled10,
+    Binary100,
+    Pickled100,
 }
 
-/// The folder with batches that `path` is, holds, or lies in.
-pub(crate) fn folder_of(path: &Path) -> Option<PathBuf> {
-    let inside = path.join("cifar-10-batches-bin");
-    let parent = || path.parent().map(Path::to_owned);
-    if path.is_file() {
-        let name = path.file_name()?.to_str()?;
-        return is_batch_name(name).then(parent).flatten();
+impl Form {
+    /// The form of the batches among `names`, the files of one folder.
+    pub(crate) fn of(names: &[&str]) -> Option<Self> {
+        let has = |name: &str| names.contains(&name);
+        if names
+            .iter()
+            .any(|name| is_batch(name) && name.ends_with(".bin"))
+        {
+            Some(Self::Binary10)
+        } else if names.iter().any(|name| is_batch(name)) {
+            Some(Self::Pickled10)
+        } else if has("fine_label_names.txt") && (has("train.bin") || has("test.bin")) {
+            Some(Self::Binary100)
+        } else if has("meta") && (has("train") || has("test")) {
+            Some(Self::Pickled100)
+        } else {
+            None
+        }
     }
-    [path.to_owned(), inside]
-        .into_iter()
-        .find(|folder| folder.join("data_batch_1.bin").is_file())
+
+    /// The files with training images, and the one with test images.
+    fn files(self) -> (Vec<String>, &'static str) {
+        let batches = |end: &str| {
+            (1..=BATCHES)
+                .map(|number| format!("data_batch_{number}{end}"))
+                .collect()
+        };
+        match self {
+            Self::Binary10 => (batches(".bin"), "test_batch.bin"),
+            Self::Pickled10 => (batches(""), "test_batch"),
+            Self::Binary100 => (vec!["train.bin".into()], "test.bin"),
+            Self::Pickled100 => (vec!["train".into()], "test"),
+        }
+    }
+
+    fn classes(self) -> usize {
+        match self {
+            Self::Binary10 | Self::Pickled10 => 10,
+            Self::Binary100 | Self::Pickled100 => 100,
+        }
+    }
 }
 
-pub(crate) fn load(folder: &Path, name: &str, options: &LoadOptions) -> Result<Dataset, DataError> {
-    let mut batches: Vec<PathBuf> = (1..=5)
-        .map(|number| folder.join(format!("data_batch_{number}.bin")))
-        .filter(|path| path.is_file())
-        .collect();
-    batches.sort();
-    if batches.is_empty() {
-        return Err(DataError::unknown(folder, "there is no data_batch_1.bin"));
-    }
-    let class_names = class_names(folder);
-    let train = read(&batches, class_names.len())?;
-    let tested = folder.join("test_batch.bin");
-    let test = match tested.is_file() {
-        true => Some(read(&[tested], class_names.len())?),
-        false => None,
+/// Whether a file's name is that of a CIFAR-10 batch.
+pub(crate) fn is_batch(name: &str) -> bool {
+    let stem = name.strip_suffix(".bin").unwrap_or(name);
+    let number = stem.strip_prefix("data_batch_");
+    stem == "test_batch"
+        || number
+            .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Whether a file's name may be that of one of the files.
+pub(crate) fn is_name(name: &str) -> bool {
+    is_batch(name)
+        || matches!(
+            name,
+            "train" | "test" | "meta" | "train.bin" | "test.bin" | "fine_label_names.txt"
+        )
+}
+
+/// Loads the batches of `form` that lie in `folder`, a path below the tree's root.
+pub(crate) fn load(
+    tree: &Tree,
+    folder: &str,
+    form: Form,
+    options: &LoadOptions,
+) -> Result<Dataset, DataError> {
+    let path = tree.full_path(folder);
+    let find = |name: &str| {
+        tree.entries
+            .iter()
+            .find(|entry| entry.folder_and_name() == (folder, name))
     };
-    let total = train.len() + test.as_ref().map_or(0, Split::len);
+    let (training, tested) = form.files();
+    let missing: Vec<&str> = training
+        .iter()
+        .map(String::as_str)
+        .chain([tested])
+        .filter(|name| find(name).is_none())
+        .collect();
+    if !missing.is_empty() {
+        return Err(DataError::Incomplete {
+            path,
+            missing: some_of(missing),
+            remedy: REMEDY,
+        });
+    }
+    let read = |names: &[&str]| -> Result<Split, DataError> {
+        let mut batch = Batch::default();
+        for entry in names.iter().filter_map(|name| find(name)) {
+            batch.add(tree, entry, form)?;
+        }
+        Split::new(IMAGE, batch.pixels, batch.labels)
+    };
+    let training: Vec<&str> = training.iter().map(String::as_str).collect();
+    let (train, test) = (read(&training)?, read(&[tested])?);
+    let classes = form.classes();
+    let total = train.len() + test.len();
     Raw {
-        path: folder.to_owned(),
-        name: name.to_owned(),
-        source: format!("{} (CIFAR-10 batches, {total} images)", folder.display()),
-        class_names,
+        name: format!("cifar{classes}"),
+        source: format!(
+            "{} (CIFAR-{classes} batches, {total} images)",
+            path.display()
+        ),
+        class_names: class_names(tree, &find, form)?,
+        path,
         shape: Shape {
             height: SIDE,
             width: SIDE,
             channels: 3,
         },
         train,
-        test,
+        test: Some(test),
+        notes: tree.notes.clone(),
     }
     .finish(options)
 }
 
-/// The names in `batches.meta.txt`, else the published ones.
-fn class_names(folder: &Path) -> Vec<String> {
-    let names: Vec<String> = fs::read_to_string(folder.join("batches.meta.txt"))
-        .unwrap_or_default()
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .map(str::to_owned)
-        .collect();
-    match names.len() {
-        10 => names,
-        _ => CLASSES.map(String::from).to_vec(),
+/// The names that lie beside the batches, else the published ones or numbers.
+fn class_names<'t>(
+    tree: &Tree,
+    find: &impl Fn(&str) -> Option<&'t Entry>,
+    form: Form,
+) -> Result<Vec<String>, DataError> {
+    let file = match form {
+        Form::Binary10 => "batches.meta.txt",
+        Form::Pickled10 => "batches.meta",
+        Form::Binary100 => "fine_label_names.txt",
+        Form::Pickled100 => "meta",
+    };
+    let classes = form.classes();
+    let default = || match classes {
+        10 => CLASSES.map(String::from).to_vec(),
+        _ => (0..classes).map(|class| class.to_string()).collect(),
+    };
+    let Some(entry) = find(file) else {
+        return Ok(default());
+    };
+    let bytes = tree.read(entry, MAX_NAMES_BYTES)?;
+    let owned = |name: &str| name.trim().to_owned();
+    let names: Vec<String> = match form {
+        Form::Binary10 | Form::Binary100 => String::from_utf8_lossy(&bytes)
+            .lines()
+            .map(owned)
+            .filter(|line| !line.is_empty())
+            .collect(),
+        Form::Pickled10 | Form::Pickled100 => {
+            let broken = |reason: String| broken(tree, entry, reason);
+            let pickle = Pickle::read(&bytes).map_err(broken)?;
+            let names = pickle
+                .texts("fine_label_names")
+                .or_else(|| pickle.texts("label_names"))
+                .ok_or_else(|| broken("it holds no names of labels".into()))?;
+            names.into_iter().map(owned).collect()
+        }
+    };
+    match names.len() == classes {
+        true => Ok(names),
+        false => Err(broken(
+            tree,
+            entry,
+            format!("it holds {} names for {classes} classes", names.len()),
+        )),
     }
 }
 
-fn read(batches: &[PathBuf], classes: usize) -> Result<Split, DataError> {
-    let (mut pixels, mut labels) = (Vec::new(), Vec::new());
-    for path in batches {
-        let bytes = fs::read(path).map_err(|source| DataError::io("read", path, source))?;
-        if bytes.is_empty() || bytes.len() % RECORD != 0 {
-            let reason = format!(
-                "its {} bytes are not a whole number of {RECORD}-byte records",
+fn broken(tree: &Tree, entry: &Entry, reason: String) -> DataError {
+    DataError::broken(&tree.full_path(&entry.name), reason, REMEDY)
+}
+
+/// Images of one part, `[n, h, w, c]`, and their labels.
+#[derive(Default)]
+struct Batch {
+    pixels: Vec<u8>,
+    labels: Vec<u32>,
+}
+
+impl Batch {
+    fn add(&mut self, tree: &Tree, entry: &Entry, form: Form) -> Result<(), DataError> {
+        let bytes = tree.read(entry, MAX_BATCH_BYTES)?;
+        let broken = |reason: String| broken(tree, entry, reason);
+        let classes = form.classes();
+        let checked = |index: usize, label: i64| match u32::try_from(label) {
+            Ok(label) if (label as usize) < classes => Ok(label),
+            _ => Err(DataError::LabelOutOfRange {
+                path: tree.full_path(&entry.name),
+                index,
+                label,
+                classes,
+            }),
+        };
+        // Labels of a record: the class, or the coarse class and then the fine one.
+        let heads = match form {
+            Form::Binary10 => 1,
+            Form::Binary100 => 2,
+            Form::Pickled10 | Form::Pickled100 => {
+                let pickle = Pickle::read(&bytes).map_err(broken)?;
+                let (images, labels) = pickled(&pickle).map_err(|reason| broken(reason.into()))?;
+                self.pixels.reserve(images.len());
+                for (index, (planes, label)) in images.chunks_exact(IMAGE).zip(labels).enumerate() {
+                    self.labels.push(checked(index, label)?);
+                    self.interleave(planes);
+                }
+                return Ok(());
+            }
+        };
+        let record = heads + IMAGE;
+        if bytes.is_empty() || bytes.len() % record != 0 {
+            return Err(broken(format!(
+                "its {} bytes are not a whole number of {record}-byte records",
                 bytes.len()
-            );
-            return Err(DataError::broken(path, reason, REMEDY));
+            )));
         }
-        pixels.reserve(bytes.len());
-        for (index, record) in bytes.chunks_exact(RECORD).enumerate() {
-            let (label, planes) = (record[0], &record[1..]);
-            if usize::from(label) >= classes {
-                return Err(DataError::LabelOutOfRange {
-                    path: path.clone(),
-                    index,
-                    label: label.into(),
-                    classes,
-                });
-            }
-            labels.push(u32::from(label));
-            for at in 0..PLANE {
-                pixels.extend([planes[at], planes[PLANE + at], planes[2 * PLANE + at]]);
-            }
+        self.pixels.reserve(bytes.len());
+        for (index, record) in bytes.chunks_exact(record).enumerate() {
+            self.labels.push(checked(index, record[heads - 1].into())?);
+            self.interleave(&record[heads..]);
+        }
+        Ok(())
+    }
+
+    /// Adds an image of three planes as pixels of three channels.
+    fn interleave(&mut self, planes: &[u8]) {
+        for at in 0..PLANE {
+            self.pixels
+                .extend([planes[at], planes[PLANE + at], planes[2 * PLANE + at]]);
         }
     }
-    Split::new(3 * PLANE, pixels, labels)
+}
+
+/// The images of a pickled batch, plane by plane, and as many labels.
+fn pickled<'a>(pickle: &Pickle<'a>) -> Result<(Cow<'a, [u8]>, Vec<i64>), &'static str> {
+    let images = pickle
+        .array("data")
+        .ok_or("it holds no array of bytes called `data`")?;
+    let key = match pickle.has("fine_labels") {
+        true => "fine_labels",
+        false => "labels",
+    };
+    let labels = pickle.numbers(key).ok_or("it holds no list of labels")?;
+    let whole = images.shape.first() == Some(&labels.len())
+        && images.bytes.len() == labels.len().saturating_mul(IMAGE);
+    match whole && !labels.is_empty() {
+        true => Ok((images.bytes, labels)),
+        false => Err("its images are not as many as its labels, or not of 32×32×3 bytes"),
+    }
+}
+
+/// The name of the file at `path`, where it is one of the batches.
+pub(crate) fn batch_name(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str().filter(|name| is_batch(name))
 }

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use super::{folder, zip};
+use super::{folder, load_tree, zip};
 use crate::download::{Remote, agent, fetch};
 use crate::{DataError, Dataset, LoadOptions};
 
@@ -23,13 +23,13 @@ const FOLDERS: [&str; 3] = ["EuroSAT_RGB", "EuroSAT", "2750"];
 
 pub(crate) fn load(options: &LoadOptions) -> Result<Dataset, DataError> {
     if let Some(path) = present(options, &FOLDERS).find(|path| path.is_dir()) {
-        return folder::load(&path, "eurosat", options);
+        return load_tree(folder::open(&path, true)?, "eurosat", options);
     }
     let path = match present(options, &ARCHIVES).find(|path| path.is_file()) {
         Some(path) => path,
         None => fetch(&agent(), &ARCHIVE, &options.data_dir, options.progress)?,
     };
-    zip::load(&path, "eurosat", options)
+    load_tree(zip::open(&path)?, "eurosat", options)
 }
 
 fn present<'a>(options: &'a LoadOptions, names: &'a [&str]) -> impl Iterator<Item = PathBuf> + 'a {

@@ -1,16 +1,17 @@
-//! MNIST-style IDX files, plain or `.gz`.
+//! MNIST-style IDX files, plain or `.gz`, in a folder or an archive.
 //!
 //! `00 00 <type> <dimensions>`, each dimension as a big-endian u32, then the values; images are `08 03` (gray) or `08 04`
 //! (with channels last), labels `08 01`. Yann LeCun, "The MNIST database of handwritten digits".
 
-use std::fs::{self, File};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
-use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
 use super::raw::Raw;
-use crate::assemble::Shape;
+use super::tree::{Entry, Tree};
+use crate::error::some_of;
+use crate::listing::Shape;
 use crate::{DataError, Dataset, LoadOptions, Split};
 
 /// The most that a file may unpack to: a claim beyond is refused before allocating.
@@ -36,59 +37,122 @@ pub(crate) fn is_idx(first: &[u8]) -> bool {
     matches!(first, [0, 0, 8, 1..=4, ..])
 }
 
-fn kind_of(name: &str) -> Option<&'static str> {
-    ["images", "labels"]
-        .into_iter()
-        .find(|kind| name.contains(kind))
+fn kind_of(name: &str) -> Option<Kind> {
+    if name.contains("images") {
+        Some(Kind::Images)
+    } else if name.contains("labels") {
+        Some(Kind::Labels)
+    } else {
+        None
+    }
 }
 
-/// Loads the IDX files of a folder, or of the folder that the file at `path` lies in.
-pub(crate) fn load(path: &Path, name: &str, options: &LoadOptions) -> Result<Dataset, DataError> {
-    let folder = match path.is_dir() {
-        true => path,
-        false => path
-            .parent()
-            .filter(|p| !p.as_os_str().is_empty())
-            .unwrap_or(Path::new(".")),
+/// What is in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Images,
+    Labels,
+}
+
+/// The files of one set, by what is in them.
+pub(crate) type Files<'t> = BTreeMap<(bool, Kind), &'t Entry>;
+
+/// The IDX sets of a tree, by folder and family. Kaggle's archives hold each file twice, once in a folder of its name; a
+/// packed file may lie beside what was unpacked from it: the plain file at the shortest path is taken.
+pub(crate) fn sets(tree: &Tree) -> BTreeMap<(String, String), Files<'_>> {
+    let mut sets: BTreeMap<(String, String), Files> = BTreeMap::new();
+    for entry in &tree.entries {
+        let (folder, name) = entry.folder_and_name();
+        if !is_idx_name(name) {
+            continue;
+        }
+        let (above, own) = folder.rsplit_once('/').unwrap_or(("", folder));
+        let folder = match is_idx_name(own) {
+            true => above,
+            false => folder,
+        };
+        let lower = name.to_ascii_lowercase();
+        let Some(kind) = kind_of(&lower) else {
+            continue;
+        };
+        let trains = !(lower.contains("t10k") || lower.contains("test"));
+        let files = sets
+            .entry((folder.to_owned(), family_of(name)))
+            .or_default();
+        let place = files.entry((trains, kind)).or_insert(entry);
+        let rank = |entry: &Entry| (entry.name.ends_with(".gz"), entry.name.len());
+        if rank(entry) < rank(place) {
+            *place = entry;
+        }
+    }
+    sets
+}
+
+/// Loads the set of `tree`; where it holds several, that to which the file called `chosen` belongs.
+pub(crate) fn load(
+    tree: &Tree,
+    name: &str,
+    chosen: Option<&str>,
+    options: &LoadOptions,
+) -> Result<Dataset, DataError> {
+    let mut sets = sets(tree);
+    if let Some(chosen) = chosen {
+        let family = family_of(chosen);
+        sets.retain(|(_, own), _| *own == family);
+    }
+    let folders: BTreeSet<&str> = sets.keys().map(|(folder, _)| folder.as_str()).collect();
+    let ((folder, _), files) = match sets.iter().next() {
+        Some(set) if sets.len() == 1 => set,
+        _ => {
+            let names = sets.values().filter_map(|files| {
+                let images = files.get(&(true, Kind::Images));
+                images
+                    .or(files.values().next().as_ref().copied())
+                    .map(|entry| &entry.name)
+            });
+            let reason = match sets.len() {
+                0 => "the IDX files of training (train-images-idx3-ubyte and train-labels-idx1-ubyte) are not there".into(),
+                _ => format!("it holds several IDX sets: {}", some_of(names)),
+            };
+            let remedy = match folders.len() {
+                0 | 1 => "name a file of the set that is meant",
+                _ => "name the folder of the set that is meant",
+            };
+            return Err(DataError::broken(&tree.path, reason, remedy));
+        }
     };
-    let files = list(folder)?;
-    // A file that was named chooses its own family: `emnist-letters-train-images...` among other EMNIST files.
-    let family = match path.is_dir() {
-        true => None,
-        false => path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .map(family_of),
-    };
-    let find = |train: bool, kind: &str| -> Option<&PathBuf> {
-        files.iter().find(|file| {
-            let name = file
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or("");
-            let lower = name.to_ascii_lowercase();
-            let tested = lower.contains("t10k") || lower.contains("test");
-            lower.contains(kind)
-                && tested != train
-                && family
-                    .as_ref()
-                    .is_none_or(|family| family_of(name) == *family)
+    let path = tree.full_path(folder);
+    let pair = |trains: bool| -> Result<Option<(&Entry, &Entry)>, DataError> {
+        let of = |kind| files.get(&(trains, kind)).copied();
+        let part = if trains { "train" } else { "t10k" };
+        let missing = match (of(Kind::Images), of(Kind::Labels)) {
+            (Some(images), Some(labels)) => return Ok(Some((images, labels))),
+            (None, None) if !trains => return Ok(None),
+            (Some(_), None) => format!("{part}-labels-idx1-ubyte"),
+            (None, Some(_)) => format!("{part}-images-idx3-ubyte"),
+            (None, None) => "train-images-idx3-ubyte and train-labels-idx1-ubyte".into(),
+        };
+        Err(DataError::Incomplete {
+            path: path.clone(),
+            missing,
+            remedy: "fetch them too; a set has its images and its labels",
         })
     };
-    let Some((images, labels)) = find(true, "images").zip(find(true, "labels")) else {
+    let (training, tested) = (pair(true)?, pair(false)?);
+    let Some((images, labels)) = training else {
         return Err(DataError::unknown(
-            path,
-            "IDX training images and labels (train-images-idx3-ubyte and train-labels-idx1-ubyte) are not both there",
+            &path,
+            "it holds no IDX files of training",
         ));
     };
-    let (shape, train) = read_pair(images, labels)?;
-    let test = match find(false, "images").zip(find(false, "labels")) {
+    let (shape, train) = read_pair(tree, images, labels)?;
+    let test = match tested {
         None => None,
         Some((images, labels)) => {
-            let (test_shape, test) = read_pair(images, labels)?;
+            let (test_shape, test) = read_pair(tree, images, labels)?;
             if test_shape != shape {
                 return Err(DataError::broken(
-                    images,
+                    &tree.full_path(&images.name),
                     "its images are not of the training images' size",
                     "use files that belong together",
                 ));
@@ -104,13 +168,14 @@ pub(crate) fn load(path: &Path, name: &str, options: &LoadOptions) -> Result<Dat
         .map_or(0, |&label| label as usize + 1);
     let total = train.len() + test.as_ref().map_or(0, Split::len);
     Raw {
-        path: folder.to_owned(),
         name: name.to_owned(),
-        source: format!("{} (IDX, {total} images)", folder.display()),
+        source: format!("{} (IDX, {total} images)", path.display()),
         class_names: (0..classes).map(|class| class.to_string()).collect(),
+        path,
         shape,
         train,
         test,
+        notes: tree.notes.clone(),
     }
     .finish(options)
 }
@@ -119,29 +184,17 @@ pub(crate) fn load(path: &Path, name: &str, options: &LoadOptions) -> Result<Dat
 fn family_of(name: &str) -> String {
     let mut family = name.to_ascii_lowercase();
     for word in [
-        ".gz", "train", "t10k", "test", "images", "labels", "idx4", "idx3", "idx1",
+        ".gz", "train", "t10k", "test", "images", "labels", "idx4", "idx3", "idx1", "idx", "ubyte",
     ] {
         family = family.replace(word, "");
     }
+    family.retain(char::is_alphanumeric);
     family
 }
 
-fn list(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let failed = |source| DataError::io("list", folder, source);
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let name = path.file_name().and_then(|name| name.to_str());
-        if name.is_some_and(is_idx_name) {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn read_pair(images: &Path, labels: &Path) -> Result<(Shape, Split), DataError> {
-    let pixels = read(images)?;
+fn read_pair(tree: &Tree, images: &Entry, labels: &Entry) -> Result<(Shape, Split), DataError> {
+    let (pixels, classes) = (read(tree, images)?, read(tree, labels)?);
+    let (images, labels) = (&tree.full_path(&images.name), &tree.full_path(&labels.name));
     let (count, height, width, channels) = match pixels.dimensions[..] {
         [count, height, width] => (count, height, width, 1),
         [count, height, width, channels @ (1 | 3)] => (count, height, width, channels),
@@ -150,7 +203,6 @@ fn read_pair(images: &Path, labels: &Path) -> Result<(Shape, Split), DataError> 
             return Err(DataError::broken(images, reason, REMEDY));
         }
     };
-    let classes = read(labels)?;
     if classes.dimensions != [count] {
         let reason = format!(
             "its dimensions are {:?}, but {} holds {count} images",
@@ -175,12 +227,12 @@ fn read_pair(images: &Path, labels: &Path) -> Result<(Shape, Split), DataError> 
     Ok((shape, Split::new(shape.image_len(), pixels.bytes, labels)?))
 }
 
-fn read(path: &Path) -> Result<Idx, DataError> {
-    let file = File::open(path).map_err(|source| DataError::io("open", path, source))?;
-    let packed = path.extension().is_some_and(|extension| extension == "gz");
-    let mut reader: Box<dyn Read> = match packed {
-        true => Box::new(MultiGzDecoder::new(file)),
-        false => Box::new(file),
+fn read(tree: &Tree, entry: &Entry) -> Result<Idx, DataError> {
+    let path = &tree.full_path(&entry.name);
+    let file = tree.read(entry, MAX_BYTES as u64)?;
+    let mut reader: Box<dyn Read> = match entry.name.ends_with(".gz") {
+        true => Box::new(MultiGzDecoder::new(&file[..])),
+        false => Box::new(&file[..]),
     };
     let broken = |reason: String| DataError::broken(path, reason, REMEDY);
     let short =

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::assemble::{Shape, room, select};
+use crate::assemble::faint_note;
 use crate::decode::Picture;
-use crate::layout::Part;
+use crate::listing::{Part, Shape, drop_unused_classes, room};
 use crate::resize::resize;
+use crate::split::select;
 use crate::{DataError, Dataset, LoadOptions, Split};
 
 /// Everything that a raw source read.
@@ -20,11 +21,13 @@ pub(crate) struct Raw {
     pub(crate) train: Split,
     /// `None` where the data has no split of its own.
     pub(crate) test: Option<Split>,
+    /// What the user should know.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Raw {
     /// Splits, limits and resizes as `options` say.
-    pub(crate) fn finish(self, options: &LoadOptions) -> Result<Dataset, DataError> {
+    pub(crate) fn finish(mut self, options: &LoadOptions) -> Result<Dataset, DataError> {
         let mut labels = self.train.labels().to_vec();
         let mut parts = vec![Part::Undivided; labels.len()];
         if let Some(test) = &self.test {
@@ -32,18 +35,24 @@ impl Raw {
             labels.extend_from_slice(test.labels());
             parts.resize(labels.len(), Part::Test);
         }
+        let unused = drop_unused_classes(&mut self.class_names, &mut labels);
+        self.notes.extend(unused);
         let selection = select(&self.path, &self.class_names, &labels, &parts, options)?;
+        let shift = self.train.len();
+        self.train.relabel(&labels[..shift]);
         let (train, test) = match self.test {
             None => (
                 self.train.take(&selection.train),
                 self.train.take(&selection.test),
             ),
-            Some(test) => {
-                let shift = self.train.len();
+            Some(mut test) => {
+                test.relabel(&labels[shift..]);
                 let within: Vec<usize> = selection.test.iter().map(|i| i - shift).collect();
                 (chosen(self.train, &selection.train), chosen(test, &within))
             }
         };
+        self.notes.extend(selection.notes);
+        self.notes.extend(faint_note(&train, &test));
         let (shape, [train, test]) = resized(&self.path, self.shape, [train, test], options)?;
         Ok(Dataset {
             name: self.name,
@@ -56,6 +65,7 @@ impl Raw {
             train,
             test,
             split: selection.description,
+            notes: self.notes,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Class folders in a `.zip`, read in place.
+//! The files of a `.zip`, read in place.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -8,120 +8,96 @@ use std::sync::Arc;
 
 use ::zip::ZipArchive;
 
-use crate::assemble::{Fetch, Listing, assemble};
-use crate::fingerprint::Fingerprint;
-use crate::layout::{arrange, is_image, is_litter};
-use crate::{DataError, Dataset, LoadOptions};
-
-/// The largest image file accepted; what an entry claims beyond is not allocated for.
-const MAX_ENTRY_BYTES: u64 = 1 << 28;
+use super::tree::{Entry, Store, Tree, read_all};
+use crate::DataError;
+use crate::layout::is_litter;
 
 const REMEDY: &str = "fetch it again, or pack it anew with deflate and no password";
 
-struct Entries {
+struct Archive {
     path: PathBuf,
     archive: ZipArchive<SharedFile>,
-    /// The archive's index and the name, by the listing's index.
-    entries: Vec<(usize, String)>,
 }
 
-impl Fetch for Entries {
-    fn bytes(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError> {
-        let (at, name) = &self.entries[index];
+impl Store for Archive {
+    fn read(&self, at: usize, name: &str, limit: u64) -> Result<Cow<'_, [u8]>, DataError> {
         let broken = |error: &dyn std::fmt::Display| {
             DataError::broken(&self.path, format!("entry {name}: {error}"), REMEDY)
         };
         // A clone shares the directory and the file, and has its own position.
         let mut archive = self.archive.clone();
-        let mut entry = archive.by_index(*at).map_err(|error| broken(&error))?;
-        if entry.size() > MAX_ENTRY_BYTES {
-            return Err(broken(&format!("{} bytes are too many", entry.size())));
-        }
-        let mut bytes = Vec::with_capacity((entry.size() as usize).min(1 << 20));
-        let mut limited = (&mut entry).take(MAX_ENTRY_BYTES);
-        limited
-            .read_to_end(&mut bytes)
-            .map_err(|error| broken(&error))?;
-        Ok(Cow::Owned(bytes))
-    }
-
-    fn entry(&self, index: usize) -> String {
-        self.entries[index].1.clone()
+        let mut entry = archive.by_index(at).map_err(|error| broken(&error))?;
+        read_all(&mut entry, limit)
+            .map(Cow::Owned)
+            .map_err(|error| broken(&error))
     }
 }
 
-pub(crate) fn load(path: &Path, name: &str, options: &LoadOptions) -> Result<Dataset, DataError> {
+pub(crate) fn open(path: &Path) -> Result<Tree, DataError> {
     let file = File::open(path).map_err(|source| DataError::io("open", path, source))?;
     let shared = SharedFile::new(file).map_err(|source| DataError::io("read", path, source))?;
     let broken = |error: &dyn std::fmt::Display| {
         DataError::broken(path, format!("not a whole zip archive ({error})"), REMEDY)
     };
     let mut archive = ZipArchive::new(shared).map_err(|error| broken(&error))?;
-    let (mut files, mut folders, mut places) = (Vec::new(), Vec::new(), Vec::new());
-    for index in 0..archive.len() {
-        let entry = archive
-            .by_index_raw(index)
-            .map_err(|error| broken(&error))?;
+    let (mut entries, mut folders) = (Vec::new(), Vec::new());
+    for at in 0..archive.len() {
+        let entry = archive.by_index_raw(at).map_err(|error| broken(&error))?;
         let name = entry.name().map_err(|error| broken(&error))?;
         // Some Windows programs pack with the other slash.
         let name = name.replace('\\', "/");
-        if is_litter(&name) {
+        let own = name.trim_start_matches("./");
+        if is_litter(own) {
             continue;
         }
         if entry.is_dir() {
-            folders.push(name.trim_end_matches('/').to_owned());
-        } else if is_image(&name) {
-            places.push((index, entry.crc32(), entry.size()));
-            files.push(name);
+            folders.push(own.to_owned());
+        } else {
+            entries.push(Entry {
+                len: entry.size(),
+                stamp: entry.crc32().into(),
+                at,
+                name,
+            });
         }
     }
-    let layout = arrange(path, &files, &folders)?;
-    let mut fingerprint = Fingerprint::new("zip");
-    for image in &layout.images {
-        let (_, crc, size) = places[image.index];
-        fingerprint = fingerprint
-            .text(&files[image.index])
-            .number(crc.into())
-            .number(size.into());
-    }
-    let entries: Vec<(usize, String)> = layout
-        .images
-        .iter()
-        .map(|image| (places[image.index].0, files[image.index].clone()))
-        .collect();
-    let listing = Listing {
+    let store = Box::new(Archive {
         path: path.to_owned(),
-        name: name.to_owned(),
-        source: format!("{} (zip, {} images)", path.display(), entries.len()),
-        class_names: layout.class_names,
-        labels: layout.images.iter().map(|image| image.label).collect(),
-        parts: layout.images.iter().map(|image| image.part).collect(),
-        fingerprint: fingerprint.finish(),
-    };
-    let path = path.to_owned();
-    let fetch = Entries {
-        path,
         archive,
-        entries,
-    };
-    assemble(&listing, &fetch, options)
+    });
+    Tree::new(path, "zip", entries, folders, store)
 }
 
 /// One open file read from many threads, each reader at its own position.
 #[derive(Clone)]
-struct SharedFile {
+pub(crate) struct SharedFile {
     file: Arc<File>,
     position: u64,
     len: u64,
 }
 
 impl SharedFile {
-    fn new(file: File) -> io::Result<Self> {
+    pub(crate) fn new(file: File) -> io::Result<Self> {
         Ok(Self {
             len: file.metadata()?.len(),
             file: Arc::new(file),
             position: 0,
         })
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// `len` bytes from `start`, whatever this reader's position.
+    pub(crate) fn range(&self, start: u64, len: u64) -> io::Result<Vec<u8>> {
+        let mut reader = self.clone();
+        reader.position = start;
+        let bytes = read_all(reader, len)?;
+        match bytes.len() as u64 == len {
+            true => Ok(bytes),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
     }
 }
 

@@ -28,6 +28,9 @@ pub struct DataResults {
     /// Checksum over class names, labels and pixels of all images; empty in results of older versions.
     #[serde(default)]
     pub fingerprint: String,
+    /// What was left out of it and why, a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl DataResults {
@@ -45,6 +48,7 @@ impl DataResults {
             train_images: data.train.len(),
             test_images: data.test.len(),
             fingerprint: input.identity.fingerprint.clone(),
+            notes: data.notes.clone(),
         }
     }
 }

@@ -13,7 +13,7 @@ use lowbit_kernels::random::{RngCore, below, normal, stream, uniform};
 use rayon::prelude::*;
 
 use super::raw::resized;
-use crate::assemble::Shape;
+use crate::listing::Shape;
 use crate::{DataError, Dataset, LoadOptions, Split, Unit};
 use canvas::{Canvas, SIDE};
 
@@ -71,6 +71,7 @@ pub(crate) fn generate(options: &LoadOptions) -> Result<Dataset, DataError> {
         train,
         test,
         split: "generated apart".into(),
+        notes: Vec::new(),
     })
 }
 

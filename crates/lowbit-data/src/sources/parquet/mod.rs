@@ -18,9 +18,10 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::UNIX_EPOCH;
 
-use crate::assemble::{Fetch, Listing, assemble};
+use crate::assemble::assemble;
 use crate::fingerprint::Fingerprint;
-use crate::layout::Part;
+use crate::listing::{Fetch, Listing, Part};
+use crate::sources::shards;
 use crate::{DataError, Dataset, LoadOptions};
 use column::{Binaries, Chunk};
 use footer::{Footer, Place};
@@ -31,25 +32,15 @@ const MAX_DEPTH: usize = 3;
 
 const REMEDY: &str = "fetch the file again, or write it with pyarrow's defaults";
 
-/// Whether a file begins as parquet does.
-pub(crate) fn is_parquet(first: [u8; 4]) -> bool {
-    &first == b"PAR1"
-}
-
-/// Whether `folder` or the folders in it hold parquet files.
-pub(crate) fn is_in(folder: &Path) -> bool {
-    list(folder).is_ok_and(|files| !files.is_empty())
-}
-
 /// Loads the parquet file at `path`, or those in the folder at `path`.
 pub(crate) fn load(path: &Path, name: &str, options: &LoadOptions) -> Result<Dataset, DataError> {
     let (files, parts) = match path.is_dir() {
-        true => divided(path, list(path)?)?,
+        true => divided(path, whole(path)?)?,
         false => (vec![path.to_owned()], vec![Part::Undivided]),
     };
     let mut fingerprint = Fingerprint::new("parquet");
     let (mut labels, mut image_parts) = (Labels::default(), Vec::new());
-    let mut class_names = None;
+    let mut stated = Vec::new();
     let mut rows = Rows {
         root: path.to_owned(),
         groups: Vec::new(),
@@ -57,7 +48,7 @@ pub(crate) fn load(path: &Path, name: &str, options: &LoadOptions) -> Result<Dat
     for (file, part) in files.iter().zip(parts) {
         let (footer, identity) = open(file, fingerprint)?;
         fingerprint = identity;
-        class_names = class_names.or(footer.class_names);
+        stated.push((relative(path, file), footer.class_names));
         for group in footer.groups {
             labels.read(file, &group, footer.label_type)?;
             image_parts.resize(labels.len(), part);
@@ -70,6 +61,8 @@ pub(crate) fn load(path: &Path, name: &str, options: &LoadOptions) -> Result<Dat
             });
         }
     }
+    shards::same_classes(path, &stated)?;
+    let class_names = stated.into_iter().find_map(|(_, names)| names);
     let (class_names, labels) = labels.resolved(path, class_names)?;
     let listing = Listing {
         path: path.to_owned(),
@@ -79,8 +72,9 @@ pub(crate) fn load(path: &Path, name: &str, options: &LoadOptions) -> Result<Dat
         labels,
         parts: image_parts,
         fingerprint: fingerprint.finish(),
+        notes: Vec::new(),
     };
-    assemble(&listing, &rows, options)
+    assemble(listing, &rows, options)
 }
 
 /// The parquet files in `folder` and the folders in it, sorted.
@@ -109,6 +103,24 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     }
     files.sort();
     Ok(files)
+}
+
+/// The parquet files in `folder`, when all of their numbering are there and of one configuration.
+fn whole(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let files = list(folder)?;
+    let names: Vec<String> = files.iter().map(|file| relative(folder, file)).collect();
+    shards::complete(folder, &names)?;
+    let parts = files.iter().map(|file| part_word(folder, file));
+    let named: Vec<_> = names.into_iter().zip(parts).collect();
+    shards::one_configuration(folder, &named, |name| part_of(name).is_some())?;
+    Ok(files)
+}
+
+/// `file` below `root`, with `/` between its parts.
+fn relative(root: &Path, file: &Path) -> String {
+    let below = file.strip_prefix(root).unwrap_or(file);
+    let names: Vec<_> = below.iter().map(|name| name.to_string_lossy()).collect();
+    names.join("/")
 }
 
 /// The files to read and the part that each is.
@@ -141,15 +153,17 @@ fn divided(root: &Path, files: Vec<PathBuf>) -> Result<(Vec<PathBuf>, Vec<Part>)
 fn part_word(root: &Path, file: &Path) -> Option<&'static str> {
     let below = file.strip_prefix(root).unwrap_or(file);
     let mut names = below.iter().rev().filter_map(|name| name.to_str());
-    names.find_map(|name| {
-        let word = name.split(|c: char| !c.is_ascii_alphabetic()).next()?;
-        match word.to_ascii_lowercase().as_str() {
-            "train" | "training" => Some("train"),
-            "test" | "testing" => Some("test"),
-            "val" | "valid" | "validation" => Some("validation"),
-            _ => None,
-        }
-    })
+    names.find_map(part_of)
+}
+
+fn part_of(name: &str) -> Option<&'static str> {
+    let word = name.split(|c: char| !c.is_ascii_alphabetic()).next()?;
+    match word.to_ascii_lowercase().as_str() {
+        "train" | "training" => Some("train"),
+        "test" | "testing" => Some("test"),
+        "val" | "valid" | "validation" => Some("validation"),
+        _ => None,
+    }
 }
 
 fn broken(path: &Path, reason: String) -> DataError {
