@@ -7,7 +7,7 @@ use crate::scheduler::{Engine, Job};
 use crate::task::{GO_ON_LATER, QUEUE};
 use crate::{JobError, JobFolder, Resources};
 use rustix::process::{Pid, Signal, kill_process_group};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -38,9 +38,7 @@ pub fn serve(spool: &Spool, log: &mut dyn Write) -> Result<(), JobError> {
     };
     queue.say(&format!("queue {} begins", std::process::id()));
     loop {
-        queue.refresh();
-        queue.reap();
-        queue.start();
+        queue.tick();
         if queue.is_empty() {
             queue.say("nothing left to do");
             return Ok(());
@@ -81,9 +79,29 @@ impl Queue<'_> {
         let _ = self.log.flush();
     }
 
-    /// Takes up new jobs and new submissions, and lets go of what is finished.
-    fn refresh(&mut self) {
-        for (entry, folder) in self.spool.entries() {
+    /// One look at every job that nobody is submitting at this moment: a submission sets records aside before it sends.
+    fn tick(&mut self) {
+        let mut locks = Vec::new();
+        let mut entries = self.spool.entries();
+        entries.retain(|(_, job)| match Lock::try_take(&job.submit_lock()) {
+            Ok(Some(lock)) => {
+                locks.push(lock);
+                true
+            }
+            Ok(None) => false,
+            // The job's folder is gone.
+            Err(_) => true,
+        });
+        let free: BTreeSet<PathBuf> = entries.iter().map(|(entry, _)| entry.clone()).collect();
+        self.refresh(entries);
+        self.let_go(&free);
+        self.reap(&free);
+        self.start(&free);
+    }
+
+    /// Takes up new jobs and new submissions.
+    fn refresh(&mut self, entries: Vec<(PathBuf, JobFolder)>) {
+        for (entry, folder) in entries {
             let changed = changed(&folder);
             if self
                 .jobs
@@ -113,25 +131,27 @@ impl Queue<'_> {
                 }
             }
         }
-        let spool = self.spool;
+    }
+
+    /// Lets go of jobs that are finished.
+    fn let_go(&mut self, free: &BTreeSet<PathBuf>) {
         self.jobs.retain(|entry, queued| {
-            let done = queued.pending.is_empty() && queued.running.is_empty();
-            // A submission that came in since then is taken up first.
-            let keep = !done || queued.changed != changed(&queued.job.folder);
+            let keep =
+                !queued.pending.is_empty() || !queued.running.is_empty() || !free.contains(entry);
             if !keep {
                 let _ = std::fs::remove_file(entry);
-                // One that came in while the entry was being removed put none of its own.
-                if queued.changed != changed(&queued.job.folder) {
-                    let _ = spool.add(&queued.job.folder);
-                }
             }
             keep
         });
     }
 
-    fn reap(&mut self) {
+    fn reap(&mut self, free: &BTreeSet<PathBuf>) {
         let mut lines = Vec::new();
-        for queued in self.jobs.values_mut() {
+        for (_, queued) in self
+            .jobs
+            .iter_mut()
+            .filter(|(entry, _)| free.contains(*entry))
+        {
             queued.reap(&mut lines);
         }
         for line in lines {
@@ -140,14 +160,15 @@ impl Queue<'_> {
     }
 
     /// Starts what there is room for, the oldest job first.
-    fn start(&mut self) {
+    fn start(&mut self, free: &BTreeSet<PathBuf>) {
         let mut lines = Vec::new();
         let running = |jobs: &BTreeMap<PathBuf, Queued>| {
             jobs.values()
                 .map(|queued| queued.running.len())
                 .sum::<usize>()
         };
-        let entries: Vec<PathBuf> = self.jobs.keys().cloned().collect();
+        let jobs = self.jobs.keys().filter(|entry| free.contains(*entry));
+        let entries: Vec<PathBuf> = jobs.cloned().collect();
         for entry in entries {
             while let Some(next) = self.jobs[&entry].next() {
                 let tasks = self.jobs.values().flat_map(|queued| &queued.running);

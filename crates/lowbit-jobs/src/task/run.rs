@@ -106,6 +106,10 @@ impl Wrapper<'_> {
                 return self.end(&started, end, Some(reason), None);
             }
             self.folder.write_started(&started)?;
+            // Whoever cancels leaves the marker first and looks for the process to tell second.
+            if self.folder.cancel().exists() {
+                return self.end(&started, End::Cancelled, None, None);
+            }
             if let Some(data) = &self.manifest.header.data
                 && let Err(error) = data.check()
             {
