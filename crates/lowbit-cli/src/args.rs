@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::jobs_args::{Submit, TaskArgs, Which};
 use crate::settings::{Flags, Given, of};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
@@ -105,6 +106,9 @@ Writes OUT/<b>bit/run_<time>_seed<n>/, then OUT/report.html, roofline.svg and ta
         /// Runs at a time, which share the threads; speeds are measured at the end, one by one
         #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
         jobs: u16,
+        /// Train without measuring, or measure what is trained: the parts of a submitted sweep
+        #[arg(long, hide = true, value_enum)]
+        part: Option<Part>,
         #[command(flatten)]
         settings: Flags<of::Sweep>,
     },
@@ -213,6 +217,72 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "command")]
         into: Option<PathBuf>,
     },
+    /// Send an experiment to a Slurm cluster or to this machine's own queue
+    #[command(after_help = "Examples:
+  lowbit submit sweep --data EuroSAT_RGB.zip --seeds 3                    a Slurm array, a task per width and seed
+  lowbit submit sweep --data EuroSAT_RGB.zip --on local --max-parallel 2  the same on this machine, behind the terminal
+  lowbit submit sweep --seeds 3 --partition short --time 1:00:00 --mem 8G
+  lowbit submit compare --data photos/ --dry-run                          print what would be sent
+
+The same command again sends exactly what is missing or failed. Then: lowbit jobs, lowbit logs TASK, lowbit collect.")]
+    Submit(Box<Submit>),
+    /// Submitted tasks: state, node, time, epoch, accuracy
+    #[command(after_help = "Examples:
+  lowbit jobs
+  lowbit jobs --watch
+  lowbit jobs --job sweep-1a2b3c4d --json")]
+    Jobs {
+        #[command(flatten)]
+        which: Which,
+        /// Look again until every task has ended
+        #[arg(long)]
+        watch: bool,
+    },
+    /// What a submitted task printed
+    #[command(after_help = "Examples:
+  lowbit logs 3
+  lowbit logs 8bit_seed2 -f                        go on until it ends")]
+    Logs {
+        /// Number or name of the task
+        task: String,
+        /// Go on until the task ends
+        #[arg(short, long)]
+        follow: bool,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Take submitted tasks back, waiting or running
+    #[command(after_help = "Examples:
+  lowbit cancel                                    all tasks of the newest job
+  lowbit cancel 3 8bit_seed2")]
+    Cancel {
+        /// Numbers or names of tasks [default: all]
+        tasks: Vec<String>,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Wait for a submitted experiment, analyze what there is, and list what failed
+    #[command(after_help = "Example: lowbit collect
+Exit code 1 if a task is not done; the tables hold what there is.")]
+    Collect {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// One task of a manifest, as its scheduler runs it
+    #[command(hide = true)]
+    Task(TaskArgs),
+    /// Serve this machine's own queue until it is empty
+    #[command(hide = true)]
+    Queue,
+}
+
+/// A part of a sweep that a task of its own does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Part {
+    /// Training.
+    Train,
+    /// Speeds of what is trained.
+    Measure,
 }
 
 /// Manners, which mean the same in every command.
@@ -240,7 +310,16 @@ impl Command {
             Self::Eval { settings, .. } => settings.given.clone(),
             Self::Bench { settings, .. } => settings.given.clone(),
             Self::Data { settings, .. } => settings.given.clone(),
-            Self::Inspect { .. } | Self::Completions { .. } | Self::Man { .. } => Given::default(),
+            Self::Submit(submit) => submit.experiment.given().clone(),
+            Self::Inspect { .. }
+            | Self::Completions { .. }
+            | Self::Man { .. }
+            | Self::Jobs { .. }
+            | Self::Logs { .. }
+            | Self::Cancel { .. }
+            | Self::Collect { .. }
+            | Self::Task(_)
+            | Self::Queue => Given::default(),
         }
     }
 
@@ -258,13 +337,18 @@ impl Command {
     pub(crate) fn defaults(&self) -> Config {
         let mut config = Config::default();
         if let Self::Sweep { quick, .. } = self {
-            config.repeats.seeds = SWEEP_SEEDS;
-            if *quick {
-                config.training.epochs = 3;
-                config.images.limit = 1500;
-            }
+            sweep_defaults(&mut config, *quick);
         }
         config
+    }
+}
+
+/// What a sweep does when nothing is said.
+pub(crate) fn sweep_defaults(config: &mut Config, quick: bool) {
+    config.repeats.seeds = SWEEP_SEEDS;
+    if quick {
+        config.training.epochs = 3;
+        config.images.limit = 1500;
     }
 }
 

@@ -171,42 +171,78 @@ pub fn sweep(
     isa: Isa,
     events: &dyn SweepEvents,
 ) -> Result<Vec<Finished>, LabError> {
+    let mut all = train_widths(config, widths, jobs, data, isa, events)?;
+    time_untimed(&mut all, data, isa, events)?;
+    Ok(all)
+}
+
+/// Does what [`sweep`] does, and measures no speed.
+///
+/// # Errors
+/// [`LabError`] saying what stopped it; finished runs are kept.
+pub fn train_widths(
+    config: &Config,
+    widths: &[u8],
+    jobs: usize,
+    data: &Dataset,
+    isa: Isa,
+    events: &dyn SweepEvents,
+) -> Result<Vec<Finished>, LabError> {
     let graph = graph_for(&config.network.model, data)?;
-    let seeds = config.run.seed..config.run.seed + config.repeats.seeds as u64;
-    let ids: Vec<RunId> = seeds
-        .flat_map(|seed| widths.iter().map(move |&bits| RunId { bits, seed }))
-        .collect();
+    let ids = run_ids(config, widths);
     events.planned(&ids, config.training.epochs);
-    let run = |id: RunId| {
-        let mut config = config.with_seed(id.seed);
-        config.widths.bits = id.bits.min(16);
-        let run = Run {
-            config,
-            id,
-            graph: &graph,
-            data,
-            isa,
-        };
-        run.finish(events)
-    };
-    let mut all = if jobs <= 1 {
-        ids.iter()
-            .map(|&id| run(id))
-            .collect::<Result<Vec<_>, _>>()?
+    let run = |id: RunId| Run::new(config, id, &graph, data, isa).finish(events);
+    if jobs <= 1 {
+        ids.iter().map(|&id| run(id)).collect()
     } else {
-        at_a_time(jobs, &ids, run)?
-    };
-    let untimed = all
-        .iter()
-        .filter(|run| run.results.img_per_s.is_none())
-        .count();
+        at_a_time(jobs, &ids, run)
+    }
+}
+
+/// Measures the speeds of the runs of a sweep that are finished and have none yet, one model at a time; trains nothing.
+/// Returns the finished runs.
+///
+/// # Errors
+/// [`LabError`] saying what stopped it.
+pub fn measure(
+    config: &Config,
+    widths: &[u8],
+    data: &Dataset,
+    isa: Isa,
+    events: &dyn SweepEvents,
+) -> Result<Vec<Finished>, LabError> {
+    let graph = graph_for(&config.network.model, data)?;
+    let finished = |id| Run::new(config, id, &graph, data, isa).finished();
+    let mut all: Vec<Finished> = run_ids(config, widths)
+        .into_iter()
+        .filter_map(finished)
+        .collect();
+    time_untimed(&mut all, data, isa, events)?;
+    Ok(all)
+}
+
+fn run_ids(config: &Config, widths: &[u8]) -> Vec<RunId> {
+    let seeds = config.run.seed..config.run.seed + config.repeats.seeds as u64;
+    seeds
+        .flat_map(|seed| widths.iter().map(move |&bits| RunId { bits, seed }))
+        .collect()
+}
+
+fn time_untimed(
+    all: &mut [Finished],
+    data: &Dataset,
+    isa: Isa,
+    events: &dyn SweepEvents,
+) -> Result<(), LabError> {
+    let is_untimed = |run: &&mut Finished| run.results.img_per_s.is_none();
+    let untimed = all.iter_mut().filter(is_untimed).count();
     if untimed > 0 {
         events.timing(untimed);
     }
-    for run in all.iter_mut().filter(|run| run.results.img_per_s.is_none()) {
+    for run in all.iter_mut().filter(is_untimed) {
         time(run, data, isa)?;
     }
-    Ok(all)
+    Ok(())
 }
 
 /// Runs `work` on every item, `jobs` at a time, each on its share of the current pool's threads. After a failure nothing
@@ -256,7 +292,30 @@ struct Run<'a> {
     isa: Isa,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(config: &Config, id: RunId, graph: &'a Graph, data: &'a Dataset, isa: Isa) -> Self {
+        let mut config = config.with_seed(id.seed);
+        config.widths.bits = id.bits.min(16);
+        Self {
+            config,
+            id,
+            graph,
+            data,
+            isa,
+        }
+    }
+
+    /// The run, if an earlier call has finished it.
+    fn finished(&self) -> Option<Finished> {
+        let parent = self.config.results.out.join(format!("{}bit", self.id.bits));
+        let (folder, done) = self.earlier(&parent);
+        Some(Finished {
+            folder,
+            results: done?,
+            earlier: true,
+        })
+    }
+
     fn finish(&self, events: &dyn SweepEvents) -> Result<Finished, LabError> {
         let parent = self.config.results.out.join(format!("{}bit", self.id.bits));
         let io = |path: &Path, source| LabError::Io {
@@ -413,6 +472,8 @@ fn time(run: &mut Finished, data: &Dataset, isa: Isa) -> Result<(), LabError> {
             }
         }
     };
+    // Of the speeds: a submitted sweep measures on another node than it trains on.
+    run.results.machine = Some(Machine::here(isa));
     run.results.img_per_s = Some(speed.quantized_img_per_s());
     run.results.speedup = Some(speed.speedup.median);
     write_json(&run.folder.join(RESULTS), &run.results)
