@@ -26,7 +26,9 @@ pub(crate) fn checkpoint(unit: &str, step: usize, steps: usize, accuracy: f64) {
     match task.checkpoint(unit, step as u64, steps as u64, Some(accuracy)) {
         Ok(false) => {}
         Ok(true) => {
-            crate::output::tell(&format!("stopped at a checkpoint, {unit} {step} of {steps}"));
+            crate::output::tell(&format!(
+                "stopped at a checkpoint, {unit} {step} of {steps}"
+            ));
             std::process::exit(GO_ON_LATER.into());
         }
         Err(error) => {
