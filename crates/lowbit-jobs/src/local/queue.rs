@@ -67,6 +67,8 @@ struct Queued {
 struct Running {
     task: u32,
     stage: u32,
+    /// Number of the submission that it was started for.
+    submission: u32,
     /// None for a task that an earlier queue started.
     child: Option<Child>,
     resources: Resources,
@@ -233,6 +235,7 @@ impl Queued {
                 self.running.push(Running {
                     task: index,
                     stage: task.stage,
+                    submission: submission.number,
                     child: None,
                     resources: submission.resources.clone(),
                     exclusive: task.exclusive,
@@ -281,6 +284,7 @@ impl Queued {
                 self.running.push(Running {
                     task: index,
                     stage,
+                    submission: self.sent_by(index),
                     child: Some(child),
                     resources,
                     exclusive,
@@ -291,6 +295,11 @@ impl Queued {
                 self.fail(index, error.to_string());
             }
         }
+    }
+
+    fn sent_by(&self, index: u32) -> u32 {
+        let sent = self.job.sent(index);
+        sent.map_or(0, |(submission, _)| submission.number)
     }
 
     fn spawn(&self, index: u32, name: &str, resources: &Resources) -> Result<Child, JobError> {
@@ -349,19 +358,21 @@ impl Queued {
             ended.push((
                 running.stage,
                 running.task,
+                running.submission,
                 running.resources.clone(),
                 status,
                 pid,
             ));
             false
         });
-        for (stage, index, resources, status, pid) in ended {
+        for (stage, index, submission, resources, status, pid) in ended {
             let how = status.map_or("ended".into(), |status| status.to_string());
             lines.push(format!("{}: task {index}: {how}", self.job.folder.name()));
             if self.job.folder.task(index).read_outcome().is_some() {
                 continue;
             }
-            let again = status.is_none_or(goes_on);
+            // Sent anew before its end was noticed here: its record has been set aside.
+            let again = status.is_none_or(goes_on) || submission != self.sent_by(index);
             if again {
                 // What a killed wrapper left behind must not run beside the next attempt.
                 if let Some(pid) = pid.and_then(|pid| Pid::from_raw(pid as i32)) {

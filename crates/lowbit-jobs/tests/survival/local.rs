@@ -247,7 +247,14 @@ fn full_disk() {
     std::fs::remove_file(out.join("filling")).unwrap();
     job.submit(resources()).unwrap();
     assert_eq!(job.until_over().tasks[0].state, State::Done);
-    assert!(Command::new("umount").arg(&out).status().unwrap().success());
+    assert!(
+        Command::new("umount")
+            .arg("-l")
+            .arg(&out)
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 fn parallel() {
