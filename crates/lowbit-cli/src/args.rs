@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::jobs_args::{Submit, TaskArgs, Which};
 use crate::settings::{Flags, Given, of};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
@@ -110,6 +111,12 @@ Writes OUT/<b>bit/run_<hash of what decides>_seed<n>/, then OUT/report.html, roo
         /// Runs at a time, which share the threads; speeds are measured at the end, one by one
         #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
         jobs: u16,
+        /// Train without measuring, or measure what is trained: the parts of a submitted sweep
+        #[arg(long, hide = true, value_enum)]
+        part: Option<Part>,
+        /// With --part train: this one of the seeds, on the split that the first of them draws for all
+        #[arg(long, hide = true, value_name = "N", requires = "part")]
+        of_seed: Option<u64>,
         #[command(flatten)]
         settings: Flags<of::Sweep>,
     },
@@ -138,7 +145,7 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
         #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         output: Option<PathBuf>,
         #[command(flatten)]
-        which: Which,
+        which: WhichImages,
         #[command(flatten)]
         settings: Flags<of::Quantize>,
     },
@@ -151,7 +158,7 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
         #[arg(value_name = "MODEL", value_hint = ValueHint::FilePath)]
         file: PathBuf,
         #[command(flatten)]
-        which: Which,
+        which: WhichImages,
         #[command(flatten)]
         settings: Flags<of::Eval>,
     },
@@ -224,6 +231,72 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "command")]
         into: Option<PathBuf>,
     },
+    /// Send an experiment to a Slurm cluster or to this machine's own queue
+    #[command(after_help = "Examples:
+  lowbit submit sweep --data EuroSAT_RGB.zip --seeds 3                    a Slurm array, a task per width and seed
+  lowbit submit sweep --data EuroSAT_RGB.zip --on local --max-parallel 2  the same on this machine, behind the terminal
+  lowbit submit sweep --seeds 3 --partition short --time 1:00:00 --mem 8G
+  lowbit submit compare --data photos/ --dry-run                          print what would be sent
+
+The same command again sends exactly what is missing or failed. Then: lowbit jobs, lowbit logs TASK, lowbit collect.")]
+    Submit(Box<Submit>),
+    /// Submitted tasks: state, node, time, epoch, accuracy
+    #[command(after_help = "Examples:
+  lowbit jobs
+  lowbit jobs --watch
+  lowbit jobs --job sweep-1a2b3c4d --json")]
+    Jobs {
+        #[command(flatten)]
+        which: Which,
+        /// Look again until every task has ended
+        #[arg(long)]
+        watch: bool,
+    },
+    /// What a submitted task printed
+    #[command(after_help = "Examples:
+  lowbit logs 3
+  lowbit logs 8bit_seed2 -f                        go on until it ends")]
+    Logs {
+        /// Number or name of the task
+        task: String,
+        /// Go on until the task ends
+        #[arg(short, long)]
+        follow: bool,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Take submitted tasks back, waiting or running
+    #[command(after_help = "Examples:
+  lowbit cancel                                    all tasks of the newest job
+  lowbit cancel 3 8bit_seed2")]
+    Cancel {
+        /// Numbers or names of tasks [default: all]
+        tasks: Vec<String>,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Wait for a submitted experiment, analyze what there is, and list what failed
+    #[command(after_help = "Example: lowbit collect
+Exit code 1 if a task is not done; the tables hold what there is.")]
+    Collect {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// One task of a manifest, as its scheduler runs it
+    #[command(hide = true)]
+    Task(TaskArgs),
+    /// Serve this machine's own queue until it is empty
+    #[command(hide = true)]
+    Queue,
+}
+
+/// A part of a sweep that a task of its own does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Part {
+    /// Training.
+    Train,
+    /// Speeds of what is trained.
+    Measure,
 }
 
 /// Manners, which mean the same in every command.
@@ -251,7 +324,16 @@ impl Command {
             Self::Eval { settings, .. } => settings.given.clone(),
             Self::Bench { settings, .. } => settings.given.clone(),
             Self::Data { settings, .. } => settings.given.clone(),
-            Self::Inspect { .. } | Self::Completions { .. } | Self::Man { .. } => Given::default(),
+            Self::Submit(submit) => submit.experiment.given().clone(),
+            Self::Inspect { .. }
+            | Self::Completions { .. }
+            | Self::Man { .. }
+            | Self::Jobs { .. }
+            | Self::Logs { .. }
+            | Self::Cancel { .. }
+            | Self::Collect { .. }
+            | Self::Task(_)
+            | Self::Queue => Given::default(),
         }
     }
 
@@ -269,11 +351,7 @@ impl Command {
     pub(crate) fn defaults(&self) -> Config {
         let mut config = Config::default();
         if let Self::Sweep { quick, .. } = self {
-            config.repeats.seeds = SWEEP_SEEDS;
-            if *quick {
-                config.training.epochs = 3;
-                config.images.limit = 1500;
-            }
+            sweep_defaults(&mut config, *quick);
         }
         config
     }
@@ -281,7 +359,7 @@ impl Command {
 
 /// Which images a model is measured on, where they are not those of its training.
 #[derive(Clone, Copy, Debug, Default, Args)]
-pub(crate) struct Which {
+pub(crate) struct WhichImages {
     /// All images, training images too
     #[arg(long, conflicts_with = "split_seed")]
     all: bool,
@@ -301,8 +379,8 @@ pub(crate) struct WhichOfFrom {
     split_seed: Option<u64>,
 }
 
-impl From<Which> for Choice {
-    fn from(which: Which) -> Self {
+impl From<WhichImages> for Choice {
+    fn from(which: WhichImages) -> Self {
         Self {
             all: which.all,
             split_seed: which.split_seed,
@@ -316,6 +394,15 @@ impl From<WhichOfFrom> for Choice {
             all: which.all,
             split_seed: which.split_seed,
         }
+    }
+}
+
+/// What a sweep does when nothing is said.
+pub(crate) fn sweep_defaults(config: &mut Config, quick: bool) {
+    config.repeats.seeds = SWEEP_SEEDS;
+    if quick {
+        config.training.epochs = 3;
+        config.images.limit = 1500;
     }
 }
 

@@ -21,6 +21,7 @@ impl Failure {
     pub(crate) fn print(&self) {
         match self {
             Self::Input(text) | Self::Run(text) => {
+                crate::inside::failed(text);
                 let red = anstyle::AnsiColor::Red.on_default().bold();
                 tell(&format!("{red}error:{red:#} {text}"));
             }
@@ -56,6 +57,17 @@ impl From<LabError> for Failure {
             | LabError::Busy { .. }
             | LabError::Io { .. } => Self::Run(text),
             _ => Self::Input(text),
+        }
+    }
+}
+
+impl From<lowbit_jobs::JobError> for Failure {
+    fn from(error: lowbit_jobs::JobError) -> Self {
+        let text = error.to_string();
+        if error.is_input() {
+            Self::Input(text)
+        } else {
+            Self::Run(text)
         }
     }
 }

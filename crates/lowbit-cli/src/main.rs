@@ -3,6 +3,8 @@
 mod args;
 mod commands;
 mod failure;
+mod inside;
+mod jobs_args;
 mod output;
 mod progress;
 mod settings;
@@ -15,12 +17,13 @@ use failure::Failure;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    inside::begin();
     let done = match args::Cli::try_parse() {
         Ok(cli) => commands::run(cli),
-        Err(error) => unparsed(&error),
+        Err(error) => unparsed(&error).map(|()| ExitCode::SUCCESS),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             failure.print();
             failure.exit_code()

@@ -123,6 +123,7 @@ impl Events for Progress {
     fn epoch_done(&self, record: &EpochRecord, epochs: usize) {
         self.stop();
         self.line(&epoch_line(record, epochs));
+        crate::inside::epoch_done(record, epochs);
     }
 
     fn note(&self, line: &str) {

@@ -19,6 +19,11 @@ pub(crate) struct Given {
 }
 
 impl Given {
+    /// Keys that the command uses.
+    pub(crate) fn used(&self) -> &[&'static str] {
+        &self.used
+    }
+
     /// `defaults`, overlaid by the file, by the pairs, by the flags. A file may hold settings of other commands, since one
     /// file serves several; a pair and a flag may not.
     pub(crate) fn over(&self, defaults: Config) -> Result<Config, ConfigError> {
@@ -174,7 +179,7 @@ fn flag(setting: &'static Setting, heading: &'static str, defaults: &toml::Table
 }
 
 /// A default as a user would write it.
-fn shown(value: &toml::Value) -> String {
+pub(crate) fn shown(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),
         // Settings are f32: as f64 they have digits that nobody wrote.

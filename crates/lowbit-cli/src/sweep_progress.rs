@@ -232,6 +232,7 @@ impl Events for RunProgress<'_> {
             table.trained += 1;
             table.advance(self.run.bits, 1, self.sweep.jobs);
         });
+        crate::inside::epoch_done(record, epochs);
     }
 
     fn note(&self, line: &str) {

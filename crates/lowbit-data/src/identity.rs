@@ -175,6 +175,7 @@ mod tests {
             train: split(0, 6),
             test: split(6, 2),
             split: "as shipped".into(),
+            notes: vec![],
         }
     }
 

@@ -30,7 +30,10 @@ impl JobFolder {
     /// Returns the folder of a job, which need not exist.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        let path = path.into();
+        // One folder has one name: the queue compares them.
+        let path = std::path::absolute(&path).unwrap_or(path);
+        Self { path }
     }
 
     /// Returns the folder of a manifest's job below the experiment's results.
@@ -128,6 +131,11 @@ impl JobFolder {
         TaskFolder {
             path: self.path.join("tasks").join(index.to_string()),
         }
+    }
+
+    /// Held by whoever sends the job's tasks, and by the local queue while it looks at them.
+    pub(crate) fn submit_lock(&self) -> PathBuf {
+        self.path.join("submit.lock")
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {

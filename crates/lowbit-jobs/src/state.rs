@@ -133,6 +133,8 @@ pub enum Sight {
         says: String,
         /// Since when it says so without a break, seconds since 1970.
         since: u64,
+        /// When it was asked last, seconds since 1970.
+        asked: u64,
     },
 }
 
@@ -157,7 +159,7 @@ pub fn decide(
     } else {
         State::NeverStarted
     };
-    let (word, says, since) = match sight {
+    let (word, says, since, asked) = match sight {
         Sight::Unasked => return (State::Unknown, Some("the scheduler does not answer".into())),
         Sight::Absent { .. } if records.cancelled => return (State::Cancelled, None),
         Sight::Absent { since } => {
@@ -172,7 +174,12 @@ pub fn decide(
             };
             return (state, reason);
         }
-        Sight::Seen { word, says, since } => (*word, says, now.saturating_sub(*since)),
+        Sight::Seen {
+            word,
+            says,
+            since,
+            asked,
+        } => (*word, says, now.saturating_sub(*since), *asked),
     };
     let reason = Some(says.clone());
     let ended = |state: State| {
@@ -185,6 +192,8 @@ pub fn decide(
         }
     };
     match word {
+        // The task's own word is newer than the scheduler's: it is asked once in ten seconds.
+        Word::Waiting if is_at_work(records, asked) => (State::Running, None),
         Word::Waiting => (State::Waiting, waiting_reason(records, says)),
         Word::Running => (State::Running, None),
         Word::Ending => (State::Ending, reason),
@@ -218,6 +227,12 @@ pub fn of_end(end: End) -> State {
         End::Preempted => State::Preempted,
         End::Cancelled => State::Cancelled,
     }
+}
+
+/// Whether an attempt began after the scheduler was asked.
+fn is_at_work(records: &Records, asked: u64) -> bool {
+    let started = records.started.as_ref();
+    started.is_some_and(|started| started.interrupted.is_none() && started.unix >= asked)
 }
 
 fn waiting_reason(records: &Records, says: &str) -> Option<String> {
@@ -262,7 +277,12 @@ mod tests {
 
     fn seen(word: Word, since: u64) -> Sight {
         let says = format!("{word:?}");
-        Sight::Seen { word, says, since }
+        Sight::Seen {
+            word,
+            says,
+            since,
+            asked: since,
+        }
     }
 
     fn state(began: bool, sight: Sight, now: u64) -> State {
@@ -376,6 +396,22 @@ mod tests {
             decide(&asked, true, &seen(Word::Cancelled, 0), 0).0,
             State::Cancelled
         );
+    }
+
+    #[test]
+    fn a_task_that_began_after_the_scheduler_was_asked_is_running() {
+        let asked_at = |asked| Sight::Seen {
+            word: Word::Waiting,
+            says: String::new(),
+            since: 0,
+            asked,
+        };
+        let mut records = records(true);
+        records.started.as_mut().unwrap().unix = 50;
+        assert_eq!(decide(&records, true, &asked_at(49), 60).0, State::Running);
+        assert_eq!(decide(&records, true, &asked_at(51), 60).0, State::Waiting);
+        records.started.as_mut().unwrap().interrupted = Some(Interruption::Asked);
+        assert_eq!(decide(&records, true, &asked_at(49), 60).0, State::Waiting);
     }
 
     #[test]

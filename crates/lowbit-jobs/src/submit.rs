@@ -38,7 +38,7 @@ pub fn submit(
     let scheduler = open(engine)?;
     let folder = JobFolder::of(&manifest);
     folder.make(&manifest)?;
-    let file = folder.file("submit.lock");
+    let file = folder.submit_lock();
     let Some(_lock) = Lock::take(&file, Duration::from_secs(60))? else {
         return Err(JobError::NoJob {
             path: file,
@@ -167,6 +167,48 @@ fn next_submission(job: &mut Job, engine: Engine, resources: Resources) -> Submi
         token: format!("{}.{number}", job.folder.name()),
         arrays: vec![],
     }
+}
+
+/// Returns what would be sent, for people: the batch scripts (Slurm) or the tasks' commands (local), and the manifest.
+///
+/// # Errors
+/// [`JobError`] when the machine can never run such a task.
+pub fn preview(
+    manifest: &Manifest,
+    engine: Engine,
+    resources: &Resources,
+) -> Result<String, JobError> {
+    let mut job = Job {
+        folder: JobFolder::of(manifest),
+        manifest: manifest.clone(),
+        submissions: vec![],
+    };
+    let all: Vec<u32> = manifest.tasks.iter().map(|task| task.index).collect();
+    let submission = next_submission(&mut job, engine, resources.clone());
+    let mut text = String::new();
+    let states = vec![State::NotSubmitted; all.len()];
+    for mut batch in batches(&job, &states, &all) {
+        if engine == Engine::Local {
+            crate::local::Room::of_machine().check(resources)?;
+            break;
+        }
+        if batch.stage > 0 {
+            batch.after = vec![format!("<the arrays of stage {}>", batch.stage - 1)];
+        }
+        let name = format!("{}.{}.0", submission.token, batch.stage);
+        let script = crate::slurm::script(&job, &submission, &batch, &name, 0);
+        text += &format!("# sbatch, stage {}\n{script}\n", batch.stage);
+    }
+    text += &format!("# {}\n", job.folder.manifest().display());
+    for task in &manifest.tasks {
+        text += &format!(
+            "# task {}, {}\n{}\n",
+            task.index,
+            task.name,
+            manifest.by_hand(task)
+        );
+    }
+    Ok(text)
 }
 
 /// Cancels tasks of a job: all that have not ended, or some of them. Returns which.

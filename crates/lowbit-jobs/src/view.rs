@@ -167,6 +167,7 @@ fn sight(
             word: seen.word,
             says: seen.says.clone(),
             since,
+            asked: at,
         },
     }
 }

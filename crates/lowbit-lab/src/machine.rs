@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 /// The machine and the program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
+    /// The machine's name; empty in records of older versions.
+    #[serde(default)]
+    pub host: String,
     /// The processor's own name.
     pub cpu: String,
     /// Logical processors available to the process.
@@ -41,6 +44,7 @@ impl Machine {
         });
         let release = read("/proc/sys/kernel/osrelease");
         Self {
+            host: read("/proc/sys/kernel/hostname").trim().to_owned(),
             cpu: field(&read("/proc/cpuinfo"), "model name").unwrap_or_else(unknown),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory_bytes: kib.unwrap_or(0) * 1024,

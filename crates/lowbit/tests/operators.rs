@@ -162,7 +162,7 @@ fn files_say_every_attribute_and_name_the_version_that_can() {
     let weights = Weights::init(&graph, 3);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
-    format::save_float(&path, &graph, &weights).unwrap();
+    format::save_float(&path, &graph, &weights, None).unwrap();
     let StoredModel::Float { graph: read, .. } = format::load(&path).unwrap() else {
         panic!("not a float model");
     };

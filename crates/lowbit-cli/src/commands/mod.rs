@@ -2,18 +2,24 @@
 
 mod analyze;
 mod bench;
+mod cancel;
+mod collect;
 mod compare;
 mod data;
 mod eval;
 mod inspect;
+mod jobs;
+mod logs;
 mod manual;
 mod qat_vs_ptq;
 mod quantize;
 mod serve;
+mod submit;
 mod sweep;
+mod task;
 mod train;
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, Manners};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::progress::Progress;
@@ -22,6 +28,7 @@ use lowbit_kernels::Isa;
 use lowbit_lab::Config;
 use lowbit_lab::experiments::inputs::Input;
 use lowbit_lab::experiments::unseen::{Choice, Chosen, Measured, Purpose, images_for};
+use std::process::ExitCode;
 
 /// What every command works with.
 pub(crate) struct Context {
@@ -32,21 +39,35 @@ pub(crate) struct Context {
     pub(crate) resume: bool,
 }
 
-pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let Cli { command, manners } = cli;
-    match &command {
-        Command::Completions { shell } => return manual::completions(*shell),
-        Command::Man { command, into } => {
-            return manual::manual(command.as_deref(), into.as_deref());
-        }
-        _ => {}
-    }
-    let config = command.given().over(command.defaults())?;
-    let isa = Isa::current()?;
     let output = Output {
         json: manners.json,
         quiet: manners.quiet,
     };
+    let done = match &command {
+        Command::Completions { shell } => manual::completions(*shell),
+        Command::Man { command, into } => manual::manual(command.as_deref(), into.as_deref()),
+        Command::Submit(arguments) => submit::run(output, arguments),
+        Command::Jobs { which, watch } => jobs::run(output, which, *watch),
+        Command::Logs {
+            which,
+            task,
+            follow,
+        } => logs::run(which, task, *follow),
+        Command::Cancel { which, tasks } => cancel::run(output, which, tasks),
+        Command::Collect { which } => collect::run(output, which),
+        Command::Queue => task::queue(),
+        Command::Task(arguments) => return task::run(arguments),
+        _ => experiment(command, &manners, output),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs a command that works on models and data.
+fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(), Failure> {
+    let config = command.given().over(command.defaults())?;
+    let isa = Isa::current()?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(config.run.threads)
         .build()
@@ -71,7 +92,13 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::QatVsPtq {
             from, runs, which, ..
         } => qat_vs_ptq::run(&context, from, runs, which.into()),
-        Command::Sweep { widths, jobs, .. } => sweep::run(&context, &widths, jobs),
+        Command::Sweep {
+            widths,
+            jobs,
+            part,
+            of_seed,
+            ..
+        } => sweep::run(&context, &widths, jobs, part.map(|part| (part, of_seed))),
         Command::Analyze {
             folder, max_drop, ..
         } => analyze::run(&context, folder, max_drop),
@@ -103,7 +130,15 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             per_class,
             ..
         } => data::run(&context, path.as_deref(), sheet.as_deref(), per_class),
-        Command::Completions { .. } | Command::Man { .. } => Ok(()),
+        Command::Completions { .. }
+        | Command::Man { .. }
+        | Command::Submit(_)
+        | Command::Jobs { .. }
+        | Command::Logs { .. }
+        | Command::Cancel { .. }
+        | Command::Collect { .. }
+        | Command::Task(_)
+        | Command::Queue => unreachable!("they need no context"),
     })
 }
 

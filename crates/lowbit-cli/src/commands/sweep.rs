@@ -2,14 +2,20 @@
 
 use super::Context;
 use super::{analyze, bench};
+use crate::args::Part;
 use crate::failure::Failure;
 use crate::sweep_progress::SweepProgress;
 use lowbit::format::{self, StoredModel};
 use lowbit_lab::analysis::runs::Runs;
-use lowbit_lab::experiments::sweep::{WIDTHS, sweep};
+use lowbit_lab::experiments::sweep::{WIDTHS, measure, sweep, train_widths};
 use lowbit_lab::{Config, Events, roofline};
 
-pub(super) fn run(context: &Context, widths: &[u8], jobs: u16) -> Result<(), Failure> {
+pub(super) fn run(
+    context: &Context,
+    widths: &[u8],
+    jobs: u16,
+    part: Option<(Part, Option<u64>)>,
+) -> Result<(), Failure> {
     if let Some(width) = widths.iter().find(|width| !WIDTHS.contains(width)) {
         return Err(Failure::Input(format!(
             "--widths {width}: use 32, 16, 8, 4, 2 or 1"
@@ -23,17 +29,24 @@ pub(super) fn run(context: &Context, widths: &[u8], jobs: u16) -> Result<(), Fai
     }
     let input = context.input()?;
     let shown = SweepProgress::new(&context.progress, usize::from(jobs));
-    let finished = sweep(
-        &context.config,
-        widths,
-        usize::from(jobs),
-        &input,
-        context.isa,
-        &shown,
-    )?;
+    let (config, isa) = (&context.config, context.isa);
+    let jobs = usize::from(jobs);
+    let finished = match part {
+        None => sweep(config, widths, jobs, &input, isa, &shown)?,
+        Some((Part::Train, seed)) => {
+            train_widths(config, widths, seed, jobs, &input, isa, &shown)?
+        }
+        Some((Part::Measure, _)) => measure(config, widths, &input, isa, &shown)?,
+    };
+    let part = part.map(|(part, _)| part);
     shown.stop();
-    let out = &context.config.results.out;
-    if let Some(run) = finished.iter().find(|run| !run.earlier)
+    if part == Some(Part::Train) {
+        return Ok(());
+    }
+    let out = &config.results.out;
+    if let Some(run) = finished
+        .iter()
+        .find(|run| !run.earlier || part == Some(Part::Measure))
         && let StoredModel::Float { graph, weights } =
             format::load(&run.folder.join("model_fp32.safetensors"))?
     {
@@ -42,6 +55,9 @@ pub(super) fn run(context: &Context, widths: &[u8], jobs: u16) -> Result<(), Fai
         bench::write_roofline(out, &found)?;
     }
     context.progress.stop();
+    if part == Some(Part::Measure) {
+        return Ok(());
+    }
     analyze::write_and_report(
         context,
         out,

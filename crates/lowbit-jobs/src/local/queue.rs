@@ -7,7 +7,7 @@ use crate::scheduler::{Engine, Job};
 use crate::task::{GO_ON_LATER, QUEUE};
 use crate::{JobError, JobFolder, Resources};
 use rustix::process::{Pid, Signal, kill_process_group};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -38,9 +38,7 @@ pub fn serve(spool: &Spool, log: &mut dyn Write) -> Result<(), JobError> {
     };
     queue.say(&format!("queue {} begins", std::process::id()));
     loop {
-        queue.refresh();
-        queue.reap();
-        queue.start();
+        queue.tick();
         if queue.is_empty() {
             queue.say("nothing left to do");
             return Ok(());
@@ -69,6 +67,8 @@ struct Queued {
 struct Running {
     task: u32,
     stage: u32,
+    /// Number of the submission that it was started for.
+    submission: u32,
     /// None for a task that an earlier queue started.
     child: Option<Child>,
     resources: Resources,
@@ -81,9 +81,29 @@ impl Queue<'_> {
         let _ = self.log.flush();
     }
 
-    /// Takes up new jobs and new submissions, and lets go of what is finished.
-    fn refresh(&mut self) {
-        for (entry, folder) in self.spool.entries() {
+    /// One look at every job that nobody is submitting at this moment: a submission sets records aside before it sends.
+    fn tick(&mut self) {
+        let mut locks = Vec::new();
+        let mut entries = self.spool.entries();
+        entries.retain(|(_, job)| match Lock::try_take(&job.submit_lock()) {
+            Ok(Some(lock)) => {
+                locks.push(lock);
+                true
+            }
+            Ok(None) => false,
+            // The job's folder is gone.
+            Err(_) => true,
+        });
+        let free: BTreeSet<PathBuf> = entries.iter().map(|(entry, _)| entry.clone()).collect();
+        self.refresh(entries);
+        self.let_go(&free);
+        self.reap(&free);
+        self.start(&free);
+    }
+
+    /// Takes up new jobs and new submissions.
+    fn refresh(&mut self, entries: Vec<(PathBuf, JobFolder)>) {
+        for (entry, folder) in entries {
             let changed = changed(&folder);
             if self
                 .jobs
@@ -113,25 +133,27 @@ impl Queue<'_> {
                 }
             }
         }
-        let spool = self.spool;
+    }
+
+    /// Lets go of jobs that are finished.
+    fn let_go(&mut self, free: &BTreeSet<PathBuf>) {
         self.jobs.retain(|entry, queued| {
-            let done = queued.pending.is_empty() && queued.running.is_empty();
-            // A submission that came in since then is taken up first.
-            let keep = !done || queued.changed != changed(&queued.job.folder);
+            let keep =
+                !queued.pending.is_empty() || !queued.running.is_empty() || !free.contains(entry);
             if !keep {
                 let _ = std::fs::remove_file(entry);
-                // One that came in while the entry was being removed put none of its own.
-                if queued.changed != changed(&queued.job.folder) {
-                    let _ = spool.add(&queued.job.folder);
-                }
             }
             keep
         });
     }
 
-    fn reap(&mut self) {
+    fn reap(&mut self, free: &BTreeSet<PathBuf>) {
         let mut lines = Vec::new();
-        for queued in self.jobs.values_mut() {
+        for (_, queued) in self
+            .jobs
+            .iter_mut()
+            .filter(|(entry, _)| free.contains(*entry))
+        {
             queued.reap(&mut lines);
         }
         for line in lines {
@@ -140,14 +162,15 @@ impl Queue<'_> {
     }
 
     /// Starts what there is room for, the oldest job first.
-    fn start(&mut self) {
+    fn start(&mut self, free: &BTreeSet<PathBuf>) {
         let mut lines = Vec::new();
         let running = |jobs: &BTreeMap<PathBuf, Queued>| {
             jobs.values()
                 .map(|queued| queued.running.len())
                 .sum::<usize>()
         };
-        let entries: Vec<PathBuf> = self.jobs.keys().cloned().collect();
+        let jobs = self.jobs.keys().filter(|entry| free.contains(*entry));
+        let entries: Vec<PathBuf> = jobs.cloned().collect();
         for entry in entries {
             while let Some(next) = self.jobs[&entry].next() {
                 let tasks = self.jobs.values().flat_map(|queued| &queued.running);
@@ -212,6 +235,7 @@ impl Queued {
                 self.running.push(Running {
                     task: index,
                     stage: task.stage,
+                    submission: submission.number,
                     child: None,
                     resources: submission.resources.clone(),
                     exclusive: task.exclusive,
@@ -260,6 +284,7 @@ impl Queued {
                 self.running.push(Running {
                     task: index,
                     stage,
+                    submission: self.sent_by(index),
                     child: Some(child),
                     resources,
                     exclusive,
@@ -270,6 +295,11 @@ impl Queued {
                 self.fail(index, error.to_string());
             }
         }
+    }
+
+    fn sent_by(&self, index: u32) -> u32 {
+        let sent = self.job.sent(index);
+        sent.map_or(0, |(submission, _)| submission.number)
     }
 
     fn spawn(&self, index: u32, name: &str, resources: &Resources) -> Result<Child, JobError> {
@@ -328,19 +358,21 @@ impl Queued {
             ended.push((
                 running.stage,
                 running.task,
+                running.submission,
                 running.resources.clone(),
                 status,
                 pid,
             ));
             false
         });
-        for (stage, index, resources, status, pid) in ended {
+        for (stage, index, submission, resources, status, pid) in ended {
             let how = status.map_or("ended".into(), |status| status.to_string());
             lines.push(format!("{}: task {index}: {how}", self.job.folder.name()));
             if self.job.folder.task(index).read_outcome().is_some() {
                 continue;
             }
-            let again = status.is_none_or(goes_on);
+            // Sent anew before its end was noticed here: its record has been set aside.
+            let again = status.is_none_or(goes_on) || submission != self.sent_by(index);
             if again {
                 // What a killed wrapper left behind must not run beside the next attempt.
                 if let Some(pid) = pid.and_then(|pid| Pid::from_raw(pid as i32)) {

@@ -5,6 +5,7 @@ use crate::files::Lock;
 use crate::folder::TaskFolder;
 use crate::records::Interruption;
 use crate::{JobError, Manifest, Task};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +32,6 @@ pub(super) struct Signals {
 
 impl Signals {
     pub(super) fn listen() -> Result<Self, JobError> {
-        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
         let flag = |signals: &[i32]| {
             let flag = Arc::new(AtomicBool::new(false));
             for &signal in signals {
@@ -167,6 +167,13 @@ impl Attempt<'_> {
             (Some(0), _, _) => Ended::Code(0),
             (_, _, Some(why)) => Ended::Stopped(why),
             (Some(code), _, None) => Ended::Code(code),
+            // Sent to the wrapper as well, which will hear of it in a moment.
+            (None, Some(SIGTERM | SIGINT | SIGHUP | SIGUSR1 | SIGUSR2), None) => {
+                if self.folder.cancel().exists() {
+                    return Ended::Cancelled;
+                }
+                Ended::Stopped(Interruption::Asked)
+            }
             (None, signal, None) => Ended::Signal(signal.unwrap_or(0)),
         }
     }

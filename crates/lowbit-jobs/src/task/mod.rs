@@ -11,7 +11,9 @@ use crate::JobError;
 use crate::files::{unix_now, write_atomically};
 use crate::folder::TaskFolder;
 use crate::records::Progress;
+use signal_hook::consts::{SIGTERM, SIGUSR1, SIGUSR2};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Exit code of an experiment or a task that stopped at a checkpoint to go on later.
 pub const GO_ON_LATER: u8 = 75;
@@ -26,11 +28,17 @@ pub struct Inside {
 }
 
 impl Inside {
-    /// Returns the task that this process is the experiment of, if it is one.
+    /// Returns the task that this process is the experiment of, if it is one. To be called when the process begins: from then on
+    /// it stops at checkpoints, and no longer at once, when it is asked to end.
     #[must_use]
     pub fn here() -> Option<Self> {
         let path = PathBuf::from(std::env::var_os(FOLDER)?);
         let folder = TaskFolder::new(path);
+        // Slurm sends SIGTERM to every process of a job. The wrapper decides what it means: this one goes on to its next
+        // checkpoint. Where the handler cannot be set, the signal ends it, and it goes on from its last checkpoint.
+        for signal in [SIGTERM, SIGUSR1, SIGUSR2] {
+            let _ = signal_hook::flag::register(signal, Arc::default());
+        }
         Some(Self { folder })
     }
 

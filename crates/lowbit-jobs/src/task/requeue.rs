@@ -48,8 +48,9 @@ impl Place {
         }
     }
 
-    /// Returns whether the scheduler has been told to end this job for good.
-    pub(super) fn is_cancelled(&self) -> bool {
+    /// Returns whether Slurm is ending this job already: cancelled or requeued, it knows why, and what comes next is its
+    /// business. (To both `scontrol` says COMPLETING; a task that requeued itself after `scancel` would come back for ever.)
+    pub(super) fn is_ending(&self) -> bool {
         let Self::Slurm(name) = self else {
             return false;
         };
@@ -57,7 +58,10 @@ impl Place {
             .args(["--oneliner", "show", "job", name])
             .stdin(Stdio::null())
             .output();
-        said.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains("JobState=CANCELLED"))
+        said.is_ok_and(|said| {
+            let text = String::from_utf8_lossy(&said.stdout);
+            text.contains("JobState=") && !text.contains("JobState=RUNNING")
+        })
     }
 
     /// Puts the task back into the queue. Slurm must be told; the local queue understands the exit code.

@@ -106,6 +106,10 @@ impl Wrapper<'_> {
                 return self.end(&started, end, Some(reason), None);
             }
             self.folder.write_started(&started)?;
+            // Whoever cancels leaves the marker first and looks for the process to tell second.
+            if self.folder.cancel().exists() {
+                return self.end(&started, End::Cancelled, None, None);
+            }
             if let Some(data) = &self.manifest.header.data
                 && let Err(error) = data.check()
             {
@@ -235,9 +239,10 @@ impl Wrapper<'_> {
     }
 
     fn go_on_later(&mut self, started: Started, why: Interruption) -> Result<u8, JobError> {
-        if why == Interruption::Asked && self.place.is_cancelled() {
-            let reason = Some("Slurm was told to cancel it".into());
-            return self.end(&started, End::Cancelled, reason, None);
+        if why == Interruption::Asked && self.place.is_ending() {
+            self.interrupt(started, why)?;
+            self.say("== stopped: Slurm ends this job; if it starts it again, the task goes on from its last checkpoint ==");
+            return Ok(GO_ON_LATER);
         }
         self.interrupt(started.clone(), why)?;
         let (next, before) = self.next_attempt();

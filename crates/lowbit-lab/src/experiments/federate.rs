@@ -322,7 +322,7 @@ impl Run<'_> {
             Some((key, found, expected)) => Err(LabError::OtherRun {
                 path,
                 key,
-                found,
+                found: Some(found),
                 expected,
             }),
         }

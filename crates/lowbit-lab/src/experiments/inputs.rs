@@ -199,6 +199,7 @@ pub(crate) mod tests {
             train: split(0, 8),
             test: split(8, 2),
             split: "seeded stratified 80/20 (seed 1)".into(),
+            notes: vec![],
         };
         let split = SplitRecord {
             rule: data.split.clone(),

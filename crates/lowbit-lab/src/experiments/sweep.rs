@@ -70,47 +70,87 @@ pub fn sweep(
     isa: Isa,
     events: &dyn SweepEvents,
 ) -> Result<Vec<Finished>, LabError> {
-    let graph = input.graph(&config.network.model)?;
     let _held = Held::take(config.results.out.clone())?;
-    let first = config.run.seed;
-    let seeds = first..first + config.repeats.seeds as u64;
+    let mut all = train_widths(config, widths, None, jobs, input, isa, events)?;
+    time_untimed(&mut all, input, isa, events)?;
+    Ok(all)
+}
+
+/// Does what [`sweep`] does, for one of its seeds or for all, and measures no speed. Several processes may do so in one
+/// folder at once: each holds the folders of its own runs.
+///
+/// # Errors
+/// [`LabError`] saying what stopped it; finished runs are kept.
+pub fn train_widths(
+    config: &Config,
+    widths: &[u8],
+    of_seed: Option<u64>,
+    jobs: usize,
+    input: &Input,
+    isa: Isa,
+    events: &dyn SweepEvents,
+) -> Result<Vec<Finished>, LabError> {
+    let graph = input.graph(&config.network.model)?;
+    let mut ids = run_ids(config, widths);
+    ids.retain(|id| of_seed.is_none_or(|seed| id.seed == seed));
+    events.planned(&ids, config.training.epochs);
+    let run = |id: RunId| Run::new(config, id, &graph, input, isa).finish(events);
+    if jobs <= 1 {
+        ids.iter().map(|&id| run(id)).collect()
+    } else {
+        at_a_time(jobs, &ids, run)
+    }
+}
+
+/// Measures the speeds of the runs of a sweep that are finished and have none yet, one model at a time; trains nothing.
+/// Returns the finished runs.
+///
+/// # Errors
+/// [`LabError`] saying what stopped it.
+pub fn measure(
+    config: &Config,
+    widths: &[u8],
+    input: &Input,
+    isa: Isa,
+    events: &dyn SweepEvents,
+) -> Result<Vec<Finished>, LabError> {
+    let graph = input.graph(&config.network.model)?;
+    let finished = |id| Run::new(config, id, &graph, input, isa).finished();
+    let mut all: Vec<Finished> = run_ids(config, widths)
+        .into_iter()
+        .filter_map(finished)
+        .collect();
+    time_untimed(&mut all, input, isa, events)?;
+    Ok(all)
+}
+
+/// Every width of every seed, each once.
+fn run_ids(config: &Config, widths: &[u8]) -> Vec<RunId> {
+    let seeds = config.run.seed..config.run.seed + config.repeats.seeds as u64;
     let mut ids: Vec<RunId> = Vec::new();
     for id in seeds.flat_map(|seed| widths.iter().map(move |&bits| RunId { bits, seed })) {
         if !ids.contains(&id) {
             ids.push(id);
         }
     }
-    events.planned(&ids, config.training.epochs);
-    let run = |id: RunId| {
-        let mut config = config.with_seed(id.seed);
-        config.widths.bits = id.bits.min(16);
-        let run = Run {
-            config,
-            id,
-            graph: &graph,
-            input,
-            isa,
-        };
-        run.finish(events)
-    };
-    let mut all = if jobs <= 1 {
-        ids.iter()
-            .map(|&id| run(id))
-            .collect::<Result<Vec<_>, _>>()?
-    } else {
-        at_a_time(jobs, &ids, run)?
-    };
-    let untimed = all
-        .iter()
-        .filter(|run| run.results.img_per_s.is_none())
-        .count();
+    ids
+}
+
+fn time_untimed(
+    all: &mut [Finished],
+    input: &Input,
+    isa: Isa,
+    events: &dyn SweepEvents,
+) -> Result<(), LabError> {
+    let is_untimed = |run: &&mut Finished| run.results.img_per_s.is_none();
+    let untimed = all.iter_mut().filter(is_untimed).count();
     if untimed > 0 {
         events.timing(untimed);
     }
-    for run in all.iter_mut().filter(|run| run.results.img_per_s.is_none()) {
+    for run in all.iter_mut().filter(is_untimed) {
         run::time(run, input, isa)?;
     }
-    Ok(all)
+    Ok(())
 }
 
 /// Runs `work` on every item, `jobs` at a time, each on its share of the current pool's threads. After a failure nothing

@@ -106,8 +106,10 @@ impl Engine {
         let mut seconds = vec![0.0; layers.len()];
         if count > 0 && self.plan.whole_batch {
             self.batch(images, count, Some(&mut seconds), logits);
-        } else if count > 0 {
-            let (image_len, classes) = (images.len() / count, logits.len() / count);
+        } else if let (Some(image_len), Some(classes)) = (
+            images.len().checked_div(count),
+            logits.len().checked_div(count),
+        ) {
             for (images, logits) in images
                 .chunks(CHUNK * image_len)
                 .zip(logits.chunks_mut(CHUNK * classes))

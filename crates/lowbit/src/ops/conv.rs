@@ -54,7 +54,7 @@ impl Conv {
             return Err(format!("a 2-D convolution cannot read {input}"));
         }
         let (c, groups) = (input.c(), self.groups);
-        if c % groups != 0 || self.out_channels % groups != 0 {
+        if !c.is_multiple_of(groups) || !self.out_channels.is_multiple_of(groups) {
             let out = self.out_channels;
             return Err(format!(
                 "{groups} groups do not divide {c} input and {out} output channels"

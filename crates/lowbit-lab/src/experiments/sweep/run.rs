@@ -17,31 +17,67 @@ use lowbit::runtime::{FloatModel, IntegerModel};
 use lowbit::{Graph, Weights};
 use lowbit_kernels::Isa;
 use serde::de::DeserializeOwned;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What decides the result, beside it.
 const DECISIVE: &str = "decisive.json";
 
 pub(super) struct Run<'a> {
-    pub(super) config: Config,
-    pub(super) id: RunId,
-    pub(super) graph: &'a Graph,
-    pub(super) input: &'a Input,
-    pub(super) isa: Isa,
+    config: Config,
+    id: RunId,
+    graph: &'a Graph,
+    input: &'a Input,
+    isa: Isa,
 }
 
-impl Run<'_> {
-    pub(super) fn finish(&self, events: &dyn SweepEvents) -> Result<Finished, LabError> {
-        let plan = Plan {
-            qat: (self.id.bits < 32).then(|| self.config.qat(self.id.bits)),
-            frozen_norm_epochs: if self.id.bits < 32 {
-                self.config.qat.freeze_bn_epochs
-            } else {
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        config: &Config,
+        id: RunId,
+        graph: &'a Graph,
+        input: &'a Input,
+        isa: Isa,
+    ) -> Self {
+        let mut config = config.with_seed(id.seed);
+        config.widths.bits = id.bits.min(16);
+        Self {
+            config,
+            id,
+            graph,
+            input,
+            isa,
+        }
+    }
+
+    fn plan(&self) -> Plan<'static> {
+        let is_float = self.id.bits == 32;
+        Plan {
+            qat: (!is_float).then(|| self.config.qat(self.id.bits)),
+            frozen_norm_epochs: if is_float {
                 0
+            } else {
+                self.config.qat.freeze_bn_epochs
             },
             resume: true,
             ..Plan::default()
-        };
+        }
+    }
+
+    /// The run, if an earlier call has finished it.
+    pub(super) fn finished(&self) -> Option<Finished> {
+        let decisive = self.plan().decisive(&self.config, self.input, self.graph);
+        let folder = self.parent().join(decisive.folder());
+        let found: Decisive = read_json(&folder.join(DECISIVE))?;
+        let results = read_json(&folder.join(TRAINING_RESULTS))?;
+        (found == decisive).then_some(Finished {
+            folder,
+            results,
+            earlier: true,
+        })
+    }
+
+    pub(super) fn finish(&self, events: &dyn SweepEvents) -> Result<Finished, LabError> {
+        let plan = self.plan();
         let decisive = plan.decisive(&self.config, self.input, self.graph);
         let folder = self.folder(&decisive)?;
         let done: Option<RunResults> = read_json(&folder.join(TRAINING_RESULTS));
@@ -58,9 +94,14 @@ impl Run<'_> {
         })
     }
 
+    /// The folder of all runs of this width.
+    fn parent(&self) -> PathBuf {
+        self.config.results.out.join(format!("{}bit", self.id.bits))
+    }
+
     /// The folder whose name says what decides the result; new, or that of such a run.
     fn folder(&self, decisive: &Decisive) -> Result<Held, LabError> {
-        let parent = self.config.results.out.join(format!("{}bit", self.id.bits));
+        let parent = self.parent();
         make_folder(&parent)?;
         let path = parent.join(decisive.folder());
         let folder = Held::take(path.clone())?;
@@ -192,6 +233,8 @@ pub(super) fn time(run: &mut Finished, input: &Input, isa: Isa) -> Result<(), La
         let packed = IntegerModel::compile(&model, isa)?;
         timing::one_thread(&fp32, &packed, images)
     };
+    // Of the speeds: a submitted sweep measures on another node than it trains on.
+    run.results.machine = Some(Machine::here(isa));
     run.results.img_per_s = Some(speed.quantized_img_per_s());
     run.results.speedup = Some(speed.speedup.median);
     write_json(&run.folder.join(TRAINING_RESULTS), &run.results)

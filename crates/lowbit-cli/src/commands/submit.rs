@@ -1,0 +1,294 @@
+//! `lowbit submit`: an experiment as tasks of a cluster or of this machine's queue.
+
+use super::jobs::open;
+use crate::failure::Failure;
+use crate::jobs_args::{Experiment, Submit};
+use crate::output::{Output, print};
+use crate::settings::shown;
+use lowbit_jobs::data_mark::DataMark;
+use lowbit_jobs::scheduler::Engine;
+use lowbit_jobs::site::Wishes;
+use lowbit_jobs::submit::{Sent, preview, submit};
+use lowbit_jobs::{Manifest, Task};
+use lowbit_lab::Config;
+use lowbit_lab::experiments::sweep::WIDTHS;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf, absolute};
+
+pub(super) fn run(output: Output, arguments: &Submit) -> Result<(), Failure> {
+    let wishes = arguments
+        .wishes()
+        .over(Wishes::of_site(arguments.site.as_deref())?);
+    let engine = wishes.engine()?;
+    let resources = wishes.resources(engine)?;
+    if wishes.on.is_none() && engine == Engine::Local {
+        output.note("no sbatch on the PATH: the tasks go to this machine's own queue (--on local)");
+    }
+    let manifest = freeze(&arguments.experiment)?;
+    if arguments.dry_run {
+        let text = preview(&manifest, engine, &resources)?;
+        return print(&format!("{}\n", text.trim_end()));
+    }
+    let sent = submit(manifest, engine, resources, &open)?;
+    let name = sent.job.folder.name();
+    let report = Report {
+        job: &name,
+        folder: sent.job.folder.path(),
+        sent: &sent.sent,
+        done: sent.done,
+        under_way: sent.under_way,
+        arrays: arrays(&sent),
+    };
+    output.results(&report, || summary(&sent, engine))?;
+    output.written(sent.job.folder.path())
+}
+
+/// What was sent, for programs.
+#[derive(Serialize)]
+struct Report<'a> {
+    job: &'a str,
+    folder: &'a Path,
+    sent: &'a [u32],
+    done: usize,
+    under_way: usize,
+    arrays: Vec<String>,
+}
+
+fn arrays(sent: &Sent) -> Vec<String> {
+    let last = sent
+        .job
+        .submissions
+        .last()
+        .filter(|_| !sent.sent.is_empty());
+    last.map_or(vec![], |last| {
+        last.arrays.iter().map(|array| array.id.clone()).collect()
+    })
+}
+
+fn summary(sent: &Sent, engine: Engine) -> String {
+    let name = sent.job.folder.name();
+    let all = sent.job.manifest.tasks.len();
+    let left = format!("{} done, {} under way", sent.done, sent.under_way);
+    if sent.sent.is_empty() {
+        return format!("{name}: nothing to send: of {all} tasks {left}");
+    }
+    let mut ids = arrays(sent);
+    ids.dedup();
+    let to = match engine {
+        Engine::Slurm => format!("Slurm as {}", ids.join(", ")),
+        Engine::Local => "this machine's queue".into(),
+    };
+    format!(
+        "{name}: sent {} of {all} tasks to {to}; {left}\nlowbit jobs --watch shows them, lowbit collect waits for them",
+        sent.sent.len()
+    )
+}
+
+/// Freezes an experiment: every setting of every task stands in its arguments.
+fn freeze(experiment: &Experiment) -> Result<Manifest, Failure> {
+    let given = experiment.given();
+    let mut config = given.over(defaults(experiment))?;
+    let folder = std::env::current_dir()
+        .map_err(|error| Failure::Run(format!("no current folder: {error}")))?;
+    config.results.out = full(&config.results.out)?;
+    config.images.data_dir = full(&config.images.data_dir)?;
+    let data = mark(&mut config)?;
+    let frozen = Frozen {
+        config: &config,
+        used: given.used(),
+    };
+    let (name, tasks) = match experiment {
+        Experiment::Sweep { widths, .. } => ("sweep", frozen.sweep(widths)?),
+        Experiment::Compare { from, .. } => (
+            "compare",
+            vec![frozen.whole("compare", &[("--from", from)])?],
+        ),
+        Experiment::QatVsPtq { from, runs, .. } => {
+            let flags = [("--from", from), ("--runs", runs)];
+            ("qat-vs-ptq", vec![frozen.whole("qat-vs-ptq", &flags)?])
+        }
+    };
+    Ok(Manifest::freeze(
+        name,
+        folder,
+        config.results.out.clone(),
+        data,
+        tasks,
+    )?)
+}
+
+fn defaults(experiment: &Experiment) -> Config {
+    let mut config = Config::default();
+    if let Experiment::Sweep { quick, .. } = experiment {
+        crate::args::sweep_defaults(&mut config, *quick);
+    }
+    config
+}
+
+fn full(path: &Path) -> Result<PathBuf, Failure> {
+    absolute(path).map_err(|error| Failure::Input(format!("{}: {error}", path.display())))
+}
+
+/// Makes the data's path absolute and looks at them. Generated data have no path.
+fn mark(config: &mut Config) -> Result<Option<DataMark>, Failure> {
+    let spec = config.images.data.clone();
+    match spec.as_str() {
+        "landcover" => Ok(None),
+        "eurosat" => {
+            // Tasks that begin together would all fetch it.
+            let folder = &config.images.data_dir;
+            let names = [
+                "EuroSAT_RGB",
+                "EuroSAT",
+                "2750",
+                "EuroSAT_RGB.zip",
+                "EuroSAT.zip",
+            ];
+            let Some(path) = names
+                .iter()
+                .map(|name| folder.join(name))
+                .find(|path| path.exists())
+            else {
+                let text = format!(
+                    "eurosat is not in {} yet: fetch it once with `lowbit data eurosat`",
+                    folder.display()
+                );
+                return Err(Failure::Input(text));
+            };
+            Ok(Some(DataMark::of(&path)?))
+        }
+        path => {
+            let path = full(Path::new(path))?;
+            config.images.data = path.display().to_string();
+            Ok(Some(DataMark::of(&path)?))
+        }
+    }
+}
+
+struct Frozen<'a> {
+    config: &'a Config,
+    used: &'a [&'static str],
+}
+
+impl Frozen<'_> {
+    /// Every setting that the command uses, as `--set key=value`.
+    fn settings(&self, config: &Config) -> Vec<String> {
+        let all = toml::Table::try_from(config).expect("settings are plain data");
+        let pair = |key: &&str| {
+            let value = &all[*key];
+            let text = match value {
+                // With TOML's quotes, so that no text is taken for a number.
+                toml::Value::String(_) => value.to_string(),
+                _ => shown(value),
+            };
+            ["--set".to_owned(), format!("{key}={text}")]
+        };
+        self.used.iter().flat_map(pair).collect()
+    }
+
+    fn shown(&self, config: &Config, more: &[(&str, String)]) -> BTreeMap<String, String> {
+        let images = &config.images;
+        let mut settings = BTreeMap::from([
+            ("model".to_owned(), config.network.model.clone()),
+            ("data".to_owned(), images.data.clone()),
+            ("epochs".to_owned(), config.training.epochs.to_string()),
+        ]);
+        settings.extend(
+            more.iter()
+                .map(|(key, value)| ((*key).to_owned(), value.clone())),
+        );
+        settings
+    }
+
+    /// A training per width and seed; then all speeds, with the machine to themselves; then the analysis of what there is.
+    fn sweep(&self, widths: &[u8]) -> Result<Vec<Task>, Failure> {
+        if let Some(width) = widths.iter().find(|width| !WIDTHS.contains(width)) {
+            let text = format!("--widths {width}: use 32, 16, 8, 4, 2 or 1");
+            return Err(Failure::Input(text));
+        }
+        let mut unique: Vec<u8> = Vec::new();
+        for &width in widths {
+            if !unique.contains(&width) {
+                unique.push(width);
+            }
+        }
+        let widths = unique;
+        let first = self.config.run.seed;
+        let seeds: Vec<u64> = (first..first + self.config.repeats.seeds as u64).collect();
+        let argv = |widths: &str, part: &str, config: &Config| {
+            let mut argv: Vec<String> = ["sweep", "--widths", widths, "--part", part]
+                .map(ToOwned::to_owned)
+                .into();
+            argv.extend(self.settings(config));
+            argv
+        };
+        let mut tasks = Vec::new();
+        for &seed in &seeds {
+            // All seeds are measured on one split, so that each task has the settings of the whole.
+            for &bits in &widths {
+                let mut argv = argv(&bits.to_string(), "train", self.config);
+                argv.extend(["--of-seed".to_owned(), seed.to_string()]);
+                tasks.push(Task {
+                    index: 0,
+                    stage: 0,
+                    exclusive: false,
+                    name: format!("{bits}bit_seed{seed}"),
+                    settings: self.shown(
+                        self.config,
+                        &[("bits", bits.to_string()), ("seed", seed.to_string())],
+                    ),
+                    argv,
+                });
+            }
+        }
+        let list: Vec<String> = widths.iter().map(u8::to_string).collect();
+        let list = list.join(",");
+        let settings = self.shown(
+            self.config,
+            &[("bits", list.clone()), ("seeds", seeds.len().to_string())],
+        );
+        tasks.push(Task {
+            index: 0,
+            stage: 1,
+            exclusive: true,
+            name: "speeds".into(),
+            settings: settings.clone(),
+            argv: argv(&list, "measure", self.config),
+        });
+        tasks.push(Task {
+            index: 0,
+            stage: 2,
+            exclusive: false,
+            name: "analysis".into(),
+            settings,
+            argv: vec![
+                "analyze".into(),
+                self.config.results.out.display().to_string(),
+            ],
+        });
+        Ok(tasks)
+    }
+
+    /// An experiment as one task, which goes on where it stopped. It measures speeds, so it asks for a node of its own.
+    fn whole(&self, command: &str, paths: &[(&str, &Option<PathBuf>)]) -> Result<Task, Failure> {
+        let mut argv = vec![command.to_owned()];
+        for (flag, path) in paths {
+            if let Some(path) = path {
+                argv.extend([(*flag).to_owned(), full(path)?.display().to_string()]);
+            }
+        }
+        if !argv.contains(&"--from".to_owned()) || command != "compare" {
+            argv.push("--resume".into());
+        }
+        argv.extend(self.settings(self.config));
+        Ok(Task {
+            index: 0,
+            stage: 0,
+            exclusive: true,
+            name: command.into(),
+            settings: self.shown(self.config, &[]),
+            argv,
+        })
+    }
+}

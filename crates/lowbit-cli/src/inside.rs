@@ -1,0 +1,46 @@
+//! What an experiment tells the task that it runs in, if it runs in one.
+
+use lowbit_jobs::task::{GO_ON_LATER, Inside};
+use lowbit_lab::records::EpochRecord;
+use std::sync::OnceLock;
+
+fn task() -> Option<&'static Inside> {
+    static TASK: OnceLock<Option<Inside>> = OnceLock::new();
+    TASK.get_or_init(Inside::here).as_ref()
+}
+
+/// From here on the process stops at checkpoints if it is the experiment of a task.
+pub(crate) fn begin() {
+    let _ = task();
+}
+
+/// Says that an epoch is done and its checkpoint written. Ends the process here if the task must stop: what is on the disk
+/// is all that it needs to go on.
+pub(crate) fn epoch_done(record: &EpochRecord, epochs: usize) {
+    checkpoint("epoch", record.epoch, epochs, record.test_accuracy);
+}
+
+/// Says that a checkpoint is written at a step of an experiment.
+pub(crate) fn checkpoint(unit: &str, step: usize, steps: usize, accuracy: f64) {
+    let Some(task) = task() else { return };
+    match task.checkpoint(unit, step as u64, steps as u64, Some(accuracy)) {
+        Ok(false) => {}
+        Ok(true) => {
+            crate::output::tell(&format!(
+                "stopped at a checkpoint, {unit} {step} of {steps}"
+            ));
+            std::process::exit(GO_ON_LATER.into());
+        }
+        Err(error) => {
+            crate::failure::Failure::Run(error.to_string()).print();
+            std::process::exit(1);
+        }
+    }
+}
+
+/// Says why the experiment fails.
+pub(crate) fn failed(line: &str) {
+    if let Some(task) = task() {
+        task.failed(line);
+    }
+}
