@@ -7,6 +7,7 @@ mod collect;
 mod compare;
 mod data;
 mod eval;
+pub(crate) mod federate;
 mod inspect;
 mod jobs;
 mod logs;
@@ -97,8 +98,15 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
             qat_vs_ptq::run(&context, &start)
         }
         Command::Sweep {
+            widths,
+            federated: true,
+            federation,
+            ..
+        } => federate::sweep(&context, &widths, &federation),
+        Command::Sweep {
             widths, jobs, part, ..
         } => sweep::run(&context, &widths, jobs, part),
+        Command::Federate(args) => federate::run(&context, &args),
         Command::Analyze {
             folder, max_drop, ..
         } => analyze::run(&context, folder, max_drop),
