@@ -46,6 +46,7 @@ impl From<LabError> for Failure {
         match error {
             LabError::Format(FormatError::Write { .. })
             | LabError::Diverged { .. }
+            | LabError::Federation(lowbit_fed::FedError::TooFew { .. })
             | LabError::Io { .. } => Self::Run(text),
             _ => Self::Input(text),
         }
