@@ -195,10 +195,6 @@ fn bad_input_gets_one_line() {
         ),
         (&["--dropout", "1.5"], "dropout is 1.5"),
         (&["--epochs", "3"], "--rounds and --local-epochs"),
-        (
-            &["--partition", "dirichlet:0.0001"],
-            "every client gets images",
-        ),
     ] {
         let line = refused(path, &with(arguments), 2);
         assert!(line.contains(part), "{arguments:?}: {line}");
