@@ -1,9 +1,11 @@
 //! The command line.
 
+use crate::commands::federate::{Federate, Flagged, only_federated};
 use crate::jobs_args::{Submit, TaskArgs, Which};
 use crate::settings::{Flags, Given, of};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+use lowbit::train::Schedule;
 use lowbit_lab::Config;
 use lowbit_lab::experiments::unseen::Choice;
 use std::path::PathBuf;
@@ -94,11 +96,12 @@ A run that was stopped goes on with --resume; a finished seed is not run again."
         settings: Flags<of::QatVsPtq>,
     },
     /// Train one model per width, 32 to 1 bit, each a real file and a real kernel
-    #[command(mut_arg("seeds", |arg| arg.default_value("1")), after_help = "Examples:
+    #[command(mut_arg("seeds", |arg| arg.default_value("1")), mut_args(only_federated), after_help = "Examples:
   lowbit sweep                                     six widths on the built-in synthetic data, one seed
   lowbit sweep --quick                             the same in a few minutes, to see how it looks
   lowbit sweep --widths 32,8,2 --seeds 3 --data EuroSAT_RGB.zip
   lowbit sweep --jobs 4                            four runs at a time
+  lowbit sweep --federated --up-bits 4 --down-bits 4    every width across ten clients
 
 Writes OUT/<b>bit/run_<hash of what decides>_seed<n>/, then OUT/report.html, roofline.svg and tables as `lowbit analyze` does. A width that is finished with the same settings is not run again, a stopped one goes on.")]
     Sweep {
@@ -117,9 +120,24 @@ Writes OUT/<b>bit/run_<hash of what decides>_seed<n>/, then OUT/report.html, roo
         /// With --part train: this one of the seeds, on the split that the first of them draws for all
         #[arg(long, hide = true, value_name = "N", requires = "part")]
         of_seed: Option<u64>,
+        /// Train every width in a federation (see `lowbit federate`)
+        #[arg(long, conflicts_with = "jobs")]
+        federated: bool,
+        #[command(flatten)]
+        federation: Box<Flagged>,
         #[command(flatten)]
         settings: Flags<of::Sweep>,
     },
+    /// Train across clients that keep their images: rounds, packed messages, every byte counted
+    #[command(mut_arg("schedule", |arg| arg.default_value("constant")), after_help = "Examples:
+  lowbit federate                                  ten clients, five rounds, 8 bits each way, synthetic data
+  lowbit federate --data EuroSAT_RGB.zip --up-bits 1 --down-bits 4
+  lowbit federate --partition dirichlet:0.3 --show-partitions
+  lowbit federate --strategy fedavgm --dropout 0.2 --rounds 20
+  lowbit federate --fault 3=nan --aggregator median    what a client that lies does
+
+Writes OUT/<b>bit/run_<settings>/: training_results.json, model files, a checkpoint while it runs. docs/federation.md explains.")]
+    Federate(Box<Federate>),
     /// Tables and a page with charts of what the runs of a sweep came to
     #[command(after_help = "Example: lowbit analyze outputs --max-drop 0.5
 Writes results_summary.csv, results_summary.json and report.html into the folder.")]
@@ -319,6 +337,7 @@ impl Command {
             Self::Train { settings, .. } => settings.given.clone(),
             Self::QatVsPtq { settings, .. } => settings.given.clone(),
             Self::Sweep { settings, .. } => settings.given.clone(),
+            Self::Federate(federate) => federate.settings.given.clone(),
             Self::Analyze { settings, .. } => settings.given.clone(),
             Self::Quantize { settings, .. } => settings.given.clone(),
             Self::Eval { settings, .. } => settings.given.clone(),
@@ -350,6 +369,13 @@ impl Command {
     /// What the command does when nothing is said.
     pub(crate) fn defaults(&self) -> Config {
         let mut config = Config::default();
+        if let Self::Federate(_)
+        | Self::Sweep {
+            federated: true, ..
+        } = self
+        {
+            config.training.schedule = Schedule::Constant;
+        }
         if let Self::Sweep { quick, .. } = self {
             sweep_defaults(&mut config, *quick);
         }

@@ -55,6 +55,7 @@ impl From<LabError> for Failure {
             | LabError::Overflowed { .. }
             | LabError::Unquantizable { .. }
             | LabError::Busy { .. }
+            | LabError::Federation(lowbit_fed::FedError::TooFew { .. })
             | LabError::Io { .. } => Self::Run(text),
             _ => Self::Input(text),
         }

@@ -249,6 +249,7 @@ pub(crate) mod of {
         Repeats,
         Results,
     );
+    pub(crate) type Federate = (Network, Images, Input, Training, Qat, Run, Results);
     pub(crate) type Analyze = (Results,);
     pub(crate) type Quantize = (Images, Input, Widths, Ptq, Calibration, Run);
     pub(crate) type Eval = (Images, Input, Run);

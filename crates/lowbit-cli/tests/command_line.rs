@@ -21,6 +21,7 @@ fn help_of_every_command_has_an_example_and_fits_a_terminal() {
         "data",
         "qat-vs-ptq",
         "sweep",
+        "federate",
         "analyze",
         "completions",
         "man",

@@ -10,11 +10,11 @@ fn a_flag_that_a_command_does_not_use_is_refused_with_the_commands_that_do() {
     for (arguments, expected) in [
         (
             &["inspect", "m.safetensors", "--lr", "3"][..],
-            "error: `lowbit inspect` takes no --lr; compare, train, qat-vs-ptq and sweep take one (see `lowbit inspect --help`)",
+            "error: `lowbit inspect` takes no --lr; compare, train, qat-vs-ptq, sweep and federate take one (see `lowbit inspect --help`)",
         ),
         (
             &["eval", "m.safetensors", "--epochs=3"],
-            "error: `lowbit eval` takes no --epochs; compare, train, qat-vs-ptq and sweep take one (see `lowbit eval --help`)",
+            "error: `lowbit eval` takes no --epochs; compare, train, qat-vs-ptq, sweep and federate take one (see `lowbit eval --help`)",
         ),
         (
             &["train", "--max-drop", "1"],

@@ -83,7 +83,8 @@ fn the_test_images_are_those_of_the_training_whatever_the_seed() {
     assert_eq!(results["evaluated"], without["evaluated"]);
     let inspected = stdout(&lowbit(path, &["inspect", quantized]));
     assert!(
-        inspected.contains("trained on: photos, 128 training and 32 test images") && inspected.contains("seed 3"),
+        inspected.contains("trained on: photos, 128 training and 32 test images")
+            && inspected.contains("seed 3"),
         "{inspected}"
     );
     // So does a comparison that begins with the file.

@@ -19,10 +19,10 @@ fn files_of_version_1_give_the_logits_that_they_gave_and_are_written_again_byte_
         let copy = scratch.path().join(&file);
         match &stored {
             StoredModel::Float { graph, weights } => {
-                format::save_float(&copy, graph, weights).unwrap();
+                format::save_float(&copy, graph, weights, None).unwrap();
             }
             StoredModel::Quantized(model) => {
-                format::save_quantized(&copy, model).unwrap();
+                format::save_quantized(&copy, model, None).unwrap();
             }
         }
         assert_eq!(

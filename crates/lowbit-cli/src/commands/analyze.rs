@@ -41,9 +41,7 @@ pub(super) fn write_and_report(
     write_atomically(&folder.join("results_summary.csv"), found.csv().as_bytes())?;
     let page = report::page(runs, &found, roofline(context, folder).as_ref());
     write_atomically(&folder.join("report.html"), page.as_bytes())?;
-    context
-        .output
-        .results(&found, || report(&found, folder))?;
+    context.output.results(&found, || report(&found, folder))?;
     context.output.written(&folder.join("report.html"))
 }
 

@@ -198,11 +198,7 @@ fn report(results: &Results) -> String {
         None => "  trained on: unknown, the file does not say\n".to_owned(),
         Some(record) => format!(
             "  trained on: {}, {} training and {} test images, {}, seed {}\n",
-            record.data,
-            record.train_images,
-            record.test_images,
-            record.split.rule,
-            record.seed
+            record.data, record.train_images, record.test_images, record.split.rule, record.seed
         ),
     };
     for (key, value) in &results.provenance {

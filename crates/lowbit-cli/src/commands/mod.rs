@@ -7,6 +7,7 @@ mod collect;
 mod compare;
 mod data;
 mod eval;
+pub(crate) mod federate;
 mod inspect;
 mod jobs;
 mod logs;
@@ -94,11 +95,18 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
         } => qat_vs_ptq::run(&context, from, runs, which.into()),
         Command::Sweep {
             widths,
+            federated: true,
+            federation,
+            ..
+        } => federate::sweep(&context, &widths, &federation),
+        Command::Sweep {
+            widths,
             jobs,
             part,
             of_seed,
             ..
         } => sweep::run(&context, &widths, jobs, part.map(|part| (part, of_seed))),
+        Command::Federate(args) => federate::run(&context, &args),
         Command::Analyze {
             folder, max_drop, ..
         } => analyze::run(&context, folder, max_drop),

@@ -33,9 +33,7 @@ pub(super) fn run(
     let jobs = usize::from(jobs);
     let finished = match part {
         None => sweep(config, widths, jobs, &input, isa, &shown)?,
-        Some((Part::Train, seed)) => {
-            train_widths(config, widths, seed, jobs, &input, isa, &shown)?
-        }
+        Some((Part::Train, seed)) => train_widths(config, widths, seed, jobs, &input, isa, &shown)?,
         Some((Part::Measure, _)) => measure(config, widths, &input, isa, &shown)?,
     };
     let part = part.map(|(part, _)| part);

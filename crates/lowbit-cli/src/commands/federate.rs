@@ -1,0 +1,306 @@
+//! `lowbit federate`: clients train, a server averages, bytes are counted.
+
+use super::{Context, analyze};
+use crate::failure::Failure;
+use crate::federate_progress::{FederateProgress, megabytes, round_line};
+use crate::output::grouped;
+use crate::settings::{Flags, of};
+use crate::table::table;
+use clap::Args;
+use lowbit_data::{Dataset, Partition, labels_per_client};
+use lowbit_fed::codec::MessageBits;
+use lowbit_fed::simulate::ClientFault;
+use lowbit_fed::wire::Encoding;
+use lowbit_fed::{Aggregator, Settings, Strategy};
+use lowbit_lab::Config;
+use lowbit_lab::analysis::runs;
+use lowbit_lab::experiments::federate::{self, FederateConfig, Federated, deal, federate};
+use lowbit_lab::experiments::sweep::WIDTHS;
+
+/// What makes a federation.
+#[derive(Debug, Args)]
+pub(crate) struct Federate {
+    #[command(flatten)]
+    pub(crate) federation: Flagged,
+    /// Bits per weight of the model that clients train and the server deploys: 32, 16, 8, 4, 2 or 1
+    #[arg(long, default_value = "8", value_name = "N", help_heading = "Federation", value_parser = width)]
+    bits: u8,
+    /// Go on with a run that was stopped
+    #[arg(long)]
+    resume: bool,
+    /// Show how many images of each class each client has, and stop
+    #[arg(long)]
+    show_partitions: bool,
+    #[command(flatten)]
+    pub(crate) settings: Flags<of::Federate>,
+}
+
+/// Settings of a federation of any width.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Federation")]
+pub(crate) struct Flagged {
+    /// Clients that hold the training images
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    clients: u32,
+    /// Rounds: clients train, the server averages
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rounds: u32,
+    /// Passes of a client over its images in a round
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    local_epochs: u32,
+    /// Share of the clients that is chosen for a round
+    #[arg(long, default_value_t = 1.0, value_name = "SHARE")]
+    fraction: f64,
+    /// Bits per weight of messages from the clients: 32, 16, 8, 4, 2, 1, or ternary:1 for the largest 1 percent
+    #[arg(long, default_value = "8", value_name = "N")]
+    up_bits: MessageBits,
+    /// The same for messages to the clients
+    #[arg(long, default_value = "8", value_name = "N")]
+    down_bits: MessageBits,
+    /// How images are spread over clients: iid, dirichlet:0.3 or shards:2
+    #[arg(long, default_value = "iid", value_name = "HOW")]
+    partition: Partition,
+    /// What the server does with the mean update: fedavg, fedprox:0.01, fedavgm:0.9 or fedadam:0.01
+    #[arg(long, default_value = "fedavg", value_name = "NAME")]
+    strategy: Strategy,
+    /// How updates become one: mean, median, trimmed-mean:0.1 or krum:1
+    #[arg(long, default_value = "mean", value_name = "NAME")]
+    aggregator: Aggregator,
+    /// Probability that a client drops out of a round after it received the model
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    dropout: f64,
+    /// Time after which a client's answer does not count, e.g. 30s; with it, runs do not repeat to the bit
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    deadline: Option<f64>,
+    /// Fewest clients that must answer in a round
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    min_clients: u32,
+    /// A client that misbehaves in every round: 3=nan, 3=x100 or 3=cut (may be repeated)
+    #[arg(long, value_name = "CLIENT=WHAT")]
+    fault: Vec<ClientFault>,
+    /// Forget what rounding lost instead of sending it with the next message
+    #[arg(long)]
+    no_feedback: bool,
+    /// Do not rotate messages below 4 bits
+    #[arg(long)]
+    no_rotation: bool,
+    /// Clients that train at the same time, each on its share of the threads; 0 for as many as there are threads
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    at_a_time: usize,
+}
+
+/// The flags of [`Flagged`]: a sweep takes them with `--federated` alone.
+pub(crate) fn only_federated(arg: clap::Arg) -> clap::Arg {
+    match arg.get_help_heading() {
+        Some("Federation") => arg.requires("federated"),
+        _ => arg,
+    }
+}
+
+fn width(text: &str) -> Result<u8, String> {
+    let width = text.parse().ok().filter(|width| WIDTHS.contains(width));
+    width.ok_or_else(|| "use 32, 16, 8, 4, 2 or 1".into())
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('s').unwrap_or(text).parse();
+    number.map_err(|_| format!("{text}: use seconds, e.g. 30s"))
+}
+
+impl Flagged {
+    fn config(&self, config: &Config, bits: u8, resume: bool) -> FederateConfig {
+        let encoding = |bits| Encoding {
+            bits,
+            feedback: !self.no_feedback,
+            rotate: !self.no_rotation,
+        };
+        let at_a_time = match self.at_a_time {
+            0 => rayon::current_num_threads(),
+            given => given,
+        };
+        FederateConfig {
+            rounds: self.rounds,
+            local_epochs: self.local_epochs,
+            bits,
+            partition: self.partition,
+            settings: Settings {
+                clients: self.clients,
+                fraction: self.fraction,
+                up: encoding(self.up_bits),
+                down: encoding(self.down_bits),
+                strategy: self.strategy,
+                aggregator: self.aggregator,
+                dropout: self.dropout,
+                deadline: self.deadline,
+                min_clients: self.min_clients,
+                seed: config.run.seed,
+                faults: self.fault.clone(),
+                at_a_time,
+            },
+            resume,
+        }
+    }
+}
+
+pub(super) fn run(context: &Context, args: &Federate) -> Result<(), Failure> {
+    let config = &context.config;
+    check(config)?;
+    let data = context.load_data(None)?;
+    let federation = args.federation.config(config, args.bits, args.resume);
+    federation
+        .settings
+        .check()
+        .map_err(lowbit_lab::LabError::from)?;
+    if args.show_partitions {
+        return show_partitions(context, &federation, &data);
+    }
+    let shown = FederateProgress::new(
+        &context.progress,
+        federation.rounds,
+        federation.settings.clients,
+    );
+    let done = federate(config, &federation, &data, context.isa, &shown);
+    shown.stop();
+    let done = done?;
+    if done.earlier {
+        context
+            .output
+            .note("finished in an earlier call: nothing was run again");
+    }
+    let value = federate::json(&done);
+    context.output.results(&value, || summary(&done))?;
+    context.output.written(&done.folder)
+}
+
+fn check(config: &Config) -> Result<(), Failure> {
+    let default = Config::default().training;
+    if config.training.epochs != default.epochs {
+        return Err(Failure::Input(
+            "epochs: a federation has --rounds and --local-epochs".into(),
+        ));
+    }
+    if config.training.augment != default.augment {
+        return Err(Failure::Input(
+            "augment: clients of a federation train on their images as they are".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// Every width in the federation, then the page and the tables of `lowbit analyze`.
+pub(crate) fn sweep(context: &Context, widths: &[u8], flagged: &Flagged) -> Result<(), Failure> {
+    check(&context.config)?;
+    if let Some(width) = widths.iter().find(|width| !WIDTHS.contains(width)) {
+        return Err(Failure::Input(format!(
+            "--widths {width}: use 32, 16, 8, 4, 2 or 1"
+        )));
+    }
+    let data = context.load_data(None)?;
+    let seeds = context.config.repeats.seeds as u64;
+    for seed in context.config.run.seed..context.config.run.seed + seeds {
+        for &bits in widths {
+            let mut config = context.config.clone();
+            config.run.seed = seed;
+            context.output.note(&format!("{bits} bits, seed {seed}"));
+            let federation = flagged.config(&config, bits, true);
+            let shown = FederateProgress::new(
+                &context.progress,
+                federation.rounds,
+                federation.settings.clients,
+            );
+            let done = federate(&config, &federation, &data, context.isa, &shown);
+            shown.stop();
+            let done = done?;
+            if done.earlier {
+                context
+                    .output
+                    .note("finished in an earlier call: nothing was run again");
+            }
+        }
+    }
+    let out = &context.config.results.out;
+    analyze::write_and_report(context, out, &runs::read(out)?, analyze::MAX_DROP)
+}
+
+/// The table of images per client and class.
+fn show_partitions(
+    context: &Context,
+    federation: &FederateConfig,
+    data: &Dataset,
+) -> Result<(), Failure> {
+    let clients = deal(&context.config, federation, data)?;
+    let counts = labels_per_client(data.train.labels(), data.class_names.len(), &clients);
+    let people = || partition_table(&data.class_names, &counts);
+    context.output.results(&counts, people)
+}
+
+fn partition_table(classes: &[String], counts: &[Vec<usize>]) -> String {
+    let mut header = vec!["client"];
+    header.extend(classes.iter().map(String::as_str));
+    header.push("images");
+    let cell = |count: &usize| match count {
+        0 => "·".to_owned(),
+        count => count.to_string(),
+    };
+    let row = |(client, row): (usize, &Vec<usize>)| {
+        let mut cells = vec![client.to_string()];
+        cells.extend(row.iter().map(cell));
+        cells.push(row.iter().sum::<usize>().to_string());
+        cells
+    };
+    let rows: Vec<Vec<String>> = counts.iter().enumerate().map(row).collect();
+    table(&header, &rows)
+}
+
+fn summary(done: &Federated) -> String {
+    let Federated {
+        results,
+        rounds,
+        federation,
+        ..
+    } = done;
+    let mut lines: Vec<String> = rounds
+        .iter()
+        .map(|round| round_line(round, rounds.len()))
+        .collect();
+    let parts = &federation.parts;
+    let total = federation.bytes_up + federation.bytes_down;
+    lines.push(format!(
+        "\n{} of {} bits on {}: {:.2} % test accuracy after {} rounds",
+        results.model,
+        results.bit_width,
+        results.data,
+        100.0 * results.final_test_accuracy,
+        rounds.len(),
+    ));
+    lines.push(format!(
+        "{} bytes sent: {} up, {} down",
+        grouped(total),
+        megabytes(federation.bytes_up),
+        megabytes(federation.bytes_down),
+    ));
+    lines.push(format!(
+        "codes {}, scales {}, vectors {}, statistics {}, headers {}",
+        megabytes(parts.codes),
+        megabytes(parts.scales),
+        megabytes(parts.vectors),
+        megabytes(parts.statistics),
+        megabytes(parts.headers),
+    ));
+    if federation.failures > 0 {
+        lines.push(format!("{} answers did not count:", federation.failures));
+        for round in rounds {
+            for failed in &round.failures {
+                lines.push(format!(
+                    "  round {}, client {}: {}",
+                    round.round, failed.client, failed.failure
+                ));
+            }
+        }
+    }
+    lines.push(format!(
+        "{:.1} % of the time was neither training nor measuring",
+        100.0 * federation.overhead
+    ));
+    lines.join("\n")
+}
