@@ -272,8 +272,12 @@ impl Machine<'_> {
         match self.bytes[code] {
             b'.' => return self.pop().map(Some),
             // A protocol's number, a frame's length.
-            0x80 => drop(self.take(1)?),
-            0x95 => drop(self.take(8)?),
+            0x80 => {
+                self.take(1)?;
+            }
+            0x95 => {
+                self.take(8)?;
+            }
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
             b'1' => drop(self.marked()?),

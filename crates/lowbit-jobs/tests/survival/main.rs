@@ -90,9 +90,12 @@ fn laws(laws: &[Law], words: &[String]) -> ExitCode {
                 })
             })
             .collect();
-        all.into_iter()
+        // All are waited for, the ones behind a failure too.
+        let held: Vec<bool> = all
+            .into_iter()
             .map(|law| law.join().unwrap_or(false))
-            .fold(true, |all, one| all && one)
+            .collect();
+        held.into_iter().all(|held| held)
     });
     if good {
         ExitCode::SUCCESS

@@ -82,7 +82,7 @@ impl Layers {
                 suggestion: closest(key, all.keys()),
             });
         };
-        let value = given.as_kind_of(known);
+        let value = given.into_kind_of(known);
         let wrong = |reason: String| ConfigError::Value {
             origin: origin.into(),
             reason,
@@ -125,7 +125,7 @@ enum Given<'a> {
 
 impl Given<'_> {
     /// The value in the type of the setting that it is for, as far as it can be.
-    fn as_kind_of(self, known: &toml::Value) -> toml::Value {
+    fn into_kind_of(self, known: &toml::Value) -> toml::Value {
         let value = match self {
             Self::Toml(value) => value,
             Self::Text(text) => match (known, toml_value(text)) {

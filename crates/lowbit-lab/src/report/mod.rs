@@ -113,7 +113,7 @@ fn summary(analysis: &Table) -> Markup {
     let width = |label: &Option<String>| {
         label
             .as_ref()
-            .map_or("–".into(), |label| crate::plural::bits(label))
+            .map_or("–".into(), crate::plural::bits)
     };
     let number = |value: f64, unit: &str| {
         if value.is_finite() {

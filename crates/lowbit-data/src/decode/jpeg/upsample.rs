@@ -66,7 +66,7 @@ impl<'a> Upsampler<'a> {
             Filter::None => return row,
             Filter::Across => across(row, &mut self.out),
             Filter::Down => {
-                let bias = if y % 2 == 0 { 1 } else { 2 };
+                let bias = if y.is_multiple_of(2) { 1 } else { 2 };
                 let pairs = row.iter().zip(plane.row(far, width));
                 for (out, (&near, &far)) in self.out.iter_mut().zip(pairs) {
                     *out = ((3 * u16::from(near) + u16::from(far) + bias) >> 2) as u8;

@@ -14,11 +14,16 @@ pub(super) fn integers(page: &[u8], count: usize) -> Result<(Vec<i64>, usize), S
     let minis = varint(page, &mut at)? as usize;
     let total = varint(page, &mut at)? as usize;
     let first = zigzag(page, &mut at)?;
-    if total != count || minis == 0 || minis > 1 << 10 || block > 1 << 20 || block % minis != 0 {
+    if total != count
+        || minis == 0
+        || minis > 1 << 10
+        || block > 1 << 20
+        || !block.is_multiple_of(minis)
+    {
         return Err("the head of a delta-encoded page is damaged".into());
     }
     let per_mini = block / minis;
-    if per_mini == 0 || per_mini % 8 != 0 {
+    if per_mini == 0 || !per_mini.is_multiple_of(8) {
         return Err("the head of a delta-encoded page is damaged".into());
     }
     let mut values = Vec::new();
@@ -66,6 +71,7 @@ pub(super) fn lengths(page: &[u8], count: usize) -> Result<Vec<(u32, u32)>, Stri
 }
 
 /// `count` strings that each begin as the one before did: all of them, and start and length of each.
+#[allow(clippy::type_complexity)] // Bytes, and where each string lies in them.
 pub(super) fn strings(page: &[u8], count: usize) -> Result<(Vec<u8>, Vec<(u32, u32)>), String> {
     let (prefixes, at) = integers(page, count)?;
     let suffixes = &page[at..];
