@@ -159,7 +159,7 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
         /// A model file with FP32 weights
         #[arg(value_name = "MODEL", value_hint = ValueHint::FilePath)]
         file: PathBuf,
-        /// Where to write the quantized model [default: MODEL with _int<bits> in its name]
+        /// Where to write the quantized model [default: MODEL with _intN in its name]
         #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         output: Option<PathBuf>,
         #[command(flatten)]

@@ -22,7 +22,7 @@ impl Output {
     /// Results: `people` gives the text, unless JSON or quiet is asked for.
     ///
     /// # Errors
-    /// Those of [`print`]. Whatever a command writes to files is written before.
+    /// Those of [`print()`]. Whatever a command writes to files is written before.
     pub(crate) fn results(
         &self,
         value: &impl Serialize,
@@ -41,7 +41,7 @@ impl Output {
     /// Where the results are: said even when quiet.
     ///
     /// # Errors
-    /// Those of [`print`].
+    /// Those of [`print()`].
     pub(crate) fn written(&self, what: &std::path::Path) -> Result<(), Failure> {
         let what = what.display();
         if self.json {
@@ -63,10 +63,10 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     print_bytes(text.as_bytes())
 }
 
-/// As [`print`], for what need not be text.
+/// As [`print()`], for what need not be text.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
     let written = out.write_all(bytes).and_then(|()| out.flush());

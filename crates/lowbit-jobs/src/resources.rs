@@ -61,7 +61,7 @@ impl Default for Resources {
     }
 }
 
-/// Reads a time as Slurm does: minutes, minutes:seconds, hours:minutes:seconds, days-hours[:minutes[:seconds]].
+/// Reads a time as Slurm does: `minutes`, `minutes:seconds`, `hours:minutes:seconds`, `days-hours[:minutes[:seconds]]`.
 ///
 /// # Errors
 /// [`JobError::Value`] for anything else, and for zero.

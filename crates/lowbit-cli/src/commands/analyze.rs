@@ -126,9 +126,10 @@ fn table_and_summary(found: &Table) -> String {
     let guesses = if summary.not_learned.is_empty() {
         String::new()
     } else {
+        let labels: Vec<String> = summary.not_learned.iter().map(plural::bits).collect();
         format!(
-            "\nnot better than a guess, or diverged: {} bits",
-            summary.not_learned.join(", ")
+            "\nnot better than a guess, or diverged: {}",
+            labels.join(", ")
         )
     };
     format!(

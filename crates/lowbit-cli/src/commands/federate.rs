@@ -266,9 +266,9 @@ fn summary(done: &Federated) -> String {
     let parts = &federation.parts;
     let total = federation.bytes_up + federation.bytes_down;
     lines.push(format!(
-        "\n{} of {} bits on {}: {:.2} % test accuracy after {} rounds",
+        "\n{} of {} on {}: {:.2} % test accuracy after {} rounds",
         results.model,
-        results.bit_width,
+        lowbit_lab::plural::bits(results.bit_width),
         results.data,
         100.0 * results.final_test_accuracy,
         rounds.len(),

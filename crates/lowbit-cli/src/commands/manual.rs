@@ -3,7 +3,7 @@
 use crate::args::Cli;
 use crate::failure::Failure;
 use crate::output::{print, print_bytes};
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
@@ -14,8 +14,18 @@ use std::path::Path;
 /// Prints the completions for a shell.
 pub(super) fn completions(shell: Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "lowbit", &mut script);
+    clap_complete::generate(shell, &mut shown(), "lowbit", &mut script);
     print_bytes(&script)
+}
+
+/// The command line without what lowbit calls by itself.
+fn shown() -> Command {
+    let all = Cli::command();
+    let commands = all.get_subcommands().filter(|one| !one.is_hide_set());
+    Command::new("lowbit")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(all.get_arguments())
+        .subcommands(commands.cloned())
 }
 
 /// Prints the manual page of `command` or of lowbit itself; or writes all of them into a folder.

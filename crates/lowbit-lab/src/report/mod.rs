@@ -110,11 +110,7 @@ pub fn page(runs: &Runs, analysis: &Analysis, roofline: Option<&Roofline>) -> St
 
 fn summary(analysis: &Table) -> Markup {
     let summary = &analysis.summary;
-    let width = |label: &Option<String>| {
-        label
-            .as_ref()
-            .map_or("–".into(), crate::plural::bits)
-    };
+    let width = |label: &Option<String>| label.as_ref().map_or("–".into(), crate::plural::bits);
     let number = |value: f64, unit: &str| {
         if value.is_finite() {
             format!("{value:.2}{unit}")
