@@ -9,8 +9,8 @@
 //! `multiplier[c] >= 0` (callers flip the signs of a channel's weights where it is not).
 
 //!
-//! The algorithms stand here once: [`run`] is the direct way, `winograd` takes fewer products, `amx` matrix tiles. Each
-//! instruction set has a folder of its own with its micro-kernels, and [`dispatch`] alone knows all of them.
+//! The algorithms stand here once: `run` is the direct way, `winograd` takes fewer products, `amx` matrix tiles. Each
+//! instruction set has a folder of its own with its micro-kernels, and `dispatch` alone knows all of them.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
