@@ -318,9 +318,7 @@ fn seen(model: &Measured<'_>, input: &Input, purpose: Purpose, found: Overlap) -
 fn fitted(model: &Measured<'_>, mut input: Input) -> Result<Input, LabError> {
     let graph = model.graph;
     let before = (input.data.channels, input.data.class_names.clone());
-    if graph.input().c() == 3 && input.data.channels == 1 {
-        in_color(&mut input.data);
-    }
+    input.data = input.data.with_channels(graph.input().c());
     if graph.input() != input.shape() {
         return Err(LabError::Mismatch(format!(
             "{}: takes {} images, the data have {}: use --image-size or other data",
@@ -381,15 +379,6 @@ fn listed(names: &[String]) -> String {
         return names.join(", ");
     }
     format!("{}, … ({} in all)", names[..SHOWN].join(", "), names.len())
-}
-
-fn in_color(data: &mut Dataset) {
-    data.channels = 3;
-    for split in [&mut data.train, &mut data.test] {
-        let pixels = split.images().iter().flat_map(|&gray| [gray; 3]).collect();
-        let labels = split.labels().to_vec();
-        *split = remade(split, pixels, labels);
-    }
 }
 
 fn joined(a: &Split, b: &Split) -> Split {

@@ -19,7 +19,9 @@ use std::sync::OnceLock;
 use std::time::UNIX_EPOCH;
 
 use crate::assemble::assemble;
+use crate::error::some_of;
 use crate::fingerprint::Fingerprint;
+use crate::layout::{Role, role_of};
 use crate::listing::{Fetch, Listing, Part};
 use crate::sources::shards;
 use crate::{DataError, Dataset, LoadOptions};
@@ -34,9 +36,17 @@ const REMEDY: &str = "fetch the file again, or write it with pyarrow's defaults"
 
 /// Loads the parquet file at `path`, or those in the folder at `path`.
 pub(crate) fn load(path: &Path, name: &str, options: &LoadOptions) -> Result<Dataset, DataError> {
-    let (files, parts) = match path.is_dir() {
-        true => divided(path, whole(path)?)?,
-        false => (vec![path.to_owned()], vec![Part::Undivided]),
+    let Division {
+        files,
+        parts,
+        notes,
+    } = match path.is_dir() {
+        true => divided(path, whole(path)?),
+        false => Division {
+            files: vec![path.to_owned()],
+            parts: vec![Part::Undivided],
+            notes: Vec::new(),
+        },
     };
     let mut fingerprint = Fingerprint::new("parquet");
     let (mut labels, mut image_parts) = (Labels::default(), Vec::new());
@@ -72,7 +82,7 @@ pub(crate) fn load(path: &Path, name: &str, options: &LoadOptions) -> Result<Dat
         labels,
         parts: image_parts,
         fingerprint: fingerprint.finish(),
-        notes: Vec::new(),
+        notes,
     };
     assemble(listing, &rows, options)
 }
@@ -110,9 +120,9 @@ fn whole(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let files = list(folder)?;
     let names: Vec<String> = files.iter().map(|file| relative(folder, file)).collect();
     shards::complete(folder, &names)?;
-    let parts = files.iter().map(|file| part_word(folder, file));
+    let parts = files.iter().map(|file| role(folder, file));
     let named: Vec<_> = names.into_iter().zip(parts).collect();
-    shards::one_configuration(folder, &named, |name| part_of(name).is_some())?;
+    shards::one_configuration(folder, &named, |name| role_at_start(name).is_some())?;
     Ok(files)
 }
 
@@ -123,47 +133,78 @@ fn relative(root: &Path, file: &Path) -> String {
     names.join("/")
 }
 
-/// The files to read and the part that each is.
-fn divided(root: &Path, files: Vec<PathBuf>) -> Result<(Vec<PathBuf>, Vec<Part>), DataError> {
-    let words: Vec<_> = files.iter().map(|file| part_word(root, file)).collect();
-    let has = |word| words.contains(&Some(word));
-    let tested = if has("test") { "test" } else { "validation" };
-    if !has("train") || !has(tested) {
-        let parts = vec![Part::Undivided; files.len()];
-        return Ok((files, parts));
+/// The files to read, the part that each is, and what is left out.
+struct Division {
+    files: Vec<PathBuf>,
+    parts: Vec<Part>,
+    notes: Vec<String>,
+}
+
+/// Divides files by the parts that their names say; test stands before validation. Beside training files, those that are
+/// neither (`extra`, `unsupervised`) are left out.
+fn divided(root: &Path, files: Vec<PathBuf>) -> Division {
+    let roles: Vec<_> = files.iter().map(|file| role(root, file)).collect();
+    let has = |role| roles.contains(&Some(role));
+    let tested = [Role::Test, Role::Validation]
+        .into_iter()
+        .find(|&role| has(role));
+    let mut division = Division {
+        files: Vec::new(),
+        parts: Vec::new(),
+        notes: Vec::new(),
+    };
+    if !has(Role::Train) {
+        division.parts = vec![Part::Undivided; files.len()];
+        division.files = files;
+        return division;
     }
-    let mut chosen = (Vec::new(), Vec::new());
-    for (file, word) in files.into_iter().zip(words) {
-        let part = match word {
-            Some("train") => Part::Train,
-            Some(word) if word == tested => Part::Test,
-            Some(_) => continue,
+    let train = tested.map_or(Part::Undivided, |_| Part::Train);
+    let (mut untested, mut others) = (0, Vec::new());
+    for (file, role) in files.into_iter().zip(roles) {
+        let part = match role {
+            Some(Role::Train) => train,
+            Some(_) if role == tested => Part::Test,
+            Some(_) => {
+                untested += 1;
+                continue;
+            }
             None => {
-                let reason = format!("{} is neither training nor test", file.display());
-                return Err(DataError::unknown(root, reason));
+                others.push(relative(root, &file));
+                continue;
             }
         };
-        chosen.0.push(file);
-        chosen.1.push(part);
+        division.files.push(file);
+        division.parts.push(part);
     }
-    Ok(chosen)
+    if untested > 0 {
+        let files = if untested == 1 { "file" } else { "files" };
+        division.notes.push(format!(
+            "{untested} {files} of validation images left out: the test images are measured"
+        ));
+    }
+    if !others.is_empty() {
+        division.notes.push(format!(
+            "left out, neither training nor test: {}",
+            some_of(&others)
+        ));
+    }
+    if tested == Some(Role::Validation) {
+        let note = "no test images: the validation images are measured";
+        division.notes.push(note.into());
+    }
+    division
 }
 
 /// The part that a file's name, or else its folder's below `root`, begins with.
-fn part_word(root: &Path, file: &Path) -> Option<&'static str> {
+fn role(root: &Path, file: &Path) -> Option<Role> {
     let below = file.strip_prefix(root).unwrap_or(file);
     let mut names = below.iter().rev().filter_map(|name| name.to_str());
-    names.find_map(part_of)
+    names.find_map(role_at_start)
 }
 
-fn part_of(name: &str) -> Option<&'static str> {
+fn role_at_start(name: &str) -> Option<Role> {
     let word = name.split(|c: char| !c.is_ascii_alphabetic()).next()?;
-    match word.to_ascii_lowercase().as_str() {
-        "train" | "training" => Some("train"),
-        "test" | "testing" => Some("test"),
-        "val" | "valid" | "validation" => Some("validation"),
-        _ => None,
-    }
+    role_of(word)
 }
 
 fn broken(path: &Path, reason: String) -> DataError {
