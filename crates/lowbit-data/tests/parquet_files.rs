@@ -45,6 +45,39 @@ fn a_folder_of_parquet_files_has_its_classes_parts_and_rows() {
 }
 
 #[test]
+fn files_that_are_neither_training_nor_test_are_left_out_with_a_note() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shipped = ["train-00000-of-00002", "train-00001-of-00002"];
+    let test = "test-00000-of-00001";
+    for name in shipped.into_iter().chain([test]) {
+        let file = format!("{name}.parquet");
+        fs::copy(fixture("hub").join(&file), folder.path().join(&file)).expect("copies");
+    }
+    let put = |name: &str| {
+        let from = fixture("hub").join(format!("{test}.parquet"));
+        fs::copy(from, folder.path().join(name)).expect("copies");
+    };
+    put("extra-00000-of-00001.parquet");
+    put("validation-00000-of-00001.parquet");
+    let set = load(&folder.path().display().to_string(), &options()).expect("loads");
+    assert_eq!((set.train.len(), set.test.len()), (24, 6));
+    assert_eq!(
+        set.notes,
+        [
+            "1 file of validation images left out: the test images are measured",
+            "left out, neither training nor test: extra-00000-of-00001.parquet"
+        ]
+    );
+    // Without test images, validation images are measured; without both, the training images are split.
+    fs::remove_file(folder.path().join(format!("{test}.parquet"))).expect("removes");
+    let set = load(&folder.path().display().to_string(), &options()).expect("loads");
+    assert_eq!((set.test.len(), &*set.split), (6, "as shipped"));
+    fs::remove_file(folder.path().join("validation-00000-of-00001.parquet")).expect("removes");
+    let set = load(&folder.path().display().to_string(), &options()).expect("loads");
+    assert_eq!(set.train.len() + set.test.len(), 24);
+}
+
+#[test]
 fn one_file_is_split_and_classes_without_names_are_numbered() {
     let set = try_load("plain.parquet").expect("loads");
     assert_eq!((&*set.name, set.class_names.len()), ("plain", 3));
