@@ -124,6 +124,8 @@ pub enum Sight {
     Absent {
         /// Seconds since 1970.
         since: u64,
+        /// When it was asked last, seconds since 1970.
+        asked: u64,
     },
     /// The scheduler named it.
     Seen {
@@ -162,7 +164,10 @@ pub fn decide(
     let (word, says, since, asked) = match sight {
         Sight::Unasked => return (State::Unknown, Some("the scheduler does not answer".into())),
         Sight::Absent { .. } if records.cancelled => return (State::Cancelled, None),
-        Sight::Absent { since } => {
+        Sight::Absent { asked, .. } if is_at_work(records, *asked) => {
+            return (State::Running, None);
+        }
+        Sight::Absent { since, .. } => {
             let seconds = now.saturating_sub(*since);
             let reason = Some(format!(
                 "not in the queue for {seconds} s, and left no record of its end"
@@ -315,7 +320,10 @@ mod tests {
             };
             for sight in [
                 Sight::Unasked,
-                Sight::Absent { since: 0 },
+                Sight::Absent {
+                    since: 0,
+                    asked: 1000,
+                },
                 seen(Word::Failed, 0),
                 seen(Word::Completed, 0),
             ] {
@@ -327,7 +335,17 @@ mod tests {
     #[test]
     fn gone_from_the_queue_or_completed_without_a_result_is_not_success() {
         assert_eq!(state(true, seen(Word::Completed, 0), 100), State::Failed);
-        assert_eq!(state(true, Sight::Absent { since: 0 }, 1000), State::Lost);
+        assert_eq!(
+            state(
+                true,
+                Sight::Absent {
+                    since: 0,
+                    asked: 1000
+                },
+                1000
+            ),
+            State::Lost
+        );
     }
 
     #[test]
@@ -339,19 +357,47 @@ mod tests {
     #[test]
     fn a_task_is_lost_after_five_minutes_of_continuous_absence_only() {
         assert_eq!(
-            state(true, Sight::Absent { since: 1000 }, 1000),
+            state(
+                true,
+                Sight::Absent {
+                    since: 1000,
+                    asked: 1300
+                },
+                1000
+            ),
             State::Unknown
         );
         assert_eq!(
-            state(true, Sight::Absent { since: 1000 }, 1299),
+            state(
+                true,
+                Sight::Absent {
+                    since: 1000,
+                    asked: 1300
+                },
+                1299
+            ),
             State::Unknown
         );
         assert_eq!(
-            state(true, Sight::Absent { since: 1000 }, 1300),
+            state(
+                true,
+                Sight::Absent {
+                    since: 1000,
+                    asked: 1300
+                },
+                1300
+            ),
             State::Lost
         );
         assert_eq!(
-            state(false, Sight::Absent { since: 1000 }, 1300),
+            state(
+                false,
+                Sight::Absent {
+                    since: 1000,
+                    asked: 1300
+                },
+                1300
+            ),
             State::NeverStarted
         );
     }

@@ -162,7 +162,7 @@ fn sight(
     let since = same.map_or(at, |watched| watched.since);
     watched.insert(task, Watched { says, since });
     match seen {
-        None => Sight::Absent { since },
+        None => Sight::Absent { since, asked: at },
         Some(seen) => Sight::Seen {
             word: seen.word,
             says: seen.says.clone(),

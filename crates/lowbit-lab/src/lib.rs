@@ -11,6 +11,7 @@ pub mod evaluate;
 mod events;
 pub mod experiments;
 pub mod machine;
+mod memory;
 pub mod plural;
 pub mod records;
 pub mod report;
@@ -104,6 +105,22 @@ pub enum LabError {
         output: PathBuf,
         /// What is read.
         input: PathBuf,
+    },
+    /// A training that does not fit into memory.
+    #[error(
+        "{model} on {input}: training its {parameters} parameters takes some {needed_gb:.1} GB, {available_gb:.1} GB are free: use a smaller --image-size or another model"
+    )]
+    Memory {
+        /// The model.
+        model: String,
+        /// Its input.
+        input: String,
+        /// Trained numbers.
+        parameters: u64,
+        /// Memory that the training would take, in 10⁹ bytes.
+        needed_gb: f64,
+        /// Memory that there is.
+        available_gb: f64,
     },
     /// Images that the model has learned from.
     #[error("{0}")]

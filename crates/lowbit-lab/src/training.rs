@@ -165,6 +165,7 @@ pub fn train(
         optimizer,
         ..
     } = config.training;
+    crate::memory::check(graph)?;
     let start = plan.start.as_ref().map(|start| start.weights.clone());
     let mut weights = start.unwrap_or_else(|| Weights::init(graph, config.run.seed));
     let mut trainer = match plan.qat {
