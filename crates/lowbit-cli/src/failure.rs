@@ -89,8 +89,8 @@ through_lab!(
     lowbit_lab::config::ConfigError,
     lowbit::format::FormatError,
     lowbit::GraphError,
-    lowbit::quant::QuantError,
-    lowbit::runtime::RuntimeError,
+    lowbit::quantize::QuantError,
+    lowbit::exec::RuntimeError,
     lowbit::train::TrainError,
     lowbit_kernels::IsaError
 );

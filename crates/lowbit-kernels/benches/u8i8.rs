@@ -5,7 +5,7 @@
 
 use lowbit_kernels::bits::{self, BitWeights};
 use lowbit_kernels::geometry::SLACK;
-use lowbit_kernels::u8i8::{PackedWeights, Requantize, conv_u8};
+use lowbit_kernels::qconv::{PackedWeights, Requantize, conv_u8};
 use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, WeightShape, WeightWidth, peak, random};
 use std::time::{Duration, Instant};
 

@@ -6,9 +6,10 @@ use crate::evaluate::{Evaluation, FNV_START, Score, evaluate, fnv, images_digest
 use crate::experiments::inputs::Input;
 use crate::records::EpochRecord;
 use crate::{Config, Events, LabError};
+use lowbit::exec::{FloatModel, IntegerModel, Model, RuntimeError};
 use lowbit::format::{Checkpoint, TrainingRecord, load_checkpoint, save_checkpoint};
-use lowbit::quant::{PtqConfig, QuantError, QuantizedModel, quantize};
-use lowbit::runtime::{FloatModel, IntegerModel, Model, RuntimeError};
+use lowbit::quant::QuantizedModel;
+use lowbit::quantize::{PtqConfig, QuantError, quantize};
 use lowbit::train::{QatConfig, TrainError, Trainer, TrainerState, epoch_order};
 use lowbit::{Graph, Shape, Weights};
 use lowbit_data::{Dataset, Split};

@@ -35,7 +35,9 @@ fn main() {
                 for batch in [1, 64] {
                     let images = &images[..batch * graph.input().len()];
                     let mut logits = vec![0.0; batch * 10];
-                    report(name, threads, batch, || model.run(images, &mut logits));
+                    report(name, threads, batch, || {
+                        model.run(images, &mut logits).expect("fits");
+                    });
                 }
             }
             let mut trainer =

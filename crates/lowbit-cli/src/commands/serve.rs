@@ -6,7 +6,7 @@
 use super::Context;
 use crate::failure::Failure;
 use crate::output::print;
-use lowbit::runtime::Model;
+use lowbit::exec::Model;
 use lowbit::train::Trainer;
 use lowbit::{Graph, Weights};
 use std::io::BufRead;
@@ -60,8 +60,8 @@ pub(super) fn answer(
         let start = Instant::now();
         for _ in 0..request.iterations {
             match request.what {
-                "fp32" => fp32.run(images, &mut logits),
-                "int8" => quantized.run(images, &mut logits),
+                "fp32" => fp32.run(images, &mut logits)?,
+                "int8" => quantized.run(images, &mut logits)?,
                 "train" => drop(trainer.step(images, labels, 1e-6)?),
                 _ => drop(qat_trainer.step(images, labels, 1e-6)?),
             }

@@ -4,7 +4,7 @@ use super::Table;
 use super::rows::{mean, row, summarize};
 use super::runs::Run;
 use crate::experiments::sweep::RunResults;
-use lowbit::quant::FLOAT_ACTIVATIONS;
+use lowbit::ActivationBits;
 use lowbit::train::{ActivationQuantizer, QatConfig, WeightQuantizer};
 use std::collections::BTreeMap;
 
@@ -140,7 +140,7 @@ pub(crate) struct Kind {
     pub(crate) bits: u8,
     /// Bits of the first and the last layer.
     edges: u8,
-    activations: u8,
+    activations: ActivationBits,
     /// Where it is not the automatic choice.
     quantizer: Option<WeightQuantizer>,
     act_quantizer: Option<ActivationQuantizer>,
@@ -154,7 +154,7 @@ impl Kind {
         let plain = Self {
             bits,
             edges: bits.max(8),
-            activations: 8,
+            activations: ActivationBits::B8,
             quantizer: None,
             act_quantizer: None,
             ste: true,
@@ -172,7 +172,7 @@ impl Kind {
         let (chosen, automatic) = (asked.chosen(), automatic.chosen());
         Self {
             edges: asked.edge_bits.max(asked.weight_bits).get(),
-            activations: asked.activation_bits.get(),
+            activations: asked.activation_bits,
             quantizer: Some(chosen.quantizer).filter(|&own| own != automatic.quantizer),
             act_quantizer: Some(chosen.activation_quantizer)
                 .filter(|&own| own != automatic.activation_quantizer),
@@ -188,9 +188,9 @@ impl Kind {
         if self.edges != self.bits.max(8) {
             special.push(format!("edges {}", self.edges));
         }
-        if self.activations != 8 {
+        if self.activations != ActivationBits::B8 {
             special.push(match self.activations {
-                FLOAT_ACTIVATIONS => "float activations".into(),
+                ActivationBits::Float => "float activations".into(),
                 bits => format!("activations {bits}"),
             });
         }
@@ -224,7 +224,9 @@ fn groups<'a>(runs: &[&'a Run]) -> Vec<(Kind, Vec<&'a Run>)> {
             None => groups.push((kind, vec![run])),
         }
     }
-    groups.sort_by_key(|(kind, _)| std::cmp::Reverse((kind.bits, kind.edges, kind.activations)));
+    groups.sort_by_key(|(kind, _)| {
+        std::cmp::Reverse((kind.bits, kind.edges, kind.activations.get()))
+    });
     groups
 }
 

@@ -8,7 +8,7 @@
 use super::requant::Requant;
 use crate::bits::WeightBits;
 use lowbit_kernels::bits::{self, BitWeights};
-use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, WeightShape, u8i8};
+use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, WeightShape, qconv};
 use std::ops::Range;
 
 /// Weights packed for an ISA, whole or in parts.
@@ -21,7 +21,7 @@ pub(crate) struct Product {
 }
 
 enum Form {
-    Whole(u8i8::PackedWeights),
+    Whole(qconv::PackedWeights),
     /// For activations of one bit.
     Signs(BitWeights),
     Parts(Vec<Part>),
@@ -30,7 +30,7 @@ enum Form {
 /// A range of the input channels.
 struct Part {
     first: usize,
-    weights: u8i8::PackedWeights,
+    weights: qconv::PackedWeights,
 }
 
 /// How a product's u8 results are cut.
@@ -74,7 +74,7 @@ impl Product {
             Form::Signs(BitWeights::pack(isa, weights, shape))
         } else if is_small {
             let width = width.width();
-            Form::Whole(u8i8::PackedWeights::pack_width(isa, width, weights, shape))
+            Form::Whole(qconv::PackedWeights::pack_width(isa, width, weights, shape))
         } else {
             Form::Parts(split(isa, width, weights, shape))
         };
@@ -147,7 +147,7 @@ impl Product {
         view: &[u8],
         out: &mut [u8],
     ) {
-        let requantize = u8i8::Requantize {
+        let requantize = qconv::Requantize {
             acc_offset: &constants.acc_offset[0],
             multiplier: &constants.multiplier,
             bias: &constants.bias,
@@ -157,7 +157,7 @@ impl Product {
         };
         match &self.form {
             Form::Whole(weights) => {
-                u8i8::conv_u8(weights, geometry, rows, view, &requantize, out);
+                qconv::conv_u8(weights, geometry, rows, view, &requantize, out);
             }
             Form::Signs(weights) => {
                 let (signs, geometry) = as_signs(self.isa, geometry, &rows, view);
@@ -193,7 +193,7 @@ impl Product {
         view: &[u8],
         out: &mut [f32],
     ) {
-        let dequantize = u8i8::Dequantize {
+        let dequantize = qconv::Dequantize {
             acc_offset: &constants.acc_offset[0],
             multiplier: &constants.multiplier,
             bias: &constants.bias,
@@ -201,7 +201,7 @@ impl Product {
         };
         match &self.form {
             Form::Whole(weights) => {
-                u8i8::conv_f32(weights, geometry, rows, view, &dequantize, out);
+                qconv::conv_f32(weights, geometry, rows, view, &dequantize, out);
             }
             Form::Signs(weights) => {
                 let (signs, geometry) = as_signs(self.isa, geometry, &rows, view);
@@ -249,14 +249,14 @@ impl Product {
                 out_pixel_stride: channels,
                 ..*geometry
             };
-            let dequantize = u8i8::Dequantize {
+            let dequantize = qconv::Dequantize {
                 acc_offset,
                 multiplier: &ones,
                 bias: &zeros,
                 relu: false,
             };
             let view = &view[part.first..];
-            u8i8::conv_f32(
+            qconv::conv_f32(
                 &part.weights,
                 &geometry,
                 rows.clone(),
@@ -356,7 +356,7 @@ fn split(isa: Isa, width: WeightBits, weights: &[i16], shape: WeightShape) -> Ve
         };
         Part {
             first: range.start,
-            weights: u8i8::PackedWeights::pack_width(isa, width.width(), &own, shape),
+            weights: qconv::PackedWeights::pack_width(isa, width.width(), &own, shape),
         }
     };
     cuts.into_iter().map(part).collect()
@@ -530,7 +530,7 @@ mod tests {
         weights: &[i16],
         shape: WeightShape,
         range: Range<usize>,
-    ) -> u8i8::PackedWeights {
+    ) -> qconv::PackedWeights {
         let own: Vec<i16> = weights
             .chunks_exact(shape.in_channels)
             .flat_map(|pixel| pixel[range.clone()].to_vec())
@@ -539,7 +539,7 @@ mod tests {
             in_channels: range.len(),
             ..shape
         };
-        u8i8::PackedWeights::pack_width(isa, WeightBits::B8.width(), &own, shape)
+        qconv::PackedWeights::pack_width(isa, WeightBits::B8.width(), &own, shape)
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! A quantized model computed by the definition of docs/format.md, element by element.
 
 use super::naive::unary;
+use lowbit::Shape;
 use lowbit::graph::{Conv, Op, Step};
-use lowbit::quant::{ActivationParams, QuantizedLayer};
-use lowbit::{QuantizedModel, Shape};
+use lowbit::quant::{ActivationParams, QuantizedLayer, QuantizedModel};
 
 /// Integers, their shape, and what they stand for.
 struct Value {

@@ -7,8 +7,8 @@ mod networks;
 
 use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit::format::{self, StoredModel};
-use lowbit::quant::{ActivationQuant, Granularity, Observer};
-use lowbit::{Graph, QuantizedModel, Quantizer, Weights};
+use lowbit::quant::{ActivationQuant, Granularity, Observer, QuantizedModel};
+use lowbit::{Graph, Quantizer, Weights};
 use lowbit_kernels::{Isa, random};
 
 const COUNT: usize = 5;
@@ -40,7 +40,7 @@ fn weights(graph: &Graph) -> Weights {
 
 fn run(model: &dyn Model, images: &[u8]) -> Vec<f32> {
     let mut logits = vec![0.0; COUNT * model.graph().classes()];
-    let () = model.try_run(images, &mut logits).unwrap();
+    model.run(images, &mut logits).unwrap();
     logits
 }
 
@@ -69,7 +69,7 @@ fn on_every_isa(name: &str, images: &[u8], compile: impl Fn(Isa) -> Box<dyn Mode
 
 fn run_one(model: &dyn Model, image: &[u8]) -> Vec<f32> {
     let mut logits = vec![0.0; model.graph().classes()];
-    model.try_run(image, &mut logits).unwrap();
+    model.run(image, &mut logits).unwrap();
     logits
 }
 
@@ -125,7 +125,7 @@ fn integers_come_close_to_f32_and_every_layer_has_an_integer_form() {
         for (a, b) in found.iter().zip(&float) {
             assert!((a - b).abs() < 0.08 * largest, "{}: {a}, {b}", graph.name());
         }
-        for layer in integer.try_profile(&images).unwrap() {
+        for layer in integer.profile(&images).unwrap() {
             assert_eq!(layer.numbers, lowbit::Numbers::U8, "{}", layer.name);
         }
         for step in graph.program().unwrap().steps() {

@@ -3,7 +3,7 @@
 use super::Weights;
 use crate::exec::kernel::{Call, Kernel};
 use crate::lower::{ConvView, Plan};
-use lowbit_kernels::{Isa, WeightShape, depthwise, float};
+use lowbit_kernels::{Isa, WeightShape, conv_f32, depthwise};
 use std::ops::Range;
 
 pub(super) struct Conv {
@@ -18,7 +18,7 @@ pub(super) struct Conv {
 
 enum Form {
     /// One product for each group.
-    Groups(Vec<float::PackedWeights>),
+    Groups(Vec<conv_f32::PackedWeights>),
     Depthwise(depthwise::FloatWeights),
 }
 
@@ -43,7 +43,7 @@ impl Conv {
                 ..shape
             };
             let of_groups = kernel.chunks(shape.len());
-            let pack = |kernel| float::PackedWeights::pack(isa, kernel, shape);
+            let pack = |kernel| conv_f32::PackedWeights::pack(isa, kernel, shape);
             Form::Groups(of_groups.map(pack).collect())
         };
         Self {
@@ -58,7 +58,7 @@ impl Conv {
 
     /// Computes a rectangle of one image.
     fn one(&self, [rows, columns]: [Range<usize>; 2], input: &[f32], out: &mut [f32]) {
-        let epilogue = |bias| float::Epilogue {
+        let epilogue = |bias| conv_f32::Epilogue {
             bias: Some(bias),
             relu: self.relu,
             ceiling: self.ceiling,
@@ -69,7 +69,7 @@ impl Conv {
                 let (input, out) = (&input[part.input..], &mut out[part.output..]);
                 let epilogue = epilogue(&self.bias[part.group * channels..][..channels]);
                 let weights = &weights[part.group];
-                float::conv(weights, &part.geometry, part.rows, input, &epilogue, out);
+                conv_f32::conv(weights, &part.geometry, part.rows, input, &epilogue, out);
             }),
             Form::Depthwise(weights) => {
                 let view = self.view.depthwise();

@@ -144,7 +144,7 @@ fn check_curve(model: &str, file: &str, optimizer: Optimizer, lr: f32, [loss, re
     let mut logits = vec![0.0; 4 * 10];
     let (images, _) = batch(0, 4, graph.input().len());
     let model = FloatModel::compile(&graph, &weights, Isa::best()).unwrap();
-    model.run(&images, &mut logits);
+    model.run(&images, &mut logits).unwrap();
     assert_close("logits", &logits, &numbers(&expected["eval_logits"]), rest);
 }
 

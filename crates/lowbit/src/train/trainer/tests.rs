@@ -366,7 +366,7 @@ fn weights_alone_can_be_trained_quantized_and_are_what_is_exported() {
         let trained = &trainer.pass.values.last().unwrap()[..8 * 6];
         let mut logits = vec![0.0; 8 * 6];
         let deployed = IntegerModel::compile(&model, Isa::best()).unwrap();
-        deployed.run(&images, &mut logits);
+        deployed.run(&images, &mut logits).unwrap();
         let largest = trained.iter().fold(0.0f32, |max, x| max.max(x.abs()));
         for (a, b) in trained.iter().zip(&logits) {
             assert!(
@@ -411,7 +411,8 @@ fn the_exported_integers_are_what_was_trained() {
             let mut logits = vec![0.0; 16 * 6];
             IntegerModel::compile(&model, isa)
                 .unwrap()
-                .run(&images, &mut logits);
+                .run(&images, &mut logits)
+                .unwrap();
             let reference = reference.get_or_insert_with(|| logits.clone());
             assert_eq!(&logits, reference, "{name} on {isa}");
         }
