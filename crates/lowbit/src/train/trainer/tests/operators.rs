@@ -59,6 +59,35 @@ fn gradients_through_windows_asymmetric_padding_and_the_last_axis_agree_with_fin
 }
 
 #[test]
+fn gradients_through_functions_of_one_element_and_counted_padding_agree_with_finite_differences() {
+    use crate::graph::{AvgPool, Unary};
+    let functions = [
+        Unary::HardSwish,
+        Unary::Silu,
+        Unary::Tanh,
+        Unary::Elu { alpha: 1.0 },
+        Unary::Gelu { tanh: false },
+        Unary::Gelu { tanh: true },
+    ];
+    let mut graph = GraphBuilder::new("test", Shape::new(8, 7, 3), &classes(3));
+    let mut x = graph.conv("conv1", 0, 5, 3, (1, 1), true);
+    for (number, unary) in functions.into_iter().enumerate() {
+        x = graph.add(&format!("unary{number}"), Op::Unary(unary), &[x]);
+        x = graph.conv(&format!("point{number}"), x, 5, 1, (1, 0), true);
+    }
+    let pool = AvgPool {
+        kernel: [3, 2],
+        stride: [2, 2],
+        padding: [1, 1, 1, 0],
+        counted_padding: [1, 0, 1, 0],
+    };
+    x = graph.add("pool", Op::AvgPool(pool), &[x]);
+    x = graph.add("flatten", Op::Flatten, &[x]);
+    graph.add("fc", Op::linear(3), &[x]);
+    check_gradients(&graph.finish().unwrap());
+}
+
+#[test]
 fn a_squeeze_and_excite_block_trains_quantized_and_ships_what_was_trained() {
     use crate::exec::{IntegerModel, Model};
     let graph = squeeze_and_excite();
