@@ -70,10 +70,13 @@ fn gradients_through_functions_of_one_element_and_counted_padding_agree_with_fin
         Unary::Gelu { tanh: true },
     ];
     let mut graph = GraphBuilder::new("test", Shape::new(8, 7, 3), &classes(3));
-    let mut x = graph.conv("conv1", 0, 5, 3, (1, 1), true);
+    let x = graph.conv("conv1", 0, 5, 3, (1, 1), true);
+    // Side by side, so that no gradient dies away.
+    let mut sum = x;
     for (number, unary) in functions.into_iter().enumerate() {
-        x = graph.add(&format!("unary{number}"), Op::Unary(unary), &[x]);
-        x = graph.conv(&format!("point{number}"), x, 5, 1, (1, 0), true);
+        let y = graph.add(&format!("unary{number}"), Op::Unary(unary), &[x]);
+        let y = graph.conv(&format!("point{number}"), y, 5, 1, (1, 0), true);
+        sum = graph.add(&format!("sum{number}"), Op::Add, &[sum, y]);
     }
     let pool = AvgPool {
         kernel: [3, 2],
@@ -81,8 +84,8 @@ fn gradients_through_functions_of_one_element_and_counted_padding_agree_with_fin
         padding: [1, 1, 1, 0],
         counted_padding: [1, 0, 1, 0],
     };
-    x = graph.add("pool", Op::AvgPool(pool), &[x]);
-    x = graph.add("flatten", Op::Flatten, &[x]);
+    let x = graph.add("pool", Op::AvgPool(pool), &[sum]);
+    let x = graph.add("flatten", Op::Flatten, &[x]);
     graph.add("fc", Op::linear(3), &[x]);
     check_gradients(&graph.finish().unwrap());
 }
