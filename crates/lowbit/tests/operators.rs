@@ -104,7 +104,7 @@ fn everything() -> Graph {
     .enumerate()
     .map(|(number, &unary)| {
         let z = graph.add(&format!("unary{number}"), Op::Unary(unary), &[y]);
-        let factors = graph.add(&format!("mean{number}"), Op::GlobalAvgPool, &[z]);
+        let factors = graph.add(&format!("average{number}"), Op::GlobalAvgPool, &[z]);
         graph.add(&format!("add{number}"), Op::Add, &[z, factors])
     })
     .collect::<Vec<_>>();

@@ -29,7 +29,8 @@ fn one(model: &QuantizedModel, image: &[u8]) -> Vec<f32> {
             scale: 1.0 / 127.5,
             zero_point: 128,
         },
-        residual: 0.5,
+        // The scale is an f32, and so the real zero a little beside 127.5.
+        residual: 128.0 - 1.0 / f64::from(1.0f32 / 127.5),
     }];
     for (index, step) in program.steps().iter().enumerate() {
         let inputs: Vec<&Value> = step.inputs.iter().map(|&from| &values[from]).collect();

@@ -91,8 +91,8 @@ fn f32_logits_are_those_of_plain_loops_in_f64() {
 }
 
 fn quantized(graph: &Graph, observer: Observer) -> QuantizedModel {
-    let quantizer = Quantizer::new(graph, &weights(graph));
-    quantizer
+    let weights = weights(graph);
+    Quantizer::new(graph, &weights)
         .observer(observer)
         .calibrate(&images(graph))
         .unwrap()
@@ -207,13 +207,14 @@ fn depthwise_filters_have_scales_of_their_own_and_moved_values_share_a_range() {
     }
     // A factor per channel is exact even where there is one scale per tensor.
     let graph = networks::densenet();
-    let quantizer = Quantizer::new(&graph, &weights(&graph)).granularity(Granularity::PerTensor);
+    let exact = weights(&graph);
+    let quantizer = Quantizer::new(&graph, &exact).granularity(Granularity::PerTensor);
     let model = quantizer.calibrate(&images(&graph)).unwrap();
     let program = graph.program().unwrap();
     let affine = program.steps().iter().position(|step| step.name == "norm1");
     let layer = model.layers[affine.unwrap()].as_ref().unwrap();
-    let exact = weights(&graph).slice("norm1.weight").to_vec();
-    for (found, w) in layer.dequantized().iter().zip(exact) {
+    let exact = exact.slice("norm1.weight");
+    for (found, &w) in layer.dequantized().iter().zip(exact) {
         assert!((found - w).abs() <= 1e-6 * w.abs(), "{found} for {w}");
     }
     let graph = networks::shufflenet();

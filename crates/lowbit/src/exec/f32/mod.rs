@@ -12,6 +12,7 @@ use super::kernel::Kernel;
 use crate::lower::Plan;
 use crate::ops::Op;
 use lowbit_kernels::Isa;
+use lowbit_kernels::elementwise::sigmoid_f32;
 
 /// Weights and bias of a step that has them.
 pub(super) type Weights = (Vec<f32>, Vec<f32>);
@@ -29,18 +30,17 @@ pub(super) fn kernel(
     match layer.op {
         Op::Conv(conv) => Box::new(conv::Conv::new(plan, index, conv.groups, weights(), isa)),
         Op::Linear(_) => Box::new(linear::Linear::new(plan, index, weights(), isa)),
-        Op::Relu => Box::new(activation::Unary::new(plan, index, |x| x.max(0.0))),
-        Op::Sigmoid => Box::new(activation::Unary::new(plan, index, activation::sigmoid)),
+        Op::Relu => Box::new(activation::Unary::new(plan, index, isa, |x: f32| {
+            x.max(0.0)
+        })),
+        Op::Sigmoid => Box::new(activation::Unary::new(plan, index, isa, sigmoid_f32)),
         Op::MaxPool(pool) => Box::new(pool::Max(pool::Windows::new(
             plan,
             index,
             (pool.kernel, pool.stride, pool.padding),
             relu,
         ))),
-        Op::Unary(unary) => {
-            let function = move |x: f32| unary.value(f64::from(x)) as f32;
-            Box::new(activation::Unary::new(plan, index, function))
-        }
+        Op::Unary(unary) => activation::unary(plan, index, isa, unary),
         Op::AvgPool(pool) => Box::new(pool::Mean::new(plan, index, &pool, relu)),
         Op::GlobalAvgPool => Box::new(pool::Global::new(plan, index, relu, isa)),
         Op::Add => Box::new(binary::Add::new(plan, index, relu, isa)),
