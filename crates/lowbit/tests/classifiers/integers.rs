@@ -22,15 +22,15 @@ pub fn run(model: &QuantizedModel, images: &[u8]) -> Vec<f32> {
 
 fn one(model: &QuantizedModel, image: &[u8]) -> Vec<f32> {
     let program = model.graph.program().unwrap();
+    // Pixels stand for themselves: q·s − 1, whose zero lies at 1/s, a little below 127.5 as s is an f32.
+    let scale = 1.0f32 / 127.5;
+    let zero = 1.0 / f64::from(scale);
+    let zero_point = zero.round_ties_even() as u8;
     let mut values = vec![Value {
         q: image.to_vec(),
         shape: model.graph.input(),
-        params: ActivationParams {
-            scale: 1.0 / 127.5,
-            zero_point: 128,
-        },
-        // The scale is an f32, and so the real zero a little beside 127.5.
-        residual: 128.0 - 1.0 / f64::from(1.0f32 / 127.5),
+        params: ActivationParams { scale, zero_point },
+        residual: f64::from(zero_point) - zero,
     }];
     for (index, step) in program.steps().iter().enumerate() {
         let inputs: Vec<&Value> = step.inputs.iter().map(|&from| &values[from]).collect();
