@@ -5,7 +5,7 @@
 
 use crate::graph::{Op, Program, Step, ValueId};
 
-/// For each value, the value whose range it takes.
+/// For each value, the first one of those that share its range.
 pub(super) fn ties(program: &Program) -> Vec<ValueId> {
     let values = program.values();
     let is_move = |step: &Step| {

@@ -54,15 +54,15 @@ pub(super) fn unary(plan: &Plan, index: usize, isa: Isa, unary: ops::Unary) -> B
     match unary {
         ops::Unary::Clip { min, max } => of!(move |x: f32| x.max(min).min(max)),
         ops::Unary::HardSigmoid { alpha, beta } => {
-            of!(move |x: f32| x.mul_add(alpha, beta).max(0.0).min(1.0))
+            of!(move |x: f32| x.mul_add(alpha, beta).clamp(0.0, 1.0))
         }
-        ops::Unary::HardSwish => of!(|x: f32| x * x.mul_add(1.0 / 6.0, 0.5).max(0.0).min(1.0)),
+        ops::Unary::HardSwish => of!(|x: f32| x * x.mul_add(1.0 / 6.0, 0.5).clamp(0.0, 1.0)),
         ops::Unary::Silu => of!(|x: f32| x * sigmoid_f32(x)),
         ops::Unary::LeakyRelu { slope } => of!(move |x: f32| if x > 0.0 { x } else { slope * x }),
         ops::Unary::Gelu { tanh: false } => of!(|x: f32| x * normal_f32(x)),
         // ½·(1 + tanh(u)) = sigmoid(2u).
         ops::Unary::Gelu { tanh: true } => {
-            const SLOPE: f32 = 1.595_769_1;
+            const SLOPE: f32 = 1.595_769;
             of!(|x: f32| x * sigmoid_f32(SLOPE * x * (x * x).mul_add(0.044_715, 1.0)))
         }
         ops::Unary::Tanh | ops::Unary::Elu { .. } => {
