@@ -24,9 +24,9 @@ pub(super) fn ties(program: &Program) -> Vec<ValueId> {
             let is_moved_alone = readers.all(|step| !step.inputs.contains(&input) || is_move(step));
             if step.op != Op::Concat || is_moved_alone {
                 let (a, b) = (of[input], of[output]);
-                of.iter_mut()
-                    .filter(|tie| **tie == b)
-                    .for_each(|tie| *tie = a);
+                for tie in of.iter_mut().filter(|tie| **tie == a.max(b)) {
+                    *tie = a.min(b);
+                }
             }
         }
     }
