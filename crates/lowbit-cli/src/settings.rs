@@ -126,6 +126,7 @@ impl<A: Areas> clap::FromArgMatches for Flags<A> {
             |setting: &Setting| matches.value_source(setting.key) == Some(ValueSource::CommandLine);
         let value = |setting: &Setting| match setting.values {
             Values::Off(_) => "false".to_owned(),
+            Values::On => "true".to_owned(),
             _ => matches
                 .get_one::<String>(setting.key)
                 .cloned()
@@ -160,8 +161,10 @@ fn flag(setting: &'static Setting, heading: &'static str, defaults: &toml::Table
         .long(setting.flag())
         .help_heading(heading)
         .help(setting.help.trim());
-    if let Values::Off(help) = setting.values {
-        return arg.action(ArgAction::SetTrue).help(help);
+    match setting.values {
+        Values::Off(help) => return arg.action(ArgAction::SetTrue).help(help),
+        Values::On => return arg.action(ArgAction::SetTrue),
+        _ => {}
     }
     let arg = arg
         .default_value(shown(&defaults[setting.key]))
@@ -174,7 +177,7 @@ fn flag(setting: &'static Setting, heading: &'static str, defaults: &toml::Table
             .value_name(name)
             .hide_possible_values(true)
             .value_parser(Suggested(list.to_vec())),
-        Values::Off(_) => arg,
+        Values::Off(_) | Values::On => arg,
     }
 }
 

@@ -154,7 +154,7 @@ impl Context {
     /// Loads the images that the settings name, to train on, and says what they are.
     pub(crate) fn input(&self) -> Result<Input, Failure> {
         let input = Input::load(&self.config, &self.progress)?;
-        self.output.note(&describe(&input.data));
+        self.say(&describe(&input.data), &input.data);
         Ok(input)
     }
 
@@ -166,10 +166,12 @@ impl Context {
         choice: Choice,
     ) -> Result<Chosen, Failure> {
         let chosen = images_for(model, purpose, choice, &self.config, &self.progress)?;
-        self.output.note(&match purpose {
-            Purpose::Calibrate => describe(&chosen.input.data),
-            _ => format!("{}: {}", chosen.input.data.name, chosen.describe()),
-        });
+        let data = &chosen.input.data;
+        let line = match purpose {
+            Purpose::Calibrate => describe(data),
+            _ => format!("{}: {}", data.name, chosen.describe()),
+        };
+        self.say(&line, data);
         Ok(chosen)
     }
 
@@ -180,6 +182,7 @@ impl Context {
         let options = LoadOptions {
             limit: some(config.images.limit),
             image_size: some(config.input.image_size),
+            exif: config.input.exif,
             data_dir: config.images.data_dir.clone(),
             cache_dir: config
                 .images
@@ -190,11 +193,16 @@ impl Context {
             ..LoadOptions::new(config.run.seed)
         };
         let data = lowbit_data::load(spec.unwrap_or(&config.images.data), &options)?;
-        self.output.note(&describe(&data));
+        self.say(&describe(&data), &data);
+        Ok(data)
+    }
+
+    /// Says a line about the data, and after it what was left out of them and why.
+    fn say(&self, line: &str, data: &Dataset) {
+        self.output.note(line);
         for note in &data.notes {
             self.output.note(&format!("note: {note}"));
         }
-        Ok(data)
     }
 }
 

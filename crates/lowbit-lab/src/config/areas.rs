@@ -32,6 +32,8 @@ pub enum Values {
     Like(&'static str, &'static [&'static str]),
     /// It is on; the flag `--no-KEY` turns it off, and the help of that flag says this.
     Off(&'static str),
+    /// It is off; the flag `--KEY` turns it on.
+    On,
 }
 
 /// The settings of one area, under one heading of the help.
@@ -128,10 +130,12 @@ area! {
 }
 
 area! {
-    /// How large the images are that the model sees.
+    /// How large the images are that the model sees, and which way up.
     Input, "Data" {
         /// Resize images to N×N, 0 for their own size
         image_size: usize = 0, Any("N");
+        /// Turn images as their EXIF orientation says; without it, pixels are taken as they are stored
+        exif: bool = false, Values::On;
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Input {
     pub split: SplitRecord,
     /// Size that they were brought to; 0 for their own.
     pub image_size: usize,
+    /// Whether they were turned as their EXIF orientation says.
+    pub exif: bool,
 }
 
 /// What to load, beyond the place.
@@ -28,6 +30,7 @@ pub(crate) struct Wanted {
     pub(crate) test_fraction: f64,
     pub(crate) limit: usize,
     pub(crate) image_size: usize,
+    pub(crate) exif: bool,
 }
 
 impl Wanted {
@@ -39,6 +42,7 @@ impl Wanted {
             test_fraction: defaults.test_fraction,
             limit: config.images.limit,
             image_size: config.input.image_size,
+            exif: config.input.exif,
         }
     }
 
@@ -49,6 +53,7 @@ impl Wanted {
             test_fraction: self.test_fraction,
             limit: some(self.limit),
             image_size: some(self.image_size),
+            exif: self.exif,
             data_dir: config.images.data_dir.clone(),
             cache_dir: config
                 .images
@@ -65,7 +70,11 @@ impl Wanted {
             test_fraction: self.test_fraction,
             limit: self.limit,
         };
-        Ok(Input::new(data, split, self.image_size))
+        Ok(Input {
+            image_size: self.image_size,
+            exif: self.exif,
+            ..Input::new(data, split)
+        })
     }
 }
 
@@ -78,14 +87,15 @@ impl Input {
         Wanted::by(config).load(config, progress)
     }
 
-    /// Takes images that are loaded already.
+    /// Takes images that are loaded already, at their own size and as they are stored.
     #[must_use]
-    pub fn new(data: Dataset, split: SplitRecord, image_size: usize) -> Self {
+    pub fn new(data: Dataset, split: SplitRecord) -> Self {
         Self {
             identity: data.identity(),
             data,
             split,
-            image_size,
+            image_size: 0,
+            exif: false,
         }
     }
 
@@ -106,6 +116,7 @@ impl Input {
             test_images: self.data.test.len(),
             split: self.split.clone(),
             image_size: self.image_size,
+            exif: self.exif,
             sketch: self.identity.train.to_text(),
             earlier: None,
         }
@@ -207,7 +218,7 @@ pub(crate) mod tests {
             test_fraction: 0.2,
             limit: 0,
         };
-        Input::new(data, split, 0)
+        Input::new(data, split)
     }
 
     #[test]

@@ -1,7 +1,9 @@
+use super::fitted::listed;
 use super::*;
 use crate::experiments::inputs::tests::{input, split};
 use lowbit::format::SplitRecord;
 use lowbit::graph::zoo;
+use lowbit_data::Dataset;
 use std::path::PathBuf;
 
 struct Model {
@@ -42,7 +44,7 @@ fn other(train: (u32, u32), test: (u32, u32), rule: &str) -> Input {
         rule: rule.into(),
         ..input().split
     };
-    Input::new(data, split, 0)
+    Input::new(data, split)
 }
 
 const DRAWN: &str = "seeded stratified 80/20 (seed 1)";
