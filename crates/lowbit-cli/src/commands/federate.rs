@@ -145,21 +145,21 @@ impl Flagged {
 pub(super) fn run(context: &Context, args: &Federate) -> Result<(), Failure> {
     let config = &context.config;
     check(config)?;
-    let data = context.load_data(None)?;
+    let input = context.input()?;
     let federation = args.federation.config(config, args.bits, args.resume);
     federation
         .settings
         .check()
         .map_err(lowbit_lab::LabError::from)?;
     if args.show_partitions {
-        return show_partitions(context, &federation, &data);
+        return show_partitions(context, &federation, &input.data);
     }
     let shown = FederateProgress::new(
         &context.progress,
         federation.rounds,
         federation.settings.clients,
     );
-    let done = federate(config, &federation, &data, context.isa, &shown);
+    let done = federate(config, &federation, &input, context.isa, &shown);
     shown.stop();
     let done = done?;
     if done.earlier {
@@ -195,7 +195,7 @@ pub(crate) fn sweep(context: &Context, widths: &[u8], flagged: &Flagged) -> Resu
             "--widths {width}: use 32, 16, 8, 4, 2 or 1"
         )));
     }
-    let data = context.load_data(None)?;
+    let input = context.input()?;
     let seeds = context.config.repeats.seeds as u64;
     for seed in context.config.run.seed..context.config.run.seed + seeds {
         for &bits in widths {
@@ -208,7 +208,7 @@ pub(crate) fn sweep(context: &Context, widths: &[u8], flagged: &Flagged) -> Resu
                 federation.rounds,
                 federation.settings.clients,
             );
-            let done = federate(&config, &federation, &data, context.isa, &shown);
+            let done = federate(&config, &federation, &input, context.isa, &shown);
             shown.stop();
             let done = done?;
             if done.earlier {

@@ -127,7 +127,7 @@ impl Input {
     /// # Errors
     /// [`LabError`] when the model is unknown or the images are too small for it.
     pub fn graph(&self, model: &str) -> Result<Graph, LabError> {
-        graph_for(model, &self.data)
+        Ok(zoo::build(model, self.shape(), &self.data.class_names)?)
     }
 
     /// Training images, drawn by the seed, that set the activation ranges.
@@ -146,15 +146,6 @@ impl Input {
             .copied()
             .collect()
     }
-}
-
-/// The zoo's model for the data's shape and classes.
-///
-/// # Errors
-/// [`LabError`] when the model is unknown or the images are too small for it.
-pub fn graph_for(model: &str, data: &Dataset) -> Result<Graph, LabError> {
-    let shape = Shape::new(data.height, data.width, data.channels);
-    Ok(zoo::build(model, shape, &data.class_names)?)
 }
 
 /// A trained f32 model from a file.
