@@ -338,10 +338,11 @@ fn generated_data_are_those_of_the_training_whatever_the_seed() {
     assert!(chosen.same_data);
     assert_eq!(chosen.input, trained);
     let told = load(Choice {
-        split_seed: Some(5),
+        split_seed: Some(9),
         ..Choice::default()
     });
     assert!(!told.same_data);
+    assert_eq!(told.input.split.seed, 9);
     assert_ne!(told.input.data.test, trained.data.test);
     let all = load(Choice {
         all: true,
@@ -355,4 +356,41 @@ fn generated_data_are_those_of_the_training_whatever_the_seed() {
     let purpose = Purpose::Evaluate;
     let chosen = images_for(&measured, purpose, Choice::default(), &fewer, &silent).unwrap();
     assert_eq!(parts(&chosen), (20, 10, Which::TestOfTraining));
+}
+
+#[test]
+fn images_are_brought_to_the_size_and_turned_as_in_training() {
+    let mut plain = Config::default();
+    plain.images.limit = 20;
+    plain.images.cache = false;
+    plain.network.model = "mlp".into();
+    let mut own = plain.clone();
+    own.input.image_size = 16;
+    own.input.exif = true;
+    let silent = lowbit_data::Silent;
+    let trained = Input::load(&own, &silent).unwrap();
+    assert_eq!((trained.image_size, trained.exif), (16, true));
+    assert_eq!(trained.shape(), lowbit::Shape::new(16, 16, 3));
+    let mut model = Model::of(&trained);
+    let load = |model: &Model, config: &Config, choice| {
+        let measured = model.measured();
+        images_for(&measured, Purpose::Evaluate, choice, config, &silent).unwrap()
+    };
+    let all = Choice {
+        all: true,
+        ..Choice::default()
+    };
+    let chosen = load(&model, &plain, Choice::default());
+    assert!(chosen.same_data);
+    assert_eq!(chosen.input, trained);
+    let chosen = load(&model, &plain, all);
+    assert_eq!((chosen.input.image_size, chosen.input.exif), (16, true));
+    // Turned now, and not then: the same split, and the same known to be seen.
+    model.record.as_mut().unwrap().exif = false;
+    let chosen = load(&model, &own, Choice::default());
+    assert!(chosen.same_data && chosen.input.exif);
+    assert_eq!(chosen.input.data.test, trained.data.test);
+    assert_eq!(chosen.evaluated.seen, Some(0));
+    let chosen = load(&model, &own, all);
+    assert_eq!(chosen.evaluated.seen, Some(20));
 }
