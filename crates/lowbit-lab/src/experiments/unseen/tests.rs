@@ -116,6 +116,8 @@ fn training_images_among_the_others_are_counted_and_refused() {
         let error = of_other(&model, purpose, mixed()).unwrap_err().to_string();
         let count = format!("3 of these {measured} images");
         assert!(error.contains(&count), "{error}");
+        // The file knows all of its training images.
+        assert!(!error.contains("at least"), "{error}");
         for part in [
             "m.safetensors",
             "others",
@@ -393,4 +395,15 @@ fn images_are_brought_to_the_size_and_turned_as_in_training() {
     assert_eq!(chosen.evaluated.seen, Some(0));
     let chosen = load(&model, &own, all);
     assert_eq!(chosen.evaluated.seen, Some(20));
+}
+
+#[test]
+fn what_was_learned_from_before_counts_as_seen() {
+    let mut record = other((8, 2), (50, 2), DRAWN).record(1);
+    record.earlier = Some(Box::new(input().record(1)));
+    // Images 0 to 7 came first, then 8 and 9; 10 and 11 are new.
+    let found = overlap(Some(&record), Path::new("m"), &split(0, 12));
+    let found = found.unwrap().unwrap();
+    assert_eq!((found.images, found.checked, found.seen), (12, 12, 10));
+    assert_eq!(overlap(None, Path::new("m"), &split(0, 12)).unwrap(), None);
 }
