@@ -285,12 +285,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// The results, if the run is whole.
     fn earlier(&self) -> Option<Federated> {
-        let read = read(&self.folder.join(RESULTS))?;
-        Some(Federated {
-            folder: self.folder.clone(),
-            earlier: true,
-            ..read
-        })
+        read(&self.folder.join(RESULTS))
     }
 
     /// With `--resume` and nothing to resume here, says which setting a stopped run beside it differs in.
