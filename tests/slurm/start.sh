@@ -9,8 +9,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 host=$(hostname -s 2>/dev/null || uname -n)
 cpus=$(nproc)
 memory=$(awk '/MemTotal/ { print int($2 / 1024 * 0.8) }' /proc/meminfo)
-# Ports from the process number: two of these may run at once.
-port=$((20000 + $$ % 20000))
+# Two ports from the process number: several of these may run at once.
+port=$((20000 + $$ * 2 % 20000))
 mkdir -p "$root/munge" "$root/ctld" "$root/slurmd"
 chmod 0755 "$root" "$root/munge"
 # munged refuses a key that others could read.

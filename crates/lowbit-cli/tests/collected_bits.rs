@@ -98,7 +98,7 @@ fn disturbed_sweep(place: &Place, on: &str, requeue: impl Fn(u32) -> bool) {
     place.good(&format!("{sweep} --out alone --quiet"));
     let submit = |time: &str| {
         let line = format!(
-            "submit {sweep} --out sent --on {on} --cpus 1 --mem 256M --max-restarts 200 --time {time}"
+            "submit {sweep} --out sent --on {on} --cpus 1 --mem 1G --max-restarts 200 --time {time}"
         );
         place.json(&line)["sent"].as_array().unwrap().len()
     };
@@ -171,7 +171,7 @@ fn a_federation_goes_on_behind_its_last_round_to_the_same_bits() {
     place.good(&format!("federate {federation} --out alone --quiet"));
     let federation = federation.replace("--partition", "--deal");
     place.good(&format!(
-        "submit federate {federation} --out sent --on local --cpus 1 --mem 256M"
+        "submit federate {federation} --out sent --on local --cpus 1 --mem 1G"
     ));
     place.disturb("sent", 0, 1, |_, experiment| signal(experiment, "KILL"));
     place.disturb("sent", 0, 4, |wrapper, _| signal(wrapper, "KILL"));
@@ -201,7 +201,7 @@ fn a_federated_sweep_is_a_task_per_width_and_seed_and_ends_with_the_same_bits() 
     let sweep = sweep.replace("--partition", "--deal");
     // Side by side: none is stopped by what another has not finished.
     let sent = place.json(&format!(
-        "submit {sweep} --out sent --on local --cpus 1 --mem 256M"
+        "submit {sweep} --out sent --on local --cpus 1 --mem 1G"
     ));
     assert_eq!(sent["sent"].as_array().unwrap().len(), 5);
     place.disturb("sent", 0, 1, |_, experiment| signal(experiment, "KILL"));

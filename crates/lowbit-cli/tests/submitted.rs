@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 const SWEEP: &str =
     "sweep --model mlp --limit 60 --image-size 16 --batch-size 16 --epochs 2 --widths 8,1";
 /// A task that wants the whole machine for longer than any test.
-const LONG: &str = "submit compare --model mlp --limit 60 --epochs 100000 --on local --cpus 1 --mem 256M --out long";
+const LONG: &str =
+    "submit compare --model mlp --limit 60 --epochs 100000 --on local --cpus 1 --mem 1G --out long";
 
 fn submit(more: &str) -> String {
-    format!("submit {SWEEP} --on local --cpus 1 --mem 256M {more}")
+    format!("submit {SWEEP} --on local --cpus 1 --mem 1G {more}")
 }
 
 fn words(line: &str) -> Vec<&str> {
@@ -171,7 +172,7 @@ fn data_that_a_task_cannot_see_are_one_clear_line_and_no_more_than_a_second_subm
     photos::photos(&photos, &["cat", "dog"], 20, 1, true);
     place.good(LONG);
     until("the long task runs", || place.states("long") == ["running"]);
-    let submit = "submit sweep --data photos --model mlp --epochs 2 --batch-size 8 --widths 8 --on local --cpus 1 --mem 256M --out o";
+    let submit = "submit sweep --data photos --model mlp --epochs 2 --batch-size 8 --widths 8 --on local --cpus 1 --mem 1G --out o";
     place.good(submit);
     std::fs::rename(&photos, &away).unwrap();
     place.good("cancel --out long");
@@ -400,7 +401,7 @@ fn no_more_tasks_run_than_fit_into_cores_and_memory() {
     // More than half of what the queue has: two do not fit.
     let most = kib / 1024 * 6 / 10;
     for (out, share) in [
-        ("cores", format!("--cpus {cores} --mem 64M")),
+        ("cores", format!("--cpus {cores} --mem 1G")),
         ("memory", format!("--cpus 1 --mem {most}M")),
     ] {
         let place = Place::new();
@@ -421,7 +422,7 @@ fn no_more_tasks_run_than_fit_into_cores_and_memory() {
 #[test]
 fn after_a_restart_of_the_machine_the_same_submit_goes_on() {
     let place = Place::new();
-    let submit = "submit sweep --model mlp --limit 60 --image-size 16 --batch-size 16 --epochs 200 --widths 8 --on local --cpus 1 --mem 256M --out o";
+    let submit = "submit sweep --model mlp --limit 60 --image-size 16 --batch-size 16 --epochs 200 --widths 8 --on local --cpus 1 --mem 1G --out o";
     place.good(submit);
     place.disturb("o", 0, 3, |wrapper, experiment| {
         let log = std::fs::read_to_string(place.path().join("queue/queue.log")).unwrap();
