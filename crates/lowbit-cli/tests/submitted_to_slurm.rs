@@ -94,7 +94,7 @@ fn flags_and_the_site_file_arrive_at_slurm() {
         "{speeds}"
     );
     assert!(
-        analysis.contains(&format!("Dependency=afterany:{}", arrays[1])),
+        analysis.contains(&format!("afterany:{}", arrays[1])),
         "{analysis}"
     );
     // Speeds are measured on a node of their own, what is trained shares one.
