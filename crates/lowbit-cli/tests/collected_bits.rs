@@ -15,11 +15,11 @@ use std::time::Instant;
 const SWEEP: &str = "sweep --model mlp --limit 60 --image-size 16 --batch-size 16 --seeds 2";
 const FEDERATION: &str = "--model mlp --limit 120 --image-size 16 --clients 3 --local-epochs 2 --up-bits 4 --partition shards:4 --fault 1=x3";
 
-/// Epochs that take about eight seconds on this machine: long enough to be disturbed, and to be late.
+/// Epochs that take about nine seconds on this machine: long enough to be disturbed, and to be late.
 fn epochs(place: &Place) -> u64 {
     let begun = Instant::now();
     place.good("sweep --model mlp --limit 60 --image-size 16 --batch-size 16 --widths 8 --part train --epochs 8 --threads 1 --out trial --quiet");
-    ((8.0 * 8.0 / begun.elapsed().as_secs_f64()) as u64).clamp(16, 600)
+    ((9.0 * 8.0 / begun.elapsed().as_secs_f64()) as u64).clamp(16, 600)
 }
 
 /// Every run folder below `out`.
@@ -92,7 +92,8 @@ fn assert_equal(place: &Place, alone: &str, sent: &str, count: usize) {
     assert_eq!(a, b);
 }
 
-/// A sweep, its first task killed, its second requeued, all of them late; then collected, as often as it takes.
+/// A sweep, its first task killed, its second requeued, all cancelled, then sent anew with too little time; and collected, as
+/// often as it takes.
 fn disturbed_sweep(place: &Place, on: &str, requeue: impl Fn(u32) -> bool) {
     let sweep = format!("{SWEEP} --widths 8,2 --epochs {}", epochs(place));
     place.good(&format!("{sweep} --out alone --quiet"));
@@ -102,9 +103,16 @@ fn disturbed_sweep(place: &Place, on: &str, requeue: impl Fn(u32) -> bool) {
         );
         place.json(&line)["sent"].as_array().unwrap().len()
     };
-    assert_eq!(submit("0:03"), 6);
+    assert_eq!(submit("20:00"), 6);
     place.disturb("sent", 0, 1, |_, experiment| signal(experiment, "KILL"));
     place.disturb("sent", 1, 1, |wrapper, _| requeue(wrapper));
+    // Until it is at work again.
+    place.disturb("sent", 1, 2, |_, _| {
+        place.record("sent", 1, "started").unwrap()["attempt"] == 2
+    });
+    place.good("cancel --out sent");
+    place.run(&["collect", "--out", "sent", "--quiet"]);
+    assert!(submit("0:03") > 2);
     let mut collected = place.run(&["collect", "--out", "sent"]);
     for _ in 0..4 {
         if collected.status.success() {
@@ -124,8 +132,11 @@ fn disturbed_sweep(place: &Place, on: &str, requeue: impl Fn(u32) -> bool) {
     assert_equal(place, "alone", "sent", 4);
     assert!(place.log("sent", 0).contains("killed (signal 9)"));
     assert!(place.log("sent", 1).contains("attempt 2"));
-    let late = (0..4).filter(|&task| place.log("sent", task).contains("its time is up"));
-    assert!(late.count() > 0);
+    let late = |task: &u32| {
+        let log = place.log("sent", *task);
+        log.contains("its time is up") || log.contains("no checkpoint within its time limit")
+    };
+    assert!((0..4).filter(late).count() > 0);
     // Nothing that is done runs again.
     assert_eq!(submit("20:00"), 0);
     // Speeds were measured in a task of their own, and the results say where.

@@ -146,7 +146,7 @@ pub fn view(job: &Job, scheduler: &dyn Fn(Engine) -> Result<Box<dyn Scheduler>, 
             job.folder.logs().join(format!("{experiment}_{name}.out"))
         });
         let names = (key, log);
-        rows.push(row(job, task, &records, (state, reason), seen, names, now));
+        rows.push(row(task, &records, (state, reason), seen, names, now));
     }
     if watched != before {
         // Without it the patience with an absent task begins anew.
@@ -183,7 +183,6 @@ fn sight(
 }
 
 fn row(
-    job: &Job,
     task: &Task,
     records: &Records,
     (state, reason): (State, Option<String>),
