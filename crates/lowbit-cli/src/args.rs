@@ -374,7 +374,7 @@ impl Command {
             federated: true, ..
         } = self
         {
-            config.training.schedule = Schedule::Constant;
+            federated_defaults(&mut config);
         }
         if let Self::Sweep { quick, .. } = self {
             sweep_defaults(&mut config, *quick);
@@ -430,6 +430,11 @@ pub(crate) fn sweep_defaults(config: &mut Config, quick: bool) {
         config.training.epochs = 3;
         config.images.limit = 1500;
     }
+}
+
+/// What a federation does when nothing is said.
+pub(crate) fn federated_defaults(config: &mut Config) {
+    config.training.schedule = Schedule::Constant;
 }
 
 /// Seeds of a sweep: every one is a training per width.

@@ -14,6 +14,11 @@ pub(crate) fn begin() {
     let _ = task();
 }
 
+/// Returns whether the process is the experiment of a task.
+pub(crate) fn is_here() -> bool {
+    task().is_some()
+}
+
 /// Says that an epoch is done and its checkpoint written. Ends the process here if the task must stop: what is on the disk
 /// is all that it needs to go on.
 pub(crate) fn epoch_done(record: &EpochRecord, epochs: usize) {

@@ -84,6 +84,17 @@ pub struct ClientFault {
     pub kind: Fault,
 }
 
+impl std::fmt::Display for ClientFault {
+    /// As it is read.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.kind {
+            Fault::Nan => write!(f, "{}=nan", self.client),
+            Fault::CutOff => write!(f, "{}=cut", self.client),
+            Fault::Scaled(factor) => write!(f, "{}=x{factor}", self.client),
+        }
+    }
+}
+
 impl FromStr for ClientFault {
     type Err = String;
 

@@ -97,8 +97,13 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
             widths,
             federated: true,
             federation,
+            part,
+            of_seed,
             ..
-        } => federate::sweep(&context, &widths, &federation),
+        } => {
+            let part = part.map(|part| (part, of_seed));
+            federate::sweep(&context, &widths, &federation, part)
+        }
         Command::Sweep {
             widths,
             jobs,

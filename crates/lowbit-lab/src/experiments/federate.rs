@@ -36,8 +36,19 @@ pub struct FederateConfig {
     pub partition: Partition,
     /// Clients, messages, strategy, failures.
     pub settings: Settings,
-    /// Go on from the last round of a run that was stopped.
-    pub resume: bool,
+    /// Whether to go on from the last round of a run that was stopped.
+    pub resume: Resume,
+}
+
+/// What becomes of a run that was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// It begins anew.
+    No,
+    /// It goes on; where only runs of other settings were stopped, that is an error which says what differs.
+    Expected,
+    /// It goes on if there is one, and begins otherwise: runs of a sweep lie side by side.
+    IfStopped,
 }
 
 /// One round, as it stands in `results_per_round`.
@@ -290,7 +301,7 @@ impl Run<'_> {
 
     /// With `--resume` and nothing to resume here, says which setting a stopped run beside it differs in.
     fn checked_resume(&self, parent: &Path) -> Result<(), LabError> {
-        if !self.federate.resume || self.folder.join(CHECKPOINT).exists() {
+        if self.federate.resume != Resume::Expected || self.folder.join(CHECKPOINT).exists() {
             return Ok(());
         }
         let stopped = std::fs::read_dir(parent)
@@ -388,7 +399,7 @@ impl Run<'_> {
         let mut federation = Federation::new(settings, schema.clone(), model, start, &local)?;
         let path = self.folder.join(CHECKPOINT);
         let mut rounds: Vec<FederatedRound> = Vec::new();
-        if self.federate.resume && path.exists() {
+        if self.federate.resume != Resume::No && path.exists() {
             let records = checkpoint::restore(&path, &mut federation, &self.identity)?;
             rounds = serde_json::from_str(&records).unwrap_or_default();
             events.note(&format!(
