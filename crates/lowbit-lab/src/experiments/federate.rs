@@ -339,13 +339,8 @@ impl Run<'_> {
 
     fn trainer(&self, weights: &Weights) -> Result<Option<Trainer>, LabError> {
         let trainer = qat(self.config, self.federate.bits).map(|qat| {
-            Trainer::quantized(
-                self.graph,
-                weights,
-                self.config.training.optimizer,
-                qat,
-                self.isa,
-            )
+            let optimizer = self.config.training.optimizer;
+            Trainer::compile(self.graph, weights, optimizer, Some(qat), self.isa)
         });
         Ok(trainer.transpose()?)
     }
