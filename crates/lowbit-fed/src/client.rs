@@ -3,8 +3,8 @@
 use crate::codec::Dither;
 use crate::schema::Schema;
 use crate::wire::{self, Encoding, Header, Kind, Report};
+use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit::graph::Graph;
-use lowbit::runtime::{FloatModel, IntegerModel, Model};
 use lowbit::train::{Optimizer, QatConfig, Schedule, Trainer, epoch_order};
 use lowbit_kernels::Isa;
 
@@ -133,7 +133,7 @@ impl LocalTraining<'_> {
         &self,
         client: u32,
         trainer: &mut Trainer,
-    ) -> Result<f32, lowbit::runtime::RuntimeError> {
+    ) -> Result<f32, lowbit::exec::RuntimeError> {
         let held = &self.shards[client as usize].held;
         let model: Box<dyn Model> = match trainer.quantized_model() {
             Some(model) => Box::new(IntegerModel::compile(&model, self.isa)?),
@@ -150,7 +150,7 @@ impl LocalTraining<'_> {
         for batch in held.chunks(BATCH) {
             self.gather(batch.iter().copied(), &mut images, &mut labels);
             let logits = &mut logits[..batch.len() * classes];
-            model.run(&images, logits);
+            model.run(&images, logits)?;
             for (row, &label) in logits.chunks_exact(classes).zip(&labels) {
                 let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 let predicted = row.iter().position(|&x| x == best);
@@ -164,11 +164,9 @@ impl LocalTraining<'_> {
 impl Local for LocalTraining<'_> {
     fn train(&self, client: u32, round: u32, model: &[f32]) -> Result<Trained, String> {
         let weights = self.schema.unflatten(model);
-        let mut trainer = match self.qat {
-            None => Trainer::new(self.graph, &weights, self.optimizer, self.isa),
-            Some(qat) => Trainer::quantized(self.graph, &weights, self.optimizer, qat, self.isa),
-        }
-        .map_err(|error| error.to_string())?;
+        let mut trainer =
+            Trainer::compile(self.graph, &weights, self.optimizer, self.qat, self.isa)
+                .map_err(|error| error.to_string())?;
         if self.proximal > 0.0 {
             trainer.pull_back(self.proximal);
         }

@@ -3,8 +3,8 @@
 use crate::aggregate::Aggregator;
 use crate::client::Local;
 use crate::codec::MessageBits;
-use crate::round::ClientFailure;
 use crate::schema::Schema;
+use crate::screen::ClientFailure;
 use crate::server::{Server, Start};
 use crate::strategy::Strategy;
 use crate::wire::Encoding;

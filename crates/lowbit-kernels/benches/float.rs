@@ -4,7 +4,7 @@
 //! Each figure is the best of many short runs, and the peak is taken between them, so that neither other work on the
 //! machine nor its changing clock falls on one side alone.
 
-use lowbit_kernels::float::{Epilogue, PackedWeights, conv, conv_grad_weights, conv_haloed};
+use lowbit_kernels::conv_f32::{Epilogue, PackedWeights, conv, conv_grad_weights, conv_haloed};
 use lowbit_kernels::peak::f32_gmac_per_s;
 use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, WeightShape};
 use std::hint::black_box;

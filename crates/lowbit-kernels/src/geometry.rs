@@ -283,12 +283,24 @@ impl WeightShape {
 }
 
 /// Cuts `len` into parts of nearly equal length, none longer than `longest`.
+#[inline]
 pub(crate) fn even_parts(len: usize, longest: usize) -> impl Iterator<Item = Range<usize>> + Clone {
-    let count = len.div_ceil(longest);
-    let (base, longer) = (len / count.max(1), len % count.max(1));
+    even_starts(len, longest).map(|(start, len)| start..start + len)
+}
+
+/// The parts of [`even_parts`] as `(start, length)`, for loops where the length of a range, which may be empty the wrong way
+/// round, costs too much.
+#[inline(always)]
+pub(crate) fn even_starts(
+    len: usize,
+    longest: usize,
+) -> impl Iterator<Item = (usize, usize)> + Clone {
+    let count = len.div_ceil(longest).max(1);
+    let (base, longer) = (len / count, len % count);
+    let count = if len == 0 { 0 } else { count };
     (0..count).map(move |part| {
         let start = part * base + part.min(longer);
-        start..start + base + usize::from(part < longer)
+        (start, base + usize::from(part < longer))
     })
 }
 

@@ -31,9 +31,3 @@ pub use buffer::AlignedBuffer;
 pub use geometry::{ConvGeometry, WeightShape};
 pub use isa::{Isa, IsaError, Level};
 pub use width::WeightWidth;
-
-// Former names.
-#[doc(hidden)]
-pub use {
-    batch_norm as norm, conv_f32 as float, elementwise as quantize, qconv as u8i8, width as packed,
-};

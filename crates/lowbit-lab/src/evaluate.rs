@@ -1,6 +1,6 @@
 //! Running a model over a split.
 
-use lowbit::runtime::Model;
+use lowbit::exec::Model;
 use lowbit_data::Split;
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +89,9 @@ pub fn images_digest(split: &Split) -> u32 {
 }
 
 /// Runs `model` over all images of `split`, on rayon's current pool.
+///
+/// # Panics
+/// If the images do not have the shape of the model's: commands check that when they load them.
 #[must_use]
 pub fn evaluate(model: &dyn Model, split: &Split) -> Evaluation {
     let classes = model.graph().classes();
@@ -108,7 +111,8 @@ pub fn evaluate(model: &dyn Model, split: &Split) -> Evaluation {
         .zip(split.labels().chunks(BATCH));
     for (images, labels) in batches {
         let logits = &mut logits[..labels.len() * classes];
-        model.run(images, logits);
+        let ran = model.run(images, logits);
+        ran.expect("the split's images have the shape of the model's");
         let bytes = logits
             .iter()
             .flat_map(|logit| logit.to_bits().to_le_bytes());

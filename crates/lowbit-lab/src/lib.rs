@@ -45,10 +45,10 @@ pub enum LabError {
     Train(#[from] lowbit::train::TrainError),
     /// Quantization failed.
     #[error(transparent)]
-    Quant(#[from] lowbit::quant::QuantError),
+    Quant(#[from] lowbit::quantize::QuantError),
     /// A model cannot be compiled.
     #[error(transparent)]
-    Runtime(#[from] lowbit::runtime::RuntimeError),
+    Runtime(#[from] lowbit::exec::RuntimeError),
     /// `LOWBIT_ISA` cannot be had.
     #[error(transparent)]
     Isa(#[from] lowbit_kernels::IsaError),

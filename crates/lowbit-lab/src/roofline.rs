@@ -4,9 +4,9 @@
 use crate::machine::Machine;
 use crate::statistics::Summary;
 use crate::{LabError, timing};
+use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit::graph::{Program, Step};
-use lowbit::quant::{PtqConfig, quantize};
-use lowbit::runtime::{FloatModel, IntegerModel, Model};
+use lowbit::quantize::{PtqConfig, quantize};
 use lowbit::{Graph, WeightBits, Weights, format};
 use lowbit_kernels::peak::{self, Peaks};
 use lowbit_kernels::{Isa, random};
@@ -147,12 +147,15 @@ pub fn measure(
     })
 }
 
+/// The images of a measurement are made for the graph of its models.
+const WHOLE_IMAGES: &str = "images are made for the graph";
+
 /// Seconds per batch: by model, by block, by round.
 fn rounds(models: &[(u8, Box<dyn Model>)], images: &[u8]) -> Vec<Vec<Vec<f64>>> {
     let mut seconds: Vec<Vec<Vec<f64>>> = vec![Vec::new(); models.len()];
     for round in 0..=ROUNDS {
         for ((_, model), seconds) in models.iter().zip(&mut seconds) {
-            let profile = model.profile(images);
+            let profile = model.profile(images).expect(WHOLE_IMAGES);
             seconds.resize(profile.len(), Vec::new());
             // The first round warms up.
             if round > 0 {

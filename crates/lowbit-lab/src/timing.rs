@@ -1,7 +1,7 @@
 //! Speed: two models in turn on the same images, so that a drift of the machine hits both.
 
 use crate::statistics::Summary;
-use lowbit::runtime::Model;
+use lowbit::exec::Model;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
@@ -116,6 +116,9 @@ pub fn one_thread(fp32: &dyn Model, other: &dyn Model, images: &[u8]) -> SpeedCe
     pool(1).install(|| cell(fp32, other, images, 1, fp32.count(images)))
 }
 
+/// Images and logits are cut by the FP32 model, whose graph is the other's.
+const FITS: &str = "both models have one graph";
+
 fn cell(
     fp32: &dyn Model,
     quantized: &dyn Model,
@@ -127,7 +130,7 @@ fn cell(
     let mut time = |model: &dyn Model, repeats: usize| {
         let start = Instant::now();
         for _ in 0..repeats {
-            model.run(images, &mut logits);
+            model.run(images, &mut logits).expect(FITS);
         }
         start.elapsed().as_secs_f64() * 1e3 / repeats as f64
     };
@@ -169,8 +172,8 @@ pub fn layers(fp32: &dyn Model, quantized: &dyn Model, images: &[u8]) -> Vec<Lay
         let mut samples: Vec<(Vec<f64>, Vec<f64>)> = Vec::new();
         let mut profile = Vec::new();
         for _ in 0..ROUNDS {
-            let float = fp32.profile(images);
-            let integer = quantized.profile(images);
+            let float = fp32.profile(images).expect(FITS);
+            let integer = quantized.profile(images).expect(FITS);
             samples.resize_with(float.len(), Default::default);
             for (sample, (float, integer)) in samples.iter_mut().zip(float.iter().zip(&integer)) {
                 sample.0.push(float.seconds);
@@ -179,7 +182,7 @@ pub fn layers(fp32: &dyn Model, quantized: &dyn Model, images: &[u8]) -> Vec<Lay
             profile = float;
         }
         let row =
-            |(layer, (float, integer)): (&lowbit::runtime::LayerProfile, &(Vec<f64>, Vec<f64>))| {
+            |(layer, (float, integer)): (&lowbit::exec::LayerProfile, &(Vec<f64>, Vec<f64>))| {
                 let (fp32, quantized) = (Summary::of(float).median, Summary::of(integer).median);
                 let gmacs = layer.macs as f64 * batch as f64 * 1e-9;
                 LayerSpeed {

@@ -6,9 +6,10 @@ use crate::evaluate::{Evaluation, FNV_START, Score, evaluate, fnv, images_digest
 use crate::experiments::inputs::Input;
 use crate::records::EpochRecord;
 use crate::{Config, Events, LabError};
+use lowbit::exec::{FloatModel, IntegerModel, Model, RuntimeError};
 use lowbit::format::{Checkpoint, TrainingRecord, load_checkpoint, save_checkpoint};
-use lowbit::quant::{PtqConfig, QuantError, QuantizedModel, quantize};
-use lowbit::runtime::{FloatModel, IntegerModel, Model, RuntimeError};
+use lowbit::quant::QuantizedModel;
+use lowbit::quantize::{PtqConfig, QuantError, quantize};
 use lowbit::train::{QatConfig, TrainError, Trainer, TrainerState, epoch_order};
 use lowbit::{Graph, Shape, Weights};
 use lowbit_data::{Dataset, Split};
@@ -168,10 +169,7 @@ pub fn train(
     crate::memory::check(graph)?;
     let start = plan.start.as_ref().map(|start| start.weights.clone());
     let mut weights = start.unwrap_or_else(|| Weights::init(graph, config.run.seed));
-    let mut trainer = match plan.qat {
-        None => Trainer::new(graph, &weights, optimizer, isa)?,
-        Some(qat) => Trainer::quantized(graph, &weights, optimizer, qat, isa)?,
-    };
+    let mut trainer = Trainer::compile(graph, &weights, optimizer, plan.qat, isa)?;
     let mut epochs: Vec<EpochRecord> = Vec::new();
     let decisive = plan.decisive(config, input, graph);
     let trained_on = plan.record(config, input);

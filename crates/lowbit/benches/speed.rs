@@ -35,11 +35,13 @@ fn main() {
                 for batch in [1, 64] {
                     let images = &images[..batch * graph.input().len()];
                     let mut logits = vec![0.0; batch * 10];
-                    report(name, threads, batch, || model.run(images, &mut logits));
+                    report(name, threads, batch, || {
+                        model.run(images, &mut logits).expect("fits");
+                    });
                 }
             }
             let mut trainer =
-                Trainer::new(&graph, &weights, Optimizer::default(), isa).expect("fits");
+                Trainer::compile(&graph, &weights, Optimizer::default(), None, isa).expect("fits");
             report("train", threads, 64, || {
                 trainer.step(&images, &labels, 1e-4).expect("finite");
             });

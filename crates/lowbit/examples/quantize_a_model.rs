@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let isa = Isa::current()?;
     let float = FloatModel::compile(&graph, &weights, isa)?;
     let mut expected = vec![0.0; 8 * graph.classes()];
-    float.run(&images, &mut expected);
+    float.run(&images, &mut expected)?;
 
     let folder = std::env::temp_dir();
     for bits in [WeightBits::B8, WeightBits::B2] {
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let path = folder.join(format!("resnet8_{bits}bit.safetensors"));
         let bytes = format::save_quantized(&path, &model, None)?;
         let mut logits = vec![0.0; expected.len()];
-        IntegerModel::compile(&model, isa)?.run(&images, &mut logits);
+        IntegerModel::compile(&model, isa)?.run(&images, &mut logits)?;
         let error: f32 = logits
             .iter()
             .zip(&expected)

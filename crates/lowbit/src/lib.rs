@@ -20,7 +20,7 @@
 //!
 //! let model = IntegerModel::new(&quantized)?;
 //! let mut logits = vec![0.0; 8 * graph.classes()];
-//! model.try_run(&images, &mut logits)?;
+//! model.run(&images, &mut logits)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -57,8 +57,6 @@ pub mod train;
 mod weights;
 
 pub use bits::{ActivationBits, BitsError, WeightBits};
-#[doc(hidden)]
-pub use exec as runtime;
 pub use graph::{Graph, GraphError};
 pub use lowbit_kernels::{Isa, IsaError};
 pub use lower::Numbers;

@@ -88,7 +88,7 @@ fn images(graph: &Graph, count: usize) -> Vec<u8> {
 
 fn logits(model: &dyn Model, images: &[u8]) -> Vec<f32> {
     let mut logits = vec![0.0; model.count(images) * model.graph().classes()];
-    model.try_run(images, &mut logits).unwrap();
+    model.run(images, &mut logits).unwrap();
     logits
 }
 
@@ -145,7 +145,7 @@ fn only_what_has_no_integer_form_runs_in_f32() {
     let quantized = quantize(&graph, &weights, &config, &images, Isa::best()).unwrap();
     let profile = IntegerModel::new(&quantized)
         .unwrap()
-        .try_profile(&images)
+        .profile(&images)
         .unwrap();
     let in_f32: Vec<&str> = profile
         .iter()
@@ -196,17 +196,17 @@ fn wrong_lengths_are_errors_and_no_images_are_none() {
     let integer = IntegerModel::new(&quantized).unwrap();
     for model in [&float as &dyn Model, &integer] {
         let one = vec![0; graph.input().len()];
-        let error = model.try_run(&one, &mut [0.0; 4]).unwrap_err().to_string();
+        let error = model.run(&one, &mut [0.0; 4]).unwrap_err().to_string();
         assert!(
             error.contains("1020 bytes") && error.contains("5 logits"),
             "{error}"
         );
-        assert!(model.try_run(&one[1..], &mut [0.0; 5]).is_err());
-        assert!(model.try_profile(&one[1..]).is_err());
-        model.try_run(&[], &mut []).unwrap();
+        assert!(model.run(&one[1..], &mut [0.0; 5]).is_err());
+        assert!(model.profile(&one[1..]).is_err());
+        model.run(&[], &mut []).unwrap();
         assert!(
             model
-                .try_profile(&[])
+                .profile(&[])
                 .unwrap()
                 .iter()
                 .all(|layer| layer.seconds == 0.0)

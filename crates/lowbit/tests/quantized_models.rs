@@ -45,7 +45,7 @@ fn images(count: usize) -> Vec<u8> {
 
 fn logits(model: &dyn Model, images: &[u8]) -> Vec<f32> {
     let mut logits = vec![0.0; model.count(images) * model.graph().classes()];
-    model.run(images, &mut logits);
+    model.run(images, &mut logits).unwrap();
     logits
 }
 

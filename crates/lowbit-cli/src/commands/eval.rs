@@ -3,9 +3,9 @@
 use super::Context;
 use crate::failure::Failure;
 use crate::table::table;
+use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit::format::{StoredModel, load_with_record};
-use lowbit::quant::Method;
-use lowbit::runtime::{FloatModel, IntegerModel, Model};
+use lowbit::quant::ActivationQuant;
 use lowbit_lab::evaluate::evaluate;
 use lowbit_lab::experiments::unseen::{Choice, Evaluated, Measured, Purpose};
 use lowbit_lab::training::bit_exact;
@@ -42,8 +42,8 @@ pub(super) fn run(context: &Context, file: &Path, choice: Choice) -> Result<(), 
         StoredModel::Quantized(model) => (
             Box::new(IntegerModel::compile(model, context.isa)?),
             match model.method {
-                Method::WeightOnly => "weight-only",
-                Method::Static | Method::Dynamic => "integer",
+                ActivationQuant::WeightOnly => "weight-only",
+                ActivationQuant::Static | ActivationQuant::Dynamic => "integer",
             },
         ),
     };

@@ -7,7 +7,7 @@ use crate::table::table;
 use lowbit::WeightBits;
 use lowbit::format::{self, StoredModel, TrainingRecord};
 use lowbit::graph::{Graph, Op, Step};
-use lowbit::quant::{Method, QuantizedModel};
+use lowbit::quant::{ActivationQuant, QuantizedModel};
 use serde::Serialize;
 use std::path::Path;
 
@@ -47,7 +47,7 @@ pub(super) fn run(context: &Context, file: &Path) -> Result<(), Failure> {
         StoredModel::Quantized(model) => (&model.graph, Some(model)),
     };
     let kind = quantized.map_or("fp32".to_owned(), |model| match model.method {
-        Method::WeightOnly => "weight-only".into(),
+        ActivationQuant::WeightOnly => "weight-only".into(),
         method => format!("integer, {method}"),
     });
     let results = Results {

@@ -4,7 +4,8 @@ use super::Context;
 use crate::failure::Failure;
 use crate::output::grouped;
 use lowbit::format;
-use lowbit::quant::{Method, quantize};
+use lowbit::quant::ActivationQuant;
+use lowbit::quantize::quantize;
 use lowbit_lab::experiments::artifacts::refuse_own_input;
 use lowbit_lab::experiments::inputs::{FloatFile, float_model};
 use lowbit_lab::experiments::unseen::{Choice, Measured, Purpose};
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 struct Results {
     input: String,
     output: String,
-    method: Method,
+    method: ActivationQuant,
     /// Bits per weight.
     bits: u8,
     fp32_bytes: u64,
@@ -35,8 +36,10 @@ pub(super) fn run(
     let data = Path::new(&context.config.images.data);
     // Before anything is computed.
     match config.method {
-        Method::Static => refuse_own_input(&output, &[model, data])?,
-        Method::Dynamic | Method::WeightOnly => refuse_own_input(&output, &[model])?,
+        ActivationQuant::Static => refuse_own_input(&output, &[model, data])?,
+        ActivationQuant::Dynamic | ActivationQuant::WeightOnly => {
+            refuse_own_input(&output, &[model])?
+        }
     }
     let FloatFile {
         graph,
@@ -44,8 +47,8 @@ pub(super) fn run(
         record,
     } = float_model(model)?;
     let calibration = match config.method {
-        Method::Dynamic | Method::WeightOnly => Vec::new(),
-        Method::Static => {
+        ActivationQuant::Dynamic | ActivationQuant::WeightOnly => Vec::new(),
+        ActivationQuant::Static => {
             let measured = Measured {
                 file: model,
                 graph: &graph,

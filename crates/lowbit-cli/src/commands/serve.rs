@@ -6,7 +6,7 @@
 use super::Context;
 use crate::failure::Failure;
 use crate::output::print;
-use lowbit::runtime::Model;
+use lowbit::exec::Model;
 use lowbit::train::Trainer;
 use lowbit::{Graph, Weights};
 use std::io::BufRead;
@@ -37,9 +37,9 @@ pub(super) fn answer(
 ) -> Result<(), Failure> {
     let config = &context.config;
     let optimizer = config.training.optimizer;
-    let mut trainer = Trainer::new(graph, weights, optimizer, context.isa)?;
+    let mut trainer = Trainer::compile(graph, weights, optimizer, None, context.isa)?;
     let qat = config.qat(config.widths.bits);
-    let mut qat_trainer = Trainer::quantized(graph, weights, optimizer, qat, context.isa)?;
+    let mut qat_trainer = Trainer::compile(graph, weights, optimizer, Some(qat), context.isa)?;
     let classes = graph.classes() as u32;
     let labels: Vec<u32> = (0..MOST_IMAGES as u32)
         .map(|index| index % classes)
@@ -60,8 +60,8 @@ pub(super) fn answer(
         let start = Instant::now();
         for _ in 0..request.iterations {
             match request.what {
-                "fp32" => fp32.run(images, &mut logits),
-                "int8" => quantized.run(images, &mut logits),
+                "fp32" => fp32.run(images, &mut logits)?,
+                "int8" => quantized.run(images, &mut logits)?,
                 "train" => drop(trainer.step(images, labels, 1e-6)?),
                 _ => drop(qat_trainer.step(images, labels, 1e-6)?),
             }

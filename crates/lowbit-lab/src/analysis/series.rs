@@ -1,10 +1,8 @@
 //! Which runs belong together: those whose results were decided by the same, but for the seed.
 
-use super::Table;
-use super::rows::{mean, row, summarize};
 use super::runs::Run;
 use crate::experiments::sweep::RunResults;
-use lowbit::quant::FLOAT_ACTIVATIONS;
+use lowbit::ActivationBits;
 use lowbit::train::{ActivationQuantizer, QatConfig, WeightQuantizer};
 use std::collections::BTreeMap;
 
@@ -20,22 +18,6 @@ impl Series<'_> {
     /// How many runs it has.
     pub(crate) fn len(&self) -> usize {
         self.groups.iter().map(|(_, runs)| runs.len()).sum()
-    }
-
-    /// Rows and what they come to.
-    pub(super) fn table(&self, max_drop: f64) -> Table {
-        let baseline = self
-            .groups
-            .iter()
-            .find(|(kind, _)| kind.bits == 32)
-            .map(|(_, runs)| mean(runs, |run| Some(100.0 * run.final_test_accuracy)));
-        let rows = self.groups.iter();
-        let widths: Vec<_> = rows.map(|(kind, runs)| row(kind, runs, baseline)).collect();
-        Table {
-            title: self.title.clone(),
-            summary: summarize(&widths, max_drop),
-            widths,
-        }
     }
 }
 
@@ -140,7 +122,7 @@ pub(crate) struct Kind {
     pub(crate) bits: u8,
     /// Bits of the first and the last layer.
     edges: u8,
-    activations: u8,
+    activations: ActivationBits,
     /// Where it is not the automatic choice.
     quantizer: Option<WeightQuantizer>,
     act_quantizer: Option<ActivationQuantizer>,
@@ -154,7 +136,7 @@ impl Kind {
         let plain = Self {
             bits,
             edges: bits.max(8),
-            activations: 8,
+            activations: ActivationBits::B8,
             quantizer: None,
             act_quantizer: None,
             ste: true,
@@ -172,7 +154,7 @@ impl Kind {
         let (chosen, automatic) = (asked.chosen(), automatic.chosen());
         Self {
             edges: asked.edge_bits.max(asked.weight_bits).get(),
-            activations: asked.activation_bits.get(),
+            activations: asked.activation_bits,
             quantizer: Some(chosen.quantizer).filter(|&own| own != automatic.quantizer),
             act_quantizer: Some(chosen.activation_quantizer)
                 .filter(|&own| own != automatic.activation_quantizer),
@@ -188,9 +170,9 @@ impl Kind {
         if self.edges != self.bits.max(8) {
             special.push(format!("edges {}", self.edges));
         }
-        if self.activations != 8 {
+        if self.activations != ActivationBits::B8 {
             special.push(match self.activations {
-                FLOAT_ACTIVATIONS => "float activations".into(),
+                ActivationBits::Float => "float activations".into(),
                 bits => format!("activations {bits}"),
             });
         }
@@ -224,7 +206,9 @@ fn groups<'a>(runs: &[&'a Run]) -> Vec<(Kind, Vec<&'a Run>)> {
             None => groups.push((kind, vec![run])),
         }
     }
-    groups.sort_by_key(|(kind, _)| std::cmp::Reverse((kind.bits, kind.edges, kind.activations)));
+    groups.sort_by_key(|(kind, _)| {
+        std::cmp::Reverse((kind.bits, kind.edges, kind.activations.get()))
+    });
     groups
 }
 

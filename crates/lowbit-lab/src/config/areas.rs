@@ -2,8 +2,9 @@
 //! help says of it. The command line, TOML files, completions and the manual are made of these tables.
 
 use crate::augment::Augment;
+use lowbit::ActivationBits;
 use lowbit::graph::zoo;
-use lowbit::quant::{FLOAT_ACTIVATIONS, Method, Observer};
+use lowbit::quant::{ActivationQuant, Observer};
 use lowbit::train::{ActivationQuantizer, Optimizer, Schedule, WeightQuantizer};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -179,7 +180,7 @@ area! {
     Ptq, "Quantization after training" {
         /// Activation ranges set once from training images (static), or anew for every image (dynamic)
         #[serde(with = "super::text")]
-        method: Method = Method::Static, OneOf(|| vec!["static", "dynamic"]);
+        method: ActivationQuant = ActivationQuant::Static, OneOf(|| vec!["static", "dynamic"]);
         /// How activation ranges are found: minmax, percentile, percentile:99.9 or mse
         #[serde(with = "super::text")]
         observer: Observer = Observer::MinMax, Like("NAME", &["minmax", "percentile", "percentile:99.9", "mse"]);
@@ -240,6 +241,6 @@ impl Widths {
     /// Whether activations stay in f32.
     #[must_use]
     pub fn float_activations(&self) -> bool {
-        self.act_bits == FLOAT_ACTIVATIONS
+        self.act_bits == ActivationBits::Float.get()
     }
 }

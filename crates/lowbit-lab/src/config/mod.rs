@@ -16,7 +16,8 @@ pub use layers::Layers;
 use areas::{
     Calibration, Images, Input, Network, Ptq, Qat, Repeats, Results, Run, Training, Widths,
 };
-use lowbit::quant::{FLOAT_ACTIVATIONS, Method, PtqConfig};
+use lowbit::quant::ActivationQuant;
+use lowbit::quantize::PtqConfig;
 use lowbit::train::QatConfig;
 use lowbit::{ActivationBits, WeightBits};
 use serde::{Deserialize, Serialize};
@@ -79,7 +80,7 @@ impl Config {
     pub fn ptq(&self, bits: u8) -> PtqConfig {
         PtqConfig {
             method: if self.widths.float_activations() {
-                Method::WeightOnly
+                ActivationQuant::WeightOnly
             } else {
                 self.ptq.method
             },
@@ -130,7 +131,7 @@ impl Config {
                 "bits and edge_bits must be 16, 8, 4, 2 or 1",
             ),
             (
-                [FLOAT_ACTIVATIONS, 8, 4, 2, 1].contains(&bits.act_bits),
+                ActivationBits::try_from(bits.act_bits).is_ok(),
                 "act_bits must be 8, 4, 2, 1 or float",
             ),
             (
@@ -162,7 +163,7 @@ fn activation_bits<'de, D: serde::Deserializer<'de>>(d: D) -> Result<u8, D::Erro
     }
     match Bits::deserialize(d) {
         Ok(Bits::Number(bits)) => Ok(bits),
-        Ok(Bits::Text(text)) if text == "float" => Ok(FLOAT_ACTIVATIONS),
+        Ok(Bits::Text(text)) if text == "float" => Ok(ActivationBits::Float.get()),
         _ => Err(serde::de::Error::custom("use 8, 4, 2, 1 or float")),
     }
 }

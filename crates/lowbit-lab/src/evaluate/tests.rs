@@ -1,7 +1,7 @@
 use super::*;
 use lowbit::Shape;
+use lowbit::exec::{LayerProfile, RuntimeError};
 use lowbit::graph::{Graph, zoo};
-use lowbit::runtime::{LayerProfile, RuntimeError};
 
 /// Says what the first three pixels of an image are.
 struct Echo(Graph);
@@ -18,7 +18,7 @@ impl Model for Echo {
         &self.0
     }
 
-    fn try_run(&self, images: &[u8], logits: &mut [f32]) -> Result<(), RuntimeError> {
+    fn run(&self, images: &[u8], logits: &mut [f32]) -> Result<(), RuntimeError> {
         for (image, row) in images.chunks(4).zip(logits.chunks_mut(3)) {
             for (logit, &pixel) in row.iter_mut().zip(image) {
                 *logit = f32::from(pixel);
@@ -27,7 +27,7 @@ impl Model for Echo {
         Ok(())
     }
 
-    fn try_profile(&self, _images: &[u8]) -> Result<Vec<LayerProfile>, RuntimeError> {
+    fn profile(&self, _images: &[u8]) -> Result<Vec<LayerProfile>, RuntimeError> {
         Ok(vec![])
     }
 

@@ -6,14 +6,15 @@ use crate::decisive::Decisive;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::machine::Machine;
 use crate::{Config, LabError};
+use lowbit::exec::{FloatModel, IntegerModel};
 use lowbit::format;
 use lowbit::quant::QuantizedModel;
-use lowbit::runtime::{FloatModel, IntegerModel};
 use lowbit::train::{QatConfig, Trainer};
 use lowbit::{Graph, Weights};
 use lowbit_data::{ClientImages, Dataset, Partition, labels_per_client};
 use lowbit_fed::client::{LocalTraining, Shard};
-use lowbit_fed::round::{ClientFailure, FedEvents, RoundSummary};
+use lowbit_fed::round::{FedEvents, RoundSummary};
+use lowbit_fed::screen::ClientFailure;
 use lowbit_fed::server::Start;
 use lowbit_fed::wire::Parts;
 use lowbit_fed::{FedError, Federation, Schema, Settings, checkpoint};
@@ -342,13 +343,8 @@ impl Run<'_> {
 
     fn trainer(&self, weights: &Weights) -> Result<Option<Trainer>, LabError> {
         let trainer = qat(self.config, self.federate.bits).map(|qat| {
-            Trainer::quantized(
-                self.graph,
-                weights,
-                self.config.training.optimizer,
-                qat,
-                self.isa,
-            )
+            let optimizer = self.config.training.optimizer;
+            Trainer::compile(self.graph, weights, optimizer, Some(qat), self.isa)
         });
         Ok(trainer.transpose()?)
     }

@@ -13,9 +13,9 @@ use crate::statistics::mean_interval;
 use crate::training::{Plan, StartWeights, Trained, is_finished, quantized, train};
 use crate::{Config, Events, LabError, plural, timing};
 use lowbit::Graph;
+use lowbit::exec::{FloatModel, IntegerModel};
 use lowbit::format::{self, TrainingRecord};
 use lowbit::quant::QuantizedModel;
-use lowbit::runtime::{FloatModel, IntegerModel};
 use lowbit_kernels::Isa;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -285,7 +285,7 @@ impl Run<'_> {
     fn score(
         &self,
         seed: u64,
-        model: &dyn lowbit::runtime::Model,
+        model: &dyn lowbit::exec::Model,
         epochs: Vec<EpochRecord>,
         seconds: f64,
     ) -> SeedResults {

@@ -280,7 +280,7 @@ fn is_drawn(input: &Input) -> bool {
 }
 
 fn needs_calibration(config: &Config) -> bool {
-    config.ptq(config.widths.bits).method == lowbit::quant::Method::Static
+    config.ptq(config.widths.bits).method == lowbit::quant::ActivationQuant::Static
 }
 
 fn none_of(input: &Input) -> Overlap {

@@ -3,7 +3,8 @@
 use crate::analysis::Kind;
 use crate::analysis::runs::Run;
 use lowbit::format::{self, StoredModel};
-use lowbit::quant::{QuantizedLayer, fold_batch_norm};
+use lowbit::graph::fold_batch_norm;
+use lowbit::quant::QuantizedLayer;
 use std::path::Path;
 
 /// One layer of one width.

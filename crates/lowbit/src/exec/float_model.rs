@@ -20,9 +20,9 @@ use lowbit_kernels::Isa;
 /// let model = FloatModel::new(&graph, &Weights::init(&graph, 1))?;
 /// let images = vec![100; 2 * graph.input().len()];
 /// let mut logits = vec![0.0; 2 * graph.classes()];
-/// model.try_run(&images, &mut logits)?;
+/// model.run(&images, &mut logits)?;
 /// // Another number of images than of rows of logits is an error, no panic.
-/// assert!(model.try_run(&images[1..], &mut logits).is_err());
+/// assert!(model.run(&images[1..], &mut logits).is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct FloatModel {
@@ -96,13 +96,13 @@ impl Model for FloatModel {
         &self.graph
     }
 
-    fn try_run(&self, images: &[u8], logits: &mut [f32]) -> Result<(), RuntimeError> {
+    fn run(&self, images: &[u8], logits: &mut [f32]) -> Result<(), RuntimeError> {
         let count = count(&self.graph, images, logits.len())?;
         self.engine.run(images, count, logits);
         Ok(())
     }
 
-    fn try_profile(&self, images: &[u8]) -> Result<Vec<LayerProfile>, RuntimeError> {
+    fn profile(&self, images: &[u8]) -> Result<Vec<LayerProfile>, RuntimeError> {
         let mut logits = vec![0.0; images.len() / self.graph.input().len() * self.graph.classes()];
         let count = count(&self.graph, images, logits.len())?;
         Ok(self.engine.profile(images, count, &mut logits))

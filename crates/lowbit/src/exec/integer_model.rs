@@ -22,7 +22,7 @@ use lowbit_kernels::Isa;
 /// let quantized = Quantizer::new(&graph, &Weights::init(&graph, 1)).calibrate(&images)?;
 /// let model = IntegerModel::new(&quantized)?;
 /// let mut logits = vec![0.0; 3 * graph.classes()];
-/// model.try_run(&images, &mut logits)?;
+/// model.run(&images, &mut logits)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct IntegerModel {
@@ -146,21 +146,21 @@ impl Model for IntegerModel {
         &self.graph
     }
 
-    fn try_run(&self, images: &[u8], logits: &mut [f32]) -> Result<(), RuntimeError> {
+    fn run(&self, images: &[u8], logits: &mut [f32]) -> Result<(), RuntimeError> {
         let count = count(&self.graph, images, logits.len())?;
         match &self.kind {
             Kind::Integer(engine) => engine.run(images, count, logits),
-            Kind::WeightOnly(model) => model.try_run(images, logits)?,
+            Kind::WeightOnly(model) => model.run(images, logits)?,
         }
         Ok(())
     }
 
-    fn try_profile(&self, images: &[u8]) -> Result<Vec<LayerProfile>, RuntimeError> {
+    fn profile(&self, images: &[u8]) -> Result<Vec<LayerProfile>, RuntimeError> {
         let mut logits = vec![0.0; images.len() / self.graph.input().len() * self.graph.classes()];
         let count = count(&self.graph, images, logits.len())?;
         match &self.kind {
             Kind::Integer(engine) => Ok(engine.profile(images, count, &mut logits)),
-            Kind::WeightOnly(model) => model.try_profile(images),
+            Kind::WeightOnly(model) => model.profile(images),
         }
     }
 

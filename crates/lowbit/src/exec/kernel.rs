@@ -2,7 +2,6 @@
 
 use super::workspace::Inputs;
 use crate::lower::Layout;
-use crate::quant::ActivationParams;
 use lowbit_kernels::team::Team;
 use std::ops::Range;
 
@@ -67,29 +66,4 @@ impl<'a> Out<'a> {
 pub(super) fn out_row(layout: &Layout, image: usize, y: usize) -> Range<usize> {
     let start = image * layout.image_len + y * layout.row_stride;
     start..start + layout.row_len()
-}
-
-/// Where parameters that are found at run time are kept, one per value.
-#[derive(Debug, Default)]
-pub(super) struct FoundParams(std::sync::OnceLock<ActivationParams>);
-
-impl FoundParams {
-    pub(super) fn clear(&mut self) {
-        self.0 = std::sync::OnceLock::new();
-    }
-
-    /// # Panics
-    /// If they were found already.
-    pub(super) fn set(&self, params: ActivationParams) {
-        self.0.set(params).expect("each batch is quantized once");
-    }
-
-    /// # Panics
-    /// If they were not found yet.
-    pub(super) fn get(&self) -> ActivationParams {
-        *self
-            .0
-            .get()
-            .expect("values are quantized before they are read")
-    }
 }

@@ -11,6 +11,7 @@ mod divide;
 mod engine;
 mod f32;
 mod float_model;
+mod found;
 mod integer_model;
 mod kernel;
 mod load;
@@ -34,31 +35,13 @@ pub trait Model: Send + Sync {
     ///
     /// # Errors
     /// [`RuntimeError::Lengths`] when the slices do not hold the same number of images.
-    fn try_run(&self, images: &[u8], logits: &mut [f32]) -> Result<(), RuntimeError>;
+    fn run(&self, images: &[u8], logits: &mut [f32]) -> Result<(), RuntimeError>;
 
     /// Runs a batch on the calling thread alone (a dynamically quantized model may use others) and times every layer.
     ///
     /// # Errors
     /// [`RuntimeError::Lengths`] when `images` are not whole images.
-    fn try_profile(&self, images: &[u8]) -> Result<Vec<LayerProfile>, RuntimeError>;
-
-    /// Runs a batch whose lengths the caller has seen to; otherwise as [`Model::try_run`].
-    ///
-    /// # Panics
-    /// If the slices do not hold the same number of images.
-    fn run(&self, images: &[u8], logits: &mut [f32]) {
-        let result = self.try_run(images, logits);
-        result.expect("the caller gives as many rows of logits as images");
-    }
-
-    /// Times a batch whose length the caller has seen to; otherwise as [`Model::try_profile`].
-    ///
-    /// # Panics
-    /// If `images` are not whole images.
-    fn profile(&self, images: &[u8]) -> Vec<LayerProfile> {
-        let result = self.try_profile(images);
-        result.expect("the caller gives whole images")
-    }
+    fn profile(&self, images: &[u8]) -> Result<Vec<LayerProfile>, RuntimeError>;
 
     /// Returns the number of whole images in `images`.
     fn count(&self, images: &[u8]) -> usize {

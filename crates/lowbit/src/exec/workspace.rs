@@ -1,6 +1,6 @@
 //! The buffers of one thread.
 
-use super::kernel::FoundParams;
+use super::found::FoundParams;
 use crate::lower::{ExecStep, Numbers, Plan, Slots};
 use crate::quant::ActivationParams;
 use lowbit_kernels::AlignedBuffer;

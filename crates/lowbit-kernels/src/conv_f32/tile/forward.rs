@@ -3,7 +3,7 @@
 use super::{MAX_MR, NR, Vector, load_lanes, most_rows, of_size, panels, segments, store_lanes};
 use crate::ConvGeometry;
 use crate::conv_f32::Epilogue;
-use crate::geometry::even_parts;
+use crate::geometry::even_starts;
 use std::ops::Range;
 
 /// One call, prepared for its tiles.
@@ -93,7 +93,7 @@ unsafe fn conv_panel<V: Vector, const N: usize>(
 ) {
     let g = call.g;
     let pool_taps = g.pool * g.pool;
-    let tiles = even_parts(g.pooled_w(), (most_rows::<V>(N) / pool_taps).max(1));
+    let tiles = even_starts(g.pooled_w(), (most_rows::<V>(N) / pool_taps).max(1));
     // SAFETY: the ISA is available.
     let mut acc = [[unsafe { V::zero() }; N]; MAX_MR];
     for row in call.rows.clone() {
@@ -106,8 +106,7 @@ unsafe fn conv_panel<V: Vector, const N: usize>(
         let row_taps = call.per_row * call.run;
         let offsets =
             &call.offsets[kernel_rows.start * call.per_row..kernel_rows.end * call.per_row];
-        for columns in tiles.clone() {
-            let (column, stored) = (columns.start, columns.len());
+        for (column, stored) in tiles.clone() {
             let left = column * g.pool * g.stride;
             let right = left + (stored * g.pool - 1) * g.stride + g.kernel_w;
             let inside = left >= call.border && right <= call.in_w - call.border;

@@ -78,7 +78,7 @@ fn images_that_were_held_out_are_measured_whole() {
     let chosen = of_other(&model, Purpose::FineTune, held_out()).unwrap();
     assert_eq!(parts(&chosen), (16, 4, Which::TestOfThisSplit));
     let mut dynamic = Config::default();
-    dynamic.ptq.method = lowbit::quant::Method::Dynamic;
+    dynamic.ptq.method = lowbit::quant::ActivationQuant::Dynamic;
     let purpose = Purpose::CalibrateAndEvaluate;
     let chosen = of_other_data(&model.measured(), purpose, held_out(), &dynamic).unwrap();
     assert_eq!(parts(&chosen), (16, 20, Which::All));

@@ -3,12 +3,12 @@
 use super::Weights;
 use crate::exec::kernel::{Call, Kernel};
 use crate::lower::{ConvView, Plan};
-use lowbit_kernels::{Isa, WeightShape, float};
+use lowbit_kernels::{Isa, WeightShape, conv_f32};
 
 pub(super) struct Conv {
     view: ConvView,
     /// One for each group.
-    weights: Vec<float::PackedWeights>,
+    weights: Vec<conv_f32::PackedWeights>,
     bias: Vec<f32>,
     relu: bool,
     /// Elements from one image to the next, of input and output.
@@ -33,7 +33,7 @@ impl Conv {
         Self {
             view: plan.conv(index),
             weights: of_groups
-                .map(|kernel| float::PackedWeights::pack(isa, kernel, shape))
+                .map(|kernel| conv_f32::PackedWeights::pack(isa, kernel, shape))
                 .collect(),
             bias,
             relu: layer.epilogue.relu,
@@ -54,11 +54,11 @@ impl Kernel for Conv {
             let [from, to] = self.image_len.map(|len| image * len);
             let (rows, columns) = (call.rows.clone(), call.columns.clone());
             self.view.calls(rows, columns, |part| {
-                let epilogue = float::Epilogue {
+                let epilogue = conv_f32::Epilogue {
                     bias: Some(&self.bias[part.group * channels..][..channels]),
                     relu: self.relu,
                 };
-                float::conv(
+                conv_f32::conv(
                     &self.weights[part.group],
                     &part.geometry,
                     part.rows,

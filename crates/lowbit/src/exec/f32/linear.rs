@@ -4,13 +4,13 @@ use super::Weights;
 use crate::exec::kernel::{Call, Kernel};
 use crate::lower::{Layout, Plan, linear_geometry};
 use crate::pool::share;
-use lowbit_kernels::{ConvGeometry, Isa, WeightShape, float};
+use lowbit_kernels::{ConvGeometry, Isa, WeightShape, conv_f32};
 
 pub(super) struct Linear {
     input: Layout,
     output: Layout,
     /// Packed in parts of [`PART`] output channels where the layer is large, else in one.
-    weights: Vec<float::PackedWeights>,
+    weights: Vec<conv_f32::PackedWeights>,
     bias: Vec<f32>,
     relu: bool,
 }
@@ -35,7 +35,7 @@ impl Linear {
                 out_channels,
                 ..shape
             };
-            float::PackedWeights::pack(isa, kernel, shape)
+            conv_f32::PackedWeights::pack(isa, kernel, shape)
         });
         Self {
             input: plan.input(index, 0),
@@ -53,11 +53,11 @@ impl Linear {
             out_channels,
             ..*geometry
         };
-        let epilogue = float::Epilogue {
+        let epilogue = conv_f32::Epilogue {
             bias: Some(&self.bias[number * PART..][..out_channels]),
             relu: self.relu,
         };
-        float::conv(weights, &geometry, 0..1, input, &epilogue, out);
+        conv_f32::conv(weights, &geometry, 0..1, input, &epilogue, out);
     }
 }
 

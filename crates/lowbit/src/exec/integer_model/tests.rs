@@ -111,11 +111,11 @@ fn an_operator_without_an_integer_form_runs_in_f32_and_the_profile_names_it() {
     .unwrap();
     let mut float = vec![0.0; 20];
     let compiled = FloatModel::compile(&graph, &weights, Isa::best()).unwrap();
-    compiled.try_run(&images, &mut float).unwrap();
+    compiled.run(&images, &mut float).unwrap();
     let mut expected: Option<Vec<f32>> = None;
     for isa in Isa::available() {
         let integer = IntegerModel::compile(&model, isa).unwrap();
-        let profile = integer.try_profile(&images).unwrap();
+        let profile = integer.profile(&images).unwrap();
         let numbers: Vec<_> = profile
             .iter()
             .map(|layer| (&layer.name[..], layer.numbers))
@@ -127,7 +127,7 @@ fn an_operator_without_an_integer_form_runs_in_f32_and_the_profile_names_it() {
             [("conv1", u), ("pool", f), ("conv2", u), ("mean", f)]
         );
         let mut logits = vec![0.0; 20];
-        integer.try_run(&images, &mut logits).unwrap();
+        integer.run(&images, &mut logits).unwrap();
         let close = |(a, b): (&f32, &f32)| (a - b).abs() < 0.02;
         assert!(logits.iter().zip(&float).all(close), "{logits:?} {float:?}");
         assert_eq!(

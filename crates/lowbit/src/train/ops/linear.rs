@@ -7,7 +7,7 @@ use crate::lower::Plan;
 use crate::quant::QuantizedLayer;
 use crate::train::QatConfig;
 use crate::train::qat::{IntegerProduct, WeightState};
-use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, float};
+use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, conv_f32};
 use rayon::prelude::*;
 
 pub(super) struct Linear {
@@ -15,8 +15,8 @@ pub(super) struct Linear {
     step: Step,
     weight: Parameter,
     bias: Parameter,
-    packed: float::PackedWeights,
-    packed_backward: Option<float::PackedWeights>,
+    packed: conv_f32::PackedWeights,
+    packed_backward: Option<conv_f32::PackedWeights>,
     /// Gradient behind the ReLU, `[n, out]`.
     grad: AlignedBuffer<f32>,
     /// `[in, out]`.
@@ -47,10 +47,10 @@ impl Linear {
             index,
             quantizer: super::weight_state(plan, index, &weight, weights, qat),
             bias: Parameter::new(format!("{}.bias", step.name), weights),
-            packed: float::PackedWeights::pack(isa, &weight.value, shape),
+            packed: conv_f32::PackedWeights::pack(isa, &weight.value, shape),
             // The image needs no gradient.
             packed_backward: (step.inputs[0] != 0)
-                .then(|| float::PackedWeights::pack_backward(isa, &weight.value, shape)),
+                .then(|| conv_f32::PackedWeights::pack_backward(isa, &weight.value, shape)),
             grad: AlignedBuffer::zeroed(0),
             grad_weights: vec![0.0; weight.value.len()],
             grad_input: AlignedBuffer::zeroed(0),
@@ -110,7 +110,7 @@ impl Layer for Linear {
         };
         let input = pass.values[from].with_slack();
         let relu = self.step.epilogue.relu;
-        let epilogue = float::Epilogue {
+        let epilogue = conv_f32::Epilogue {
             bias: Some(&self.bias.value),
             relu,
         };
@@ -120,7 +120,7 @@ impl Layer for Linear {
             let geometry = ConvGeometry::linear(out.len() / outputs, inputs, outputs);
             let start = part * ROWS * inputs;
             match &product {
-                None => float::conv(packed, &geometry, 0..1, &input[start..], &epilogue, out),
+                None => conv_f32::conv(packed, &geometry, 0..1, &input[start..], &epilogue, out),
                 Some(product) => {
                     let view = &codes[start..];
                     product.run(relu, &geometry, 0..1, view, out);
@@ -167,7 +167,7 @@ impl Layer for Linear {
                     ..ConvGeometry::linear(count, inputs, outputs)
                 };
                 let view = &input[part * FEATURES..];
-                float::conv_grad_weights(isa, &geometry, view, grad, out);
+                conv_f32::conv_grad_weights(isa, &geometry, view, grad, out);
             });
         let by_input = &self.grad_weights;
         self.weight
@@ -191,12 +191,12 @@ impl Layer for Linear {
         let back = |part: usize, out: &mut [f32]| {
             let geometry = ConvGeometry::linear(out.len() / inputs, outputs, inputs);
             let view = &grad[part * ROWS * outputs..];
-            float::conv(
+            conv_f32::conv(
                 packed,
                 &geometry,
                 0..1,
                 view,
-                &float::Epilogue::default(),
+                &conv_f32::Epilogue::default(),
                 out,
             );
         };

@@ -6,7 +6,7 @@ use crate::bits::ActivationBits;
 use crate::lower::Layout;
 use crate::quant::ActivationParams;
 use crate::train::parameter::Parameter;
-use lowbit_kernels::quantize::{self, FakeQuantGradient};
+use lowbit_kernels::elementwise::{self, FakeQuantGradient};
 use lowbit_kernels::{AlignedBuffer, Isa};
 use rayon::prelude::*;
 
@@ -106,7 +106,7 @@ impl ActivationState {
                     let value = &mut value[at.clone()];
                     let codes = &mut codes[at];
                     let terms = &mut terms[row * row_len..][..row_len];
-                    quantize::fake_quant(isa, scale, zero, high, value, codes, terms);
+                    elementwise::fake_quant(isa, scale, zero, high, value, codes, terms);
                 }
             });
     }
@@ -117,7 +117,7 @@ impl ActivationState {
         let high = f32::from(self.bits.level_max());
         let largest = value
             .par_chunks(LOOK)
-            .map(|part| quantize::min_max(isa, part))
+            .map(|part| elementwise::min_max(isa, part))
             .map(|(low, high)| high.max(-low))
             .reduce(|| f32::MIN_POSITIVE, f32::max);
         let covering = largest / (high - zero).max(1.0);
@@ -154,7 +154,7 @@ impl ActivationState {
         let sums: Vec<f64> = grad[..count * dense]
             .par_chunks_mut(dense)
             .zip(self.terms.par_chunks(dense))
-            .map(|(grad, terms)| quantize::fake_quant_gradient(isa, gradient, grad, terms))
+            .map(|(grad, terms)| elementwise::fake_quant_gradient(isa, gradient, grad, terms))
             .collect();
         let scale = 1.0 / (dense as f64 * f64::from(self.bits.level_max())).sqrt();
         let learned = self.kind != ActivationQuantizer::Ema;

@@ -1,7 +1,7 @@
 //! The gradient of a convolution's input.
 
 use crate::graph::{Conv, Step};
-use lowbit_kernels::{ConvGeometry, Isa, WeightShape, float};
+use lowbit_kernels::{ConvGeometry, Isa, WeightShape, conv_f32};
 
 /// How the gradient of the map lies in a slice's scratch, zeros around it, so that the gradient of the input is a plain
 /// convolution of it, or one for each phase of a stride.
@@ -29,7 +29,7 @@ struct Phase {
     to: usize,
     /// Rows and columns of zeros around the scratch.
     border: usize,
-    packed: float::PackedWeights,
+    packed: conv_f32::PackedWeights,
     /// The phase's weights, OHWI, where they are not the whole kernel.
     gathered: Vec<f32>,
 }
@@ -131,7 +131,7 @@ impl Backward {
                 from,
                 to: (row.pixel * input.w() + column.pixel) * input.c(),
                 border: if stride == 1 { above } else { 0 },
-                packed: float::PackedWeights::pack_backward(isa, &vec![0.0; part.len()], part),
+                packed: conv_f32::PackedWeights::pack_backward(isa, &vec![0.0; part.len()], part),
                 gathered,
             }
         };
@@ -170,14 +170,14 @@ impl Backward {
 
     /// The gradient of the input from that of the map; pixels that no kernel position sees are left as they are.
     pub(super) fn run(&self, grad_map: &[f32], grad_input: &mut [f32]) {
-        let epilogue = float::Epilogue::default();
+        let epilogue = conv_f32::Epilogue::default();
         for phase in &self.phases {
             let Some(geometry) = &phase.geometry else {
                 continue;
             };
             let (rows, border) = (0..geometry.out_h, phase.border);
             let (from, to) = (&grad_map[phase.from..], &mut grad_input[phase.to..]);
-            float::conv_haloed(&phase.packed, geometry, rows, border, from, &epilogue, to);
+            conv_f32::conv_haloed(&phase.packed, geometry, rows, border, from, &epilogue, to);
         }
     }
 

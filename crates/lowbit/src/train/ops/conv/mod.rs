@@ -11,8 +11,8 @@ use crate::quant::QuantizedLayer;
 use crate::train::qat::{IntegerProduct, WeightState};
 use crate::train::{QatConfig, SLICE};
 use backward::Backward;
-use lowbit_kernels::norm::{self, MapShape};
-use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, float};
+use lowbit_kernels::batch_norm::{self, MapShape};
+use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, conv_f32};
 use rayon::prelude::*;
 
 pub(super) struct Conv {
@@ -25,7 +25,7 @@ pub(super) struct Conv {
     backward: Backward,
     weight: Parameter,
     bias: Option<Parameter>,
-    packed: float::PackedWeights,
+    packed: conv_f32::PackedWeights,
     /// Dense results of the convolution, `[n, h, w, c]`.
     maps: AlignedBuffer<f32>,
     /// Where a 2×2 max-pool follows: each window's winner and its value in the map.
@@ -87,7 +87,7 @@ impl Conv {
             },
             forward,
             backward,
-            packed: float::PackedWeights::pack(isa, &weight.value, shape),
+            packed: conv_f32::PackedWeights::pack(isa, &weight.value, shape),
             weight,
             bias,
             maps: AlignedBuffer::zeroed(0),
@@ -188,7 +188,7 @@ impl Layer for Conv {
         let normalized = self.normalization.is_there();
         let (packed, geometry, view_start) = (&self.packed, &self.forward, self.view_start);
         let (shape, normalization) = (&self.shape, &self.normalization);
-        let epilogue = float::Epilogue {
+        let epilogue = conv_f32::Epilogue {
             bias: self.bias.as_ref().map(|b| &b.value[..]),
             relu: false,
         };
@@ -209,17 +209,17 @@ impl Layer for Conv {
                 let start = number * input.image_len + view_start;
                 let rows = 0..geometry.out_h;
                 match &product {
-                    None => float::conv(packed, geometry, rows, &image[start..], &epilogue, map),
+                    None => conv_f32::conv(packed, geometry, rows, &image[start..], &epilogue, map),
                     Some(product) => {
                         product.run(false, geometry, rows, &codes[start..], map);
                     }
                 }
                 if normalized {
                     let (sum, squares) = moments.split_at_mut(c);
-                    norm::channel_moments(isa, map, &normalization.pivot, [sum, squares]);
+                    batch_norm::channel_moments(isa, map, &normalization.pivot, [sum, squares]);
                 }
                 if pools {
-                    norm::pool_peaks(isa, shape, map, &normalization.sign, peaks, winners);
+                    batch_norm::pool_peaks(isa, shape, map, &normalization.sign, peaks, winners);
                 }
             });
         let pixels = (count * self.shape.h * self.shape.w) as f64;
@@ -233,7 +233,7 @@ impl Layer for Conv {
             .zip(peaks.par_chunks(pooled))
             .for_each(|(value, peaks)| {
                 let out = &mut value[output.first()..];
-                norm::normalize(isa, shape, peaks, affine, out, output.row_stride);
+                batch_norm::normalize(isa, shape, peaks, affine, out, output.row_stride);
             });
         pass.quantize(to);
     }
@@ -254,7 +254,7 @@ impl Layer for Conv {
             .zip(peaks.par_chunks(pooled))
             .for_each(|((sums, grad), peaks)| {
                 let (dy, dy_x) = sums.split_at_mut(c);
-                norm::cut_and_sum(isa, relu, grad, peaks, affine, [dy, dy_x]);
+                batch_norm::cut_and_sum(isa, relu, grad, peaks, affine, [dy, dy_x]);
             });
         let [a, b, shift] = self.normalization.gradients(
             &sums,
@@ -286,7 +286,7 @@ impl Layer for Conv {
                 for (within, grad_input) in grad_input.chunks_exact_mut(dense).enumerate() {
                     let number = slice_number * SLICE + within;
                     let grad_map = &mut slice.grad_map.with_slack_mut()[backward.offset..];
-                    norm::map_gradient(
+                    batch_norm::map_gradient(
                         isa,
                         shape,
                         &maps[number * map_len..][..map_len],
@@ -306,7 +306,7 @@ impl Layer for Conv {
                     let map = &grad_map[backward.offset..];
                     // Two tasks, so that a thread that has run out of slices can help with another's.
                     let by_weights =
-                        || float::conv_grad_weights(isa, &geometry, view, map, grad_weights);
+                        || conv_f32::conv_grad_weights(isa, &geometry, view, map, grad_weights);
                     let by_input = || match accumulate {
                         true => {
                             backward.run(grad_map, own);
