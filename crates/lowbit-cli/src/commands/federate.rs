@@ -13,10 +13,10 @@ use lowbit_fed::codec::MessageBits;
 use lowbit_fed::simulate::ClientFault;
 use lowbit_fed::wire::Encoding;
 use lowbit_fed::{Aggregator, Settings, Strategy};
-use lowbit_lab::Config;
 use lowbit_lab::analysis::runs;
 use lowbit_lab::experiments::federate::{self, FederateConfig, Federated, Resume, deal, federate};
 use lowbit_lab::experiments::sweep::WIDTHS;
+use lowbit_lab::{Config, plural};
 
 /// What makes a federation.
 #[derive(Debug, Args)]
@@ -269,7 +269,9 @@ pub(crate) fn sweep(
         for &bits in widths {
             let mut config = context.config.clone();
             config.run.seed = seed;
-            context.output.note(&format!("{bits} bits, seed {seed}"));
+            context
+                .output
+                .note(&format!("{}, seed {seed}", plural::bits(bits)));
             let federation = flagged.config(&config, bits, Resume::IfStopped);
             let shown = FederateProgress::new(
                 &context.progress,

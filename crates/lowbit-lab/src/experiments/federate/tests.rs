@@ -12,7 +12,7 @@ fn two_clients(bits: u8) -> FederateConfig {
             clients: 2,
             ..Settings::default()
         },
-        resume: false,
+        resume: Resume::No,
     }
 }
 
