@@ -4,21 +4,28 @@ use super::ROUNDING;
 use crate::Isa;
 use crate::vectorize::vectorized;
 
-/// `out = a + b`, cut at zero if `relu`.
+/// `out = a + b`, cut at zero if `relu`; `b` may be one pixel's channels, which are added to each.
 ///
 /// # Panics
-/// If the lengths differ.
+/// If `a` and `out` differ in length, or `b` fits neither them nor their pixels.
 pub fn add_f32(isa: Isa, a: &[f32], b: &[f32], relu: bool, out: &mut [f32]) {
-    assert!(
-        a.len() == out.len() && b.len() == out.len(),
-        "one result per pair"
-    );
+    check(a.len(), b.len(), out.len());
     let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
+    let pixel = b.len().max(1);
     vectorized!(
         isa,
-        || for ((sum, &a), &b) in out.iter_mut().zip(a).zip(b) {
-            *sum = (a + b).max(floor);
+        || for (out, a) in out.chunks_exact_mut(pixel).zip(a.chunks_exact(pixel)) {
+            for ((sum, &a), &b) in out.iter_mut().zip(a).zip(b) {
+                *sum = (a + b).max(floor);
+            }
         }
+    );
+}
+
+fn check(a: usize, b: usize, out: usize) {
+    assert!(
+        a == out && (out == 0 || (b > 0 && out.is_multiple_of(b))),
+        "one result per pair"
     );
 }
 
@@ -53,32 +60,60 @@ impl AddU8 {
     }
 }
 
-/// Adds two u8 slices as `sum` says.
+/// Adds two u8 slices as `sum` says; `b` may be one pixel's channels, which are added to each.
 ///
 /// # Panics
-/// If the lengths differ.
+/// As [`add_f32`].
 pub fn add_u8(isa: Isa, a: &[u8], b: &[u8], sum: &AddU8, out: &mut [u8]) {
-    assert!(
-        a.len() == out.len() && b.len() == out.len(),
-        "one result per pair"
-    );
+    check(a.len(), b.len(), out.len());
     let (zero_a, zero_b) = (f32::from(sum.zero_point_a), f32::from(sum.zero_point_b));
     let from_zero = |level: u8| f32::from(level) - f32::from(sum.zero_point);
     let (low, high) = (from_zero(sum.low), from_zero(sum.high));
-    vectorized!(isa, || for ((q, &a), &b) in out.iter_mut().zip(a).zip(b) {
-        let second = (f32::from(b) - zero_b) * sum.multiplier_b;
-        let real = (f32::from(a) - zero_a).mul_add(sum.multiplier_a, second);
-        // Between whole bounds, rounding after the cut is rounding before it. (`max` and `min` take two more instructions
-        // each for NaN, which becomes `low` here as well.)
-        let cut = if real > low { real } else { low };
-        let cut = if cut < high { cut } else { high };
-        *q = ((cut + ROUNDING).to_bits() as u8).wrapping_add(sum.zero_point);
-    });
+    let pixel = b.len().max(1);
+    vectorized!(
+        isa,
+        || for (out, a) in out.chunks_exact_mut(pixel).zip(a.chunks_exact(pixel)) {
+            for ((q, &a), &b) in out.iter_mut().zip(a).zip(b) {
+                let second = (f32::from(b) - zero_b) * sum.multiplier_b;
+                let real = (f32::from(a) - zero_a).mul_add(sum.multiplier_a, second);
+                // Between whole bounds, rounding after the cut is rounding before it. (`max` and `min` take two more instructions
+                // each for NaN, which becomes `low` here as well.)
+                let cut = if real > low { real } else { low };
+                let cut = if cut < high { cut } else { high };
+                *q = ((cut + ROUNDING).to_bits() as u8).wrapping_add(sum.zero_point);
+            }
+        }
+    );
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_pixel_is_added_to_each() {
+        let a: Vec<u8> = (0..70).map(|i| i * 3).collect();
+        let b: Vec<u8> = (0..10).map(|i| i * 7).collect();
+        let sum = AddU8 {
+            zero_point_a: 3,
+            multiplier_a: 0.4,
+            zero_point_b: 20,
+            multiplier_b: 0.7,
+            zero_point: 9,
+            low: 0,
+            high: 255,
+        };
+        let reals = |codes: &[u8]| codes.iter().map(|&q| f32::from(q)).collect::<Vec<_>>();
+        for isa in Isa::available() {
+            let (mut codes, mut floats) = ([0; 70], [0.0; 70]);
+            add_u8(isa, &a, &b, &sum, &mut codes);
+            add_f32(isa, &reals(&a), &reals(&b), false, &mut floats);
+            for i in 0..70 {
+                assert_eq!(codes[i], sum.apply(a[i], b[i % 10]), "{isa}");
+                assert_eq!(floats[i], f32::from(a[i]) + f32::from(b[i % 10]), "{isa}");
+            }
+        }
+    }
 
     #[test]
     fn every_isa_gives_the_defined_sums() {

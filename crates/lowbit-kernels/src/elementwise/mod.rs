@@ -7,6 +7,7 @@
 mod add;
 mod fake_quant;
 mod lut;
+mod map;
 mod mul;
 mod pool;
 mod quantize;
@@ -15,6 +16,7 @@ mod scale;
 pub use add::{AddU8, add_f32, add_u8};
 pub use fake_quant::{FakeQuantGradient, fake_quant, fake_quant_gradient};
 pub use lut::lut_u8;
+pub use map::{exp_f32, map_f32, normal_f32, sigmoid_f32};
 pub use mul::{MulU8, mul_f32, mul_u8};
 pub use pool::{AvgPoolU8, global_avg_pool_f32, global_avg_pool_u8};
 pub use quantize::{dequantize_u8, min_max, quantize_u8};

@@ -24,6 +24,8 @@ pub struct Epilogue {
     pub batch_norm: Option<BatchNormRef>,
     /// Whether negative results become zero.
     pub relu: bool,
+    /// The largest result, where results are cut there: 6 for a ReLU6.
+    pub ceiling: Option<f32>,
     /// Whether a 2×2 max-pool with stride 2 follows.
     pub max_pool: bool,
 }
@@ -77,7 +79,13 @@ impl Step {
             | Op::GlobalAvgPool
             | Op::Flatten
             | Op::Add
-            | Op::Mul => None,
+            | Op::Mul
+            | Op::Unary(_)
+            | Op::Concat
+            | Op::ChannelShuffle(_)
+            | Op::Slice(_)
+            | Op::Softmax
+            | Op::LayerNorm(_) => None,
         }
     }
 

@@ -13,7 +13,9 @@ pub use check::QuantizedModelError;
 pub(crate) use observers::{BINS, Seen};
 pub use observers::{Observer, ObserverError};
 pub(crate) use product::{Levels, Product, ProductConstants};
-pub(crate) use requant::{InputParams, Requant, move_to_grid, product_ratio, ratio, table};
+pub(crate) use requant::{
+    InputParams, Requant, mean_ratio, move_to_grid, product_ratio, ratio, table,
+};
 pub use types::{
     ActivationParams, ActivationQuant, ActivationQuantError, Granularity, QuantizedLayer,
     QuantizedModel,

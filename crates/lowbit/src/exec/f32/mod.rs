@@ -2,14 +2,17 @@
 
 mod activation;
 mod binary;
+mod channels;
 mod conv;
 mod linear;
+mod normalize;
 mod pool;
 
 use super::kernel::Kernel;
 use crate::lower::Plan;
 use crate::ops::Op;
 use lowbit_kernels::Isa;
+use lowbit_kernels::elementwise::sigmoid_f32;
 
 /// Weights and bias of a step that has them.
 pub(super) type Weights = (Vec<f32>, Vec<f32>);
@@ -27,23 +30,36 @@ pub(super) fn kernel(
     match layer.op {
         Op::Conv(conv) => Box::new(conv::Conv::new(plan, index, conv.groups, weights(), isa)),
         Op::Linear(_) => Box::new(linear::Linear::new(plan, index, weights(), isa)),
-        Op::Relu => Box::new(activation::Unary::new(plan, index, |x| x.max(0.0))),
-        Op::Sigmoid => Box::new(activation::Unary::new(plan, index, activation::sigmoid)),
+        Op::Relu => Box::new(activation::Unary::new(plan, index, isa, |x: f32| {
+            x.max(0.0)
+        })),
+        Op::Sigmoid => Box::new(activation::Unary::new(plan, index, isa, sigmoid_f32)),
         Op::MaxPool(pool) => Box::new(pool::Max(pool::Windows::new(
             plan,
             index,
             (pool.kernel, pool.stride, pool.padding),
             relu,
         ))),
-        Op::AvgPool(pool) => Box::new(pool::Mean(pool::Windows::new(
-            plan,
-            index,
-            (pool.kernel, pool.stride, pool.padding),
-            relu,
-        ))),
+        Op::Unary(unary) => activation::unary(plan, index, isa, unary),
+        Op::AvgPool(pool) => Box::new(pool::Mean::new(plan, index, &pool, relu)),
         Op::GlobalAvgPool => Box::new(pool::Global::new(plan, index, relu, isa)),
         Op::Add => Box::new(binary::Add::new(plan, index, relu, isa)),
         Op::Mul => Box::new(binary::Mul::new(plan, index, relu, isa)),
+        Op::Concat => Box::new(channels::Concat::new(plan, index, relu)),
+        Op::ChannelShuffle(shuffle) => {
+            let c = plan.output(index).c;
+            let sources = (0..c).map(|channel| shuffle.source(channel, c));
+            Box::new(channels::Pick::new(plan, index, sources.collect(), relu))
+        }
+        Op::Slice(slice) => {
+            let sources = slice.first..slice.first + slice.channels;
+            Box::new(channels::Pick::new(plan, index, sources.collect(), relu))
+        }
+        Op::Softmax => Box::new(normalize::PerPixel::new(plan, index, normalize::softmax)),
+        Op::LayerNorm(norm) => {
+            let function = move |x: &[f32], y: &mut [f32]| normalize::layer_norm(norm.eps, x, y);
+            Box::new(normalize::PerPixel::new(plan, index, function))
+        }
         Op::Input | Op::BatchNorm(_) | Op::Flatten => {
             unreachable!("programs have no step for what moves no data or is fused")
         }

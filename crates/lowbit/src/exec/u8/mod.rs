@@ -2,15 +2,17 @@
 
 mod activation;
 mod binary;
+mod channels;
 mod conv;
+mod depthwise;
 mod linear;
 mod pool;
 mod product;
 
 use super::kernel::Kernel;
-use crate::lower::{Plan, Step};
+use crate::lower::{Epilogue, Plan, Step};
 use crate::ops::Op;
-use crate::quant::{ActivationParams, InputParams, QuantizedLayer};
+use crate::quant::{ActivationParams, InputParams, QuantizedLayer, move_to_grid, ratio};
 use lowbit_kernels::Isa;
 
 /// What the integers of a model's values mean.
@@ -40,20 +42,35 @@ struct StepParams {
     bounds: [u8; 2],
 }
 
+/// Lowest and highest level of a result: a ReLU cuts at the zero point, a ceiling at its own level.
+fn bounds(epilogue: &Epilogue, output: ActivationParams, high: u8) -> [u8; 2] {
+    let low = match epilogue.relu {
+        true => output.zero_point,
+        false => 0,
+    };
+    let level = |ceiling: f32| output.level(ceiling).clamp(low, high);
+    [low, epilogue.ceiling.map_or(high, level)]
+}
+
 impl StepParams {
     fn new(plan: &Plan, index: usize, values: &Values) -> Self {
         let step = &plan.exec.steps[index];
         let of = |value: usize| values.params[plan.exec.values[value].value];
         let output = of(step.output);
-        let low = match plan.exec.layer(step).epilogue.relu {
-            true => output.zero_point,
-            false => 0,
-        };
         Self {
             inputs: step.inputs.iter().map(|&value| of(value)).collect(),
             output,
-            bounds: [low, values.high],
+            bounds: bounds(&plan.exec.layer(step).epilogue, output, values.high),
         }
+    }
+}
+
+impl StepParams {
+    /// The levels of an input on the result's grid.
+    fn moved(&self, which: usize) -> [u8; 256] {
+        let (from, to) = (self.inputs[which], self.output);
+        let multiplier = ratio(from, to);
+        std::array::from_fn(|q| move_to_grid(q as u8, from, to, multiplier, self.bounds))
     }
 }
 
@@ -67,8 +84,13 @@ pub(super) fn has_form(step: &Step) -> bool {
         | Op::MaxPool(_)
         | Op::GlobalAvgPool
         | Op::Add
-        | Op::Mul => true,
-        Op::AvgPool(_) | Op::Input | Op::BatchNorm(_) | Op::Flatten => false,
+        | Op::Mul
+        | Op::Unary(_)
+        | Op::AvgPool(_)
+        | Op::Concat
+        | Op::ChannelShuffle(_)
+        | Op::Slice(_) => true,
+        Op::Softmax | Op::LayerNorm(_) | Op::Input | Op::BatchNorm(_) | Op::Flatten => false,
     }
 }
 
@@ -84,14 +106,16 @@ pub(super) fn kernel(
     let params = || StepParams::new(plan, index, values);
     let layer = || layer.expect("steps with products come with their integers");
     match step.op {
-        Op::Conv(conv) => Box::new(conv::Conv::new(
-            plan,
-            index,
-            conv.groups,
-            layer(),
-            values,
-            isa,
-        )),
+        Op::Conv(conv) => {
+            let layer = layer();
+            match depthwise::Depthwise::new(plan, index, &layer, values, isa) {
+                Some(depthwise) => Box::new(depthwise),
+                None => {
+                    let groups = conv.groups;
+                    Box::new(conv::Conv::new(plan, index, groups, layer, values, isa))
+                }
+            }
+        }
         Op::Linear(_) => Box::new(linear::Linear::new(plan, index, layer(), values, isa)),
         Op::Relu => Box::new(activation::Table::relu(plan, index, &params(), isa)),
         Op::Sigmoid => {
@@ -102,7 +126,22 @@ pub(super) fn kernel(
         Op::GlobalAvgPool => Box::new(pool::Global::new(plan, index, &params(), isa)),
         Op::Add => Box::new(binary::Add::new(plan, index, &params(), isa)),
         Op::Mul => Box::new(binary::Mul::new(plan, index, &params(), isa)),
-        Op::AvgPool(_) | Op::Input | Op::BatchNorm(_) | Op::Flatten => {
+        Op::Unary(unary) => {
+            let function = move |x: f64| unary.value(x);
+            Box::new(activation::Table::of(plan, index, &params(), isa, function))
+        }
+        Op::AvgPool(pool) => Box::new(pool::Mean::new(plan, index, &pool, &params())),
+        Op::Concat => Box::new(channels::Concat::new(plan, index, &params(), isa)),
+        Op::ChannelShuffle(shuffle) => {
+            let c = plan.output(index).c;
+            let sources = (0..c).map(|channel| shuffle.source(channel, c)).collect();
+            Box::new(channels::Pick::new(plan, index, sources, &params()))
+        }
+        Op::Slice(slice) => {
+            let sources = (slice.first..slice.first + slice.channels).collect();
+            Box::new(channels::Pick::new(plan, index, sources, &params()))
+        }
+        Op::Softmax | Op::LayerNorm(_) | Op::Input | Op::BatchNorm(_) | Op::Flatten => {
             unreachable!("steps without an integer form run in f32")
         }
     }

@@ -50,10 +50,43 @@ fn gradients_through_windows_asymmetric_padding_and_the_last_axis_agree_with_fin
         kernel: [2, 2],
         stride: [1, 2],
         padding: [1, 0, 0, 1],
+        counted_padding: [0; 4],
     };
     let y = graph.add("pool2", Op::AvgPool(pool), &[y]);
     let y = graph.add("flatten", Op::Flatten, &[y]);
     graph.add("fc", Op::linear(3), &[y]);
+    check_gradients(&graph.finish().unwrap());
+}
+
+#[test]
+fn gradients_through_functions_of_one_element_and_counted_padding_agree_with_finite_differences() {
+    use crate::graph::{AvgPool, Unary};
+    let functions = [
+        Unary::HardSwish,
+        Unary::Silu,
+        Unary::Tanh,
+        Unary::Elu { alpha: 1.0 },
+        Unary::Gelu { tanh: false },
+        Unary::Gelu { tanh: true },
+    ];
+    let mut graph = GraphBuilder::new("test", Shape::new(8, 7, 3), &classes(3));
+    let x = graph.conv("conv1", 0, 5, 3, (1, 1), true);
+    // Side by side, so that no gradient dies away.
+    let mut sum = x;
+    for (number, unary) in functions.into_iter().enumerate() {
+        let y = graph.add(&format!("unary{number}"), Op::Unary(unary), &[x]);
+        let y = graph.conv(&format!("point{number}"), y, 5, 1, (1, 0), true);
+        sum = graph.add(&format!("sum{number}"), Op::Add, &[sum, y]);
+    }
+    let pool = AvgPool {
+        kernel: [3, 2],
+        stride: [2, 2],
+        padding: [1, 1, 1, 0],
+        counted_padding: [1, 0, 1, 0],
+    };
+    let x = graph.add("pool", Op::AvgPool(pool), &[sum]);
+    let x = graph.add("flatten", Op::Flatten, &[x]);
+    graph.add("fc", Op::linear(3), &[x]);
     check_gradients(&graph.finish().unwrap());
 }
 
