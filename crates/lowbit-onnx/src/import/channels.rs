@@ -1,0 +1,1 @@
+//! Operators that take channels apart and together.
