@@ -217,6 +217,7 @@ pub(crate) mod of {
         Network,
         Images,
         Input,
+        Onnx,
         Training,
         Widths,
         Ptq,
@@ -229,6 +230,7 @@ pub(crate) mod of {
         Network,
         Images,
         Input,
+        Onnx,
         Training,
         Widths,
         Ptq,
@@ -251,8 +253,9 @@ pub(crate) mod of {
     );
     pub(crate) type Federate = (Network, Images, Input, Training, Qat, Run, Results);
     pub(crate) type Analyze = (Results,);
-    pub(crate) type Quantize = (Images, Input, Widths, Ptq, Calibration, Run);
-    pub(crate) type Eval = (Images, Input, Run);
-    pub(crate) type Bench = (Network, Input, Widths, Ptq, Run, Results);
+    pub(crate) type Quantize = (Images, Input, Onnx, Widths, Ptq, Calibration, Run);
+    pub(crate) type Eval = (Images, Input, Onnx, Run);
+    pub(crate) type Bench = (Network, Input, Onnx, Widths, Ptq, Run, Results);
+    pub(crate) type Inspect = (Input, Onnx);
     pub(crate) type Data = (Images, Input, Run);
 }

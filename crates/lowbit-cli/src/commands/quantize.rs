@@ -6,7 +6,7 @@ use crate::output::grouped;
 use lowbit::format;
 use lowbit::quant::{Method, quantize};
 use lowbit_lab::experiments::artifacts::refuse_own_input;
-use lowbit_lab::experiments::inputs::{FloatFile, float_model};
+use lowbit_lab::experiments::inputs::FloatFile;
 use lowbit_lab::experiments::unseen::{Choice, Measured, Purpose};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -39,10 +39,11 @@ pub(super) fn run(
         Method::Dynamic | Method::WeightOnly => refuse_own_input(&output, &[model])?,
     }
     let FloatFile {
-        graph,
+        mut graph,
         weights,
         record,
-    } = float_model(model)?;
+        foreign,
+    } = context.float_model(model)?;
     let calibration = match config.method {
         Method::Dynamic | Method::WeightOnly => Vec::new(),
         Method::Static => {
@@ -50,8 +51,10 @@ pub(super) fn run(
                 file: model,
                 graph: &graph,
                 record: record.as_ref(),
+                foreign: foreign.as_ref(),
             };
             let chosen = context.input_for(&measured, Purpose::Calibrate, choice)?;
+            graph = graph.with_class_names(&chosen.input.data.class_names)?;
             chosen.input.calibration(&context.config)
         }
     };

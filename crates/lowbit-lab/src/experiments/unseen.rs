@@ -5,8 +5,9 @@
 //! must say what is wanted.
 
 use super::inputs::{Input, Wanted};
+use crate::models::Foreign;
 use crate::{Config, LabError};
-use lowbit::Graph;
+use lowbit::{Graph, Shape};
 use lowbit::format::{FormatError, TrainingRecord};
 use lowbit_data::{Dataset, Overlap, Progress, Sketch, Split};
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,8 @@ pub struct Measured<'a> {
     pub graph: &'a Graph,
     /// What it was trained on; none where its file does not say.
     pub record: Option<&'a TrainingRecord>,
+    /// What is known of it if another program made it.
+    pub foreign: Option<&'a Foreign>,
 }
 
 /// Which images are measured, as results say it.
@@ -101,6 +104,8 @@ pub fn images_for(
     let own = Wanted::by(config);
     let size = match model.record {
         Some(record) if own.image_size == 0 => record.image_size,
+        // What a foreign model was trained on is not known; what it takes is.
+        None if own.image_size == 0 && model.foreign.is_some() => square(model.graph.input()),
         _ => own.image_size,
     };
     let load = |wanted: Wanted| -> Result<Input, LabError> {
@@ -140,6 +145,11 @@ pub fn images_for(
         load(own)?
     };
     of_other_data(model, purpose, input, config)
+}
+
+/// The height and width of square images; 0 for others.
+fn square(shape: Shape) -> usize {
+    if shape.h() == shape.w() { shape.h() } else { 0 }
 }
 
 /// The data of the training, split as they were then.
@@ -339,6 +349,18 @@ fn in_classes(model: &Measured<'_>, data: &mut Dataset) -> Result<(), LabError> 
     let names = model.graph.class_names();
     if names == data.class_names {
         return Ok(());
+    }
+    if model.foreign.is_some_and(|foreign| !foreign.has_class_names) {
+        let (known, found) = (names.len(), data.class_names.len());
+        return match known == found {
+            // The order of sorted names, as most loaders have it.
+            true => Ok(()),
+            false => Err(LabError::Mismatch(format!(
+                "{}: has {known} classes, which it does not name, {} has {found}: give --labels a file with the model's classes, or other data",
+                model.file.display(),
+                data.name,
+            ))),
+        };
     }
     let place = |name: &String| names.iter().position(|known| known == name);
     let unknown: Vec<&str> = data
