@@ -1,7 +1,10 @@
 //! Operators beyond those of the zoo in the executors: f32 and integers, every instruction set, any number of threads.
 
 use lowbit::exec::{FloatModel, IntegerModel, Model};
-use lowbit::graph::{AvgPool, Conv, GraphBuilder, MaxPool, Normalization, Op};
+use lowbit::graph::{
+    AvgPool, ChannelShuffle, Conv, GraphBuilder, LayerNorm, MaxPool, Normalization, Op, Slice,
+    Unary,
+};
 use lowbit::quantize::{PtqConfig, quantize};
 use lowbit::{Graph, Numbers, Quantizer, Shape, Weights};
 use lowbit_kernels::{Isa, random};
@@ -62,9 +65,51 @@ fn everything() -> Graph {
         kernel: [2, 2],
         stride: [1, 1],
         padding: [0, 1, 0, 0],
+        counted_padding: [0, 1, 0, 0],
     };
     let y = graph.add("mean2", Op::AvgPool(pool), &[y]);
     let y = graph.add("tokens", Op::linear(7), &[y]);
+    let y = graph.add("norm", Op::LayerNorm(LayerNorm { eps: 1e-5 }), &[y]);
+    let y = graph.add("scaled", Op::affine(7), &[y]);
+    let z = graph.add("attention", Op::Softmax, &[y]);
+    let z = graph.add(
+        "shuffle",
+        Op::ChannelShuffle(ChannelShuffle { groups: 7 }),
+        &[z],
+    );
+    let y = graph.add("both", Op::Concat, &[y, z]);
+    let slice = Slice {
+        first: 3,
+        channels: 7,
+    };
+    let y = graph.add("slice", Op::Slice(slice), &[y]);
+    let y = [
+        Unary::Clip {
+            min: -0.5,
+            max: 0.75,
+        },
+        Unary::HardSigmoid {
+            alpha: 0.2,
+            beta: 0.5,
+        },
+        Unary::HardSwish,
+        Unary::Silu,
+        Unary::Tanh,
+        Unary::LeakyRelu { slope: 0.1 },
+        Unary::Elu { alpha: 1.5 },
+        Unary::Gelu { tanh: false },
+        Unary::Gelu { tanh: true },
+    ]
+    .iter()
+    .enumerate()
+    .map(|(number, &unary)| {
+        let z = graph.add(&format!("unary{number}"), Op::Unary(unary), &[y]);
+        let factors = graph.add(&format!("mean{number}"), Op::GlobalAvgPool, &[z]);
+        graph.add(&format!("add{number}"), Op::Add, &[z, factors])
+    })
+    .collect::<Vec<_>>();
+    let y = graph.add("unaries", Op::Concat, &y);
+    let y = graph.add("again", Op::linear(7), &[y]);
     let s = graph.add("squeeze", Op::GlobalAvgPool, &[y]);
     let s = graph.add("se1", Op::linear(3), &[s]);
     let s = graph.add("se_relu", Op::Relu, &[s]);
@@ -152,7 +197,7 @@ fn only_what_has_no_integer_form_runs_in_f32() {
         .filter(|layer| layer.numbers == Numbers::F32)
         .map(|layer| &layer.name[..])
         .collect();
-    assert_eq!(in_f32, ["mean2", "head"]);
+    assert_eq!(in_f32, ["norm", "attention", "head"]);
 }
 
 #[test]
@@ -168,7 +213,7 @@ fn files_say_every_attribute_and_name_the_version_that_can() {
     };
     assert_eq!(read, graph);
     let bytes = std::fs::read(&path).unwrap();
-    let version = b"format_version\\\":2";
+    let version = b"format_version\\\":3";
     assert!(bytes.windows(version.len()).any(|window| window == version));
     // An attribute that this version does not know is an error, not something else.
     let text = String::from_utf8_lossy(&bytes[8..4096]);

@@ -160,7 +160,7 @@ pub(super) fn check(
 fn infer(node: &Node, index: usize, input: Shape, inputs: &[Shape]) -> Result<Shape, String> {
     let operator = node.op.operator();
     let (found, expected) = (inputs.len(), operator.arity());
-    if found != expected {
+    if !expected.allows(found) {
         return Err(format!("it has {found} inputs, expected {expected}"));
     }
     match node.op == Op::Input && index == 0 {

@@ -6,7 +6,10 @@ mod normalization;
 pub mod zoo;
 
 pub use crate::lower::{BatchNormRef, Epilogue, Program, Step, ValueId};
-pub use crate::ops::{AvgPool, BatchNorm, Conv, Linear, MaxPool, Op, ParameterKind};
+pub use crate::ops::{
+    AvgPool, BatchNorm, ChannelShuffle, Conv, LayerNorm, Linear, MaxPool, Op, ParameterKind, Slice,
+    Unary,
+};
 pub use crate::shape::Shape;
 pub use builder::GraphBuilder;
 pub use fold::fold_batch_norm;

@@ -79,7 +79,13 @@ impl Step {
             | Op::GlobalAvgPool
             | Op::Flatten
             | Op::Add
-            | Op::Mul => None,
+            | Op::Mul
+            | Op::Unary(_)
+            | Op::Concat
+            | Op::ChannelShuffle(_)
+            | Op::Slice(_)
+            | Op::Softmax
+            | Op::LayerNorm(_) => None,
         }
     }
 

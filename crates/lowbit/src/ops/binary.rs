@@ -1,19 +1,27 @@
 //! Functions of two inputs' elements.
 
-use super::Operator;
+use super::{Arity, Operator};
 use crate::shape::Shape;
+
+/// Whether `b` has one number for each channel of `a`.
+fn is_per_channel(a: Shape, b: Shape) -> bool {
+    b.is_vector() && b.c() == a.c()
+}
 
 pub(super) struct Add;
 
 impl Operator for Add {
-    fn arity(&self) -> usize {
-        2
+    fn arity(&self) -> Arity {
+        Arity::Exactly(2)
     }
 
     fn infer(&self, inputs: &[Shape]) -> Result<Shape, String> {
-        match inputs[0] == inputs[1] {
-            true => Ok(inputs[0]),
-            false => Err(format!("it adds {} to {}", inputs[0], inputs[1])),
+        let [a, b] = [inputs[0], inputs[1]];
+        match a == b || is_per_channel(a, b) {
+            true => Ok(a),
+            false => Err(format!(
+                "it adds {b} to {a}: use the same shape, or one summand per channel behind the image"
+            )),
         }
     }
 }
@@ -21,14 +29,13 @@ impl Operator for Add {
 pub(super) struct Mul;
 
 impl Operator for Mul {
-    fn arity(&self) -> usize {
-        2
+    fn arity(&self) -> Arity {
+        Arity::Exactly(2)
     }
 
     fn infer(&self, inputs: &[Shape]) -> Result<Shape, String> {
         let [a, b] = [inputs[0], inputs[1]];
-        let is_per_channel = b.is_vector() && b.c() == a.c();
-        match a == b || is_per_channel {
+        match a == b || is_per_channel(a, b) {
             true => Ok(a),
             false => Err(format!(
                 "it multiplies {a} with {b}: use the same shape, or one factor per channel"

@@ -2,9 +2,11 @@
 //!
 //! Version 1 of the format knew square convolutions and 2×2 pools alone, and wrote them without what was always the same.
 //! They are written so still: such files open with every version, and are the same to the byte. Everything else is written
-//! in full, in files of version 2.
+//! in full, in files of version 2; version 3 has the operators of imported classifiers.
 
-use super::{AvgPool, BatchNorm, Conv, Linear, MaxPool, Op};
+use super::{
+    AvgPool, BatchNorm, ChannelShuffle, Conv, LayerNorm, Linear, MaxPool, Op, Slice, Unary,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
@@ -48,11 +50,49 @@ pub(super) enum OpInFile {
         kernel: [usize; 2],
         stride: [usize; 2],
         padding: [usize; 4],
+        #[serde(default, skip_serializing_if = "is_zero")]
+        counted_padding: [usize; 4],
     },
     GlobalAvgPool,
     Flatten,
     Add,
     Mul,
+    Clip {
+        min: f32,
+        max: f32,
+    },
+    HardSigmoid {
+        alpha: f32,
+        beta: f32,
+    },
+    HardSwish,
+    Silu,
+    Tanh,
+    LeakyRelu {
+        slope: f32,
+    },
+    Elu {
+        alpha: f32,
+    },
+    Gelu {
+        tanh: bool,
+    },
+    Concat,
+    ChannelShuffle {
+        groups: usize,
+    },
+    Slice {
+        first: usize,
+        channels: usize,
+    },
+    Softmax,
+    LayerNorm {
+        eps: f32,
+    },
+}
+
+fn is_zero(padding: &[usize; 4]) -> bool {
+    *padding == [0; 4]
 }
 
 impl Op {
@@ -60,6 +100,9 @@ impl Op {
     #[cfg(feature = "format")]
     pub(crate) fn format_version(&self) -> u32 {
         match OpInFile::from(*self) {
+            OpInFile::AvgPool {
+                counted_padding, ..
+            } if !is_zero(&counted_padding) => 3,
             OpInFile::Input
             | OpInFile::SquareConv { .. }
             | OpInFile::Linear { .. }
@@ -74,6 +117,19 @@ impl Op {
             | OpInFile::MaxPool { .. }
             | OpInFile::AvgPool { .. }
             | OpInFile::Mul => 2,
+            OpInFile::Clip { .. }
+            | OpInFile::HardSigmoid { .. }
+            | OpInFile::HardSwish
+            | OpInFile::Silu
+            | OpInFile::Tanh
+            | OpInFile::LeakyRelu { .. }
+            | OpInFile::Elu { .. }
+            | OpInFile::Gelu { .. }
+            | OpInFile::Concat
+            | OpInFile::ChannelShuffle { .. }
+            | OpInFile::Slice { .. }
+            | OpInFile::Softmax
+            | OpInFile::LayerNorm { .. } => 3,
         }
     }
 }
@@ -101,15 +157,38 @@ impl From<Op> for OpInFile {
                 kernel,
                 stride,
                 padding,
+                counted_padding,
             }) => Self::AvgPool {
                 kernel,
                 stride,
                 padding,
+                counted_padding,
             },
             Op::GlobalAvgPool => Self::GlobalAvgPool,
             Op::Flatten => Self::Flatten,
             Op::Add => Self::Add,
             Op::Mul => Self::Mul,
+            Op::Unary(unary) => unary.into(),
+            Op::Concat => Self::Concat,
+            Op::ChannelShuffle(ChannelShuffle { groups }) => Self::ChannelShuffle { groups },
+            Op::Slice(Slice { first, channels }) => Self::Slice { first, channels },
+            Op::Softmax => Self::Softmax,
+            Op::LayerNorm(LayerNorm { eps }) => Self::LayerNorm { eps },
+        }
+    }
+}
+
+impl From<Unary> for OpInFile {
+    fn from(unary: Unary) -> Self {
+        match unary {
+            Unary::Clip { min, max } => Self::Clip { min, max },
+            Unary::HardSigmoid { alpha, beta } => Self::HardSigmoid { alpha, beta },
+            Unary::HardSwish => Self::HardSwish,
+            Unary::Silu => Self::Silu,
+            Unary::Tanh => Self::Tanh,
+            Unary::LeakyRelu { slope } => Self::LeakyRelu { slope },
+            Unary::Elu { alpha } => Self::Elu { alpha },
+            Unary::Gelu { tanh } => Self::Gelu { tanh },
         }
     }
 }
@@ -196,15 +275,32 @@ impl From<OpInFile> for Op {
                 kernel,
                 stride,
                 padding,
+                counted_padding,
             } => Self::AvgPool(AvgPool {
                 kernel,
                 stride,
                 padding,
+                counted_padding,
             }),
             OpInFile::GlobalAvgPool => Self::GlobalAvgPool,
             OpInFile::Flatten => Self::Flatten,
             OpInFile::Add => Self::Add,
             OpInFile::Mul => Self::Mul,
+            OpInFile::Clip { min, max } => Self::Unary(Unary::Clip { min, max }),
+            OpInFile::HardSigmoid { alpha, beta } => {
+                Self::Unary(Unary::HardSigmoid { alpha, beta })
+            }
+            OpInFile::HardSwish => Self::Unary(Unary::HardSwish),
+            OpInFile::Silu => Self::Unary(Unary::Silu),
+            OpInFile::Tanh => Self::Unary(Unary::Tanh),
+            OpInFile::LeakyRelu { slope } => Self::Unary(Unary::LeakyRelu { slope }),
+            OpInFile::Elu { alpha } => Self::Unary(Unary::Elu { alpha }),
+            OpInFile::Gelu { tanh } => Self::Unary(Unary::Gelu { tanh }),
+            OpInFile::Concat => Self::Concat,
+            OpInFile::ChannelShuffle { groups } => Self::ChannelShuffle(ChannelShuffle { groups }),
+            OpInFile::Slice { first, channels } => Self::Slice(Slice { first, channels }),
+            OpInFile::Softmax => Self::Softmax,
+            OpInFile::LayerNorm { eps } => Self::LayerNorm(LayerNorm { eps }),
         }
     }
 }

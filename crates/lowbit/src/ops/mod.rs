@@ -6,15 +6,20 @@
 mod activation;
 mod batch_norm;
 mod binary;
+mod channels;
 mod conv;
 mod in_file;
 mod linear;
+mod normalize;
 mod pool;
 
+pub use activation::Unary;
 pub(crate) use activation::sigmoid;
 pub use batch_norm::BatchNorm;
+pub use channels::{ChannelShuffle, Slice};
 pub use conv::Conv;
 pub use linear::Linear;
+pub use normalize::LayerNorm;
 pub use pool::{AvgPool, MaxPool};
 
 use crate::shape::Shape;
@@ -37,6 +42,8 @@ pub enum Op {
     Relu,
     /// `1 / (1 + exp(−x))`.
     Sigmoid,
+    /// Another function of one element.
+    Unary(Unary),
     /// Largest of a window.
     MaxPool(MaxPool),
     /// Mean of a window.
@@ -45,10 +52,20 @@ pub enum Op {
     GlobalAvgPool,
     /// `[h, w, c]` to `[h·w·c]`; no data moves.
     Flatten,
-    /// Sum of two inputs of the same shape.
+    /// Sum of two inputs of the same shape, or of an image and one term per channel.
     Add,
     /// Product of two inputs of the same shape, or of an image and one factor per channel.
     Mul,
+    /// The channels of all inputs, one input behind the other.
+    Concat,
+    /// The channels in another order.
+    ChannelShuffle(ChannelShuffle),
+    /// Some of the channels.
+    Slice(Slice),
+    /// `exp(x)` over the sum of it, over the channels of each pixel.
+    Softmax,
+    /// Normalization over the channels of each pixel.
+    LayerNorm(LayerNorm),
 }
 
 /// The role of a parameter.
@@ -87,11 +104,36 @@ pub(crate) struct OpParameter {
     pub(crate) fan_in: usize,
 }
 
+/// How many inputs an operator has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arity {
+    Exactly(usize),
+    AtLeast(usize),
+}
+
+impl Arity {
+    pub(crate) fn allows(self, inputs: usize) -> bool {
+        match self {
+            Self::Exactly(count) => inputs == count,
+            Self::AtLeast(count) => inputs >= count,
+        }
+    }
+}
+
+impl std::fmt::Display for Arity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exactly(count) => write!(f, "{count}"),
+            Self::AtLeast(count) => write!(f, "at least {count}"),
+        }
+    }
+}
+
 /// What a graph has to know about an operator.
 pub(crate) trait Operator {
     /// Number of inputs.
-    fn arity(&self) -> usize {
-        1
+    fn arity(&self) -> Arity {
+        Arity::Exactly(1)
     }
 
     /// The shape of the result for inputs of these shapes, as many as there must be; or why there is none.
@@ -121,12 +163,18 @@ impl Op {
             Self::BatchNorm(norm) => norm,
             Self::Relu => &activation::Relu,
             Self::Sigmoid => &activation::Sigmoid,
+            Self::Unary(unary) => unary,
             Self::MaxPool(pool) => pool,
             Self::AvgPool(pool) => pool,
             Self::GlobalAvgPool => &pool::GlobalAvgPool,
             Self::Flatten => &Flatten,
             Self::Add => &binary::Add,
             Self::Mul => &binary::Mul,
+            Self::Concat => &channels::Concat,
+            Self::ChannelShuffle(shuffle) => shuffle,
+            Self::Slice(slice) => slice,
+            Self::Softmax => &normalize::Softmax,
+            Self::LayerNorm(norm) => norm,
         }
     }
 
@@ -142,6 +190,20 @@ impl Op {
             groups: 1,
             bias: false,
         })
+    }
+
+    /// Returns one factor and one summand per channel, `x·weight[c] + bias[c]`, as the depthwise 1×1 convolution that it is:
+    /// weights `[channels, 1, 1, 1]`. Quantized per channel, a filter of one weight loses nothing at any width.
+    #[must_use]
+    pub fn affine(channels: usize) -> Self {
+        match Self::conv(channels, 1, 1, 0) {
+            Self::Conv(conv) => Self::Conv(Conv {
+                groups: channels,
+                bias: true,
+                ..conv
+            }),
+            other => other,
+        }
     }
 
     /// Returns a linear layer with bias.
@@ -164,8 +226,8 @@ impl Op {
 struct Input;
 
 impl Operator for Input {
-    fn arity(&self) -> usize {
-        0
+    fn arity(&self) -> Arity {
+        Arity::Exactly(0)
     }
 
     fn infer(&self, _inputs: &[Shape]) -> Result<Shape, String> {

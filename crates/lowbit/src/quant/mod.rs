@@ -13,7 +13,9 @@ pub use check::QuantizedModelError;
 pub(crate) use observers::{BINS, Seen};
 pub use observers::{Observer, ObserverError};
 pub(crate) use product::{Levels, Product, ProductConstants};
-pub(crate) use requant::{InputParams, Requant, move_to_grid, product_ratio, ratio, table};
+pub(crate) use requant::{
+    InputParams, Requant, mean_ratio, move_to_grid, product_ratio, ratio, table,
+};
 // Where these stood before; the workspace moves over file by file.
 pub use crate::graph::fold_batch_norm;
 pub use crate::quantize::{PtqConfig, QuantError, quantize};

@@ -83,12 +83,18 @@ pub(crate) fn product_ratio(a: ActivationParams, b: ActivationParams, to: Activa
     (f64::from(a.scale) * f64::from(b.scale) / f64::from(to.scale)) as f32
 }
 
+/// From the sum of `count` of one value's steps to the mean in another's: `s_from / s_to / count`. With it, a mean is
+/// `clamp(round_ties_even((Σ q − n·z_from) · multiplier) + z_to)` over the `n` pixels that are there.
+pub(crate) fn mean_ratio(from: ActivationParams, to: ActivationParams, count: usize) -> f32 {
+    (f64::from(ratio(from, to)) / count as f64) as f32
+}
+
 /// The integers that stand for a function of every integer, computed in f64 and rounded once.
 pub(crate) fn table(
     from: ActivationParams,
     to: ActivationParams,
     [low, high]: [u8; 2],
-    function: fn(f64) -> f64,
+    function: impl Fn(f64) -> f64,
 ) -> [u8; 256] {
     std::array::from_fn(|q| {
         let x = (q as f64 - f64::from(from.zero_point)) * f64::from(from.scale);

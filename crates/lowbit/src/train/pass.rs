@@ -147,5 +147,10 @@ impl Pass {
 
 /// Whether a step's result is never negative, so that its integers need no zero point but 0.
 fn is_never_negative(step: &Step) -> bool {
-    step.epilogue.relu || matches!(step.op, Op::Relu | Op::Sigmoid)
+    let is_never_negative = match step.op {
+        Op::Relu | Op::Sigmoid => true,
+        Op::Unary(unary) => unary.is_never_negative(),
+        _ => false,
+    };
+    step.epilogue.relu || is_never_negative
 }

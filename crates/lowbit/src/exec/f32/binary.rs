@@ -26,10 +26,11 @@ impl Kernel for Add {
     fn run(&self, call: Call<'_>) {
         let (a, b) = (call.inputs.f32(0), call.inputs.f32(1));
         let out = call.out.f32();
+        let per_channel = self.inputs[1].dense_len() != self.inputs[0].dense_len();
         for image in 0..call.images {
             for y in 0..self.output.h {
                 let a = &a[self.inputs[0].row(image, y)];
-                let b = &b[self.inputs[1].row(image, y)];
+                let b = &b[self.inputs[1].row(image, if per_channel { 0 } else { y })];
                 let out = &mut out[out_row(&self.output, image, y)];
                 elementwise::add_f32(self.isa, a, b, self.relu, out);
             }

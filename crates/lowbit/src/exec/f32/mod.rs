@@ -2,8 +2,10 @@
 
 mod activation;
 mod binary;
+mod channels;
 mod conv;
 mod linear;
+mod normalize;
 mod pool;
 
 use super::kernel::Kernel;
@@ -35,15 +37,29 @@ pub(super) fn kernel(
             (pool.kernel, pool.stride, pool.padding),
             relu,
         ))),
-        Op::AvgPool(pool) => Box::new(pool::Mean(pool::Windows::new(
-            plan,
-            index,
-            (pool.kernel, pool.stride, pool.padding),
-            relu,
-        ))),
+        Op::Unary(unary) => {
+            let function = move |x: f32| unary.value(f64::from(x)) as f32;
+            Box::new(activation::Unary::new(plan, index, function))
+        }
+        Op::AvgPool(pool) => Box::new(pool::Mean::new(plan, index, &pool, relu)),
         Op::GlobalAvgPool => Box::new(pool::Global::new(plan, index, relu, isa)),
         Op::Add => Box::new(binary::Add::new(plan, index, relu, isa)),
         Op::Mul => Box::new(binary::Mul::new(plan, index, relu, isa)),
+        Op::Concat => Box::new(channels::Concat::new(plan, index, relu)),
+        Op::ChannelShuffle(shuffle) => {
+            let c = plan.output(index).c;
+            let sources = (0..c).map(|channel| shuffle.source(channel, c));
+            Box::new(channels::Pick::new(plan, index, sources.collect(), relu))
+        }
+        Op::Slice(slice) => {
+            let sources = slice.first..slice.first + slice.channels;
+            Box::new(channels::Pick::new(plan, index, sources.collect(), relu))
+        }
+        Op::Softmax => Box::new(normalize::PerPixel::new(plan, index, normalize::softmax)),
+        Op::LayerNorm(norm) => {
+            let function = move |x: &[f32], y: &mut [f32]| normalize::layer_norm(norm.eps, x, y);
+            Box::new(normalize::PerPixel::new(plan, index, function))
+        }
         Op::Input | Op::BatchNorm(_) | Op::Flatten => {
             unreachable!("programs have no step for what moves no data or is fused")
         }

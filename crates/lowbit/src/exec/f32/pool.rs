@@ -2,6 +2,7 @@
 
 use crate::exec::kernel::{Call, Kernel};
 use crate::lower::{Layout, Plan, Window};
+use crate::ops::AvgPool;
 use lowbit_kernels::{Isa, elementwise};
 
 pub(super) struct Windows {
@@ -30,7 +31,7 @@ impl Windows {
         }
     }
 
-    /// Folds the pixels of each window, channel by channel, and finishes with their number.
+    /// Folds the pixels of each window, channel by channel, and finishes with the window's number in row order.
     fn run(
         &self,
         call: Call<'_>,
@@ -38,6 +39,7 @@ impl Windows {
         fold: impl Fn(f32, f32) -> f32,
         finish: impl Fn(f32, usize) -> f32,
     ) {
+        let width = self.output.w;
         let (input, out) = (call.inputs.f32(0), call.out.f32());
         let c = self.output.c;
         for image in 0..call.images {
@@ -51,8 +53,10 @@ impl Windows {
                         *out = fold(*out, x);
                     }
                 }
+                let (row, column) = (to / self.output.row_stride, to % self.output.row_stride);
+                let window = row * width + column / c;
                 for out in out {
-                    let result = finish(*out, pixels.len());
+                    let result = finish(*out, window);
                     *out = if self.relu { result.max(0.0) } else { result };
                 }
             });
@@ -69,12 +73,27 @@ impl Kernel for Max {
     }
 }
 
-pub(super) struct Mean(pub(super) Windows);
+pub(super) struct Mean {
+    windows: Windows,
+    /// Pixels that each window counts, in row order.
+    counts: Vec<usize>,
+}
+
+impl Mean {
+    pub(super) fn new(plan: &Plan, index: usize, pool: &AvgPool, relu: bool) -> Self {
+        let windows = (pool.kernel, pool.stride, pool.padding);
+        let (input, output) = (plan.input(index, 0), plan.output(index));
+        Self {
+            windows: Windows::new(plan, index, windows, relu),
+            counts: pool.counts([input.h, input.w], [output.h, output.w]),
+        }
+    }
+}
 
 impl Kernel for Mean {
     fn run(&self, call: Call<'_>) {
-        let mean = |sum: f32, count: usize| sum / count as f32;
-        self.0.run(call, 0.0, |sum, x| sum + x, mean);
+        let mean = |sum: f32, window: usize| sum / self.counts[window] as f32;
+        self.windows.run(call, 0.0, |sum, x| sum + x, mean);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::StepParams;
 use crate::exec::kernel::{Call, Kernel, out_row};
 use crate::lower::{Layout, Plan};
-use crate::quant::{move_to_grid, ratio, table};
+use crate::quant::table;
 use lowbit_kernels::{Isa, elementwise};
 
 pub(super) struct Table {
@@ -29,7 +29,7 @@ impl Table {
         index: usize,
         params: &StepParams,
         isa: Isa,
-        function: fn(f64) -> f64,
+        function: impl Fn(f64) -> f64,
     ) -> Self {
         let table = table(params.inputs[0], params.output, params.bounds, function);
         Self::new(plan, index, table, isa)
@@ -37,10 +37,12 @@ impl Table {
 
     /// The input on the result's grid, cut at its zero point.
     pub(super) fn relu(plan: &Plan, index: usize, params: &StepParams, isa: Isa) -> Self {
-        let (from, to) = (params.inputs[0], params.output);
-        let (multiplier, bounds) = (ratio(from, to), [to.zero_point, params.bounds[1]]);
-        let level = |q: usize| move_to_grid(q as u8, from, to, multiplier, bounds);
-        Self::new(plan, index, std::array::from_fn(level), isa)
+        let cut = StepParams {
+            inputs: params.inputs.clone(),
+            bounds: [params.output.zero_point, params.bounds[1]],
+            ..*params
+        };
+        Self::new(plan, index, cut.moved(0), isa)
     }
 }
 

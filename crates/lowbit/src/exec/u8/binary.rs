@@ -39,10 +39,11 @@ impl Kernel for Add {
     fn run(&self, call: Call<'_>) {
         let (a, b) = (call.inputs.u8(0), call.inputs.u8(1));
         let out = call.out.u8();
+        let per_channel = self.inputs[1].dense_len() != self.inputs[0].dense_len();
         for image in 0..call.images {
             for y in 0..self.output.h {
                 let a = &a[self.inputs[0].row(image, y)];
-                let b = &b[self.inputs[1].row(image, y)];
+                let b = &b[self.inputs[1].row(image, if per_channel { 0 } else { y })];
                 let out = &mut out[out_row(&self.output, image, y)];
                 elementwise::add_u8(self.isa, a, b, &self.sum, out);
             }

@@ -2,6 +2,7 @@
 
 mod activation;
 mod binary;
+mod channels;
 mod conv;
 mod linear;
 mod pool;
@@ -10,7 +11,7 @@ mod product;
 use super::kernel::Kernel;
 use crate::lower::{Plan, Step};
 use crate::ops::Op;
-use crate::quant::{ActivationParams, InputParams, QuantizedLayer};
+use crate::quant::{ActivationParams, InputParams, QuantizedLayer, move_to_grid, ratio};
 use lowbit_kernels::Isa;
 
 /// What the integers of a model's values mean.
@@ -57,6 +58,15 @@ impl StepParams {
     }
 }
 
+impl StepParams {
+    /// The levels of an input on the result's grid.
+    fn moved(&self, which: usize) -> [u8; 256] {
+        let (from, to) = (self.inputs[which], self.output);
+        let multiplier = ratio(from, to);
+        std::array::from_fn(|q| move_to_grid(q as u8, from, to, multiplier, self.bounds))
+    }
+}
+
 /// Whether a step can compute in u8; the others run in f32 between a dequantization and a quantization.
 pub(super) fn has_form(step: &Step) -> bool {
     match step.op {
@@ -67,8 +77,13 @@ pub(super) fn has_form(step: &Step) -> bool {
         | Op::MaxPool(_)
         | Op::GlobalAvgPool
         | Op::Add
-        | Op::Mul => true,
-        Op::AvgPool(_) | Op::Input | Op::BatchNorm(_) | Op::Flatten => false,
+        | Op::Mul
+        | Op::Unary(_)
+        | Op::AvgPool(_)
+        | Op::Concat
+        | Op::ChannelShuffle(_)
+        | Op::Slice(_) => true,
+        Op::Softmax | Op::LayerNorm(_) | Op::Input | Op::BatchNorm(_) | Op::Flatten => false,
     }
 }
 
@@ -102,7 +117,22 @@ pub(super) fn kernel(
         Op::GlobalAvgPool => Box::new(pool::Global::new(plan, index, &params(), isa)),
         Op::Add => Box::new(binary::Add::new(plan, index, &params(), isa)),
         Op::Mul => Box::new(binary::Mul::new(plan, index, &params(), isa)),
-        Op::AvgPool(_) | Op::Input | Op::BatchNorm(_) | Op::Flatten => {
+        Op::Unary(unary) => {
+            let function = move |x: f64| unary.value(x);
+            Box::new(activation::Table::of(plan, index, &params(), isa, function))
+        }
+        Op::AvgPool(pool) => Box::new(pool::Mean::new(plan, index, &pool, &params())),
+        Op::Concat => Box::new(channels::Concat::new(plan, index, &params(), isa)),
+        Op::ChannelShuffle(shuffle) => {
+            let c = plan.output(index).c;
+            let sources = (0..c).map(|channel| shuffle.source(channel, c)).collect();
+            Box::new(channels::Pick::new(plan, index, sources, &params()))
+        }
+        Op::Slice(slice) => {
+            let sources = (slice.first..slice.first + slice.channels).collect();
+            Box::new(channels::Pick::new(plan, index, sources, &params()))
+        }
+        Op::Softmax | Op::LayerNorm(_) | Op::Input | Op::BatchNorm(_) | Op::Flatten => {
             unreachable!("steps without an integer form run in f32")
         }
     }

@@ -1,10 +1,10 @@
-//! Pooling: the largest of windows, and the mean of a whole image.
+//! Pooling: the largest and the mean of windows, and the mean of a whole image.
 
 use super::StepParams;
 use crate::exec::kernel::{Call, Kernel};
 use crate::lower::{Layout, Plan, Window};
-use crate::ops::MaxPool;
-use crate::quant::{move_to_grid, ratio};
+use crate::ops::{AvgPool, MaxPool};
+use crate::quant::mean_ratio;
 use lowbit_kernels::Isa;
 use lowbit_kernels::elementwise::{self, AvgPoolU8};
 
@@ -18,9 +18,6 @@ pub(super) struct Max {
 
 impl Max {
     pub(super) fn new(plan: &Plan, index: usize, pool: &MaxPool, params: StepParams) -> Self {
-        let (from, to) = (params.inputs[0], params.output);
-        let multiplier = ratio(from, to);
-        let level = |q: usize| move_to_grid(q as u8, from, to, multiplier, params.bounds);
         Self {
             input: plan.input(index, 0),
             output: plan.output(index),
@@ -29,7 +26,7 @@ impl Max {
                 stride: pool.stride,
                 padding: pool.padding,
             },
-            table: std::array::from_fn(level),
+            table: params.moved(0),
         }
     }
 }
@@ -56,6 +53,66 @@ impl Kernel for Max {
     }
 }
 
+pub(super) struct Mean {
+    input: Layout,
+    output: Layout,
+    window: Window,
+    /// What a sum is multiplied with, for each window in row order.
+    multipliers: Vec<f32>,
+    zero_point_in: i32,
+    zero_point: u8,
+    bounds: [u8; 2],
+}
+
+impl Mean {
+    pub(super) fn new(plan: &Plan, index: usize, pool: &AvgPool, params: &StepParams) -> Self {
+        let (input, output) = (plan.input(index, 0), plan.output(index));
+        let (from, to) = (params.inputs[0], params.output);
+        let counts = pool.counts([input.h, input.w], [output.h, output.w]);
+        let multiplier = |&count: &usize| mean_ratio(from, to, count);
+        Self {
+            input,
+            output,
+            window: Window {
+                kernel: pool.kernel,
+                stride: pool.stride,
+                padding: pool.padding,
+            },
+            multipliers: counts.iter().map(multiplier).collect(),
+            zero_point_in: i32::from(from.zero_point),
+            zero_point: to.zero_point,
+            bounds: params.bounds,
+        }
+    }
+}
+
+impl Kernel for Mean {
+    fn run(&self, call: Call<'_>) {
+        let (input, out) = (call.inputs.u8(0), call.out.u8());
+        let c = self.output.c;
+        let [low, high] = self.bounds.map(f32::from);
+        let mut sums = vec![0i32; c];
+        for image in 0..call.images {
+            let input = &input[image * self.input.image_len + self.input.first()..];
+            let out = &mut out[image * self.output.image_len..];
+            let mut multipliers = self.multipliers.iter();
+            self.window.each(&self.input, &self.output, |to, pixels| {
+                sums.fill(-(pixels.len() as i32) * self.zero_point_in);
+                for &from in pixels {
+                    for (sum, &q) in sums.iter_mut().zip(&input[from..][..c]) {
+                        *sum += i32::from(q);
+                    }
+                }
+                let multiplier = multipliers.next().expect("there is one for each window");
+                for (q, &sum) in out[to..][..c].iter_mut().zip(&sums) {
+                    let mean = (sum as f32 * multiplier).round_ties_even();
+                    *q = (mean + f32::from(self.zero_point)).clamp(low, high) as u8;
+                }
+            });
+        }
+    }
+}
+
 pub(super) struct Global {
     input: Layout,
     output: Layout,
@@ -72,7 +129,7 @@ impl Global {
             output: plan.output(index),
             mean: AvgPoolU8 {
                 zero_point_in: from.zero_point,
-                multiplier: (f64::from(ratio(from, to)) / (input.h * input.w) as f64) as f32,
+                multiplier: mean_ratio(from, to, input.h * input.w),
                 zero_point: to.zero_point,
                 low,
                 high,

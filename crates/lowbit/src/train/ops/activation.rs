@@ -3,13 +3,14 @@
 use super::{Layer, Pass, Place};
 use crate::graph::Step;
 use crate::lower::Plan;
+use crate::ops;
 
 pub(super) struct Unary {
     place: Place,
     step: Step,
-    function: fn(f32) -> f32,
+    function: Box<dyn Fn(f32) -> f32 + Send>,
     /// The derivative, from input and result.
-    derivative: fn(f32, f32) -> f32,
+    derivative: Box<dyn Fn(f32, f32) -> f32 + Send>,
 }
 
 impl Unary {
@@ -28,17 +29,23 @@ impl Unary {
         Self::new(plan, index, sigmoid, derivative)
     }
 
+    pub(super) fn of(plan: &Plan, index: usize, unary: ops::Unary) -> Self {
+        let function = move |x: f32| unary.value(f64::from(x)) as f32;
+        let derivative = move |x: f32, _| unary.derivative(f64::from(x)) as f32;
+        Self::new(plan, index, function, derivative)
+    }
+
     fn new(
         plan: &Plan,
         index: usize,
-        function: fn(f32) -> f32,
-        derivative: fn(f32, f32) -> f32,
+        function: impl Fn(f32) -> f32 + Send + 'static,
+        derivative: impl Fn(f32, f32) -> f32 + Send + 'static,
     ) -> Self {
         Self {
             place: Place::new(plan, index),
             step: plan.exec.program.steps()[index].clone(),
-            function,
-            derivative,
+            function: Box::new(function),
+            derivative: Box::new(derivative),
         }
     }
 }

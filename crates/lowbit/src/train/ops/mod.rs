@@ -106,11 +106,21 @@ pub(super) fn layer(
         Op::Linear(_) => Box::new(linear::Linear::new(plan, index, weights, isa, qat)),
         Op::Relu => Box::new(activation::Unary::relu(plan, index)),
         Op::Sigmoid => Box::new(activation::Unary::sigmoid(plan, index)),
+        Op::Unary(unary) => Box::new(activation::Unary::of(plan, index, *unary)),
         Op::MaxPool(pool) => Box::new(pool::Pool::max(plan, index, pool)),
         Op::AvgPool(pool) => Box::new(pool::Pool::mean(plan, index, pool)),
         Op::GlobalAvgPool => Box::new(pool::GlobalAvgPool::new(plan, index)),
+        Op::Add if step.in_shapes[0] != step.in_shapes[1] => {
+            return unsupported("one summand per channel cannot be trained");
+        }
         Op::Add => Box::new(binary::Add::new(plan, index)),
         Op::Mul => Box::new(binary::Mul::new(plan, index)),
+        Op::Concat | Op::ChannelShuffle(_) | Op::Slice(_) => {
+            return unsupported("operators that move channels cannot be trained");
+        }
+        Op::Softmax | Op::LayerNorm(_) => {
+            return unsupported("softmax and layer norm within a network cannot be trained");
+        }
         Op::Input | Op::BatchNorm(_) | Op::Flatten => {
             return unsupported("it has no form of its own in training");
         }

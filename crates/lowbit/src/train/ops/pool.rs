@@ -17,6 +17,8 @@ pub(super) struct Pool {
     step: Step,
     window: Window,
     kind: Kind,
+    /// Pixels that each window counts, in row order; for a mean.
+    counts: Vec<usize>,
 }
 
 impl Pool {
@@ -26,7 +28,7 @@ impl Pool {
             stride: pool.stride,
             padding: pool.padding,
         };
-        Self::new(plan, index, window, Kind::Max)
+        Self::new(plan, index, window, Kind::Max, Vec::new())
     }
 
     pub(super) fn mean(plan: &Plan, index: usize, pool: &AvgPool) -> Self {
@@ -35,15 +37,18 @@ impl Pool {
             stride: pool.stride,
             padding: pool.padding,
         };
-        Self::new(plan, index, window, Kind::Mean)
+        let Place { input, output, .. } = Place::new(plan, index);
+        let counts = pool.counts([input.h, input.w], [output.h, output.w]);
+        Self::new(plan, index, window, Kind::Mean, counts)
     }
 
-    fn new(plan: &Plan, index: usize, window: Window, kind: Kind) -> Self {
+    fn new(plan: &Plan, index: usize, window: Window, kind: Kind, counts: Vec<usize>) -> Self {
         Self {
             place: Place::new(plan, index),
             step: plan.exec.program.steps()[index].clone(),
             window,
             kind,
+            counts,
         }
     }
 
@@ -65,13 +70,15 @@ impl Layer for Pool {
         for image in 0..count {
             let x = &x[image * input.image_len + input.first()..];
             let y = &mut y[image * output.image_len + output.first()..];
+            let mut windows = 0usize..;
             self.window.each(&input, &output, |to, pixels| {
+                let window = windows.next().expect("they are numbered without end");
                 for c in 0..output.c {
                     let result = match kind {
                         Kind::Max => x[Self::winner(x, pixels, c)],
                         Kind::Mean => {
                             let sum: f32 = pixels.iter().map(|pixel| x[pixel + c]).sum();
-                            sum / pixels.len() as f32
+                            sum / self.counts[window] as f32
                         }
                     };
                     y[to + c] = if relu { result.max(0.0) } else { result };
@@ -95,7 +102,9 @@ impl Layer for Pool {
             let y = &pass.values[to][image * output.image_len + output.first()..];
             let grads = &mut earlier[from][image * input.dense_len()..][..input.dense_len()];
             let dys = &later[0][image * output.dense_len()..][..output.dense_len()];
+            let mut windows = 0usize..;
             self.window.each(&input, &output, |to, pixels| {
+                let window = windows.next().expect("they are numbered without end");
                 for c in 0..output.c {
                     let dy = dys[dense(&output, to + c)];
                     if relu && y[to + c] <= 0.0 {
@@ -105,7 +114,7 @@ impl Layer for Pool {
                         Kind::Max => grads[dense(&input, Self::winner(x, pixels, c))] += dy,
                         Kind::Mean => {
                             for pixel in pixels {
-                                grads[dense(&input, pixel + c)] += dy / pixels.len() as f32;
+                                grads[dense(&input, pixel + c)] += dy / self.counts[window] as f32;
                             }
                         }
                     }

@@ -108,6 +108,7 @@ fn operators_beyond_the_zoo_agree_with_pytorch() {
                     kernel: attributes(&case, "kernel"),
                     stride: attributes(&case, "stride"),
                     padding: attributes(&case, "padding"),
+                    counted_padding: [0; 4],
                 };
                 check_unary(&case, Op::AvgPool(pool));
             }

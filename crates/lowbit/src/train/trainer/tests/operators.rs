@@ -50,6 +50,7 @@ fn gradients_through_windows_asymmetric_padding_and_the_last_axis_agree_with_fin
         kernel: [2, 2],
         stride: [1, 2],
         padding: [1, 0, 0, 1],
+        counted_padding: [0; 4],
     };
     let y = graph.add("pool2", Op::AvgPool(pool), &[y]);
     let y = graph.add("flatten", Op::Flatten, &[y]);

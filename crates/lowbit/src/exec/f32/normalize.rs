@@ -1,0 +1,66 @@
+//! What each pixel's channels do together; sums in f64, in the order of the channels.
+
+use crate::exec::kernel::{Call, Kernel, out_row};
+use crate::lower::{Layout, Plan};
+
+/// A function of a pixel's channels.
+pub(super) struct PerPixel<F> {
+    input: Layout,
+    output: Layout,
+    relu: bool,
+    function: F,
+}
+
+impl<F: Fn(&[f32], &mut [f32])> PerPixel<F> {
+    pub(super) fn new(plan: &Plan, index: usize, function: F) -> Self {
+        let layer = plan.exec.layer(&plan.exec.steps[index]);
+        Self {
+            input: plan.input(index, 0),
+            output: plan.output(index),
+            relu: layer.epilogue.relu,
+            function,
+        }
+    }
+}
+
+impl<F: Fn(&[f32], &mut [f32]) + Send + Sync> Kernel for PerPixel<F> {
+    fn run(&self, call: Call<'_>) {
+        let (input, out) = (call.inputs.f32(0), call.out.f32());
+        for image in 0..call.images {
+            for y in 0..self.output.h {
+                let from = input[self.input.row(image, y)].chunks_exact(self.input.c);
+                let out = out[out_row(&self.output, image, y)].chunks_exact_mut(self.output.c);
+                for (to, from) in out.zip(from) {
+                    (self.function)(from, to);
+                    if self.relu {
+                        to.iter_mut().for_each(|x| *x = x.max(0.0));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `exp(x − max) / Σ exp(x − max)`.
+pub(super) fn softmax(x: &[f32], y: &mut [f32]) {
+    let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let exp = |x: f32| (f64::from(x) - f64::from(largest)).exp();
+    let mut sum = 0.0;
+    for (y, &x) in y.iter_mut().zip(x) {
+        let e = exp(x);
+        sum += e;
+        *y = e as f32;
+    }
+    y.iter_mut().for_each(|y| *y = (f64::from(*y) / sum) as f32);
+}
+
+/// `(x − mean) / √(variance + eps)`.
+pub(super) fn layer_norm(eps: f32, x: &[f32], y: &mut [f32]) {
+    let count = x.len() as f64;
+    let mean = x.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
+    let squares = x.iter().map(|&x| (f64::from(x) - mean).powi(2));
+    let factor = 1.0 / (squares.sum::<f64>() / count + f64::from(eps)).sqrt();
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = ((f64::from(x) - mean) * factor) as f32;
+    }
+}
