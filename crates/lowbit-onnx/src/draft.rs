@@ -2,7 +2,7 @@
 //! products beside them before the graph is built.
 
 use crate::error::Fault;
-use lowbit::graph::{Conv, GraphBuilder, Normalization, Op};
+use lowbit::graph::{GraphBuilder, Normalization, Op};
 use lowbit::{Graph, Shape, Tensor, Weights};
 
 /// What an item computes.
@@ -219,9 +219,8 @@ impl Draft {
                 Work::Affine { scale, shift } => {
                     let channels = scale.len();
                     let single = |values: &[f64]| -> Vec<f32> { values.iter().map(|&x| x as f32).collect() };
-                    let conv = pixelwise(channels);
                     let weight = Tensor::new(vec![channels, 1, 1, 1], single(&scale));
-                    (Op::Conv(conv), Some(weight), Some(single(&shift)))
+                    (Op::affine(channels), Some(weight), Some(single(&shift)))
                 }
             };
             if let Some(weight) = weight {
@@ -237,19 +236,6 @@ impl Draft {
             .check(&graph)
             .map_err(|error| Fault::Model(error.to_string()))?;
         Ok((graph, weights))
-    }
-}
-
-/// A depthwise convolution of one pixel.
-fn pixelwise(channels: usize) -> Conv {
-    Conv {
-        out_channels: channels,
-        kernel: [1; 2],
-        stride: [1; 2],
-        padding: [0; 4],
-        dilation: [1; 2],
-        groups: channels,
-        bias: true,
     }
 }
 

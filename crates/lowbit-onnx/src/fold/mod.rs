@@ -9,7 +9,7 @@ mod movement;
 mod shapes;
 
 pub(crate) use evaluate::is_float;
-pub(crate) use shapes::{axes_of, axis_of, list, order_of, pads_of, sizes_of, slice_of};
+pub(crate) use shapes::{axes_of, axis_of, order_of, pads_of, sizes_of, slice_of};
 
 use crate::constant::MAX_ELEMENTS;
 use crate::error::Fault;

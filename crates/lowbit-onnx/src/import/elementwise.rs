@@ -53,6 +53,12 @@ fn of_values(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
 }
 
 fn add(importer: &mut Importer<'_>, node: &Node, a: &Value, b: &Value) -> Result<Value, Fault> {
+    if is_per_channel(a, b) || is_per_channel(b, a) {
+        let (x, term) = if is_per_channel(a, b) { (b, a) } else { (a, b) };
+        let shape = importer.shape(x);
+        let item = importer.draft.op(&node.name, Op::Add, &[x.item, term.item], shape);
+        return Ok(Value { item, ..x.clone() });
+    }
     if !is_same(a, b) {
         return Err(node.wrong(format!(
             "it adds {:?} and {:?}: only the same shape is supported",

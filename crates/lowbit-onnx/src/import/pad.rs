@@ -2,11 +2,12 @@
 
 use super::axes::Axis;
 use super::{Frame, Importer, Value};
+use crate::draft::Work;
 use crate::error::Fault;
 use crate::fold::pads_of;
 use crate::model::Node;
 use crate::window::Window;
-use lowbit::graph::Op;
+use lowbit::graph::{Op, Unary};
 
 pub(super) fn pad(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
     let value = importer.framed(node, 0)?;
@@ -82,7 +83,11 @@ pub(super) fn must_be_least(importer: &Importer<'_>, node: &Node, value: &Value)
     let Some(frame) = value.frame else {
         return Ok(());
     };
-    let is_positive = matches!(importer.draft.items[value.item].work, crate::draft::Work::Op(Op::Relu | Op::Sigmoid));
+    let is_positive = match importer.draft.items[value.item].work {
+        Work::Op(Op::Relu | Op::Sigmoid) => true,
+        Work::Op(Op::Unary(Unary::Clip { min, .. })) => min >= 0.0,
+        _ => false,
+    };
     match frame.value == f32::NEG_INFINITY || frame.value <= f32::MIN || (frame.value <= 0.0 && is_positive) {
         true => Ok(()),
         false => Err(node.wrong(format!("it reads an image padded with {}, which may be the largest", frame.value))),

@@ -3,13 +3,12 @@
 use super::Importer;
 use super::axes::{Axis, NCHW};
 use super::pad::{must_be_least, must_be_zero, widened};
-use crate::draft::{Item, Work};
 use crate::error::Fault;
 use crate::fold::axes_of;
 use crate::model::Node;
 use crate::window::Window;
-use lowbit::graph::{AvgPool, Conv, MaxPool, Op};
-use lowbit::{Shape, Tensor};
+use lowbit::Shape;
+use lowbit::graph::{AvgPool, MaxPool, Op};
 
 pub(super) fn max_pool(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
     let value = importer.image(node, 0)?;
@@ -50,51 +49,20 @@ pub(super) fn average_pool(importer: &mut Importer<'_>, node: &Node) -> Result<(
     }
     let explicit = window.with_ceil(size).map_err(|reason| node.wrong(reason))?;
     let counts_pads = node.int_or("count_include_pad", 0)? != 0;
+    let own = if counts_pads { window.pads } else { [0; 4] };
     // What a Pad put there counts always.
-    if (counts_pads && window.pads != [0; 4]) || value.frame.is_some() {
-        if explicit.pads != window.pads || (!counts_pads && window.pads != [0; 4]) {
-            return Err(node.wrong("pads that count beside some that do not are not supported"));
-        }
-        let window = widened(explicit, &value);
-        return mean_with_zeros(importer, node, value.item, &window, value.dims[1]);
+    let around = value.pads();
+    let outside = (0..4).any(|side| around[side] > 0 && own[side] < window.pads[side]);
+    if outside {
+        return Err(node.wrong("it reads an image with padding that counts, and adds some that does not"));
     }
     let pool = AvgPool {
         kernel: explicit.kernel,
         stride: explicit.stride,
-        padding: explicit.pads,
+        padding: widened(explicit, &value).pads,
+        counted_padding: std::array::from_fn(|side| own[side] + around[side]),
     };
     place(importer, node, Op::AvgPool(pool), value.item)
-}
-
-/// A mean that counts the zeros around an image: a depthwise convolution with equal weights.
-fn mean_with_zeros(
-    importer: &mut Importer<'_>,
-    node: &Node,
-    from: usize,
-    window: &Window,
-    channels: usize,
-) -> Result<(), Fault> {
-    let [kernel_h, kernel_w] = window.kernel;
-    let weight = 1.0 / (kernel_h * kernel_w) as f32;
-    let conv = Conv {
-        out_channels: channels,
-        kernel: window.kernel,
-        stride: window.stride,
-        padding: window.pads,
-        dilation: [1; 2],
-        groups: channels,
-        bias: false,
-    };
-    let item = importer.draft.push(Item {
-        name: node.name.clone(),
-        work: Work::Op(Op::Conv(conv)),
-        inputs: vec![from],
-        weight: Some(Tensor::full(&[channels, kernel_h, kernel_w, 1], weight)),
-        bias: None,
-        shape: result(importer, node),
-    });
-    importer.set(node, item, NCHW.to_vec());
-    Ok(())
 }
 
 pub(super) fn global_average_pool(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {

@@ -3,7 +3,9 @@
 
 use super::pattern::{Patterns, instead, is_near, replace_all};
 use crate::error::Fault;
-use crate::model::{Attribute, Model, Node};
+use crate::model::{Attribute, Model};
+#[cfg(test)]
+use crate::model::Node;
 
 pub(super) fn rewrite(model: &mut Model) -> Result<(), Fault> {
     replace_all(model, |patterns, node| {
