@@ -29,6 +29,9 @@ mod wire;
 
 pub use error::{Fault, OnnxError};
 
+#[cfg(test)]
+mod tests;
+
 use lowbit::graph::Normalization;
 use lowbit::{Graph, Weights};
 use std::path::Path;

@@ -5,7 +5,7 @@ use super::{Importer, Value};
 use crate::constant::Constant;
 use crate::error::Fault;
 use crate::model::Node;
-use lowbit::graph::Op;
+use lowbit::graph::{LayerNorm, Op};
 
 /// Add, Sub, Mul, Div and Sum.
 pub(super) fn binary(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
@@ -160,6 +160,37 @@ pub(super) fn per_channel(node: &Node, value: &Value, constant: &Constant) -> Re
         true => Ok(data.iter().map(wide).collect()),
         false => Err(fail()),
     }
+}
+
+/// Layer norm over the channels, its factor and summand as an affine map behind it.
+pub(super) fn layer_norm(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
+    let value = importer.value(node, 0)?;
+    let rank = value.dims.len();
+    let axis = crate::fold::axis_of(node, rank, -1)?;
+    if axis + 1 != rank || value.axes[axis] != Axis::Channel {
+        return Err(node.wrong(format!("it is over {:?} from axis {axis} on: only the channels, last, are supported", value.dims)));
+    }
+    if node.int_or("stash_type", 1)? != 1 {
+        return Err(node.wrong("only stash_type=1 is supported"));
+    }
+    let channels = value.dims[axis];
+    let of = |index: usize, otherwise: f64| -> Result<Vec<f64>, Fault> {
+        if node.input(index).is_none() {
+            return Ok(vec![otherwise; channels]);
+        }
+        let constant = importer.model.constant(node, index).and_then(Constant::floats);
+        match constant.filter(|data| data.len() == channels) {
+            Some(data) => Ok(data.iter().map(|&x| f64::from(x)).collect()),
+            None => Err(node.wrong(format!("its input {} is no constant of {channels} floats", index + 1))),
+        }
+    };
+    let (scale, shift) = (of(1, 1.0)?, of(2, 0.0)?);
+    let eps = node.float_or("epsilon", 1e-5)?;
+    let shape = importer.shape(&value);
+    let item = importer.draft.op(&node.name, Op::LayerNorm(LayerNorm { eps }), &[value.item], shape);
+    let value = Value { item, ..value };
+    importer.affine(node, &value, scale, shift);
+    Ok(())
 }
 
 /// Running statistics as an affine map.

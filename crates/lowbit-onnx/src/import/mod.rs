@@ -62,7 +62,7 @@ pub(crate) fn import(model: &Model) -> Result<Draft, Fault> {
     for node in &model.nodes {
         let Some(operator) = table::find(&node.op) else {
             return Err(node.wrong(format!(
-                "lowbit runs {} only as a part of patterns that it knows (docs/onnx.md)",
+                "lowbit has {} only as a part of patterns that it rewrites, and this is none of them (docs/onnx.md)",
                 node.op
             )));
         };

@@ -43,13 +43,14 @@ pub(crate) const OPERATORS: &[Operator] = operators! {
     GlobalMaxPool: pool::global_max_pool, [], "2-D";
     HardSigmoid: activation::hard_sigmoid, [alpha "all", beta "all"], "also its parts: Add, Clip, Div or Mul";
     HardSwish: activation::hard_swish, [], "also its parts";
+    LayerNormalization: elementwise::layer_norm, [axis "the last", epsilon "all", stash_type "1"], "over channels that are last; also its parts";
     LeakyRelu: activation::leaky_relu, [alpha "all"], "";
     MatMul: product::matmul, [], "a value with a constant matrix";
     MaxPool: pool::max_pool, [auto_pad "all", ceil_mode "0, 1", dilations "1", kernel_shape "2-D", pads "smaller than the kernel", storage_order "ignored", strides "all"], "2-D, without indices";
     Mul: elementwise::binary, [], "two values of the same shape, a value and one factor per channel, or a value and a constant per channel or for all";
+    Pad: pad::pad, [axes "rows and columns", mode "constant", pads "not negative", value "0; the least number before MaxPool"], "before Conv, AveragePool and MaxPool";
     ReduceMean: pool::reduce_mean, [axes "rows and columns", keepdims "0, 1", noop_with_empty_axes "0"], "";
     Relu: activation::relu, [], "";
-    Pad: pad::pad, [axes "rows and columns", mode "constant", pads "not negative", value "0; the least number before MaxPool"], "before Conv, AveragePool and MaxPool";
     Reshape: layout::reshape, [allowzero "0, 1"], "an image to a vector; extents of 1 come and go";
     Sigmoid: activation::sigmoid, [], "";
     Slice: channels::slice, [axes "the channels", ends "all", starts "all", steps "1"], "";
@@ -63,6 +64,38 @@ pub(crate) const OPERATORS: &[Operator] = operators! {
     Transpose: layout::transpose, [perm "all"], "moves no data: it renames axes";
     Unsqueeze: layout::reshape, [axes "all"], "";
 };
+
+/// The table of docs/onnx.md.
+#[cfg(test)]
+fn markdown() -> String {
+    let mut text = "| operator | attributes, and what of them | |\n|---|---|---|\n".to_owned();
+    for operator in OPERATORS {
+        let attributes: Vec<String> = operator
+            .attributes
+            .iter()
+            .map(|(name, values)| format!("`{name}` {values}"))
+            .collect();
+        text += &format!("| {} | {} | {} |\n", operator.name, attributes.join("; "), operator.about);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_the_table_that_is_looked_up() {
+        let page = include_str!("../../../../docs/onnx.md");
+        let table = markdown();
+        assert!(page.contains(&table), "docs/onnx.md must hold this table:\n{table}");
+    }
+
+    #[test]
+    fn operators_are_in_order_and_there_once() {
+        assert!(OPERATORS.is_sorted_by(|a, b| a.name < b.name));
+    }
+}
 
 /// The operator of that name.
 pub(crate) fn find(name: &str) -> Option<&'static Operator> {

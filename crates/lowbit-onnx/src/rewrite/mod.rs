@@ -6,6 +6,7 @@ mod gelu;
 mod hard_swish;
 mod head;
 mod identity;
+mod layer_norm;
 mod pattern;
 mod shuffle;
 mod silu;
@@ -23,6 +24,7 @@ const REWRITES: &[Rewrite] = &[
     hard_swish::rewrite,
     silu::rewrite,
     gelu::rewrite,
+    layer_norm::rewrite,
     shuffle::rewrite,
 ];
 
