@@ -14,6 +14,7 @@ warnings.filterwarnings("ignore")
 FILES = """add averagepool batch_normalization clip concat conv div dropout elu flatten gelu gemm globalaveragepool globalmaxpool hardsigmoid
 hardswish identity layernormalization leakyrelu logsoftmax matmul max maxpool min mul pad prelu reducemean relu reshape sigmoid slice
 softmax split squeeze sub sum swish tanh transpose unsqueeze""".split()
+MOVES = ("Identity", "Dropout", "Concat", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Flatten", "Slice", "Split", "Max", "Min", "Pad")
 WEIGHTS = ("Conv", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization", "PRelu")
 left_out = collections.Counter()
 
@@ -50,30 +51,34 @@ def wrapped(model, inputs):
     batch = 1
     if len(dims) in (2, 4) and dims[0] > 1:
         batch, dims[0] = dims[0], 1
-    image = {1: [1, dims[0], 1, 1], 2: [1, dims[-1], 1, 1], 3: [1, *dims], 4: dims}[len(dims)]
-    nodes = [] if len(dims) == 4 else [h.make_node("Reshape", ["image", "own"], [names[0]])]
-    constants = [] if len(dims) == 4 else [nh.from_array(np.array(dims, np.int64), "own")]
+    # Tensors that are no images, and operators over the last axis, have their channels there.
+    last = len(dims) < 4 or op in ("LayerNormalization", "MatMul")
+    whole = [1] * (4 - len(dims)) + dims
+    image = [1, whole[3], whole[1], whole[2]] if last else dims
+    # What only moves or hands on needs something that computes.
+    nodes = [h.make_node("Relu", ["image"], ["in4"]), h.make_node("Transpose", ["in4"], ["in_t"], perm=[0, 2, 3, 1]) if last else h.make_node("Identity", ["in4"], ["in_t"]),
+             h.make_node("Reshape", ["in_t", "own"], [names[0]])] if last or op in MOVES else [h.make_node("Identity", ["image"], [names[0]])]
+    constants = [nh.from_array(np.array(dims, np.int64), "own")] if len(nodes) > 1 else []
     for name, value in zip(names[1:], inputs[1:]):
         if value is None:
             continue
         value = np.asarray(value)
         if value.dtype == np.float32 and list(value.shape) == list(inputs[0].shape) and op not in WEIGHTS:
-            nodes.append(h.make_node("Sigmoid", [names[0] if nodes or len(dims) != 4 else "image"], [name]))
+            nodes.append(h.make_node("Sigmoid", [names[0]], [name]))
         elif value.dtype == np.float32 and batch > 1 and value.ndim == len(dims) and value.shape[0] == batch and op not in WEIGHTS:
             return "constants for a batch of more than one"
         else:
             constants.append(nh.from_array(value, name))
     for node in graph.node:
         new = onnx.NodeProto(); new.CopyFrom(node)
-        if len(dims) == 4:
-            for i, name in enumerate(new.input):
-                if name == names[0]: new.input[i] = "image"
         nodes.append(new)
-    for node in nodes:
-        if node.op_type == "Sigmoid" and node.input[0] == names[0] and len(dims) == 4:
-            node.input[0] = "image"
     opset = max(next(o.version for o in model.opset_import if o.domain == ""), 7)
     output = graph.output[0].name
+    if op in ("Softmax", "LogSoftmax") and op == "LogSoftmax":
+        return "LogSoftmax, which is supported at the end of a model alone"
+    if op == "Softmax":
+        # At the end it would be left out.
+        nodes.append(h.make_node("Relu", [output], ["kept"])); output = "kept"
     def build(tail, out):
         g = h.make_graph(nodes + tail, "t", [h.make_tensor_value_info("image", T.FLOAT, image)],
                          [h.make_tensor_value_info(out, T.FLOAT, None)], list(graph.initializer) + constants)
@@ -89,12 +94,10 @@ def wrapped(model, inputs):
     if y.dtype != np.float32 or y.size < 2:
         return "less than two results"
     add = lambda name, *values: constants.append(nh.from_array(np.array(values, np.int64), name))
-    if y.ndim in (3, 4) and (y.ndim == 3 or y.shape[0] == 1):
+    if y.ndim == 4 and y.shape[0] == 1 and not last:
         tail = []
-        if y.ndim == 3:
-            add("four", 1, *y.shape); tail.append(h.make_node("Reshape", [output, "four"], ["y4"]))
         add("flat", 1, y.size)
-        tail += [h.make_node("Transpose", ["y4" if y.ndim == 3 else output], ["yt"], perm=[0, 2, 3, 1]), h.make_node("Reshape", ["yt", "flat"], ["logits"])]
+        tail = [h.make_node("Transpose", [output], ["yt"], perm=[0, 2, 3, 1]), h.make_node("Reshape", ["yt", "flat"], ["logits"])]
     elif len(dims) == 4 and y.ndim == 2 and y.shape[0] == 1 and op in ("Flatten", "Reshape"):
         weights = np.random.default_rng(5).standard_normal((y.size, 8)).astype(np.float32)
         constants.append(nh.from_array(weights, "tail")); tail = [h.make_node("MatMul", [output, "tail"], ["logits"])]

@@ -196,7 +196,7 @@ fn batch_of_one(
     }
     // Channels are few; where both ends could be, or neither is known, PyTorch's order.
     let few = |extent: Option<usize>| matches!(extent, Some(1 | 3));
-    let is_nhwc = few(extents[3]) && !few(extents[1]);
+    let is_nhwc = few(extents[3]) && !few(extents[1]) && extents[2] != Some(1);
     let mut dims = vec![1];
     for (axis, extent) in extents.iter().enumerate().skip(1) {
         let is_channel = axis == if is_nhwc { 3 } else { 1 };

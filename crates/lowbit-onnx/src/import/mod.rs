@@ -79,7 +79,8 @@ fn is_nhwc(model: &Model) -> bool {
     let reader = model.nodes.iter().find(|node| node.inputs.contains(&model.input));
     match (few(dims[1]), few(dims[3])) {
         (true, false) => false,
-        (false, true) => true,
+        // A vector as an image of one pixel has its channels first.
+        (false, true) => dims[2] > 1,
         _ => reader.is_some_and(|node| node.op == "Transpose" && node.ints("perm").is_ok_and(|perm| perm == Some(&[0, 3, 1, 2]))),
     }
 }
