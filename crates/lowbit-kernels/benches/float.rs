@@ -115,6 +115,7 @@ fn bench(isa: Isa, layer: &Layer) {
     let epilogue = Epilogue {
         bias: Some(&bias),
         relu: true,
+        ceiling: None,
     };
     for g in [&g, &pooled] {
         let (rows, view) = (0..g.pooled_h(), input.with_slack());

@@ -12,6 +12,7 @@ pub mod batch_norm;
 pub mod bits;
 pub mod buffer;
 pub mod conv_f32;
+pub mod depthwise;
 pub mod elementwise;
 pub mod epilogue;
 pub mod geometry;

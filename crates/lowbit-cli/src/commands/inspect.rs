@@ -6,7 +6,7 @@ use crate::output::grouped;
 use crate::table::table;
 use lowbit::WeightBits;
 use lowbit::format::{self, StoredModel, TrainingRecord};
-use lowbit::graph::{Graph, Op, Step};
+use lowbit::graph::{Graph, Op, Step, Unary};
 use lowbit::quant::{Method, QuantizedModel};
 use lowbit_lab::models::ModelFile;
 use serde::Serialize;
@@ -142,11 +142,29 @@ fn describe(step: &Step) -> String {
         Op::MaxPool(pool) if pool.is_2x2() => "pool".into(),
         Op::MaxPool(pool) => format!("pool {}×{}", pool.kernel[0], pool.kernel[1]),
         Op::Relu => "ReLU".into(),
+        Op::Unary(Unary::Clip { min, max }) => format!("clip {min}..{max}"),
+        Op::Unary(Unary::HardSigmoid { .. }) => "hard sigmoid".into(),
+        Op::Unary(Unary::HardSwish) => "hard swish".into(),
+        Op::Unary(Unary::LeakyRelu { slope }) => format!("leaky ReLU {slope}"),
+        Op::Unary(Unary::Gelu { .. }) => "GELU".into(),
+        Op::Unary(Unary::Elu { .. }) => "ELU".into(),
+        Op::Unary(Unary::Silu) => "SiLU".into(),
+        Op::ChannelShuffle(shuffle) => format!("shuffle {}", shuffle.groups),
+        Op::Slice(slice) => format!("slice {}..{}", slice.first, slice.first + slice.channels),
+        Op::LayerNorm(_) => "layer norm".into(),
         other => format!("{other:?}").to_lowercase(),
     };
     for (present, name) in [
         (step.epilogue.batch_norm.is_some(), "BN"),
-        (step.epilogue.relu, "ReLU"),
+        (
+            step.epilogue.relu && step.epilogue.ceiling.is_none(),
+            "ReLU",
+        ),
+        (step.epilogue.ceiling == Some(6.0), "ReLU6"),
+        (
+            step.epilogue.ceiling.is_some_and(|ceiling| ceiling != 6.0),
+            "clip",
+        ),
         (step.epilogue.max_pool, "pool"),
     ] {
         if present {

@@ -65,6 +65,11 @@ unsafe impl Vector for __m256 {
         unsafe { _mm256_max_ps(self, other) }
     }
     #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        // SAFETY: the trait's contract.
+        unsafe { _mm256_min_ps(self, other) }
+    }
+    #[inline(always)]
     unsafe fn fma(self, a: Self, b: Self) -> Self {
         // SAFETY: the trait's contract.
         unsafe { _mm256_fmadd_ps(a, b, self) }

@@ -58,6 +58,11 @@ unsafe impl Vector for __m512 {
         unsafe { _mm512_max_ps(self, other) }
     }
     #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        // SAFETY: the trait's contract.
+        unsafe { _mm512_min_ps(self, other) }
+    }
+    #[inline(always)]
     unsafe fn fma(self, a: Self, b: Self) -> Self {
         // SAFETY: the trait's contract.
         unsafe { _mm512_fmadd_ps(a, b, self) }

@@ -8,7 +8,7 @@ mod avx512;
 mod reference;
 #[cfg(test)]
 mod tests;
-mod tile;
+pub(crate) mod tile;
 
 use crate::geometry::SLACK;
 use crate::{AlignedBuffer, ConvGeometry, Isa, Level, WeightShape};
@@ -133,13 +133,24 @@ impl PackedWeights {
     }
 }
 
-/// What happens to an accumulator before it is stored: `relu(acc + bias)`, then pooling.
+/// What happens to an accumulator before it is stored: `min(relu(acc + bias), ceiling)`, then pooling.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue<'a> {
     /// `[out_channels]`; none for zero.
     pub bias: Option<&'a [f32]>,
     /// Whether negative results become zero.
     pub relu: bool,
+    /// The largest result, if there is one: 6 for a ReLU6.
+    pub ceiling: Option<f32>,
+}
+
+impl Epilogue<'_> {
+    /// The result for the sum of channel `c`.
+    pub(crate) fn apply(&self, acc: f32, c: usize) -> f32 {
+        let sum = acc + self.bias.map_or(0.0, |bias| bias[c]);
+        let sum = if self.relu { sum.max(0.0) } else { sum };
+        self.ceiling.map_or(sum, |ceiling| sum.min(ceiling))
+    }
 }
 
 /// Convolves one image: output rows `rows` (after pooling) of `geometry`, row `rows.start` at `out[0]`.

@@ -35,11 +35,10 @@ pub(super) fn conv(
                                 }
                             }
                         }
-                        acc += epilogue.bias.map_or(0.0, |bias| bias[c]);
-                        best = best.max(acc);
+                        best = best.max(epilogue.apply(acc, c));
                     }
                 }
-                out[pixel + c] = if epilogue.relu { best.max(0.0) } else { best };
+                out[pixel + c] = best;
             }
         }
     }

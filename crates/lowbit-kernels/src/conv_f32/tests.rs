@@ -75,6 +75,7 @@ fn every_isa_convolves_to_the_scalar_bits_over_odd_shapes() {
         let epilogue = Epilogue {
             bias: (number % 3 != 0).then_some(&bias[..]),
             relu: number % 2 == 0,
+            ceiling: None,
         };
         let run = |isa| {
             let packed = PackedWeights::pack(isa, &weights, shape(&g));

@@ -79,6 +79,11 @@ impl FloatModel {
         })
     }
 
+    /// The steps that it runs.
+    pub(crate) fn program(&self) -> &Program {
+        &self.engine.plan().exec.program
+    }
+
     /// Number of values (the image, and one per step).
     pub(crate) fn values(&self) -> usize {
         self.engine.plan().layouts.len()

@@ -3,6 +3,7 @@
 use crate::ops::Conv;
 use crate::shape::Shape;
 use lowbit_kernels::ConvGeometry;
+use lowbit_kernels::depthwise::DepthwiseGeometry;
 use std::ops::Range;
 
 /// Layout of one value: `[images, top + h + bottom, left + w + right, c]`, the halo holding whatever stands for zero.
@@ -76,7 +77,10 @@ impl Layout {
 pub(crate) struct ConvView {
     /// The whole convolution where it is plain, else what all calls share.
     geometry: ConvGeometry,
-    is_plain: bool,
+    /// Whether a call may take several rows: one step leads both ways, and taps are neighbors.
+    is_even: bool,
+    /// Where each channel has a filter of its own.
+    depthwise: Option<DepthwiseGeometry>,
     stride: [usize; 2],
     dilation: [usize; 2],
     groups: usize,
@@ -120,7 +124,17 @@ impl ConvView {
         };
         Self {
             geometry,
-            is_plain: conv.is_plain(),
+            is_even: conv.stride[0] == conv.stride[1] && conv.dilation == [1, 1],
+            depthwise: conv.is_depthwise(input.c).then_some(DepthwiseGeometry {
+                channels: input.c,
+                kernel: conv.kernel,
+                stride: conv.stride,
+                dilation: conv.dilation,
+                in_row_stride: input.row_stride,
+                in_pixel_stride: input.c,
+                out_row_stride: output.row_stride,
+                out_pixel_stride: output.c,
+            }),
             stride: conv.stride,
             dilation: conv.dilation,
             groups: conv.groups,
@@ -131,7 +145,12 @@ impl ConvView {
     /// The geometry of a plain convolution.
     #[cfg(feature = "train")]
     pub(crate) fn plain(&self) -> Option<ConvGeometry> {
-        self.is_plain.then_some(self.geometry)
+        (self.is_even && self.groups == 1).then_some(self.geometry)
+    }
+
+    /// The geometry of a depthwise convolution, and where its view begins in the input's image.
+    pub(crate) fn depthwise(&self) -> Option<(DepthwiseGeometry, usize)> {
+        Some((self.depthwise?, self.first))
     }
 
     /// Calls that compute a rectangle of the (pooled) result.
@@ -142,18 +161,21 @@ impl ConvView {
         mut each: impl FnMut(ConvCall),
     ) {
         let g = &self.geometry;
-        if self.is_plain {
+        if self.is_even {
             let out_w = match columns.len() == g.pooled_w() {
                 true => g.out_w,
                 false => columns.len() * g.pool,
             };
-            each(ConvCall {
-                group: 0,
-                geometry: ConvGeometry { out_w, ..*g },
-                rows,
-                input: self.first + columns.start * g.pool * g.stride * g.in_pixel_stride,
-                output: 0,
-            });
+            let step = g.pool * g.stride * g.in_pixel_stride;
+            for group in 0..self.groups {
+                each(ConvCall {
+                    group,
+                    geometry: ConvGeometry { out_w, ..*g },
+                    rows: rows.clone(),
+                    input: self.first + columns.start * step + group * g.in_channels,
+                    output: group * g.out_channels,
+                });
+            }
             return;
         }
         // Every `period`-th output of a row sees taps that lie a whole number of dilated pixels further on.

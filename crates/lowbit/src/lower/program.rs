@@ -26,6 +26,8 @@ pub struct Epilogue {
     pub batch_norm: Option<BatchNormRef>,
     /// Whether negative results become zero.
     pub relu: bool,
+    /// The largest result, where results are cut there: 6 for a ReLU6.
+    pub ceiling: Option<f32>,
     /// Whether a 2×2 max-pool with stride 2 follows.
     pub max_pool: bool,
 }

@@ -39,6 +39,12 @@ impl Conv {
         self.stride[0] == self.stride[1] && self.dilation == [1, 1] && self.groups == 1
     }
 
+    /// Whether each of `channels` input channels has a filter of its own, and gives one output channel.
+    #[must_use]
+    pub fn is_depthwise(&self, channels: usize) -> bool {
+        self.groups == channels && self.out_channels == channels
+    }
+
     fn check(&self, input: Shape) -> Result<(), String> {
         let extents = [self.kernel, self.stride, self.dilation].concat();
         let all = extents.iter().chain(&self.padding);

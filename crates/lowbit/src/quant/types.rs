@@ -71,6 +71,12 @@ impl ActivationParams {
         let zero_point = (-low / scale).round_ties_even().clamp(0.0, levels) as u8;
         Self { scale, zero_point }
     }
+
+    /// The level that stands for a real number, cut to a byte.
+    pub(crate) fn level(self, real: f32) -> u8 {
+        let steps = (f64::from(real) / f64::from(self.scale)).round_ties_even();
+        (steps + f64::from(self.zero_point)).clamp(0.0, 255.0) as u8
+    }
 }
 
 /// The quantized weights of one convolution or linear layer, batch-norm folded in.

@@ -1,5 +1,6 @@
 //! Running the float model over calibration images to see what its activations hold.
 
+use super::ties::ties;
 use crate::exec::{FloatModel, Model};
 use crate::quant::{BINS, Observer, Seen};
 
@@ -14,10 +15,12 @@ pub struct Calibration {
 const BATCH: usize = 32;
 
 /// Runs `model` over `images` (`[n, h, w, c]`) and keeps what `observer` needs of every value: extremes, and a histogram
-/// between them where the observer reads one (a second pass).
+/// between them where the observer reads one (a second pass). Values whose integers only move from one to the other are seen
+/// as one.
 #[must_use]
 pub fn calibrate(model: &FloatModel, observer: Observer, images: &[u8]) -> Calibration {
     let values = model.values();
+    let ties = ties(model.program());
     let mut seen = vec![
         Seen {
             low: f32::INFINITY,
@@ -30,7 +33,7 @@ pub fn calibrate(model: &FloatModel, observer: Observer, images: &[u8]) -> Calib
     let batches = || images.chunks(BATCH * image_len);
     for batch in batches() {
         model.observe(batch, &mut |value, numbers| {
-            let seen = &mut seen[value];
+            let seen = &mut seen[ties[value]];
             for &x in numbers {
                 seen.low = seen.low.min(x);
                 seen.high = seen.high.max(x);
@@ -43,7 +46,7 @@ pub fn calibrate(model: &FloatModel, observer: Observer, images: &[u8]) -> Calib
         }
         for batch in batches() {
             model.observe(batch, &mut |value, numbers| {
-                let seen = &mut seen[value];
+                let seen = &mut seen[ties[value]];
                 let per_unit = BINS as f32 / (seen.high - seen.low).max(f32::MIN_POSITIVE);
                 for &x in numbers {
                     let bin = ((x - seen.low) * per_unit) as usize;
@@ -53,7 +56,7 @@ pub fn calibrate(model: &FloatModel, observer: Observer, images: &[u8]) -> Calib
         }
     }
     Calibration {
-        seen,
+        seen: ties.iter().map(|&tie| seen[tie].clone()).collect(),
         images: images.len() / image_len,
     }
 }

@@ -3,6 +3,7 @@
 mod calibrate;
 mod ptq;
 mod quantizer;
+mod ties;
 
 pub use calibrate::{Calibration, calibrate};
 pub use ptq::{PtqConfig, QuantError, quantize};

@@ -194,6 +194,12 @@ fn quantize_layer(
     let channels = bias.len();
     let mut integers = vec![0i16; kernel.len()];
     let scale = match granularity {
+        // A filter of one weight is nothing but its scale.
+        Granularity::PerTensor if kernel.len() == channels => {
+            let filters = kernel.chunks_exact(1).zip(integers.chunks_exact_mut(1));
+            let quantize = |(w, q): (&[f32], &mut [i16])| quantizers::quantize_channel(w, bits, q);
+            filters.map(quantize).collect()
+        }
         Granularity::PerChannel => {
             let fan_in = kernel.len() / channels;
             kernel

@@ -265,6 +265,9 @@ unsafe fn store<V: Vector, const N: usize>(
                 if call.epilogue.relu {
                     best = best.max(V::zero());
                 }
+                if let Some(ceiling) = call.epilogue.ceiling {
+                    best = best.min(V::splat(&raw const ceiling));
+                }
                 store_lanes(best, out.add(p * call.g.out_pixel_stride + channel), lanes);
             }
         }

@@ -24,7 +24,7 @@ const MAX_MR: usize = 14;
 /// # Safety
 /// The functions may only run where the ISA that they are written for is available; pointers must be readable or writable
 /// for as many lanes as the function says.
-pub(super) unsafe trait Vector: Copy {
+pub(crate) unsafe trait Vector: Copy {
     /// Lanes per vector.
     const LANES: usize;
     /// Most rows of a tile of [`NR`] vectors: accumulators, weights and one input must fit into the registers. A tile of
@@ -44,6 +44,7 @@ pub(super) unsafe trait Vector: Copy {
     unsafe fn store_part(self, to: *mut f32, lanes: usize);
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn max(self, other: Self) -> Self;
+    unsafe fn min(self, other: Self) -> Self;
     /// `a · b + self`, rounded once.
     unsafe fn fma(self, a: Self, b: Self) -> Self;
     /// Adds one f32, `at` behind `from`, times each of `w` to `acc`.
@@ -69,7 +70,7 @@ pub(super) unsafe trait Vector: Copy {
 /// # Safety
 /// As [`Vector::load_part`].
 #[inline(always)]
-unsafe fn load_lanes<V: Vector>(from: *const f32, lanes: usize) -> V {
+pub(crate) unsafe fn load_lanes<V: Vector>(from: *const f32, lanes: usize) -> V {
     // SAFETY: the caller's promise, which is that of `load` if all lanes are asked for.
     unsafe {
         match lanes == V::LANES {
@@ -84,7 +85,7 @@ unsafe fn load_lanes<V: Vector>(from: *const f32, lanes: usize) -> V {
 /// # Safety
 /// As [`Vector::store_part`].
 #[inline(always)]
-unsafe fn store_lanes<V: Vector>(value: V, to: *mut f32, lanes: usize) {
+pub(crate) unsafe fn store_lanes<V: Vector>(value: V, to: *mut f32, lanes: usize) {
     // SAFETY: the caller's promise, which is that of `store` if all lanes are asked for.
     unsafe {
         match lanes == V::LANES {

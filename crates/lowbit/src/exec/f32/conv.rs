@@ -1,18 +1,25 @@
-//! Convolution with bias, ReLU and 2×2 max-pool.
+//! Convolution with bias, ReLU, ceiling and 2×2 max-pool.
 
 use super::Weights;
 use crate::exec::kernel::{Call, Kernel};
 use crate::lower::{ConvView, Plan};
-use lowbit_kernels::{Isa, WeightShape, float};
+use lowbit_kernels::{Isa, WeightShape, depthwise, float};
+use std::ops::Range;
 
 pub(super) struct Conv {
     view: ConvView,
-    /// One for each group.
-    weights: Vec<float::PackedWeights>,
+    form: Form,
     bias: Vec<f32>,
     relu: bool,
+    ceiling: Option<f32>,
     /// Elements from one image to the next, of input and output.
     image_len: [usize; 2],
+}
+
+enum Form {
+    /// One product for each group.
+    Groups(Vec<float::PackedWeights>),
+    Depthwise(depthwise::FloatWeights),
 }
 
 impl Conv {
@@ -25,19 +32,51 @@ impl Conv {
     ) -> Self {
         let layer = plan.exec.layer(&plan.exec.steps[index]);
         let shape = layer.weight_shape().expect("convolutions have weights");
-        let shape = WeightShape {
-            out_channels: shape.out_channels / groups,
-            ..shape
+        let view = plan.conv(index);
+        let form = if let Some((geometry, _)) = view.depthwise() {
+            let (channels, taps) = (geometry.channels, geometry.kernel);
+            let weights = depthwise::FloatWeights::pack(isa, &kernel, channels, taps);
+            Form::Depthwise(weights)
+        } else {
+            let shape = WeightShape {
+                out_channels: shape.out_channels / groups,
+                ..shape
+            };
+            let of_groups = kernel.chunks(shape.len());
+            let pack = |kernel| float::PackedWeights::pack(isa, kernel, shape);
+            Form::Groups(of_groups.map(pack).collect())
         };
-        let of_groups = kernel.chunks(shape.len());
         Self {
-            view: plan.conv(index),
-            weights: of_groups
-                .map(|kernel| float::PackedWeights::pack(isa, kernel, shape))
-                .collect(),
+            view,
+            form,
             bias,
             relu: layer.epilogue.relu,
+            ceiling: layer.epilogue.ceiling,
             image_len: [plan.input(index, 0).image_len, plan.output(index).image_len],
+        }
+    }
+
+    /// Computes a rectangle of one image.
+    fn one(&self, [rows, columns]: [Range<usize>; 2], input: &[f32], out: &mut [f32]) {
+        let epilogue = |bias| float::Epilogue {
+            bias: Some(bias),
+            relu: self.relu,
+            ceiling: self.ceiling,
+        };
+        match &self.form {
+            Form::Groups(weights) => self.view.calls(rows, columns, |part| {
+                let channels = self.bias.len() / weights.len();
+                let (input, out) = (&input[part.input..], &mut out[part.output..]);
+                let epilogue = epilogue(&self.bias[part.group * channels..][..channels]);
+                let weights = &weights[part.group];
+                float::conv(weights, &part.geometry, part.rows, input, &epilogue, out);
+            }),
+            Form::Depthwise(weights) => {
+                let view = self.view.depthwise();
+                let (geometry, first) = view.expect("it was when its weights were packed");
+                let (input, epilogue) = (&input[first..], epilogue(&self.bias));
+                depthwise::conv_f32(weights, &geometry, [rows, columns], input, &epilogue, out);
+            }
         }
     }
 }
@@ -49,24 +88,10 @@ impl Kernel for Conv {
 
     fn run(&self, call: Call<'_>) {
         let (input, out) = (call.inputs.f32(0), call.out.f32());
-        let channels = self.bias.len() / self.weights.len();
         for image in 0..call.images {
             let [from, to] = self.image_len.map(|len| image * len);
-            let (rows, columns) = (call.rows.clone(), call.columns.clone());
-            self.view.calls(rows, columns, |part| {
-                let epilogue = float::Epilogue {
-                    bias: Some(&self.bias[part.group * channels..][..channels]),
-                    relu: self.relu,
-                };
-                float::conv(
-                    &self.weights[part.group],
-                    &part.geometry,
-                    part.rows,
-                    &input[from + part.input..],
-                    &epilogue,
-                    &mut out[to + part.output..],
-                );
-            });
+            let rectangle = [call.rows.clone(), call.columns.clone()];
+            self.one(rectangle, &input[from..], &mut out[to..]);
         }
     }
 }

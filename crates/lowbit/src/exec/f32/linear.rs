@@ -13,6 +13,7 @@ pub(super) struct Linear {
     weights: Vec<float::PackedWeights>,
     bias: Vec<f32>,
     relu: bool,
+    ceiling: Option<f32>,
 }
 
 /// Output channels of a part: whole panels on every ISA.
@@ -43,6 +44,7 @@ impl Linear {
             weights: weights.collect(),
             bias,
             relu: layer.epilogue.relu,
+            ceiling: layer.epilogue.ceiling,
         }
     }
 
@@ -56,6 +58,7 @@ impl Linear {
         let epilogue = float::Epilogue {
             bias: Some(&self.bias[number * PART..][..out_channels]),
             relu: self.relu,
+            ceiling: self.ceiling,
         };
         float::conv(weights, &geometry, 0..1, input, &epilogue, out);
     }

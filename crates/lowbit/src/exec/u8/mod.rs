@@ -4,12 +4,13 @@ mod activation;
 mod binary;
 mod channels;
 mod conv;
+mod depthwise;
 mod linear;
 mod pool;
 mod product;
 
 use super::kernel::Kernel;
-use crate::lower::{Plan, Step};
+use crate::lower::{Epilogue, Plan, Step};
 use crate::ops::Op;
 use crate::quant::{ActivationParams, InputParams, QuantizedLayer, move_to_grid, ratio};
 use lowbit_kernels::Isa;
@@ -41,19 +42,25 @@ struct StepParams {
     bounds: [u8; 2],
 }
 
+/// Lowest and highest level of a result: a ReLU cuts at the zero point, a ceiling at its own level.
+fn bounds(epilogue: &Epilogue, output: ActivationParams, high: u8) -> [u8; 2] {
+    let low = match epilogue.relu {
+        true => output.zero_point,
+        false => 0,
+    };
+    let level = |ceiling: f32| output.level(ceiling).clamp(low, high);
+    [low, epilogue.ceiling.map_or(high, level)]
+}
+
 impl StepParams {
     fn new(plan: &Plan, index: usize, values: &Values) -> Self {
         let step = &plan.exec.steps[index];
         let of = |value: usize| values.params[plan.exec.values[value].value];
         let output = of(step.output);
-        let low = match plan.exec.layer(step).epilogue.relu {
-            true => output.zero_point,
-            false => 0,
-        };
         Self {
             inputs: step.inputs.iter().map(|&value| of(value)).collect(),
             output,
-            bounds: [low, values.high],
+            bounds: bounds(&plan.exec.layer(step).epilogue, output, values.high),
         }
     }
 }
@@ -99,14 +106,16 @@ pub(super) fn kernel(
     let params = || StepParams::new(plan, index, values);
     let layer = || layer.expect("steps with products come with their integers");
     match step.op {
-        Op::Conv(conv) => Box::new(conv::Conv::new(
-            plan,
-            index,
-            conv.groups,
-            layer(),
-            values,
-            isa,
-        )),
+        Op::Conv(conv) => {
+            let layer = layer();
+            match depthwise::Depthwise::new(plan, index, &layer, values, isa) {
+                Some(depthwise) => Box::new(depthwise),
+                None => {
+                    let groups = conv.groups;
+                    Box::new(conv::Conv::new(plan, index, groups, layer, values, isa))
+                }
+            }
+        }
         Op::Linear(_) => Box::new(linear::Linear::new(plan, index, layer(), values, isa)),
         Op::Relu => Box::new(activation::Table::relu(plan, index, &params(), isa)),
         Op::Sigmoid => {

@@ -1,6 +1,6 @@
 //! What convolutions and linear layers share: integer weights, and constants known before or found in the batch.
 
-use super::{IntegerLayer, Values};
+use super::{IntegerLayer, Values, bounds};
 use crate::exec::kernel::Out;
 use crate::exec::workspace::Inputs;
 use crate::lower::Plan;
@@ -19,6 +19,7 @@ pub(super) struct LayerProduct {
     constants: Option<ProductConstants>,
     levels: Levels,
     relu: bool,
+    ceiling: Option<f32>,
 }
 
 impl LayerProduct {
@@ -33,15 +34,16 @@ impl LayerProduct {
     ) -> Vec<Self> {
         let step = &plan.exec.steps[index];
         let program_step = plan.exec.layer(step);
-        let relu = program_step.epilogue.relu;
+        let (relu, ceiling) = (program_step.epilogue.relu, program_step.epilogue.ceiling);
         let shape = program_step.weight_shape().expect("products have weights");
         let from = plan.exec.values[step.inputs[0]].value;
         let one_bit_input = layer.one_bit_input && from != 0;
         let output = values.params[plan.exec.values[step.output].value];
+        let [low, high] = bounds(&program_step.epilogue, output, values.high);
         let levels = Levels {
             zero_point: output.zero_point,
-            low: if relu { output.zero_point } else { 0 },
-            high: values.high,
+            low,
+            high,
         };
         let input: Option<InputParams> = match from {
             0 => Some(values.pixels),
@@ -77,6 +79,7 @@ impl LayerProduct {
                 constants,
                 levels,
                 relu,
+                ceiling,
             }
         };
         (0..groups).map(group).collect()
@@ -112,9 +115,30 @@ impl LayerProduct {
                     .run_u8(constants, self.levels, geometry, rows, view, out);
             }
             Out::F32(out) => {
+                let extents = [rows.len(), geometry.pooled_w(), geometry.out_channels];
                 self.product
                     .run_f32(constants, self.relu, geometry, rows, view, out);
+                let strides = [geometry.out_row_stride, geometry.out_pixel_stride];
+                cut(self.ceiling, out, strides, extents);
             }
+        }
+    }
+}
+
+/// Cuts f32 results at a ceiling, if there is one: `[rows, columns, channels]` of them, with the strides of rows and pixels.
+pub(super) fn cut(
+    ceiling: Option<f32>,
+    out: &mut [f32],
+    [row_stride, pixel_stride]: [usize; 2],
+    [rows, columns, channels]: [usize; 3],
+) {
+    let Some(ceiling) = ceiling else {
+        return;
+    };
+    for row in 0..rows {
+        for column in 0..columns {
+            let pixel = &mut out[row * row_stride + column * pixel_stride..][..channels];
+            pixel.iter_mut().for_each(|x| *x = x.min(ceiling));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod activation;
 mod batch_norm;
+mod clip;
 mod max_pool;
 
 use super::program::Step;
@@ -11,9 +12,10 @@ use crate::shape::Shape;
 /// Takes up the node, whose result has the shape, or leaves the step as it is and says so.
 type Fusion = fn(&mut Step, &Node, Shape) -> bool;
 
-const FUSIONS: [Fusion; 3] = [
+const FUSIONS: [Fusion; 4] = [
     batch_norm::into_product,
     activation::relu_into_any,
+    clip::into_product,
     max_pool::into_convolution,
 ];
 

@@ -113,6 +113,7 @@ impl Layer for Linear {
         let epilogue = float::Epilogue {
             bias: Some(&self.bias.value),
             relu,
+            ceiling: None,
         };
         let packed = &self.packed;
         let parts = value[..count * outputs].par_chunks_mut(ROWS * outputs);

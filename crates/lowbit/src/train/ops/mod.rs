@@ -88,6 +88,9 @@ pub(super) fn layer(
         Op::Conv(_) if index + 1 == plan.exec.program.steps().len() => {
             return unsupported("a convolution cannot be the last layer in training");
         }
+        _ if step.epilogue.ceiling.is_some() => {
+            return unsupported("a clip behind a product cannot be trained");
+        }
         Op::Conv(conv) if !conv.is_plain() => {
             return unsupported(
                 "groups, dilation and different strides down and to the right cannot be trained",

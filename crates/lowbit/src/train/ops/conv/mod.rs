@@ -191,6 +191,7 @@ impl Layer for Conv {
         let epilogue = float::Epilogue {
             bias: self.bias.as_ref().map(|b| &b.value[..]),
             relu: false,
+            ceiling: None,
         };
         let mut moments = vec![0.0f64; count * 2 * c];
         let (map_len, pooled) = (shape.len(), shape.pooled_len());

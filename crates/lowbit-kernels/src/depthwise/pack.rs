@@ -1,0 +1,149 @@
+//! Weights in the order in which the kernels read them: blocks of neighboring channels, tap by tap.
+
+use crate::{AlignedBuffer, Isa, Level};
+
+/// f32 filters, packed for an ISA.
+#[derive(Clone, Debug)]
+pub struct FloatWeights {
+    pub(super) isa: Isa,
+    channels: usize,
+    kernel: [usize; 2],
+    /// `[block][tap][lane]`; lanes without a channel are zero.
+    packed: AlignedBuffer<f32>,
+}
+
+/// Integer filters of any width, packed for an ISA.
+#[derive(Clone, Debug)]
+pub struct IntegerWeights {
+    pub(super) isa: Isa,
+    channels: usize,
+    kernel: [usize; 2],
+    sums: Vec<i64>,
+    /// `[block][pair of taps][lane][tap of the pair]` with [`BLOCK`] lanes; a tap that is missing is zero.
+    packed: AlignedBuffer<i16>,
+}
+
+/// Channels of a block of integer weights.
+pub(super) const BLOCK: usize = 8;
+
+/// Channels of a block of f32 weights: the lanes of the ISA's vectors.
+fn lanes(isa: Isa) -> usize {
+    match isa.level() {
+        Level::Avx512 | Level::Amx => 16,
+        Level::Portable | Level::Avx2 | Level::AvxVnni => 8,
+    }
+}
+
+impl FloatWeights {
+    /// Packs `weights` (`[channels, kernel_h, kernel_w]`) for `isa`.
+    ///
+    /// # Panics
+    /// If `weights` are not as many.
+    #[must_use]
+    pub fn pack(isa: Isa, weights: &[f32], channels: usize, kernel: [usize; 2]) -> Self {
+        let (taps, lanes) = (kernel[0] * kernel[1], lanes(isa));
+        assert_eq!(
+            weights.len(),
+            channels * taps,
+            "weights must fill their shape"
+        );
+        let mut packed = AlignedBuffer::zeroed(channels.next_multiple_of(lanes) * taps);
+        for (channel, filter) in weights.chunks_exact(taps.max(1)).enumerate() {
+            let (block, lane) = (channel / lanes, channel % lanes);
+            for (tap, &w) in filter.iter().enumerate() {
+                packed[(block * taps + tap) * lanes + lane] = w;
+            }
+        }
+        Self {
+            isa,
+            channels,
+            kernel,
+            packed,
+        }
+    }
+
+    pub(super) fn extents(&self) -> (usize, [usize; 2]) {
+        (self.channels, self.kernel)
+    }
+
+    /// The weights of the block that begins with channel `first`.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn block(&self, first: usize) -> *const f32 {
+        self.packed[first * self.kernel[0] * self.kernel[1]..].as_ptr()
+    }
+
+    /// One weight.
+    pub(super) fn weight(&self, channel: usize, tap: usize) -> f32 {
+        let (lanes, taps) = (lanes(self.isa), self.kernel[0] * self.kernel[1]);
+        self.packed[(channel / lanes * taps + tap) * lanes + channel % lanes]
+    }
+}
+
+impl IntegerWeights {
+    /// Packs `weights` (`[channels, kernel_h, kernel_w]`) for `isa`.
+    ///
+    /// # Panics
+    /// If `weights` are not as many, or a filter's sum could overflow 32 bits.
+    #[must_use]
+    pub fn pack(isa: Isa, weights: &[i16], channels: usize, kernel: [usize; 2]) -> Self {
+        let taps = kernel[0] * kernel[1];
+        assert_eq!(
+            weights.len(),
+            channels * taps,
+            "weights must fill their shape"
+        );
+        let pairs = taps.div_ceil(2);
+        let mut packed = AlignedBuffer::zeroed(channels.next_multiple_of(BLOCK) * pairs * 2);
+        let filters = weights.chunks_exact(taps.max(1));
+        for (channel, filter) in filters.clone().enumerate() {
+            assert!(
+                Self::fits(filter),
+                "the filter of channel {channel} does not fit 32-bit sums"
+            );
+            let (block, lane) = (channel / BLOCK, channel % BLOCK);
+            for (tap, &w) in filter.iter().enumerate() {
+                let pair = block * pairs + tap / 2;
+                packed[(pair * BLOCK + lane) * 2 + tap % 2] = w;
+            }
+        }
+        let sum = |filter: &[i16]| filter.iter().map(|&w| i64::from(w)).sum();
+        Self {
+            isa,
+            channels,
+            kernel,
+            sums: filters.map(sum).collect(),
+            packed,
+        }
+    }
+
+    /// Whether no input of u8 can make a filter's sum overflow, wherever it starts.
+    #[must_use]
+    pub fn fits(filter: &[i16]) -> bool {
+        let magnitudes: u64 = filter.iter().map(|w| u64::from(w.unsigned_abs())).sum();
+        magnitudes <= i32::MAX as u64 / 256
+    }
+
+    /// Σ w per channel, for [`Requantize::acc_offset`](super::Requantize::acc_offset).
+    #[must_use]
+    pub fn sums(&self) -> &[i64] {
+        &self.sums
+    }
+
+    pub(super) fn extents(&self) -> (usize, [usize; 2]) {
+        (self.channels, self.kernel)
+    }
+
+    /// The weights of the block that begins with channel `first`.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn block(&self, first: usize) -> *const i16 {
+        let pairs = (self.kernel[0] * self.kernel[1]).div_ceil(2);
+        self.packed[first * pairs * 2..].as_ptr()
+    }
+
+    /// One weight.
+    pub(super) fn weight(&self, channel: usize, tap: usize) -> i16 {
+        let pairs = (self.kernel[0] * self.kernel[1]).div_ceil(2);
+        let pair = channel / BLOCK * pairs + tap / 2;
+        self.packed[(pair * BLOCK + channel % BLOCK) * 2 + tap % 2]
+    }
+}
