@@ -1,6 +1,6 @@
 """Writes ONNX files of torchvision's and timm's classifiers with seeded random weights, by both of PyTorch's exporters.
 
-    python export.py FOLDER [NAME ...]
+    python export.py FOLDER [--only torchscript|dynamo] [NAME ...]
 
 Needs torch, torchvision, timm, onnx, onnxscript. Statistics of batch-norms are random too, so that folding them shows.
 """
@@ -31,10 +31,16 @@ def build(name):
     return model.eval()
 
 def main():
-    folder = pathlib.Path(sys.argv[1]); folder.mkdir(parents=True, exist_ok=True)
-    for name in sys.argv[2:] or TV + TIMM:
-        image = torch.zeros(1, 3, 64, 64)
-        for exporter in ["torchscript", "dynamo"]:
+    folder, *names = sys.argv[1:]
+    folder = pathlib.Path(folder); folder.mkdir(parents=True, exist_ok=True)
+    exporters = ["torchscript", "dynamo"]
+    if names[:1] == ["--only"]:
+        exporters, names = [names[1]], names[2:]
+    for name in names or TV + TIMM:
+        # VGG's adaptive pool would enlarge 64x64.
+        size = 224 if name.startswith("vgg") else 64
+        image = torch.zeros(1, 3, size, size)
+        for exporter in exporters:
             path = folder / f"{name}.{exporter}.onnx"
             if path.exists():
                 continue

@@ -36,6 +36,9 @@ use lowbit::graph::Normalization;
 use lowbit::{Graph, Weights};
 use std::path::Path;
 
+/// What a message of protobuf may have at most.
+const MAX_BYTES: u64 = 1 << 31;
+
 /// What a reader may choose.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
@@ -88,6 +91,11 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, OnnxError> {
         path: path.to_owned(),
         fault,
     };
+    let size = std::fs::metadata(path).map_or(0, |file| file.len());
+    if size > MAX_BYTES {
+        let reason = format!("it has {size} bytes; one of more than 2 GB keeps its weights in another file");
+        return Err(fail(Fault::Damaged(reason)));
+    }
     let bytes = std::fs::read(path).map_err(|error| fail(Fault::Read(error)))?;
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
