@@ -163,9 +163,10 @@ fn flag(setting: &'static Setting, heading: &'static str, defaults: &toml::Table
     if let Values::Off(help) = setting.values {
         return arg.action(ArgAction::SetTrue).help(help);
     }
-    let arg = arg
-        .default_value(shown(&defaults[setting.key]))
-        .allow_negative_numbers(true);
+    let default = shown(&defaults[setting.key]);
+    let arg = arg.allow_negative_numbers(true);
+    // What is empty is not set, and nothing to show.
+    let arg = if default.is_empty() { arg } else { arg.default_value(default) };
     match &setting.values {
         Values::Any(name) => arg.value_name(name),
         Values::Path(name) => arg.value_name(name).value_hint(ValueHint::AnyPath),

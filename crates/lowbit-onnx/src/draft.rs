@@ -100,17 +100,13 @@ impl Draft {
     pub(crate) fn fold_affine(&mut self, normalization: &mut Normalization) {
         let mut index = 1;
         while index < self.items.len() {
-            if self.fold_backward(index, normalization) {
-                index = 1;
-            } else {
+            if !self.fold_backward(index, normalization) {
                 index += 1;
             }
         }
         let mut index = 1;
         while index < self.items.len() {
-            if self.fold_forward(index) {
-                index = 1;
-            } else {
+            if !self.fold_forward(index) {
                 index += 1;
             }
         }

@@ -80,6 +80,21 @@ pub(super) fn evaluate(model: &Model, node: &Node) -> Result<Option<Vec<Constant
                 Some(_) => return Err(fail("its value is no single element".into())),
             }
         }
+        "Clip" => {
+            let mut clipped = x.clone();
+            for (index, key, op) in [(1, "min", "Max"), (2, "max", "Min")] {
+                let limit = match (model.constant(node, index), node.attributes.get(key)) {
+                    (Some(limit), _) => limit.clone(),
+                    (None, Some(Attribute::Float(limit))) => Constant::float(vec![], vec![*limit]),
+                    _ => continue,
+                };
+                match binary(op, &clipped, &limit).map_err(fail)? {
+                    Some(next) => clipped = next,
+                    None => return Ok(None),
+                }
+            }
+            clipped
+        }
         "Range" => range(node, &inputs)?,
         "Where" => choose(node, &inputs)?,
         "Sum" | "Min" | "Max" if inputs.len() != 2 => {

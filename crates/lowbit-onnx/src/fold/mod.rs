@@ -7,6 +7,8 @@ mod arithmetic;
 mod evaluate;
 mod movement;
 mod shapes;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use evaluate::is_float;
 pub(crate) use shapes::{axes_of, axis_of, order_of, pads_of, sizes_of, slice_of};
