@@ -3,6 +3,7 @@
 use crate::Options;
 use crate::constant::Constant;
 use crate::error::Fault;
+use crate::import::LEAST_ROWS;
 use crate::model::{Attribute, Model, Node};
 use crate::proto::type_proto::Value;
 use crate::proto::attribute_proto::AttributeType;
@@ -196,7 +197,8 @@ fn batch_of_one(
     }
     // Channels are few; where both ends could be, or neither is known, PyTorch's order.
     let few = |extent: Option<usize>| matches!(extent, Some(1 | 3));
-    let is_nhwc = few(extents[3]) && !few(extents[1]) && extents[2] != Some(1);
+    let are_rows = extents[1].is_none_or(|rows| rows >= LEAST_ROWS);
+    let is_nhwc = few(extents[3]) && are_rows;
     let mut dims = vec![1];
     for (axis, extent) in extents.iter().enumerate().skip(1) {
         let is_channel = axis == if is_nhwc { 3 } else { 1 };

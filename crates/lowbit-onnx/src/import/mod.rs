@@ -72,6 +72,9 @@ pub(crate) fn import(model: &Model) -> Result<Draft, Fault> {
     importer.finish()
 }
 
+/// Rows that an image has at least, where an axis of a few could be its columns or its channels.
+pub(crate) const LEAST_ROWS: usize = 8;
+
 /// Whether the input's channels are its last axis: few, or turned to the front by what reads it.
 fn is_nhwc(model: &Model) -> bool {
     let dims = model.shape(&model.input);
@@ -79,8 +82,8 @@ fn is_nhwc(model: &Model) -> bool {
     let reader = model.nodes.iter().find(|node| node.inputs.contains(&model.input));
     match (few(dims[1]), few(dims[3])) {
         (true, false) => false,
-        // A vector as an image of one pixel has its channels first.
-        (false, true) => dims[2] > 1,
+        // A handful of rows is no image, but channels.
+        (false, true) if dims[1] >= LEAST_ROWS => true,
         _ => reader.is_some_and(|node| node.op == "Transpose" && node.ints("perm").is_ok_and(|perm| perm == Some(&[0, 3, 1, 2]))),
     }
 }
