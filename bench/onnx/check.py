@@ -45,7 +45,7 @@ def main():
         ours = np.fromfile(work / "logits", np.float32).reshape(count, -1)
         # Logits are compared: a Softmax at the end is taken off.
         last = model.graph.node[-1]
-        while last.op_type in ("Softmax", "ArgMax", "LogSoftmax"):
+        while last.op_type in ("Softmax", "ArgMax", "LogSoftmax", "Identity"):
             model.graph.output[0].name = last.input[0]
             del model.graph.output[0].type.tensor_type.shape.dim[:]
             model.graph.node.remove(last); last = model.graph.node[-1]

@@ -166,7 +166,11 @@ fn flag(setting: &'static Setting, heading: &'static str, defaults: &toml::Table
     let default = shown(&defaults[setting.key]);
     let arg = arg.allow_negative_numbers(true);
     // What is empty is not set, and nothing to show.
-    let arg = if default.is_empty() { arg } else { arg.default_value(default) };
+    let arg = if default.is_empty() {
+        arg
+    } else {
+        arg.default_value(default)
+    };
     match &setting.values {
         Values::Any(name) => arg.value_name(name),
         Values::Path(name) => arg.value_name(name).value_hint(ValueHint::AnyPath),

@@ -42,7 +42,8 @@ const TRIED: usize = 200;
 /// Whether a file is one of ONNX's, by its name.
 #[must_use]
 pub fn is_onnx(file: &Path) -> bool {
-    file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+    file.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
 }
 
 /// Reads a model file.
@@ -80,7 +81,12 @@ fn open_onnx(file: &Path, config: &Config, preprocess: &str) -> Result<ModelFile
             file.display()
         )));
     }
-    let mut notes = vec![format!("{}: opset {}, {}", file.display(), imported.opset, imported.producer)];
+    let mut notes = vec![format!(
+        "{}: opset {}, {}",
+        file.display(),
+        imported.opset,
+        imported.producer
+    )];
     notes.extend(imported.notes);
     Ok(ModelFile {
         stored: StoredModel::Float {
@@ -101,7 +107,11 @@ fn names_in(file: &Path) -> Result<Vec<String>, LabError> {
         path: file.to_owned(),
         source,
     })?;
-    Ok(text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect())
+    Ok(text
+        .lines()
+        .map(|line| line.trim().to_owned())
+        .filter(|line| !line.is_empty())
+        .collect())
 }
 
 /// A preprocessing in a file: `(x · scale − mean) / std`.
@@ -117,7 +127,10 @@ struct InFile {
 /// What a preprocessing of that name, or in that file, makes of pixels. None at all is that of `unit`.
 fn normalization(preprocess: &str) -> Result<Normalization, LabError> {
     match preprocess {
-        "imagenet" => Ok(Normalization::per_channel(&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225])),
+        "imagenet" => Ok(Normalization::per_channel(
+            &[0.485, 0.456, 0.406],
+            &[0.229, 0.224, 0.225],
+        )),
         "half" => Ok(Normalization::uniform(0.5, 0.5)),
         "unit" | "" => Ok(Normalization::uniform(0.0, 1.0)),
         "none" => Ok(Normalization::uniform(0.0, 1.0 / 255.0)),
@@ -134,11 +147,14 @@ fn in_file(path: &Path) -> Result<Normalization, LabError> {
         source,
     })?;
     let wrong = |reason: &str| LabError::Mismatch(format!("{}: {reason}", path.display()));
-    let InFile { scale, mean, std } = toml::from_str(&text).map_err(|error| wrong(error.message()))?;
+    let InFile { scale, mean, std } =
+        toml::from_str(&text).map_err(|error| wrong(error.message()))?;
     // (x · scale − mean) / std = (x / 255 − mean · s) / (std · s), where s is 1 / (255 · scale).
     let s = 1.0 / (255.0 * scale.unwrap_or(1.0 / 255.0));
     if !s.is_finite() || mean.is_empty() || mean.len() != std.len() {
-        return Err(wrong("it needs as many numbers in mean as in std, and a scale other than 0"));
+        return Err(wrong(
+            "it needs as many numbers in mean as in std, and a scale other than 0",
+        ));
     }
     let scaled = |values: &[f64]| values.iter().map(|x| (x * s) as f32).collect::<Vec<f32>>();
     let (mean, std) = (scaled(&mean), scaled(&std));
@@ -198,7 +214,10 @@ pub fn check_preprocessing(
             percent(highest),
         ))),
         None => {
-            let all: Vec<String> = found.iter().map(|(name, accuracy)| format!("{name} {}", percent(*accuracy))).collect();
+            let all: Vec<String> = found
+                .iter()
+                .map(|(name, accuracy)| format!("{name} {}", percent(*accuracy)))
+                .collect();
             Err(LabError::Mismatch(format!(
                 "{file}: say how pixels become its input, with --preprocess; of {count} images would be right with {}",
                 all.join(", "),
@@ -215,13 +234,36 @@ mod tests {
     fn a_file_may_scale_pixels_as_it_likes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p.toml");
-        std::fs::write(&path, "scale = 1\nmean = [127.5, 51, 0]\nstd = [127.5, 255, 51]").unwrap();
+        std::fs::write(
+            &path,
+            "scale = 1\nmean = [127.5, 51, 0]\nstd = [127.5, 255, 51]",
+        )
+        .unwrap();
         let found = normalization(path.to_str().unwrap()).unwrap();
-        for (found, expected) in [(found.mean(), [0.5, 0.2, 0.0]), (found.std(), [0.5, 1.0, 0.2])] {
-            assert!(found.iter().zip(expected).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-6), "{found:?}");
+        for (found, expected) in [
+            (found.mean(), [0.5, 0.2, 0.0]),
+            (found.std(), [0.5, 1.0, 0.2]),
+        ] {
+            assert!(
+                found
+                    .iter()
+                    .zip(expected)
+                    .all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-6),
+                "{found:?}"
+            );
         }
         std::fs::write(&path, "mean = [0.5]\nstd = [0.5, 1]").unwrap();
-        assert!(normalization(path.to_str().unwrap()).unwrap_err().to_string().contains("as many numbers"));
-        assert!(normalization("caffe").unwrap_err().to_string().contains("--preprocess caffe"));
+        assert!(
+            normalization(path.to_str().unwrap())
+                .unwrap_err()
+                .to_string()
+                .contains("as many numbers")
+        );
+        assert!(
+            normalization("caffe")
+                .unwrap_err()
+                .to_string()
+                .contains("--preprocess caffe")
+        );
     }
 }

@@ -19,12 +19,22 @@ fn run(parts: &[&str]) -> Result<String, Box<dyn std::error::Error>> {
     let &[file, images, out] = parts else {
         return Err("expected MODEL, IMAGES and OUT, with tabs between".into());
     };
-    let imported = read(file.as_ref(), &Options { image_size: Some(64), ..Options::default() })?;
+    let imported = read(
+        file.as_ref(),
+        &Options {
+            image_size: Some(64),
+            ..Options::default()
+        },
+    )?;
     let model = FloatModel::new(&imported.graph, &imported.weights)?;
     let images = std::fs::read(images)?;
     let mut logits = vec![0.0; model.count(&images) * imported.graph.classes()];
     model.try_run(&images, &mut logits)?;
     let bytes: Vec<u8> = logits.iter().flat_map(|x| x.to_le_bytes()).collect();
     std::fs::write(out, bytes)?;
-    Ok(format!("{} nodes, {} parameters", imported.graph.nodes().len(), imported.graph.parameter_count()))
+    Ok(format!(
+        "{} nodes, {} parameters",
+        imported.graph.nodes().len(),
+        imported.graph.parameter_count()
+    ))
 }

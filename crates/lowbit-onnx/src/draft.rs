@@ -48,7 +48,11 @@ impl Draft {
     /// Adds an item under a name of its own.
     pub(crate) fn push(&mut self, mut item: Item) -> usize {
         let plain = item.name.trim_start_matches('/').to_owned();
-        let plain = if plain.is_empty() { "node".to_owned() } else { plain };
+        let plain = if plain.is_empty() {
+            "node".to_owned()
+        } else {
+            plain
+        };
         let is_taken = |name: &str| self.items.iter().any(|other| other.name == name);
         let mut name = plain.clone();
         let mut count = 1;
@@ -129,7 +133,10 @@ impl Draft {
         }
         let before = &mut self.items[from];
         match &mut before.work {
-            Work::Affine { scale: first, shift: offset } => {
+            Work::Affine {
+                scale: first,
+                shift: offset,
+            } => {
                 for c in 0..first.len() {
                     offset[c] = offset[c] * scale[c] + shift[c];
                     first[c] *= scale[c];
@@ -214,13 +221,15 @@ impl Draft {
         classes: &[String],
     ) -> Result<(Graph, Weights), Fault> {
         let mut weights = Weights::new();
-        let mut graph = GraphBuilder::new(name, self.items[0].shape, classes).normalization(normalization);
+        let mut graph =
+            GraphBuilder::new(name, self.items[0].shape, classes).normalization(normalization);
         for item in self.items.into_iter().skip(1) {
             let (op, weight, bias) = match item.work {
                 Work::Op(op) => (op, item.weight, item.bias),
                 Work::Affine { scale, shift } => {
                     let channels = scale.len();
-                    let single = |values: &[f64]| -> Vec<f32> { values.iter().map(|&x| x as f32).collect() };
+                    let single =
+                        |values: &[f64]| -> Vec<f32> { values.iter().map(|&x| x as f32).collect() };
                     let weight = Tensor::new(vec![channels, 1, 1, 1], single(&scale));
                     (Op::affine(channels), Some(weight), Some(single(&shift)))
                 }
@@ -229,7 +238,10 @@ impl Draft {
                 weights.insert(format!("{}.weight", item.name), weight);
             }
             if let Some(bias) = bias {
-                weights.insert(format!("{}.bias", item.name), Tensor::new(vec![bias.len()], bias));
+                weights.insert(
+                    format!("{}.bias", item.name),
+                    Tensor::new(vec![bias.len()], bias),
+                );
             }
             graph.add(&item.name, op, &item.inputs);
         }
@@ -243,7 +255,10 @@ impl Draft {
 
 /// `(x / 255 − mean) / std`, then `· scale + shift`, as one normalization; none where a scale is not positive.
 fn normalized(before: &Normalization, scale: &[f64], shift: &[f64]) -> Option<Normalization> {
-    if scale.iter().any(|&scale| !scale.is_finite() || scale <= 0.0) {
+    if scale
+        .iter()
+        .any(|&scale| !scale.is_finite() || scale <= 0.0)
+    {
         return None;
     }
     let (mean, std) = (before.mean(), before.std());
@@ -251,7 +266,10 @@ fn normalized(before: &Normalization, scale: &[f64], shift: &[f64]) -> Option<No
     let mut means = Vec::with_capacity(channels);
     let mut stds = Vec::with_capacity(channels);
     for c in 0..channels {
-        let (mean, std) = (f64::from(mean[c % mean.len()]), f64::from(std[c % std.len()]));
+        let (mean, std) = (
+            f64::from(mean[c % mean.len()]),
+            f64::from(std[c % std.len()]),
+        );
         means.push((mean - shift[c] * std / scale[c]) as f32);
         stds.push((std / scale[c]) as f32);
     }

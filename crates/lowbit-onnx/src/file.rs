@@ -5,9 +5,9 @@ use crate::constant::Constant;
 use crate::error::Fault;
 use crate::import::LEAST_ROWS;
 use crate::model::{Attribute, Model, Node};
-use crate::proto::type_proto::Value;
 use crate::proto::attribute_proto::AttributeType;
 use crate::proto::tensor_shape_proto::dimension::Value as Extent;
+use crate::proto::type_proto::Value;
 use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use crate::tensor::Tensors;
 use crate::wire;
@@ -32,16 +32,23 @@ impl About {
     pub(crate) fn class_names(&self) -> Option<Vec<String>> {
         const KEYS: [&str; 5] = ["class_names", "classes", "labels", "names", "categories"];
         let text = KEYS.iter().find_map(|&key| self.metadata.get(key))?.trim();
-        let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+        let inner = text
+            .strip_prefix('[')
+            .and_then(|text| text.strip_suffix(']'));
         let parts: Vec<&str> = match inner {
             Some(inner) => inner.split(',').collect(),
             None if text.contains('\n') => text.lines().collect(),
             None => text.split(',').collect(),
         };
         let quotes: &[char] = &['"', '\''];
-        let names: Vec<String> = parts.iter().map(|name| name.trim().trim_matches(quotes).to_owned()).collect();
+        let names: Vec<String> = parts
+            .iter()
+            .map(|name| name.trim().trim_matches(quotes).to_owned())
+            .collect();
         // A mapping or names with commas in them would come apart wrongly.
-        let is_list = names.iter().all(|name| !name.is_empty() && !name.contains(['{', '}', '"']));
+        let is_list = names
+            .iter()
+            .all(|name| !name.is_empty() && !name.contains(['{', '}', '"']));
         (names.len() > 1 && is_list).then_some(names)
     }
 }
@@ -64,7 +71,9 @@ pub(crate) fn decode(
         return Err(Fault::Damaged("it has no graph".into()));
     };
     if !graph.sparse_initializer.is_empty() {
-        return Err(Fault::Model("it has sparse tensors: export it with dense weights".into()));
+        return Err(Fault::Model(
+            "it has sparse tensors: export it with dense weights".into(),
+        ));
     }
     let tensors = Tensors { folder };
     let mut constants = HashMap::new();
@@ -107,7 +116,10 @@ fn versions(proto: &ModelProto, notes: &mut Vec<String>) -> Result<i64, Fault> {
         )));
     }
     if ir > *IRS.end() {
-        notes.push(format!("warning: its IR version {ir} is newer than {}, which lowbit knows", IRS.end()));
+        notes.push(format!(
+            "warning: its IR version {ir} is newer than {}, which lowbit knows",
+            IRS.end()
+        ));
     }
     if !proto.functions.is_empty() {
         let function = proto.functions[0].name();
@@ -118,7 +130,9 @@ fn versions(proto: &ModelProto, notes: &mut Vec<String>) -> Result<i64, Fault> {
     let own = |domain: &str| matches!(domain, "" | "ai.onnx");
     let opset = proto.opset_import.iter().find(|set| own(set.domain()));
     let Some(opset) = opset.map(|set| set.version()) else {
-        return Err(Fault::Damaged("it does not say its opset: is it cut off?".into()));
+        return Err(Fault::Damaged(
+            "it does not say its opset: is it cut off?".into(),
+        ));
     };
     if opset < *OPSETS.start() {
         return Err(Fault::Model(format!(
@@ -127,7 +141,10 @@ fn versions(proto: &ModelProto, notes: &mut Vec<String>) -> Result<i64, Fault> {
         )));
     }
     if opset > *OPSETS.end() {
-        notes.push(format!("warning: its opset {opset} is newer than {}, which lowbit knows", OPSETS.end()));
+        notes.push(format!(
+            "warning: its opset {opset} is newer than {}, which lowbit knows",
+            OPSETS.end()
+        ));
     }
     Ok(opset)
 }
@@ -138,7 +155,10 @@ fn in_order(model: &Model) -> Result<(), Fault> {
     let mut known: HashSet<&str> = constants.chain([model.input.as_str()]).collect();
     for node in &model.nodes {
         let inputs = node.inputs.iter().filter(|input| !input.is_empty());
-        if let Some(input) = inputs.into_iter().find(|input| !known.contains(input.as_str())) {
+        if let Some(input) = inputs
+            .into_iter()
+            .find(|input| !known.contains(input.as_str()))
+        {
             return Err(node.wrong(format!(
                 "it reads {input:?}, which no node before it computes: the graph has a cycle or a hole"
             )));
@@ -214,13 +234,19 @@ fn batch_of_one(
         });
     }
     if dims.iter().any(|&dim| dim == 0 || dim > 1 << 14) {
-        return Err(Fault::Model(format!("its input {name} has the shape {dims:?}")));
+        return Err(Fault::Model(format!(
+            "its input {name} has the shape {dims:?}"
+        )));
     }
     Ok(dims)
 }
 
 /// The name of the output that holds the logits.
-fn the_output(graph: &GraphProto, options: &Options, notes: &mut Vec<String>) -> Result<String, Fault> {
+fn the_output(
+    graph: &GraphProto,
+    options: &Options,
+    notes: &mut Vec<String>,
+) -> Result<String, Fault> {
     let listed = || {
         let outputs: Vec<String> = graph.output.iter().map(described).collect();
         outputs.join(", ")
@@ -228,18 +254,32 @@ fn the_output(graph: &GraphProto, options: &Options, notes: &mut Vec<String>) ->
     if let Some(name) = &options.output {
         return match graph.output.iter().any(|output| output.name() == name) {
             true => Ok(name.clone()),
-            false => Err(Fault::Model(format!("it has no output {name}: it has {}", listed()))),
+            false => Err(Fault::Model(format!(
+                "it has no output {name}: it has {}",
+                listed()
+            ))),
         };
     }
     if let [output] = &graph.output[..] {
         return Ok(output.name().to_owned());
     }
     let rank = |output: &ValueInfoProto| extents(output).map_or(0, |extents| extents.len());
-    let of_classes: Vec<_> = graph.output.iter().filter(|output| rank(output) == 2).collect();
-    let others_are_images = graph.output.iter().all(|output| matches!(rank(output), 2 | 4));
+    let of_classes: Vec<_> = graph
+        .output
+        .iter()
+        .filter(|output| rank(output) == 2)
+        .collect();
+    let others_are_images = graph
+        .output
+        .iter()
+        .all(|output| matches!(rank(output), 2 | 4));
     match of_classes[..] {
         [output] if others_are_images => {
-            notes.push(format!("of its outputs {} the first of rank 2, {}, is taken", listed(), output.name()));
+            notes.push(format!(
+                "of its outputs {} the first of rank 2, {}, is taken",
+                listed(),
+                output.name()
+            ));
             Ok(output.name().to_owned())
         }
         _ => Err(Fault::Model(format!(
@@ -256,7 +296,9 @@ fn extents(info: &ValueInfoProto) -> Option<Vec<Option<usize>>> {
         return None;
     };
     let fixed = |extent: &Option<Extent>| match extent {
-        Some(Extent::DimValue(extent)) => usize::try_from(*extent).ok().filter(|&extent| extent > 0),
+        Some(Extent::DimValue(extent)) => {
+            usize::try_from(*extent).ok().filter(|&extent| extent > 0)
+        }
         _ => None,
     };
     let dims = &tensor.shape.as_ref()?.dim;

@@ -93,7 +93,8 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, OnnxError> {
     };
     let size = std::fs::metadata(path).map_or(0, |file| file.len());
     if size > MAX_BYTES {
-        let reason = format!("it has {size} bytes; one of more than 2 GB keeps its weights in another file");
+        let reason =
+            format!("it has {size} bytes; one of more than 2 GB keeps its weights in another file");
         return Err(fail(Fault::Damaged(reason)));
     }
     let bytes = std::fs::read(path).map_err(|error| fail(Fault::Read(error)))?;
@@ -101,7 +102,9 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, OnnxError> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let name = path
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned());
     decoded(bytes, Some(folder), name, options).map_err(fail)
 }
 
@@ -126,7 +129,9 @@ fn decoded(
     let mut normalization = options.normalization.clone();
     draft.fold_affine(&mut normalization);
     if normalization != options.normalization {
-        model.notes.push("the model scales its input itself: that became part of its normalization".into());
+        model.notes.push(
+            "the model scales its input itself: that became part of its normalization".into(),
+        );
     }
     let classes = draft.items.last().map_or(0, |item| item.shape.c());
     let known = match &options.class_names {
@@ -138,7 +143,9 @@ fn decoded(
         Some(names) if names.len() == classes => names,
         Some(names) => {
             let found = names.len();
-            return Err(Fault::Model(format!("it has {classes} classes, and {found} names for them")));
+            return Err(Fault::Model(format!(
+                "it has {classes} classes, and {found} names for them"
+            )));
         }
         None => (0..classes).map(|class| class.to_string()).collect(),
     };

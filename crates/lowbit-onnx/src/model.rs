@@ -135,7 +135,11 @@ impl Node {
 
     /// Refuses attributes that are not among `known`: one that nobody looks at could change what the operator computes.
     pub(crate) fn only(&self, known: &[&str]) -> Result<(), Fault> {
-        match self.attributes.keys().find(|key| !known.contains(&key.as_str())) {
+        match self
+            .attributes
+            .keys()
+            .find(|key| !known.contains(&key.as_str()))
+        {
             None => Ok(()),
             Some(key) => Err(self.wrong(format!("lowbit does not know its attribute {key}"))),
         }
@@ -155,7 +159,8 @@ impl Model {
 
     /// Adds a constant under a name that is not taken.
     pub(crate) fn add(&mut self, like: &str, constant: Constant) -> String {
-        let is_taken = |name: &str| self.constants.contains_key(name) || self.shapes.contains_key(name);
+        let is_taken =
+            |name: &str| self.constants.contains_key(name) || self.shapes.contains_key(name);
         let mut name = like.to_owned();
         let mut count = 1;
         while is_taken(&name) {
@@ -180,7 +185,11 @@ impl Model {
     pub(crate) fn makers(&self) -> HashMap<&str, usize> {
         let nodes = self.nodes.iter().enumerate();
         nodes
-            .flat_map(|(index, node)| node.outputs.iter().map(move |output| (output.as_str(), index)))
+            .flat_map(|(index, node)| {
+                node.outputs
+                    .iter()
+                    .map(move |output| (output.as_str(), index))
+            })
             .filter(|(output, _)| !output.is_empty())
             .collect()
     }

@@ -22,7 +22,9 @@ impl Tensors<'_> {
         let dims = proto
             .dims
             .iter()
-            .map(|&dim| usize::try_from(dim).map_err(|_| fail(format!("it has an extent of {dim}"))))
+            .map(|&dim| {
+                usize::try_from(dim).map_err(|_| fail(format!("it has an extent of {dim}")))
+            })
             .collect::<Result<Vec<usize>, Fault>>()?;
         let elements = count(&dims).map_err(fail)?;
         let kind = DataType::try_from(proto.data_type())
@@ -40,7 +42,9 @@ impl Tensors<'_> {
         if let Some(raw) = raw {
             if raw.len() != bytes {
                 let found = raw.len();
-                return Err(fail(format!("it has {found} bytes, its shape needs {bytes}")));
+                return Err(fail(format!(
+                    "it has {found} bytes, its shape needs {bytes}"
+                )));
             }
             return Ok(of_bytes(kind, dims, raw));
         }
@@ -68,7 +72,8 @@ impl Tensors<'_> {
                 Err(_) => Err(fail(format!("the {key} of its external data is {text:?}"))),
             },
         };
-        let location = entry("location").ok_or_else(|| fail("its external data have no place".into()))?;
+        let location =
+            entry("location").ok_or_else(|| fail("its external data have no place".into()))?;
         let path = self.within(location).map_err(fail)?;
         let offset = number("offset")?.unwrap_or(0);
         if let Some(length) = number("length")?
@@ -81,7 +86,10 @@ impl Tensors<'_> {
         let read = || -> std::io::Result<Result<Vec<u8>, u64>> {
             let mut file = File::open(&path)?;
             let size = file.metadata()?.len();
-            if offset.checked_add(bytes as u64).is_none_or(|end| end > size) {
+            if offset
+                .checked_add(bytes as u64)
+                .is_none_or(|end| end > size)
+            {
                 return Ok(Err(size));
             }
             file.seek(SeekFrom::Start(offset))?;
@@ -111,7 +119,9 @@ impl Tensors<'_> {
             .components()
             .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         let escapes = || {
-            format!("its external data {location:?} lie outside the model's folder: lowbit reads none from there")
+            format!(
+                "its external data {location:?} lie outside the model's folder: lowbit reads none from there"
+            )
         };
         // What a path of another system would mean is not for this one to say.
         if !is_plain || location.contains(['\\', ':', '\0']) {

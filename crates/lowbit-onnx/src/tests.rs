@@ -16,7 +16,9 @@ fn floats(name: &str, dims: &[i64]) -> TensorProto {
         name: Some(name.into()),
         dims: dims.to_vec(),
         data_type: Some(DataType::Float.into()),
-        float_data: (0..count).map(|i| (i * 7 % 11) as f32 * 0.1 - 0.4).collect(),
+        float_data: (0..count)
+            .map(|i| (i * 7 % 11) as f32 * 0.1 - 0.4)
+            .collect(),
         ..Default::default()
     }
 }
@@ -87,7 +89,11 @@ fn small() -> ModelProto {
             gemm,
             node("Softmax", &["l"], "y"),
         ],
-        initializer: vec![floats("w", &[4, 3, 3, 3]), floats("b", &[4]), floats("v", &[2, 4])],
+        initializer: vec![
+            floats("w", &[4, 3, 3, 3]),
+            floats("b", &[4]),
+            floats("v", &[2, 4]),
+        ],
         input: vec![info("x", &[0, 3, 8, 8])],
         output: vec![info("y", &[0, 2])],
         ..Default::default()
@@ -122,7 +128,9 @@ fn refused(change: impl FnOnce(&mut ModelProto)) -> String {
 
 fn logits(imported: &Imported) -> Vec<f32> {
     let model = FloatModel::new(&imported.graph, &imported.weights).unwrap();
-    let pixels: Vec<u8> = (0..imported.graph.input().len()).map(|i| (i * 37 % 251) as u8).collect();
+    let pixels: Vec<u8> = (0..imported.graph.input().len())
+        .map(|i| (i * 37 % 251) as u8)
+        .collect();
     let mut logits = vec![0.0; imported.graph.classes()];
     model.try_run(&pixels, &mut logits).unwrap();
     logits
@@ -192,11 +200,24 @@ fn weights_of_every_float_type_and_place_come_in() {
         raw_data: Some(bytes.into()),
         ..Default::default()
     };
-    let bytes = |to: &dyn Fn(f32) -> Vec<u8>| values.iter().flat_map(|&x| to(x)).collect::<Vec<u8>>();
-    assert_eq!(with(raw(DataType::Float, bytes(&|x| x.to_le_bytes().to_vec()))), whole);
-    assert_eq!(with(raw(DataType::Double, bytes(&|x| f64::from(x).to_le_bytes().to_vec()))), whole);
+    let bytes =
+        |to: &dyn Fn(f32) -> Vec<u8>| values.iter().flat_map(|&x| to(x)).collect::<Vec<u8>>();
+    assert_eq!(
+        with(raw(DataType::Float, bytes(&|x| x.to_le_bytes().to_vec()))),
+        whole
+    );
+    assert_eq!(
+        with(raw(
+            DataType::Double,
+            bytes(&|x| f64::from(x).to_le_bytes().to_vec())
+        )),
+        whole
+    );
     let half = |x: f32| half::f16::from_f32(x);
-    let in_raw = with(raw(DataType::Float16, bytes(&|x| half(x).to_le_bytes().to_vec())));
+    let in_raw = with(raw(
+        DataType::Float16,
+        bytes(&|x| half(x).to_le_bytes().to_vec()),
+    ));
     let in_bits = with(TensorProto {
         float_data: vec![],
         data_type: Some(DataType::Float16.into()),
@@ -204,7 +225,12 @@ fn weights_of_every_float_type_and_place_come_in() {
         ..floats("v", &[2, 4])
     });
     assert_eq!(in_raw, in_bits);
-    assert!(in_raw.iter().zip(&whole).all(|(a, b)| (a - b).abs() < 2e-3 && a != b));
+    assert!(
+        in_raw
+            .iter()
+            .zip(&whole)
+            .all(|(a, b)| (a - b).abs() < 2e-3 && a != b)
+    );
     // A Constant node in place of an initializer.
     let mut model = small();
     let tensor = graph(&mut model).initializer.remove(2);
@@ -224,7 +250,11 @@ fn external_data_are_read_from_the_models_folder_and_from_nowhere_else() {
     let folder = tempfile::tempdir().unwrap();
     let inner = folder.path().join("model");
     std::fs::create_dir(&inner).unwrap();
-    let values: Vec<u8> = floats("v", &[2, 4]).float_data.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let values: Vec<u8> = floats("v", &[2, 4])
+        .float_data
+        .iter()
+        .flat_map(|x| x.to_le_bytes())
+        .collect();
     let bytes = [&[0; 16][..], &values].concat();
     std::fs::write(inner.join("m.data"), &bytes).unwrap();
     std::fs::write(folder.path().join("outside"), &bytes).unwrap();
@@ -250,7 +280,13 @@ fn external_data_are_read_from_the_models_folder_and_from_nowhere_else() {
     let found = with(&[("location", "m.data"), ("offset", "16"), ("length", "32")]).unwrap();
     assert_eq!(logits(&found), whole);
     let absolute = folder.path().join("outside").display().to_string();
-    for place in ["../outside", "a/../../outside", &absolute, "..\\outside", "C:outside"] {
+    for place in [
+        "../outside",
+        "a/../../outside",
+        &absolute,
+        "..\\outside",
+        "C:outside",
+    ] {
         let error = with(&[("location", place), ("offset", "16")]).unwrap_err();
         assert!(error.contains("outside the model's folder"), "{error}");
     }
@@ -261,10 +297,22 @@ fn external_data_are_read_from_the_models_folder_and_from_nowhere_else() {
         assert!(error.contains("outside the model's folder"), "{error}");
     }
     for (entries, expected) in [
-        (&[("location", "none")][..], "keep the file beside the model"),
-        (&[("location", "m.data"), ("offset", "17")], "is it cut off?"),
-        (&[("location", "m.data"), ("offset", "18446744073709551615")], "is it cut off?"),
-        (&[("location", "m.data"), ("length", "31")], "its shape needs 32"),
+        (
+            &[("location", "none")][..],
+            "keep the file beside the model",
+        ),
+        (
+            &[("location", "m.data"), ("offset", "17")],
+            "is it cut off?",
+        ),
+        (
+            &[("location", "m.data"), ("offset", "18446744073709551615")],
+            "is it cut off?",
+        ),
+        (
+            &[("location", "m.data"), ("length", "31")],
+            "its shape needs 32",
+        ),
         (&[("location", "m.data"), ("offset", "x")], "offset"),
         (&[], "have no place"),
     ] {
@@ -276,11 +324,17 @@ fn external_data_are_read_from_the_models_folder_and_from_nowhere_else() {
 #[test]
 fn graphs_that_are_none_are_refused_by_name() {
     let cycle = refused(|model| graph(model).node[0].input[0] = "r".into());
-    assert!(cycle.contains("the_Conv") && cycle.contains("cycle"), "{cycle}");
+    assert!(
+        cycle.contains("the_Conv") && cycle.contains("cycle"),
+        "{cycle}"
+    );
     let twice = refused(|model| graph(model).node[1].output[0] = "c".into());
     assert!(twice.contains("there already"), "{twice}");
     let hole = refused(|model| graph(model).node[4].input[0] = "nothing".into());
-    assert!(hole.contains("the_Gemm") && hole.contains("nothing"), "{hole}");
+    assert!(
+        hole.contains("the_Gemm") && hole.contains("nothing"),
+        "{hole}"
+    );
     let missing = refused(|model| drop(graph(model).initializer.remove(2)));
     assert!(missing.contains("the_Gemm"), "{missing}");
 }
@@ -290,7 +344,10 @@ fn models_of_other_kinds_are_refused_with_what_they_are() {
     let detector = refused(|model| {
         graph(model).output = vec![info("y", &[0, 100, 4]), info("f", &[0, 100])];
     });
-    assert!(detector.contains("2 outputs (y [?, 100, 4], f [?, 100]): lowbit runs image classifiers"), "{detector}");
+    assert!(
+        detector.contains("2 outputs (y [?, 100, 4], f [?, 100]): lowbit runs image classifiers"),
+        "{detector}"
+    );
     let batch = refused(|model| graph(model).input = vec![info("x", &[8, 3, 8, 8])]);
     assert!(batch.contains("fixed to a batch of 8"), "{batch}");
     let text = refused(|model| graph(model).input = vec![info("x", &[0, 128])]);
@@ -300,17 +357,31 @@ fn models_of_other_kinds_are_refused_with_what_they_are() {
     let open = refused(|model| graph(model).input = vec![info("x", &[0, 3, 0, 0])]);
     assert!(open.contains("--image-size"), "{open}");
     let control = refused(|model| graph(model).node[1].op_type = Some("Loop".into()));
-    assert!(control.contains("the_Relu (Loop)") && control.contains("control flow"), "{control}");
+    assert!(
+        control.contains("the_Relu (Loop)") && control.contains("control flow"),
+        "{control}"
+    );
     let unknown = refused(|model| graph(model).node[1].op_type = Some("Frobnicate".into()));
     assert!(unknown.contains("the_Relu (Frobnicate)"), "{unknown}");
     let foreign = refused(|model| graph(model).node[1].domain = Some("com.acme".into()));
     assert!(foreign.contains("com.acme.Relu"), "{foreign}");
     let attribute = refused(|model| graph(model).node[1].attribute = vec![int("slope", 1)]);
-    assert!(attribute.contains("does not know its attribute slope"), "{attribute}");
-    let sparse = refused(|model| graph(model).sparse_initializer.push(SparseTensorProto::default()));
+    assert!(
+        attribute.contains("does not know its attribute slope"),
+        "{attribute}"
+    );
+    let sparse = refused(|model| {
+        graph(model)
+            .sparse_initializer
+            .push(SparseTensorProto::default())
+    });
     assert!(sparse.contains("sparse"), "{sparse}");
-    let kind = refused(|model| graph(model).initializer[0].data_type = Some(DataType::String.into()));
-    assert!(kind.contains("tensor w") && kind.contains("STRING"), "{kind}");
+    let kind =
+        refused(|model| graph(model).initializer[0].data_type = Some(DataType::String.into()));
+    assert!(
+        kind.contains("tensor w") && kind.contains("STRING"),
+        "{kind}"
+    );
     let image = refused(|model| {
         graph(model).output = vec![info("r", &[0, 4, 8, 8])];
     });
@@ -320,15 +391,26 @@ fn models_of_other_kinds_are_refused_with_what_they_are() {
 #[test]
 fn versions_are_looked_at() {
     let old = refused(|model| model.opset_import[0].version = Some(6));
-    assert!(old.contains("opset 6") && old.contains("convert_version"), "{old}");
+    assert!(
+        old.contains("opset 6") && old.contains("convert_version"),
+        "{old}"
+    );
     let none = refused(|model| model.opset_import.clear());
     assert!(none.contains("does not say its opset"), "{none}");
     let mut model = small();
     model.opset_import[0].version = Some(99);
     model.ir_version = Some(42);
     let notes = import(&model).unwrap().notes;
-    assert!(notes.iter().any(|note| note.starts_with("warning") && note.contains("opset 99")));
-    assert!(notes.iter().any(|note| note.starts_with("warning") && note.contains("IR version 42")));
+    assert!(
+        notes
+            .iter()
+            .any(|note| note.starts_with("warning") && note.contains("opset 99"))
+    );
+    assert!(
+        notes
+            .iter()
+            .any(|note| note.starts_with("warning") && note.contains("IR version 42"))
+    );
 }
 
 #[test]
@@ -349,10 +431,15 @@ fn claims_beyond_the_file_allocate_nothing() {
             ..Default::default()
         };
         graph(model).initializer.push(shape);
-        graph(model).node.insert(0, node("ConstantOfShape", &["s"], "big"));
+        graph(model)
+            .node
+            .insert(0, node("ConstantOfShape", &["s"], "big"));
         graph(model).node[5].input[1] = "big".into();
     });
-    assert!(bomb.contains("the_ConstantOfShape") && bomb.contains("more than"), "{bomb}");
+    assert!(
+        bomb.contains("the_ConstantOfShape") && bomb.contains("more than"),
+        "{bomb}"
+    );
 }
 
 #[test]
@@ -369,6 +456,8 @@ fn names_of_classes_stand_in_the_metadata() {
     }
     let mut options = Options::default();
     options.class_names = Some(vec!["a".into(); 3]);
-    let error = decode(small().encode_to_vec(), &options).unwrap_err().to_string();
+    let error = decode(small().encode_to_vec(), &options)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("2 classes, and 3 names"), "{error}");
 }

@@ -19,7 +19,11 @@ pub(crate) struct Window {
 
 impl Window {
     /// That of a node over an image of `size` pixels; `kernel` is the size of its weights, where it has any.
-    pub(crate) fn of(node: &Node, size: [usize; 2], kernel: Option<[usize; 2]>) -> Result<Self, Fault> {
+    pub(crate) fn of(
+        node: &Node,
+        size: [usize; 2],
+        kernel: Option<[usize; 2]>,
+    ) -> Result<Self, Fault> {
         let pair = |key: &str| -> Result<Option<[usize; 2]>, Fault> {
             match node.ints(key)? {
                 None => Ok(None),
@@ -32,7 +36,9 @@ impl Window {
         let stated = pair("kernel_shape")?;
         let kernel = match (kernel, stated) {
             (Some(kernel), Some(stated)) if kernel != stated => {
-                return Err(node.wrong(format!("its kernel_shape is {stated:?}, its weights have {kernel:?}")));
+                return Err(node.wrong(format!(
+                    "its kernel_shape is {stated:?}, its weights have {kernel:?}"
+                )));
             }
             (Some(kernel), _) | (None, Some(kernel)) => kernel,
             (None, None) => return Err(node.wrong("it lacks its kernel_shape")),
@@ -50,7 +56,11 @@ impl Window {
         match node.text("auto_pad")?.unwrap_or("NOTSET") {
             "NOTSET" => match node.ints("pads")? {
                 None => {}
-                Some(&[top, left, bottom, right]) if [top, left, bottom, right].iter().all(|pad| (0..=MAX).contains(pad)) => {
+                Some(&[top, left, bottom, right])
+                    if [top, left, bottom, right]
+                        .iter()
+                        .all(|pad| (0..=MAX).contains(pad)) =>
+                {
                     window.pads = [top, left, bottom, right].map(|pad| pad as usize);
                 }
                 Some(pads) => return Err(node.wrong(format!("its pads are {pads:?}"))),
@@ -87,7 +97,9 @@ impl Window {
             let padded = size[axis] + before + self.pads[axis + 2];
             let Some(room) = padded.checked_sub(self.span(axis)) else {
                 let [h, w] = size;
-                return Err(format!("its kernel does not fit into {h}×{w}: use larger images"));
+                return Err(format!(
+                    "its kernel does not fit into {h}×{w}: use larger images"
+                ));
             };
             extents[axis] = if self.ceil {
                 let steps = room.div_ceil(stride);
@@ -103,7 +115,10 @@ impl Window {
     /// The pads with what `ceil_mode` adds below and to the right made explicit; negative where rows stay unread.
     pub(crate) fn with_ceil(&self, size: [usize; 2]) -> Result<Self, String> {
         let extents = self.extents(size)?;
-        let mut window = Self { ceil: false, ..*self };
+        let mut window = Self {
+            ceil: false,
+            ..*self
+        };
         if self.ceil {
             for axis in 0..2 {
                 let needed = (extents[axis] - 1) * self.stride[axis] + self.span(axis);
@@ -121,9 +136,10 @@ mod tests {
     use crate::model::Attribute;
 
     fn pool(attributes: &[(&str, &[i64])]) -> Node {
-        attributes.iter().fold(Node::new("pool", "MaxPool", &["x"], "y"), |node, (key, values)| {
-            node.with(key, Attribute::Ints(values.to_vec()))
-        })
+        attributes.iter().fold(
+            Node::new("pool", "MaxPool", &["x"], "y"),
+            |node, (key, values)| node.with(key, Attribute::Ints(values.to_vec())),
+        )
     }
 
     #[test]

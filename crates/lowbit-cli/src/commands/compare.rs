@@ -6,8 +6,8 @@ use crate::output::{bold, grouped};
 use crate::table::table;
 use lowbit_lab::experiments::compare::{self, CompareResults, FOLDER, From, Start};
 use lowbit_lab::experiments::inputs::Input;
-use lowbit_lab::models::is_onnx;
 use lowbit_lab::experiments::unseen::{Choice, Measured, Purpose};
+use lowbit_lab::models::is_onnx;
 use lowbit_lab::timing::{LayerSpeed, SpeedCell};
 use std::path::PathBuf;
 

@@ -7,8 +7,8 @@
 use super::inputs::{Input, Wanted};
 use crate::models::Foreign;
 use crate::{Config, LabError};
-use lowbit::{Graph, Shape};
 use lowbit::format::{FormatError, TrainingRecord};
+use lowbit::{Graph, Shape};
 use lowbit_data::{Dataset, Overlap, Progress, Sketch, Split};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -350,7 +350,10 @@ fn in_classes(model: &Measured<'_>, data: &mut Dataset) -> Result<(), LabError> 
     if names == data.class_names {
         return Ok(());
     }
-    if model.foreign.is_some_and(|foreign| !foreign.has_class_names) {
+    if model
+        .foreign
+        .is_some_and(|foreign| !foreign.has_class_names)
+    {
         let (known, found) = (names.len(), data.class_names.len());
         return match known == found {
             // The order of sorted names, as most loaders have it.

@@ -26,7 +26,11 @@ pub(super) fn binary(op: &str, a: &Constant, b: &Constant) -> Result<Option<Cons
     let (a, b) = (expand(a, dims.clone())?, expand(b, dims.clone())?);
     match (&a.data, &b.data) {
         (Data::Float(a), Data::Float(b)) => {
-            let pairs = || a.iter().zip(b.iter()).map(|(&a, &b)| (f64::from(a), f64::from(b)));
+            let pairs = || {
+                a.iter()
+                    .zip(b.iter())
+                    .map(|(&a, &b)| (f64::from(a), f64::from(b)))
+            };
             let float = |f: fn(f64, f64) -> f64| {
                 Constant::float(dims.clone(), pairs().map(|(a, b)| f(a, b) as f32).collect())
             };
@@ -78,7 +82,9 @@ pub(super) fn binary(op: &str, a: &Constant, b: &Constant) -> Result<Option<Cons
         // A power of another type is allowed; nothing else is.
         (Data::Float(x), Data::Int(y)) if op == "Pow" => {
             let pairs = x.iter().zip(y.iter());
-            let data = pairs.map(|(&x, &y)| f64::from(x).powf(y as f64) as f32).collect();
+            let data = pairs
+                .map(|(&x, &y)| f64::from(x).powf(y as f64) as f32)
+                .collect();
             Ok(Some(Constant::float(dims, data)))
         }
         _ => Err("its inputs are of different types".into()),

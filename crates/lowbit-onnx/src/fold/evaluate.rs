@@ -17,7 +17,11 @@ pub(super) fn evaluate(model: &Model, node: &Node) -> Result<Option<Vec<Constant
             let dims = model.shape(node.need(0)?);
             let end = |key: &str, otherwise: usize| -> Result<usize, Fault> {
                 let place = node.int_or(key, otherwise as i64)?;
-                let place = if place < 0 { place + dims.len() as i64 } else { place };
+                let place = if place < 0 {
+                    place + dims.len() as i64
+                } else {
+                    place
+                };
                 Ok(place.clamp(0, dims.len() as i64) as usize)
             };
             let (start, end) = (end("start", 0)?, end("end", dims.len())?);
@@ -61,9 +65,7 @@ pub(super) fn evaluate(model: &Model, node: &Node) -> Result<Option<Vec<Constant
             let steps = strides(&x.dims);
             gather(x, dims()?, |at| {
                 let places = at.iter().zip(&slice).zip(&steps);
-                places
-                    .map(|((&i, part), &step)| part.at(i) * step)
-                    .sum()
+                places.map(|((&i, part), &step)| part.at(i) * step).sum()
             })
             .map_err(fail)?
         }
@@ -109,7 +111,8 @@ pub(super) fn evaluate(model: &Model, node: &Node) -> Result<Option<Vec<Constant
         }
         op if op.starts_with("Reduce") => {
             let keeps = node.int_or("keepdims", 1)? == 1;
-            let all = axes_of(model, node, x.dims.len())?.is_none_or(|axes| axes.len() == x.dims.len());
+            let all =
+                axes_of(model, node, x.dims.len())?.is_none_or(|axes| axes.len() == x.dims.len());
             match reduce(op, x).filter(|_| all) {
                 Some(value) if keeps => reshape(&value, vec![1; x.dims.len()]),
                 Some(value) => value,
@@ -132,7 +135,10 @@ pub(super) fn evaluate(model: &Model, node: &Node) -> Result<Option<Vec<Constant
 }
 
 fn constant_of(node: &Node) -> Result<Constant, Fault> {
-    let found = node.attributes.iter().find(|(key, _)| key.starts_with("value"));
+    let found = node
+        .attributes
+        .iter()
+        .find(|(key, _)| key.starts_with("value"));
     Ok(match found {
         Some((_, Attribute::Tensor(value))) => value.clone(),
         Some((_, Attribute::Float(value))) => Constant::float(vec![], vec![*value]),
@@ -164,13 +170,17 @@ fn cast(node: &Node, x: &Constant) -> Result<Constant, Fault> {
         Data::Float(data) if to == 9 => {
             Constant::int(dims, data.iter().map(|&x| (x != 0.0).into()).collect())
         }
-        Data::Float(data) if is_int => Constant::int(dims, data.iter().map(|&x| x as i64).collect()),
+        Data::Float(data) if is_int => {
+            Constant::int(dims, data.iter().map(|&x| x as i64).collect())
+        }
         _ => return Err(node.wrong(format!("it casts to type {to}, which is not supported"))),
     })
 }
 
 pub(super) fn to_dims(node: &Node, x: &Constant) -> Result<Vec<usize>, Fault> {
-    let ints = x.ints().ok_or_else(|| node.wrong("its shape is no list of integers"))?;
+    let ints = x
+        .ints()
+        .ok_or_else(|| node.wrong("its shape is no list of integers"))?;
     ints.iter()
         .map(|&dim| usize::try_from(dim).map_err(|_| node.wrong(format!("its shape has {dim}"))))
         .collect()
@@ -179,7 +189,9 @@ pub(super) fn to_dims(node: &Node, x: &Constant) -> Result<Vec<usize>, Fault> {
 fn gathered(node: &Node, x: &Constant, indices: Option<&Constant>) -> Result<Constant, Fault> {
     let fail = |reason: &str| node.wrong(reason);
     let indices = indices.ok_or_else(|| fail("it lacks its indices"))?;
-    let numbers = indices.ints().ok_or_else(|| fail("its indices are no integers"))?;
+    let numbers = indices
+        .ints()
+        .ok_or_else(|| fail("its indices are no integers"))?;
     let axis = axis_of(node, x.dims.len(), 0)?;
     let extent = x.dims[axis] as i64;
     let places: Option<Vec<usize>> = numbers
@@ -192,8 +204,16 @@ fn gathered(node: &Node, x: &Constant, indices: Option<&Constant>) -> Result<Con
     let dims = [&x.dims[..axis], &indices.dims, &x.dims[axis + 1..]].concat();
     let (steps, rows) = (strides(&x.dims), strides(&indices.dims));
     gather(x, dims, |at| {
-        let index: usize = at[axis..axis + inner].iter().zip(&rows).map(|(&i, &row)| i * row).sum();
-        let before: usize = at[..axis].iter().zip(&steps).map(|(&i, &step)| i * step).sum();
+        let index: usize = at[axis..axis + inner]
+            .iter()
+            .zip(&rows)
+            .map(|(&i, &row)| i * row)
+            .sum();
+        let before: usize = at[..axis]
+            .iter()
+            .zip(&steps)
+            .map(|(&i, &step)| i * step)
+            .sum();
         let after = at[axis + inner..].iter().zip(&steps[axis + 1..]);
         let after: usize = after.map(|(&i, &step)| i * step).sum();
         before + places[index] * steps[axis] + after
@@ -222,7 +242,12 @@ fn split(model: &Model, node: &Node, x: &Constant) -> Result<Vec<Constant>, Faul
 fn range(node: &Node, inputs: &[&Constant]) -> Result<Constant, Fault> {
     let numbers: Option<Vec<i64>> = inputs
         .iter()
-        .map(|input| input.ints().filter(|ints| ints.len() == 1).map(|ints| ints[0]))
+        .map(|input| {
+            input
+                .ints()
+                .filter(|ints| ints.len() == 1)
+                .map(|ints| ints[0])
+        })
         .collect();
     match numbers.as_deref() {
         Some(&[start, limit, step]) if step != 0 => {
@@ -250,7 +275,9 @@ fn choose(node: &Node, inputs: &[&Constant]) -> Result<Constant, Fault> {
     let dims = super::arithmetic::broadcast(&dims, &b.dims).map_err(fail)?;
     let wide = |x: &Constant| expand(x, dims.clone()).map_err(fail);
     let (which, a, b) = (wide(which)?, wide(a)?, wide(b)?);
-    let which = which.ints().ok_or_else(|| fail("its condition is no truth value".into()))?;
+    let which = which
+        .ints()
+        .ok_or_else(|| fail("its condition is no truth value".into()))?;
     match (&a.data, &b.data) {
         (Data::Int(a), Data::Int(b)) => {
             let picked = which.iter().enumerate();

@@ -26,7 +26,9 @@ pub(super) fn gather(
         }
     }
     Ok(match &from.data {
-        Data::Float(data) => Constant::float(dims, places.iter().map(|&place| data[place]).collect()),
+        Data::Float(data) => {
+            Constant::float(dims, places.iter().map(|&place| data[place]).collect())
+        }
         Data::Int(data) => Constant::int(dims, places.iter().map(|&place| data[place]).collect()),
     })
 }
@@ -53,7 +55,10 @@ pub(super) fn transpose(from: &Constant, order: &[usize]) -> Result<Constant, St
     let steps = strides(&from.dims);
     let dims = order.iter().map(|&axis| from.dims[axis]).collect();
     gather(from, dims, |at| {
-        at.iter().zip(order).map(|(&i, &axis)| i * steps[axis]).sum()
+        at.iter()
+            .zip(order)
+            .map(|(&i, &axis)| i * steps[axis])
+            .sum()
     })
 }
 
@@ -65,7 +70,9 @@ pub(super) fn expand(from: &Constant, dims: Vec<usize>) -> Result<Constant, Stri
     let own = from.dims.clone();
     gather(from, dims, |at| {
         let inner = at[lead..].iter().zip(&own).zip(&steps);
-        inner.map(|((&i, &dim), &step)| if dim == 1 { 0 } else { i * step }).sum()
+        inner
+            .map(|((&i, &dim), &step)| if dim == 1 { 0 } else { i * step })
+            .sum()
     })
 }
 

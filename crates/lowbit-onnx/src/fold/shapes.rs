@@ -24,9 +24,35 @@ impl Part {
 
 /// Operators whose result has the shape of their first input.
 const ALIKE: &[&str] = &[
-    "Abs", "BatchNormalization", "Cast", "Clip", "Dropout", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish",
-    "Identity", "InstanceNormalization", "LRN", "LayerNormalization", "LeakyRelu", "LogSoftmax", "Neg", "PRelu", "Reciprocal",
-    "Relu", "Selu", "Sigmoid", "Softmax", "Softplus", "Sqrt", "Swish", "Tanh", "Mish",
+    "Abs",
+    "BatchNormalization",
+    "Cast",
+    "Clip",
+    "Dropout",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "InstanceNormalization",
+    "LRN",
+    "LayerNormalization",
+    "LeakyRelu",
+    "LogSoftmax",
+    "Neg",
+    "PRelu",
+    "Reciprocal",
+    "Relu",
+    "Selu",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Sqrt",
+    "Swish",
+    "Tanh",
+    "Mish",
 ];
 
 const BINARY: &[&str] = &["Add", "Sub", "Mul", "Div", "Pow", "Sum", "Min", "Max"];
@@ -50,7 +76,9 @@ pub(super) fn infer(model: &Model, node: &Node) -> Result<Vec<Vec<usize>>, Fault
             let weight = model.shape(node.need(1)?).to_vec();
             let dims = spatial(node, x()?)?;
             let &[out, _, kernel_h, kernel_w] = &weight[..] else {
-                return Err(fail(format!("its weights have the shape {weight:?}: only 2-D convolutions are supported")));
+                return Err(fail(format!(
+                    "its weights have the shape {weight:?}: only 2-D convolutions are supported"
+                )));
             };
             let window = Window::of(node, [dims[2], dims[3]], Some([kernel_h, kernel_w]))?;
             let [h, w] = window.extents([dims[2], dims[3]]).map_err(fail)?;
@@ -78,14 +106,20 @@ pub(super) fn infer(model: &Model, node: &Node) -> Result<Vec<Vec<usize>>, Fault
                         false => Err(fail(format!("it multiplies {a:?} with {b:?}"))),
                     }
                 }
-                _ => Err(fail(format!("it multiplies {a:?} with {b:?}, not two matrices"))),
+                _ => Err(fail(format!(
+                    "it multiplies {a:?} with {b:?}, not two matrices"
+                ))),
             }
         }
         "MatMul" => one(product(x()?, model.shape(node.need(1)?)).map_err(fail)?),
         "Flatten" => {
             let dims = x()?;
             let axis = node.int_or("axis", 1)?;
-            let axis = if axis < 0 { axis + dims.len() as i64 } else { axis };
+            let axis = if axis < 0 {
+                axis + dims.len() as i64
+            } else {
+                axis
+            };
             let (before, after) = usize::try_from(axis)
                 .ok()
                 .and_then(|axis| dims.split_at_checked(axis))
@@ -111,20 +145,34 @@ pub(super) fn infer(model: &Model, node: &Node) -> Result<Vec<Vec<usize>>, Fault
             let new = axes_of(model, node, dims.len() + count)?.unwrap_or_default();
             let mut rest = dims.iter().copied();
             let rank = dims.len() + new.len();
-            one((0..rank).map(|axis| if new.contains(&axis) { 1 } else { rest.next().unwrap_or(1) }).collect())
+            one((0..rank)
+                .map(|axis| {
+                    if new.contains(&axis) {
+                        1
+                    } else {
+                        rest.next().unwrap_or(1)
+                    }
+                })
+                .collect())
         }
         "Transpose" => {
             let dims = x()?;
-            one(order_of(node, dims.len())?.iter().map(|&axis| dims[axis]).collect())
+            one(order_of(node, dims.len())?
+                .iter()
+                .map(|&axis| dims[axis])
+                .collect())
         }
         "Concat" => {
             let mut dims = x()?.to_vec();
             let axis = axis_of(node, dims.len(), 0)?;
             for input in &node.inputs[1..] {
                 let other = model.shape(input);
-                let fits = other.len() == dims.len() && (0..dims.len()).all(|i| i == axis || other[i] == dims[i]);
+                let fits = other.len() == dims.len()
+                    && (0..dims.len()).all(|i| i == axis || other[i] == dims[i]);
                 if !fits {
-                    return Err(fail(format!("it joins {dims:?} and {other:?} along axis {axis}")));
+                    return Err(fail(format!(
+                        "it joins {dims:?} and {other:?} along axis {axis}"
+                    )));
                 }
                 dims[axis] += other[axis];
             }
@@ -143,12 +191,15 @@ pub(super) fn infer(model: &Model, node: &Node) -> Result<Vec<Vec<usize>>, Fault
         "Pad" => {
             let pads = pads_of(model, node, x()?.len())?;
             let padded = x()?.iter().zip(pads).map(|(&dim, [before, after])| {
-                usize::try_from(dim as i64 + before + after).map_err(|_| fail("its padding leaves nothing".into()))
+                usize::try_from(dim as i64 + before + after)
+                    .map_err(|_| fail("its padding leaves nothing".into()))
             });
             one(padded.collect::<Result<_, Fault>>()?)
         }
         "Expand" => {
-            let shape = model.constant(node, 1).ok_or_else(|| fail("its shape is not constant".into()))?;
+            let shape = model
+                .constant(node, 1)
+                .ok_or_else(|| fail("its shape is not constant".into()))?;
             one(broadcast(x()?, &to_dims(node, shape)?).map_err(fail)?)
         }
         "Gather" => {
@@ -156,7 +207,8 @@ pub(super) fn infer(model: &Model, node: &Node) -> Result<Vec<Vec<usize>>, Fault
             let axis = axis_of(node, dims.len(), 0)?;
             one([&dims[..axis], indices, &dims[axis + 1..]].concat())
         }
-        "ArgMax" | "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceL2" | "ReduceProd" => {
+        "ArgMax" | "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceL2"
+        | "ReduceProd" => {
             let dims = x()?;
             let axes = match node.op.as_str() {
                 "ArgMax" => vec![axis_of(node, dims.len(), 0)?],
@@ -176,11 +228,22 @@ pub(super) fn infer(model: &Model, node: &Node) -> Result<Vec<Vec<usize>>, Fault
 /// Why an operator is not there, and what to do.
 fn refused_operator(op: &str) -> String {
     let what = match op {
-        "If" | "Loop" | "Scan" => "lowbit runs no control flow: export with fixed shapes, or simplify the model (onnxsim)",
-        "QuantizeLinear" | "DequantizeLinear" | "QLinearConv" | "QLinearMatMul" | "ConvInteger" | "MatMulInteger"
-        | "DynamicQuantizeLinear" => "the model is quantized already: give the FP32 model that it was made from",
+        "If" | "Loop" | "Scan" => {
+            "lowbit runs no control flow: export with fixed shapes, or simplify the model (onnxsim)"
+        }
+        "QuantizeLinear"
+        | "DequantizeLinear"
+        | "QLinearConv"
+        | "QLinearMatMul"
+        | "ConvInteger"
+        | "MatMulInteger"
+        | "DynamicQuantizeLinear" => {
+            "the model is quantized already: give the FP32 model that it was made from"
+        }
         "LSTM" | "GRU" | "RNN" => "lowbit runs image classifiers, and no recurrent networks",
-        "NonMaxSuppression" | "TopK" | "RoiAlign" => "lowbit runs image classifiers, and no detectors",
+        "NonMaxSuppression" | "TopK" | "RoiAlign" => {
+            "lowbit runs image classifiers, and no detectors"
+        }
         _ => "lowbit does not have this operator (docs/onnx.md lists those that it has)",
     };
     what.to_owned()
@@ -190,7 +253,9 @@ fn refused_operator(op: &str) -> String {
 fn spatial<'a>(node: &Node, dims: &'a [usize]) -> Result<&'a [usize], Fault> {
     match dims.len() {
         4 => Ok(dims),
-        _ => Err(node.wrong(format!("it reads {dims:?}: only images [N, C, H, W] are supported"))),
+        _ => Err(node.wrong(format!(
+            "it reads {dims:?}: only images [N, C, H, W] are supported"
+        ))),
     }
 }
 
@@ -205,7 +270,12 @@ fn product(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
 }
 
 /// A list of integers that is an attribute or, in later opsets, a constant input.
-pub(crate) fn list(model: &Model, node: &Node, key: &str, input: usize) -> Result<Option<Vec<i64>>, Fault> {
+pub(crate) fn list(
+    model: &Model,
+    node: &Node,
+    key: &str,
+    input: usize,
+) -> Result<Option<Vec<i64>>, Fault> {
     if let Some(values) = node.ints(key)? {
         return Ok(Some(values.to_vec()));
     }
@@ -214,7 +284,9 @@ pub(crate) fn list(model: &Model, node: &Node, key: &str, input: usize) -> Resul
     }
     match model.constant(node, input).and_then(Constant::ints) {
         Some(values) => Ok(Some(values.to_vec())),
-        None => Err(node.wrong(format!("its {key} come from other nodes: only constants are supported"))),
+        None => Err(node.wrong(format!(
+            "its {key} come from other nodes: only constants are supported"
+        ))),
     }
 }
 
@@ -232,7 +304,11 @@ pub(crate) fn axis_of(node: &Node, rank: usize, otherwise: i64) -> Result<usize,
 }
 
 /// The axes of a reduction, of Squeeze or of Unsqueeze; none where there is no list.
-pub(crate) fn axes_of(model: &Model, node: &Node, rank: usize) -> Result<Option<Vec<usize>>, Fault> {
+pub(crate) fn axes_of(
+    model: &Model,
+    node: &Node,
+    rank: usize,
+) -> Result<Option<Vec<usize>>, Fault> {
     let axes = list(model, node, "axes", 1)?;
     let empty_is_none = node.op.starts_with("Reduce");
     let axes = axes.filter(|axes| !(empty_is_none && axes.is_empty()));
@@ -245,7 +321,10 @@ pub(crate) fn order_of(node: &Node, rank: usize) -> Result<Vec<usize>, Fault> {
     let Some(order) = node.ints("perm")? else {
         return Ok((0..rank).rev().collect());
     };
-    let places: Vec<usize> = order.iter().filter_map(|&axis| usize::try_from(axis).ok()).collect();
+    let places: Vec<usize> = order
+        .iter()
+        .filter_map(|&axis| usize::try_from(axis).ok())
+        .collect();
     let mut sorted = places.clone();
     sorted.sort_unstable();
     match sorted == (0..rank).collect::<Vec<_>>() && order.len() == rank {
@@ -255,21 +334,35 @@ pub(crate) fn order_of(node: &Node, rank: usize) -> Result<Vec<usize>, Fault> {
 }
 
 /// The axis and the sizes of a Split.
-pub(crate) fn sizes_of(model: &Model, node: &Node, dims: &[usize]) -> Result<(usize, Vec<usize>), Fault> {
+pub(crate) fn sizes_of(
+    model: &Model,
+    node: &Node,
+    dims: &[usize],
+) -> Result<(usize, Vec<usize>), Fault> {
     let axis = axis_of(node, dims.len(), 0)?;
     let extent = dims[axis];
     let sizes: Vec<usize> = match list(model, node, "split", 1)? {
-        Some(sizes) => sizes.iter().filter_map(|&size| usize::try_from(size).ok()).collect(),
+        Some(sizes) => sizes
+            .iter()
+            .filter_map(|&size| usize::try_from(size).ok())
+            .collect(),
         None => {
-            let parts = node.int("num_outputs")?.map_or(node.outputs.len(), |parts| parts.max(1) as usize);
+            let parts = node
+                .int("num_outputs")?
+                .map_or(node.outputs.len(), |parts| parts.max(1) as usize);
             // The last may be smaller.
             let size = extent.div_ceil(parts.max(1));
-            (0..parts.min(extent)).map(|part| size.min(extent.saturating_sub(part * size))).collect()
+            (0..parts.min(extent))
+                .map(|part| size.min(extent.saturating_sub(part * size)))
+                .collect()
         }
     };
     match sizes.iter().sum::<usize>() == extent && sizes.len() == node.outputs.len() {
         true => Ok((axis, sizes)),
-        false => Err(node.wrong(format!("it splits {extent} into {sizes:?}, for {} outputs", node.outputs.len()))),
+        false => Err(node.wrong(format!(
+            "it splits {extent} into {sizes:?}, for {} outputs",
+            node.outputs.len()
+        ))),
     }
 }
 
@@ -285,7 +378,11 @@ pub(crate) fn slice_of(model: &Model, node: &Node) -> Result<Vec<Part>, Fault> {
     if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
         return Err(node.wrong("its starts, ends, axes and steps differ in number"));
     }
-    let whole = |&len: &usize| Part { start: 0, step: 1, len };
+    let whole = |&len: &usize| Part {
+        start: 0,
+        step: 1,
+        len,
+    };
     let mut parts: Vec<Part> = dims.iter().map(whole).collect();
     for i in 0..starts.len() {
         let axis = placed(node, axes[i], dims.len())?;
@@ -294,13 +391,21 @@ pub(crate) fn slice_of(model: &Model, node: &Node) -> Result<Vec<Part>, Fault> {
             return Err(node.wrong(format!("its step is {step}")));
         }
         let place = |x: i64| if x < 0 { x.saturating_add(extent) } else { x };
-        let (low, high) = if step > 0 { (0, extent) } else { (-1, extent - 1) };
+        let (low, high) = if step > 0 {
+            (0, extent)
+        } else {
+            (-1, extent - 1)
+        };
         let start = place(starts[i]).clamp(low.max(0), high.max(0));
         // A negative end that is out of range stands before the first element.
         let end = place(ends[i]).clamp(low, high);
         let distance = if step > 0 { end - start } else { start - end };
         let len = (distance.max(0) as u64).div_ceil(step.unsigned_abs()) as usize;
-        parts[axis] = Part { start: start as usize, step, len };
+        parts[axis] = Part {
+            start: start as usize,
+            step,
+            len,
+        };
     }
     Ok(parts)
 }
@@ -309,7 +414,10 @@ pub(crate) fn slice_of(model: &Model, node: &Node) -> Result<Vec<Part>, Fault> {
 pub(crate) fn pads_of(model: &Model, node: &Node, rank: usize) -> Result<Vec<[i64; 2]>, Fault> {
     let pads = list(model, node, "pads", 1)?.ok_or_else(|| node.wrong("it lacks its pads"))?;
     let axes = match list(model, node, "axes", 3)? {
-        Some(axes) => axes.iter().map(|&axis| placed(node, axis, rank)).collect::<Result<Vec<_>, _>>()?,
+        Some(axes) => axes
+            .iter()
+            .map(|&axis| placed(node, axis, rank))
+            .collect::<Result<Vec<_>, _>>()?,
         None => (0..rank).collect(),
     };
     if pads.len() != 2 * axes.len() || pads.iter().any(|pad| pad.unsigned_abs() > 1 << 20) {
@@ -324,7 +432,9 @@ pub(crate) fn pads_of(model: &Model, node: &Node, rank: usize) -> Result<Vec<[i6
 
 fn reshaped(model: &Model, node: &Node, from: &[usize]) -> Result<Vec<usize>, Fault> {
     let shape = model.constant(node, 1).and_then(Constant::ints);
-    let shape = shape.ok_or_else(|| node.wrong("its shape comes from other nodes: only constants are supported"))?;
+    let shape = shape.ok_or_else(|| {
+        node.wrong("its shape comes from other nodes: only constants are supported")
+    })?;
     let keeps_zero = node.int_or("allowzero", 0)? != 0;
     let mut dims = Vec::with_capacity(shape.len());
     let mut open = None;
@@ -335,11 +445,16 @@ fn reshaped(model: &Model, node: &Node, from: &[usize]) -> Result<Vec<usize>, Fa
                 open = Some(axis);
                 1
             }
-            dim => usize::try_from(dim).map_err(|_| node.wrong(format!("its shape is {shape:?}")))?,
+            dim => {
+                usize::try_from(dim).map_err(|_| node.wrong(format!("its shape is {shape:?}")))?
+            }
         });
     }
     let total: usize = from.iter().product();
-    let rest = dims.iter().try_fold(1usize, |rest, &dim| rest.checked_mul(dim)).unwrap_or(0);
+    let rest = dims
+        .iter()
+        .try_fold(1usize, |rest, &dim| rest.checked_mul(dim))
+        .unwrap_or(0);
     if let Some(axis) = open
         && rest > 0
         && total.is_multiple_of(rest)

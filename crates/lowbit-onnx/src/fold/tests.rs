@@ -15,7 +15,10 @@ fn model(nodes: Vec<Node>, constants: &[(&str, Constant)]) -> Model {
         output: "y".into(),
         opset: 13,
         nodes,
-        constants: constants.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+        constants: constants
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect(),
         shapes: HashMap::from([("x".into(), vec![1, 8, 4, 4])]),
         ..Model::default()
     }
@@ -28,7 +31,9 @@ fn int(key: &str, value: i64) -> (&str, Attribute) {
 fn node(op: &str, inputs: &[&str], output: &str, attributes: &[(&str, Attribute)]) -> Node {
     attributes
         .iter()
-        .fold(Node::new(op, op, inputs, output), |node, (key, value)| node.with(key, value.clone()))
+        .fold(Node::new(op, op, inputs, output), |node, (key, value)| {
+            node.with(key, value.clone())
+        })
 }
 
 #[test]
@@ -41,7 +46,14 @@ fn the_shape_of_a_flatten_is_folded_to_one_reshape() {
         node("Reshape", &["x", "t"], "y", &[]),
     ];
     let scalar = Constant::int(vec![], vec![0]);
-    let mut model = model(nodes, &[("zero", scalar), ("axes", ints(&[0])), ("rest", ints(&[-1]))]);
+    let mut model = model(
+        nodes,
+        &[
+            ("zero", scalar),
+            ("axes", ints(&[0])),
+            ("rest", ints(&[-1])),
+        ],
+    );
     fold(&mut model).unwrap();
     assert_eq!(model.nodes.len(), 1);
     assert_eq!(model.shape("y"), [1, 128]);
@@ -54,10 +66,20 @@ fn pads_that_are_turned_around_are_folded() {
     let nodes = vec![
         node("Reshape", &["pads", "pairs"], "p", &[]),
         node("Slice", &["p", "starts", "ends", "axes", "steps"], "q", &[]),
-        node("Transpose", &["q"], "t", &[("perm", Attribute::Ints(vec![1, 0]))]),
+        node(
+            "Transpose",
+            &["q"],
+            "t",
+            &[("perm", Attribute::Ints(vec![1, 0]))],
+        ),
         node("Reshape", &["t", "flat"], "r", &[]),
         node("Cast", &["r"], "c", &[int("to", 7)]),
-        node("Pad", &["x", "c"], "y", &[("mode", Attribute::Text("constant".into()))]),
+        node(
+            "Pad",
+            &["x", "c"],
+            "y",
+            &[("mode", Attribute::Text("constant".into()))],
+        ),
     ];
     let constants = [
         ("pads", ints(&[1, 2, 3, 4, 0, 0, 0, 0])),
@@ -86,7 +108,15 @@ fn arithmetic_on_sizes_is_that_of_onnx() {
         node("Reshape", &["x", "s"], "y", &[]),
     ];
     let one = |value: i64| ints(&[value]);
-    let mut model = model(nodes, &[("a", one(-383)), ("b", one(3)), ("f", number(-0.5)), ("zero", number(0.0))]);
+    let mut model = model(
+        nodes,
+        &[
+            ("a", one(-383)),
+            ("b", one(3)),
+            ("f", number(-0.5)),
+            ("zero", number(0.0)),
+        ],
+    );
     // −127 + 1 + 0: ONNX divides towards zero, and its remainder has the divisor's sign.
     let error = fold(&mut model).unwrap_err().to_string();
     assert!(error.contains("[-126]"), "{error}");

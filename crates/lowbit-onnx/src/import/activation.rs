@@ -15,7 +15,9 @@ pub(super) fn sigmoid(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fa
 
 /// Clip as the rewrite leaves it: limits as attributes.
 pub(super) fn clip(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
-    let finite = |key: &str, open: f32| -> Result<f32, Fault> { Ok(node.float_or(key, open)?.clamp(f32::MIN, f32::MAX)) };
+    let finite = |key: &str, open: f32| -> Result<f32, Fault> {
+        Ok(node.float_or(key, open)?.clamp(f32::MIN, f32::MAX))
+    };
     let (min, max) = (finite("min", f32::MIN)?, finite("max", f32::MAX)?);
     importer.unary(node, Op::Unary(Unary::Clip { min, max }))
 }
@@ -54,6 +56,8 @@ pub(super) fn gelu(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault
     match node.text("approximate")?.unwrap_or("none") {
         "none" => importer.unary(node, Op::Unary(Unary::Gelu { tanh: false })),
         "tanh" => importer.unary(node, Op::Unary(Unary::Gelu { tanh: true })),
-        other => Err(node.wrong(format!("approximate={other}: only none and tanh are supported"))),
+        other => Err(node.wrong(format!(
+            "approximate={other}: only none and tanh are supported"
+        ))),
     }
 }

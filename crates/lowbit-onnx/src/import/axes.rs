@@ -41,12 +41,17 @@ pub(crate) const NHWC: [Axis; 4] = [Axis::Batch, Axis::Row, Axis::Column, Axis::
 /// Whether axes are those of `like`, apart from extents of 1, which are any.
 pub(crate) fn matches(axes: &[Axis], dims: &[usize], like: &[Axis]) -> bool {
     axes.len() == like.len()
-        && axes.iter().zip(dims).zip(like).all(|((axis, &dim), like)| axis == like || dim == 1)
+        && axes
+            .iter()
+            .zip(dims)
+            .zip(like)
+            .all(|((axis, &dim), like)| axis == like || dim == 1)
 }
 
 /// The axes of a value whose elements keep their order, under new extents; none where no image or vector comes of it.
 pub(crate) fn regroup(axes: &[Axis], from: &[usize], to: &[usize]) -> Option<Vec<Axis>> {
-    let has_extent = |dims: &[usize]| -> Vec<usize> { (0..dims.len()).filter(|&i| dims[i] > 1).collect() };
+    let has_extent =
+        |dims: &[usize]| -> Vec<usize> { (0..dims.len()).filter(|&i| dims[i] > 1).collect() };
     let (old, new) = (has_extent(from), has_extent(to));
     let mut result = vec![Axis::One; to.len()];
     if let Some(first) = result.first_mut()
@@ -54,7 +59,9 @@ pub(crate) fn regroup(axes: &[Axis], from: &[usize], to: &[usize]) -> Option<Vec
     {
         *first = Axis::Batch;
     }
-    let extents = |dims: &[usize], places: &[usize]| -> Vec<usize> { places.iter().map(|&i| dims[i]).collect() };
+    let extents = |dims: &[usize], places: &[usize]| -> Vec<usize> {
+        places.iter().map(|&i| dims[i]).collect()
+    };
     if extents(from, &old) == extents(to, &new) {
         for (&old, &new) in old.iter().zip(&new) {
             result[new] = axes[old];
@@ -82,21 +89,38 @@ pub(crate) fn regroup(axes: &[Axis], from: &[usize], to: &[usize]) -> Option<Vec
     }
     let order: [Order; 3] = parts.try_into().ok()?;
     let is_natural = {
-        let seen: Vec<Part> = order.iter().filter(|part| part.1 > 1).map(|part| part.0).collect();
+        let seen: Vec<Part> = order
+            .iter()
+            .filter(|part| part.1 > 1)
+            .map(|part| part.0)
+            .collect();
         seen.is_sorted()
     };
-    result[only] = if is_natural { Axis::Channel } else { Axis::Flat(order) };
+    result[only] = if is_natural {
+        Axis::Channel
+    } else {
+        Axis::Flat(order)
+    };
     Some(result)
 }
 
 /// For each place of a vector in lowbit's order `[h, w, c]`, the place in the vector that `order` makes.
 pub(crate) fn places(order: &[Order; 3]) -> Vec<usize> {
-    let extent = |wanted: Part| order.iter().find(|part| part.0 == wanted).map_or(1, |part| part.1);
+    let extent = |wanted: Part| {
+        order
+            .iter()
+            .find(|part| part.0 == wanted)
+            .map_or(1, |part| part.1)
+    };
     let step = |wanted: Part| -> usize {
         let place = order.iter().position(|part| part.0 == wanted).unwrap_or(2);
         order[place + 1..].iter().map(|part| part.1).product()
     };
-    let (rows, columns, channels) = (extent(Part::Row), extent(Part::Column), extent(Part::Channel));
+    let (rows, columns, channels) = (
+        extent(Part::Row),
+        extent(Part::Column),
+        extent(Part::Channel),
+    );
     let (row, column, channel) = (step(Part::Row), step(Part::Column), step(Part::Channel));
     let mut places = Vec::with_capacity(rows * columns * channels);
     for y in 0..rows {
@@ -109,11 +133,19 @@ pub(crate) fn places(order: &[Order; 3]) -> Vec<usize> {
 
 /// lowbit's shape of a value.
 pub(crate) fn shape(axes: &[Axis], dims: &[usize]) -> Shape {
-    let extent = |wanted: Axis| axes.iter().position(|&axis| axis == wanted).map_or(1, |i| dims[i]);
+    let extent = |wanted: Axis| {
+        axes.iter()
+            .position(|&axis| axis == wanted)
+            .map_or(1, |i| dims[i])
+    };
     let flat = axes.iter().position(|axis| matches!(axis, Axis::Flat(_)));
     match flat {
         Some(place) => Shape::vector(dims[place]),
-        None => Shape::new(extent(Axis::Row), extent(Axis::Column), extent(Axis::Channel)),
+        None => Shape::new(
+            extent(Axis::Row),
+            extent(Axis::Column),
+            extent(Axis::Channel),
+        ),
     }
 }
 
@@ -133,18 +165,27 @@ mod tests {
         let mut sorted = places.clone();
         sorted.sort_unstable();
         assert_eq!(sorted, (0..24).collect::<Vec<_>>());
-        assert_eq!(regroup(&NHWC, &[1, 3, 4, 2], &[1, 24]), Some(vec![Axis::Batch, Axis::Channel]));
+        assert_eq!(
+            regroup(&NHWC, &[1, 3, 4, 2], &[1, 24]),
+            Some(vec![Axis::Batch, Axis::Channel])
+        );
     }
 
     #[test]
     fn extents_of_one_come_and_go() {
-        assert_eq!(regroup(&NCHW, &[1, 8, 1, 1], &[1, 8]), Some(vec![Axis::Batch, Axis::Channel]));
+        assert_eq!(
+            regroup(&NCHW, &[1, 8, 1, 1], &[1, 8]),
+            Some(vec![Axis::Batch, Axis::Channel])
+        );
         let back = regroup(&[Axis::Batch, Axis::Channel], &[1, 8], &[1, 8, 1, 1]).unwrap();
         assert_eq!(back, [Axis::Batch, Axis::Channel, Axis::One, Axis::One]);
         assert!(matches(&back, &[1, 8, 1, 1], &NCHW));
         assert!(!matches(&NHWC, &[1, 3, 4, 2], &NCHW));
         // A gray image in another order of axes is the same in memory.
-        assert_eq!(regroup(&NCHW, &[1, 1, 3, 4], &[1, 12]), Some(vec![Axis::Batch, Axis::Channel]));
+        assert_eq!(
+            regroup(&NCHW, &[1, 1, 3, 4], &[1, 12]),
+            Some(vec![Axis::Batch, Axis::Channel])
+        );
         assert_eq!(regroup(&NCHW, &[1, 4, 3, 4], &[1, 2, 2, 3, 4]), None);
     }
 }

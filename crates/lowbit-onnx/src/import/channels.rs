@@ -12,12 +12,17 @@ use lowbit::graph::{ChannelShuffle, Op, Slice};
 fn must_be_channels(node: &Node, value: &Value, axis: usize) -> Result<(), Fault> {
     match value.axes[axis] == Axis::Channel {
         true => Ok(()),
-        false => Err(node.wrong(format!("axis {axis} of {:?} is not that of the channels: only that is supported", value.dims))),
+        false => Err(node.wrong(format!(
+            "axis {axis} of {:?} is not that of the channels: only that is supported",
+            value.dims
+        ))),
     }
 }
 
 pub(super) fn concat(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
-    let values: Vec<Value> = (0..node.inputs.len()).map(|index| importer.value(node, index)).collect::<Result<_, _>>()?;
+    let values: Vec<Value> = (0..node.inputs.len())
+        .map(|index| importer.value(node, index))
+        .collect::<Result<_, _>>()?;
     let first = &values[0];
     let axis = axis_of(node, first.dims.len(), 0)?;
     let mut channels = 0;
@@ -35,14 +40,25 @@ pub(super) fn concat(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fau
     }
     let shape = importer.shape(first).with_channels(channels);
     // A vector and an image of one pixel are alike in memory.
-    let is_mixed = values.iter().any(|value| importer.shape(value).rank() != shape.rank());
-    let shape = if is_mixed { Shape::vector(channels) } else { shape };
+    let is_mixed = values
+        .iter()
+        .any(|value| importer.shape(value).rank() != shape.rank());
+    let shape = if is_mixed {
+        Shape::vector(channels)
+    } else {
+        shape
+    };
     let items: Vec<usize> = values
         .iter()
         .map(|value| {
             let own = importer.shape(value);
             match is_mixed && own.rank() != 1 {
-                true => importer.draft.op(&node.name, Op::Flatten, &[value.item], Shape::vector(own.len())),
+                true => importer.draft.op(
+                    &node.name,
+                    Op::Flatten,
+                    &[value.item],
+                    Shape::vector(own.len()),
+                ),
                 false => value.item,
             }
         })
@@ -82,9 +98,15 @@ pub(super) fn slice(importer: &mut Importer<'_>, node: &Node) -> Result<(), Faul
         }
         must_be_channels(node, &value, axis)?;
         if range.step != 1 || range.len == 0 {
-            return Err(node.wrong(format!("it takes every {}th channel: only neighbors are supported", range.step)));
+            return Err(node.wrong(format!(
+                "it takes every {}th channel: only neighbors are supported",
+                range.step
+            )));
         }
-        kept = Some(Slice { first: range.start, channels: range.len });
+        kept = Some(Slice {
+            first: range.start,
+            channels: range.len,
+        });
     }
     match kept {
         Some(kept) => part(importer, node, 0, &value, kept),
@@ -95,7 +117,9 @@ pub(super) fn slice(importer: &mut Importer<'_>, node: &Node) -> Result<(), Faul
 
 fn part(importer: &mut Importer<'_>, node: &Node, index: usize, value: &Value, slice: Slice) {
     let shape = importer.shape(value).with_channels(slice.channels);
-    let item = importer.draft.op(&node.name, Op::Slice(slice), &[value.item], shape);
+    let item = importer
+        .draft
+        .op(&node.name, Op::Slice(slice), &[value.item], shape);
     importer.set_output(node, index, item, value.axes.clone());
 }
 
@@ -106,7 +130,10 @@ pub(super) fn softmax(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fa
     let axis = axis_of(node, value.dims.len(), if old { 1 } else { -1 })?;
     // Before opset 13 it is over all axes from that one on.
     if old && value.dims[axis + 1..].iter().any(|&dim| dim > 1) {
-        return Err(node.wrong(format!("it is over all of {:?} from axis {axis} on: export with opset 13", value.dims)));
+        return Err(node.wrong(format!(
+            "it is over all of {:?} from axis {axis} on: export with opset 13",
+            value.dims
+        )));
     }
     must_be_channels(node, &value, axis)?;
     importer.unary(node, Op::Softmax)

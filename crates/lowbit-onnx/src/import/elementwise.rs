@@ -18,7 +18,10 @@ pub(super) fn binary(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fau
         (true, true) => of_values(importer, node),
         (true, false) if node.inputs.len() == 2 => with_constant(importer, node, 0),
         (false, true) if node.inputs.len() == 2 => with_constant(importer, node, 1),
-        _ => Err(node.wrong("it adds several constants and values: only two inputs are supported then")),
+        _ => {
+            Err(node
+                .wrong("it adds several constants and values: only two inputs are supported then"))
+        }
     }
 }
 
@@ -36,7 +39,11 @@ fn of_values(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
         }
         "Mul" => {
             let other = importer.value(node, 1)?;
-            let (x, factor) = if is_per_channel(&first, &other) { (other, first) } else { (first, other) };
+            let (x, factor) = if is_per_channel(&first, &other) {
+                (other, first)
+            } else {
+                (first, other)
+            };
             if !is_same(&x, &factor) && !is_per_channel(&factor, &x) {
                 return Err(node.wrong(format!(
                     "it multiplies {:?} with {:?}: only the same shape, or one factor per channel, is supported",
@@ -44,7 +51,9 @@ fn of_values(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
                 )));
             }
             let shape = importer.shape(&x);
-            let item = importer.draft.op(&node.name, Op::Mul, &[x.item, factor.item], shape);
+            let item = importer
+                .draft
+                .op(&node.name, Op::Mul, &[x.item, factor.item], shape);
             importer.set(node, item, x.axes);
             Ok(())
         }
@@ -56,7 +65,9 @@ fn add(importer: &mut Importer<'_>, node: &Node, a: &Value, b: &Value) -> Result
     if is_per_channel(a, b) || is_per_channel(b, a) {
         let (x, term) = if is_per_channel(a, b) { (b, a) } else { (a, b) };
         let shape = importer.shape(x);
-        let item = importer.draft.op(&node.name, Op::Add, &[x.item, term.item], shape);
+        let item = importer
+            .draft
+            .op(&node.name, Op::Add, &[x.item, term.item], shape);
         return Ok(Value { item, ..x.clone() });
     }
     if !is_same(a, b) {
@@ -72,7 +83,9 @@ fn add(importer: &mut Importer<'_>, node: &Node, a: &Value, b: &Value) -> Result
     if importer.shape(b) != shape {
         result = lowbit::Shape::vector(shape.c());
         for input in &mut inputs {
-            *input = importer.draft.op(&node.name, Op::Flatten, &[*input], result);
+            *input = importer
+                .draft
+                .op(&node.name, Op::Flatten, &[*input], result);
         }
     }
     let item = importer.draft.op(&node.name, Op::Add, &inputs, result);
@@ -122,7 +135,11 @@ fn with_constant(importer: &mut Importer<'_>, node: &Node, which: usize) -> Resu
             (factors, zeros)
         }
         "Div" if is_first => (factors.iter().map(|x| 1.0 / x).collect(), zeros()),
-        op => return Err(node.wrong(format!("lowbit does not know {op} of a constant and a value"))),
+        op => {
+            return Err(node.wrong(format!(
+                "lowbit does not know {op} of a constant and a value"
+            )));
+        }
     };
     if scale.iter().chain(&shift).any(|x| !x.is_finite()) {
         return Err(node.wrong("a factor of it is no finite number"));
@@ -132,14 +149,20 @@ fn with_constant(importer: &mut Importer<'_>, node: &Node, which: usize) -> Resu
 }
 
 /// A constant as one number per channel of a value that it broadcasts over.
-pub(super) fn per_channel(node: &Node, value: &Value, constant: &Constant) -> Result<Vec<f64>, Fault> {
+pub(super) fn per_channel(
+    node: &Node,
+    value: &Value,
+    constant: &Constant,
+) -> Result<Vec<f64>, Fault> {
     let fail = || {
         node.wrong(format!(
             "its constant {:?} against {:?} is not one number, or one per channel",
             constant.dims, value.dims
         ))
     };
-    let data = constant.floats().ok_or_else(|| node.wrong("its constant holds integers"))?;
+    let data = constant
+        .floats()
+        .ok_or_else(|| node.wrong("its constant holds integers"))?;
     let channels = value
         .axes
         .iter()
@@ -153,8 +176,14 @@ pub(super) fn per_channel(node: &Node, value: &Value, constant: &Constant) -> Re
     {
         return Ok(vec![wide(&x); channels]);
     }
-    let lead = value.dims.len().checked_sub(constant.dims.len()).ok_or_else(fail)?;
-    let is_channel = |i: usize| value.axes[lead + i] == Axis::Channel && constant.dims[i] == value.dims[lead + i];
+    let lead = value
+        .dims
+        .len()
+        .checked_sub(constant.dims.len())
+        .ok_or_else(fail)?;
+    let is_channel = |i: usize| {
+        value.axes[lead + i] == Axis::Channel && constant.dims[i] == value.dims[lead + i]
+    };
     let is_one = |i: usize| constant.dims[i] == 1;
     match (0..constant.dims.len()).all(|i| is_one(i) || is_channel(i)) && data.len() == channels {
         true => Ok(data.iter().map(wide).collect()),
@@ -168,7 +197,10 @@ pub(super) fn layer_norm(importer: &mut Importer<'_>, node: &Node) -> Result<(),
     let rank = value.dims.len();
     let axis = crate::fold::axis_of(node, rank, -1)?;
     if axis + 1 != rank || value.axes[axis] != Axis::Channel {
-        return Err(node.wrong(format!("it is over {:?} from axis {axis} on: only the channels, last, are supported", value.dims)));
+        return Err(node.wrong(format!(
+            "it is over {:?} from axis {axis} on: only the channels, last, are supported",
+            value.dims
+        )));
     }
     if node.int_or("stash_type", 1)? != 1 {
         return Err(node.wrong("only stash_type=1 is supported"));
@@ -178,16 +210,27 @@ pub(super) fn layer_norm(importer: &mut Importer<'_>, node: &Node) -> Result<(),
         if node.input(index).is_none() {
             return Ok(vec![otherwise; channels]);
         }
-        let constant = importer.model.constant(node, index).and_then(Constant::floats);
+        let constant = importer
+            .model
+            .constant(node, index)
+            .and_then(Constant::floats);
         match constant.filter(|data| data.len() == channels) {
             Some(data) => Ok(data.iter().map(|&x| f64::from(x)).collect()),
-            None => Err(node.wrong(format!("its input {} is no constant of {channels} floats", index + 1))),
+            None => Err(node.wrong(format!(
+                "its input {} is no constant of {channels} floats",
+                index + 1
+            ))),
         }
     };
     let (scale, shift) = (of(1, 1.0)?, of(2, 0.0)?);
     let eps = node.float_or("epsilon", 1e-5)?;
     let shape = importer.shape(&value);
-    let item = importer.draft.op(&node.name, Op::LayerNorm(LayerNorm { eps }), &[value.item], shape);
+    let item = importer.draft.op(
+        &node.name,
+        Op::LayerNorm(LayerNorm { eps }),
+        &[value.item],
+        shape,
+    );
     let value = Value { item, ..value };
     importer.affine(node, &value, scale, shift);
     Ok(())
@@ -207,10 +250,16 @@ pub(super) fn batch_norm(importer: &mut Importer<'_>, node: &Node) -> Result<(),
     }
     let channels = value.dims[1];
     let of = |index: usize| -> Result<&[f32], Fault> {
-        let constant = importer.model.constant(node, index).and_then(Constant::floats);
+        let constant = importer
+            .model
+            .constant(node, index)
+            .and_then(Constant::floats);
         match constant.filter(|data| data.len() == channels) {
             Some(data) => Ok(data),
-            None => Err(node.wrong(format!("its input {} is no constant of {channels} floats", index + 1))),
+            None => Err(node.wrong(format!(
+                "its input {} is no constant of {channels} floats",
+                index + 1
+            ))),
         }
     };
     let (gamma, beta, mean, variance) = (of(1)?, of(2)?, of(3)?, of(4)?);

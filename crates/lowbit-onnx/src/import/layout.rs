@@ -1,7 +1,7 @@
 //! Operators that move no data here: they rename axes, or take some together.
 
-use super::{Importer, Value};
 use super::axes::{Axis, regroup};
+use super::{Importer, Value};
 use crate::error::Fault;
 use crate::fold::order_of;
 use crate::model::Node;
@@ -31,7 +31,9 @@ pub(super) fn reshape(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fa
         )));
     };
     let flattens = !importer.shape(&value).is_vector()
-        && !axes.iter().any(|axis| matches!(axis, Axis::Row | Axis::Column));
+        && !axes
+            .iter()
+            .any(|axis| matches!(axis, Axis::Row | Axis::Column));
     if !flattens {
         importer.set(node, value.item, axes);
         return Ok(());

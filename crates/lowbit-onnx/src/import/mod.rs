@@ -1,7 +1,7 @@
 //! From a normalized model to lowbit's graph, node by node. Whatever is not computed as ONNX defines it is refused here.
 
-pub(crate) mod axes;
 mod activation;
+pub(crate) mod axes;
 mod channels;
 mod elementwise;
 mod layout;
@@ -66,7 +66,13 @@ pub(crate) fn import(model: &Model) -> Result<Draft, Fault> {
                 node.op
             )));
         };
-        node.only(&operator.attributes.iter().map(|attribute| attribute.0).collect::<Vec<_>>())?;
+        node.only(
+            &operator
+                .attributes
+                .iter()
+                .map(|attribute| attribute.0)
+                .collect::<Vec<_>>(),
+        )?;
         (operator.import)(&mut importer, node)?;
     }
     importer.finish()
@@ -79,12 +85,20 @@ pub(crate) const LEAST_ROWS: usize = 8;
 fn is_nhwc(model: &Model) -> bool {
     let dims = model.shape(&model.input);
     let few = |dim: usize| matches!(dim, 1 | 3);
-    let reader = model.nodes.iter().find(|node| node.inputs.contains(&model.input));
+    let reader = model
+        .nodes
+        .iter()
+        .find(|node| node.inputs.contains(&model.input));
     match (few(dims[1]), few(dims[3])) {
         (true, false) => false,
         // A handful of rows is no image, but channels.
         (false, true) if dims[1] >= LEAST_ROWS => true,
-        _ => reader.is_some_and(|node| node.op == "Transpose" && node.ints("perm").is_ok_and(|perm| perm == Some(&[0, 3, 1, 2]))),
+        _ => reader.is_some_and(|node| {
+            node.op == "Transpose"
+                && node
+                    .ints("perm")
+                    .is_ok_and(|perm| perm == Some(&[0, 3, 1, 2]))
+        }),
     }
 }
 
@@ -94,9 +108,10 @@ impl Importer<'_> {
         let value = self.framed(node, index)?;
         match value.frame {
             None => Ok(value),
-            Some(_) => Err(node.wrong(
-                "it reads the result of a Pad: only convolutions and pools may do so",
-            )),
+            Some(_) => {
+                Err(node
+                    .wrong("it reads the result of a Pad: only convolutions and pools may do so"))
+            }
         }
     }
 
@@ -105,16 +120,18 @@ impl Importer<'_> {
         let name = node.need(index)?;
         match self.values.get(name) {
             Some(value) => Ok(value.clone()),
-            None if self.model.constants.contains_key(name) => {
-                Err(node.wrong(format!("its input {} is constant: only values of the image are supported", index + 1)))
-            }
+            None if self.model.constants.contains_key(name) => Err(node.wrong(format!(
+                "its input {} is constant: only values of the image are supported",
+                index + 1
+            ))),
             None => Err(node.wrong(format!("its input {name:?} is not computed"))),
         }
     }
 
     /// Whether a node reads a value of the image there.
     pub(crate) fn is_value(&self, node: &Node, index: usize) -> bool {
-        node.input(index).is_some_and(|name| self.values.contains_key(name))
+        node.input(index)
+            .is_some_and(|name| self.values.contains_key(name))
     }
 
     /// An image, channels second, with what a Pad has put around it: its extents are those within.
@@ -152,7 +169,15 @@ impl Importer<'_> {
         };
         let dims = self.model.shape(name).to_vec();
         let frame = None;
-        self.values.insert(name.clone(), Value { item, axes, dims, frame });
+        self.values.insert(
+            name.clone(),
+            Value {
+                item,
+                axes,
+                dims,
+                frame,
+            },
+        );
     }
 
     /// Adds an operator of one value that leaves its shape.
@@ -185,7 +210,9 @@ impl Importer<'_> {
     fn finish(mut self) -> Result<Draft, Fault> {
         let output = &self.model.output;
         let Some(logits) = self.values.get(output) else {
-            return Err(Fault::Model(format!("its output {output} does not depend on the image")));
+            return Err(Fault::Model(format!(
+                "its output {output} does not depend on the image"
+            )));
         };
         let shape = self.draft.items[logits.item].shape;
         let classes = shape.c();
@@ -195,8 +222,14 @@ impl Importer<'_> {
                 logits.dims
             )));
         }
-        if let Some(Axis::Flat(_)) = logits.axes.iter().find(|axis| matches!(axis, Axis::Flat(_))) {
-            return Err(Fault::Model(format!("its output {output} is an image, flattened")));
+        if let Some(Axis::Flat(_)) = logits
+            .axes
+            .iter()
+            .find(|axis| matches!(axis, Axis::Flat(_)))
+        {
+            return Err(Fault::Model(format!(
+                "its output {output} is an image, flattened"
+            )));
         }
         // The last item gives the logits, also where something else was computed after it or nothing was computed at all.
         let last = logits.item;

@@ -31,10 +31,17 @@ pub(super) fn pad(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault>
             Axis::Row => 0,
             Axis::Column => 1,
             _ if [before, after] == [0, 0] => continue,
-            _ => return Err(node.wrong(format!("it pads axis {axis} of {:?}: only rows and columns are supported", value.dims))),
+            _ => {
+                return Err(node.wrong(format!(
+                    "it pads axis {axis} of {:?}: only rows and columns are supported",
+                    value.dims
+                )));
+            }
         };
         for (place, pad) in [(first, before), (first + 2, after)] {
-            pads[place] += usize::try_from(pad).map_err(|_| node.wrong("it cuts off rows or columns: only padding is supported"))?;
+            pads[place] += usize::try_from(pad).map_err(|_| {
+                node.wrong("it cuts off rows or columns: only padding is supported")
+            })?;
         }
     }
     if value.frame.is_some_and(|frame| frame.value != filling) {
@@ -42,7 +49,10 @@ pub(super) fn pad(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault>
     }
     let frame = match pads {
         [0, 0, 0, 0] => None,
-        pads => Some(Frame { pads, value: filling }),
+        pads => Some(Frame {
+            pads,
+            value: filling,
+        }),
     };
     importer.set_framed(node, Value { frame, ..value });
     Ok(())
@@ -73,13 +83,20 @@ pub(super) fn widened(window: Window, value: &Value) -> Window {
 /// Whether the frame holds zeros, as the padding of convolutions does.
 pub(super) fn must_be_zero(node: &Node, value: &Value) -> Result<(), Fault> {
     match value.frame {
-        Some(frame) if frame.value != 0.0 => Err(node.wrong(format!("it reads an image padded with {}: only 0 is supported", frame.value))),
+        Some(frame) if frame.value != 0.0 => Err(node.wrong(format!(
+            "it reads an image padded with {}: only 0 is supported",
+            frame.value
+        ))),
         _ => Ok(()),
     }
 }
 
 /// Whether the frame can never be the largest of a window.
-pub(super) fn must_be_least(importer: &Importer<'_>, node: &Node, value: &Value) -> Result<(), Fault> {
+pub(super) fn must_be_least(
+    importer: &Importer<'_>,
+    node: &Node,
+    value: &Value,
+) -> Result<(), Fault> {
     let Some(frame) = value.frame else {
         return Ok(());
     };
@@ -88,8 +105,14 @@ pub(super) fn must_be_least(importer: &Importer<'_>, node: &Node, value: &Value)
         Work::Op(Op::Unary(Unary::Clip { min, .. })) => min >= 0.0,
         _ => false,
     };
-    match frame.value == f32::NEG_INFINITY || frame.value <= f32::MIN || (frame.value <= 0.0 && is_positive) {
+    match frame.value == f32::NEG_INFINITY
+        || frame.value <= f32::MIN
+        || (frame.value <= 0.0 && is_positive)
+    {
         true => Ok(()),
-        false => Err(node.wrong(format!("it reads an image padded with {}, which may be the largest", frame.value))),
+        false => Err(node.wrong(format!(
+            "it reads an image padded with {}, which may be the largest",
+            frame.value
+        ))),
     }
 }

@@ -16,9 +16,14 @@ pub(super) fn max_pool(importer: &mut Importer<'_>, node: &Node) -> Result<(), F
     let size = value.size();
     let window = Window::of(node, size, None)?;
     if window.dilation != [1, 1] {
-        return Err(node.wrong(format!("dilations {:?}: only 1 is supported", window.dilation)));
+        return Err(node.wrong(format!(
+            "dilations {:?}: only 1 is supported",
+            window.dilation
+        )));
     }
-    let window = window.with_ceil(size).map_err(|reason| node.wrong(reason))?;
+    let window = window
+        .with_ceil(size)
+        .map_err(|reason| node.wrong(reason))?;
     let window = widened(window, &value);
     let pool = MaxPool {
         kernel: window.kernel,
@@ -45,16 +50,23 @@ pub(super) fn average_pool(importer: &mut Importer<'_>, node: &Node) -> Result<(
     let size = value.size();
     let window = Window::of(node, size, None)?;
     if window.dilation != [1, 1] {
-        return Err(node.wrong(format!("dilations {:?}: only 1 is supported", window.dilation)));
+        return Err(node.wrong(format!(
+            "dilations {:?}: only 1 is supported",
+            window.dilation
+        )));
     }
-    let explicit = window.with_ceil(size).map_err(|reason| node.wrong(reason))?;
+    let explicit = window
+        .with_ceil(size)
+        .map_err(|reason| node.wrong(reason))?;
     let counts_pads = node.int_or("count_include_pad", 0)? != 0;
     let own = if counts_pads { window.pads } else { [0; 4] };
     // What a Pad put there counts always.
     let around = value.pads();
     let outside = (0..4).any(|side| around[side] > 0 && own[side] < window.pads[side]);
     if outside {
-        return Err(node.wrong("it reads an image with padding that counts, and adds some that does not"));
+        return Err(
+            node.wrong("it reads an image with padding that counts, and adds some that does not")
+        );
     }
     let pool = AvgPool {
         kernel: explicit.kernel,
@@ -94,7 +106,9 @@ pub(super) fn reduce_mean(importer: &mut Importer<'_>, node: &Node) -> Result<()
     });
     let renamed = renamed.collect();
     let shape = Shape::new(1, 1, importer.shape(&value).c());
-    let item = importer.draft.op(&node.name, Op::GlobalAvgPool, &[value.item], shape);
+    let item = importer
+        .draft
+        .op(&node.name, Op::GlobalAvgPool, &[value.item], shape);
     importer.set(node, item, renamed);
     Ok(())
 }

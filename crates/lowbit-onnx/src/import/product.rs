@@ -12,7 +12,12 @@ use lowbit::graph::{Conv, Op};
 use lowbit::{Shape, Tensor};
 
 /// The floats of a constant input; none where it is left out.
-fn floats<'a>(importer: &Importer<'a>, node: &Node, index: usize, what: &str) -> Result<Option<&'a Constant>, Fault> {
+fn floats<'a>(
+    importer: &Importer<'a>,
+    node: &Node,
+    index: usize,
+    what: &str,
+) -> Result<Option<&'a Constant>, Fault> {
     let Some(name) = node.input(index) else {
         return Ok(None);
     };
@@ -25,12 +30,14 @@ fn floats<'a>(importer: &Importer<'a>, node: &Node, index: usize, what: &str) ->
 
 pub(super) fn conv(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
     let value = importer.image(node, 0)?;
-    let weight = floats(importer, node, 1, "weight")?.ok_or_else(|| node.wrong("it lacks its weight"))?;
+    let weight =
+        floats(importer, node, 1, "weight")?.ok_or_else(|| node.wrong("it lacks its weight"))?;
     let &[out, channels, kernel_h, kernel_w] = &weight.dims[..] else {
         return Err(node.wrong("only 2-D convolutions are supported"));
     };
     let groups = node.int_or("group", 1)?;
-    let groups = usize::try_from(groups).map_err(|_| node.wrong(format!("its group is {groups}")))?;
+    let groups =
+        usize::try_from(groups).map_err(|_| node.wrong(format!("its group is {groups}")))?;
     if groups == 0 || channels * groups != value.dims[1] || !out.is_multiple_of(groups) {
         return Err(node.wrong(format!(
             "its weights {:?} in {groups} groups do not fit {} channels",
@@ -40,7 +47,9 @@ pub(super) fn conv(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault
     must_be_zero(node, &value)?;
     let window = Window::of(node, value.size(), Some([kernel_h, kernel_w]))?;
     let window = widened(window, &value);
-    let bias = floats(importer, node, 2, "bias")?.and_then(Constant::floats).map(<[f32]>::to_vec);
+    let bias = floats(importer, node, 2, "bias")?
+        .and_then(Constant::floats)
+        .map(<[f32]>::to_vec);
     if bias.as_ref().is_some_and(|bias| bias.len() != out) {
         return Err(node.wrong("its bias has another number of channels than its weights"));
     }
@@ -49,7 +58,9 @@ pub(super) fn conv(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault
     for o in 0..out {
         for y in 0..kernel_h {
             for x in 0..kernel_w {
-                data.extend((0..channels).map(|c| from[((o * channels + c) * kernel_h + y) * kernel_w + x]));
+                data.extend(
+                    (0..channels).map(|c| from[((o * channels + c) * kernel_h + y) * kernel_w + x]),
+                );
             }
         }
     }
@@ -80,13 +91,16 @@ pub(super) fn gemm(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault
     if node.int_or("transA", 0)? != 0 {
         return Err(node.wrong("transA=1 would turn the batch: only transA=0 is supported"));
     }
-    let weight = floats(importer, node, 1, "weight")?.ok_or_else(|| node.wrong("it lacks its weight"))?;
+    let weight =
+        floats(importer, node, 1, "weight")?.ok_or_else(|| node.wrong("it lacks its weight"))?;
     let (alpha, beta) = (node.float_or("alpha", 1.0)?, node.float_or("beta", 1.0)?);
     let turned = node.int_or("transB", 0)? != 0;
     let bias = floats(importer, node, 2, "bias")?;
     let bias = bias.map(|bias| {
         let values = bias.floats().unwrap_or_default();
-        let scaled = values.iter().map(|&b| if beta == 1.0 { b } else { b * beta });
+        let scaled = values
+            .iter()
+            .map(|&b| if beta == 1.0 { b } else { b * beta });
         scaled.collect::<Vec<f32>>()
     });
     linear(importer, node, weight, turned, alpha, bias)
@@ -96,7 +110,8 @@ pub(super) fn matmul(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fau
     if importer.is_value(node, 0) && importer.is_value(node, 1) {
         return Err(node.wrong("lowbit does not multiply two values of the image as matrices yet"));
     }
-    let weight = floats(importer, node, 1, "weight")?.ok_or_else(|| node.wrong("it lacks its weight"))?;
+    let weight =
+        floats(importer, node, 1, "weight")?.ok_or_else(|| node.wrong("it lacks its weight"))?;
     linear(importer, node, weight, false, 1.0, None)
 }
 
@@ -111,16 +126,27 @@ fn linear(
 ) -> Result<(), Fault> {
     let value = importer.value(node, 0)?;
     let &[rows, columns] = &weight.dims[..] else {
-        return Err(node.wrong(format!("its weights have the shape {:?}: only matrices are supported", weight.dims)));
+        return Err(node.wrong(format!(
+            "its weights have the shape {:?}: only matrices are supported",
+            weight.dims
+        )));
     };
-    let (out, inner) = if turned { (rows, columns) } else { (columns, rows) };
+    let (out, inner) = if turned {
+        (rows, columns)
+    } else {
+        (columns, rows)
+    };
     let order = last_axis(node, &value, inner)?;
     let from = weight.floats().unwrap_or_default();
     let mut data = Vec::with_capacity(from.len());
     for o in 0..out {
         data.extend((0..inner).map(|i| {
             let i = order.as_ref().map_or(i, |places| places[i]);
-            let w = if turned { from[o * inner + i] } else { from[i * out + o] };
+            let w = if turned {
+                from[o * inner + i]
+            } else {
+                from[i * out + o]
+            };
             if alpha == 1.0 { w } else { w * alpha }
         }));
     }
@@ -128,7 +154,12 @@ fn linear(
         None => vec![0.0; out],
         Some(bias) if bias.len() == out => bias,
         Some(bias) if bias.len() == 1 => vec![bias[0]; out],
-        Some(bias) => return Err(node.wrong(format!("its bias has {} values for {out} outputs", bias.len()))),
+        Some(bias) => {
+            return Err(node.wrong(format!(
+                "its bias has {} values for {out} outputs",
+                bias.len()
+            )));
+        }
     };
     let shape = importer.shape(&value).with_channels(out);
     let item = importer.draft.push(Item {
@@ -153,6 +184,9 @@ fn last_axis(node: &Node, value: &Value, inner: usize) -> Result<Option<Vec<usiz
         Some(Axis::Channel) => Ok(None),
         Some(Axis::Flat(order)) => Ok(Some(places(order))),
         Some(Axis::Batch | Axis::One) if inner == 1 => Ok(None),
-        _ => Err(node.wrong(format!("it multiplies over an axis of {:?} that is not the channels", value.dims))),
+        _ => Err(node.wrong(format!(
+            "it multiplies over an axis of {:?} that is not the channels",
+            value.dims
+        ))),
     }
 }

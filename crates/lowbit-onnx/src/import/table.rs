@@ -75,7 +75,12 @@ fn markdown() -> String {
             .iter()
             .map(|(name, values)| format!("`{name}` {values}"))
             .collect();
-        text += &format!("| {} | {} | {} |\n", operator.name, attributes.join("; "), operator.about);
+        text += &format!(
+            "| {} | {} | {} |\n",
+            operator.name,
+            attributes.join("; "),
+            operator.about
+        );
     }
     text
 }
@@ -88,7 +93,10 @@ mod tests {
     fn the_page_has_the_table_that_is_looked_up() {
         let page = include_str!("../../../../docs/onnx.md");
         let table = markdown();
-        assert!(page.contains(&table), "docs/onnx.md must hold this table:\n{table}");
+        assert!(
+            page.contains(&table),
+            "docs/onnx.md must hold this table:\n{table}"
+        );
     }
 
     #[test]

@@ -7,9 +7,16 @@ use crate::model::{Attribute, Model, Node};
 pub(super) fn rewrite(model: &mut Model) -> Result<(), Fault> {
     for node in &model.nodes {
         // Limits that are computed from the image are not supported.
-        let limit = |index: usize| node.op != "Clip" || node.input(index).is_none_or(|_| model.constant(node, index).is_some());
+        let limit = |index: usize| {
+            node.op != "Clip"
+                || node
+                    .input(index)
+                    .is_none_or(|_| model.constant(node, index).is_some())
+        };
         if !limit(1) || !limit(2) {
-            return Err(node.wrong("its limits come from other nodes: only constants are supported"));
+            return Err(
+                node.wrong("its limits come from other nodes: only constants are supported")
+            );
         }
     }
     replace_all(model, |patterns, node| {
@@ -18,7 +25,10 @@ pub(super) fn rewrite(model: &mut Model) -> Result<(), Fault> {
         while patterns.is_read_once(value)
             && let Some((inner, first)) = maker(patterns, value)
         {
-            limits = [first[0].max(limits[0]).min(limits[1]), first[1].min(limits[1]).max(limits[0])];
+            limits = [
+                first[0].max(limits[0]).min(limits[1]),
+                first[1].min(limits[1]).max(limits[0]),
+            ];
             value = inner;
         }
         let [min, max] = limits;
@@ -26,7 +36,10 @@ pub(super) fn rewrite(model: &mut Model) -> Result<(), Fault> {
             return (node.op != "Relu").then(|| instead(node, "Relu", value));
         }
         let clip = instead(node, "Clip", value);
-        Some(clip.with("min", Attribute::Float(min)).with("max", Attribute::Float(max)))
+        Some(
+            clip.with("min", Attribute::Float(min))
+                .with("max", Attribute::Float(max)),
+        )
     });
     Ok(())
 }
@@ -44,7 +57,11 @@ fn clips<'a>(patterns: &Patterns<'a>, node: &'a Node) -> Option<(&'a str, [f32; 
         "Relu" => Some((value, [0.0, f32::INFINITY])),
         "Max" | "Min" => {
             let (value, number) = patterns.with_number(node)?;
-            let limits = if node.op == "Max" { [number, f32::INFINITY] } else { [f32::NEG_INFINITY, number] };
+            let limits = if node.op == "Max" {
+                [number, f32::INFINITY]
+            } else {
+                [f32::NEG_INFINITY, number]
+            };
             Some((value, limits))
         }
         "Clip" => {
@@ -52,7 +69,13 @@ fn clips<'a>(patterns: &Patterns<'a>, node: &'a Node) -> Option<(&'a str, [f32; 
                 Some(name) => patterns.number(name),
                 None => node.float_or(key, open).ok(),
             };
-            let largest = |x: f32| if x.abs() >= f32::MAX { x.signum() * f32::INFINITY } else { x };
+            let largest = |x: f32| {
+                if x.abs() >= f32::MAX {
+                    x.signum() * f32::INFINITY
+                } else {
+                    x
+                }
+            };
             let min = limit("min", 1, f32::NEG_INFINITY)?;
             let max = limit("max", 2, f32::INFINITY)?;
             Some((value, [largest(min), largest(max)]))
@@ -67,7 +90,8 @@ mod tests {
     use crate::constant::Constant;
 
     fn model(nodes: Vec<Node>) -> Model {
-        let number = |name: &str, value: f32| (name.to_owned(), Constant::float(vec![], vec![value]));
+        let number =
+            |name: &str, value: f32| (name.to_owned(), Constant::float(vec![], vec![value]));
         Model {
             input: "x".into(),
             output: "y".into(),
@@ -92,17 +116,32 @@ mod tests {
             Node::new("min", "Min", &["six", "a"], "y"),
         ]);
         assert_eq!((clip.op.as_str(), clip.input(0)), ("Clip", Some("x")));
-        assert_eq!([clip.float_or("min", 9.0).unwrap(), clip.float_or("max", 9.0).unwrap()], [0.0, 6.0]);
+        assert_eq!(
+            [
+                clip.float_or("min", 9.0).unwrap(),
+                clip.float_or("max", 9.0).unwrap()
+            ],
+            [0.0, 6.0]
+        );
         let relu = rewritten(vec![Node::new("clip", "Clip", &["x", "zero", ""], "y")]);
         assert_eq!((relu.op.as_str(), relu.inputs.len()), ("Relu", 1));
         let old = Node::new("clip", "Clip", &["x"], "y").with("min", Attribute::Float(0.0));
-        assert_eq!(rewritten(vec![old.with("max", Attribute::Float(f32::MAX))]).op, "Relu");
+        assert_eq!(
+            rewritten(vec![old.with("max", Attribute::Float(f32::MAX))]).op,
+            "Relu"
+        );
         // Above 2 first, then below 0 … : everything is 2 then 0.
         let empty = rewritten(vec![
             Node::new("max", "Max", &["x", "two"], "a"),
             Node::new("clip", "Clip", &["a", "", "zero"], "y"),
         ]);
-        assert_eq!([empty.float_or("min", 9.0).unwrap(), empty.float_or("max", 9.0).unwrap()], [0.0, 0.0]);
+        assert_eq!(
+            [
+                empty.float_or("min", 9.0).unwrap(),
+                empty.float_or("max", 9.0).unwrap()
+            ],
+            [0.0, 0.0]
+        );
     }
 
     #[test]

@@ -18,7 +18,10 @@ pub(super) fn rewrite(model: &mut Model) -> Result<(), Fault> {
             if depth > 4 {
                 return None;
             }
-            match patterns.made_by(value, "Mul").and_then(|mul| patterns.pair(mul)) {
+            match patterns
+                .made_by(value, "Mul")
+                .and_then(|mul| patterns.pair(mul))
+            {
                 Some(pair) if value == node.output() || patterns.is_read_once(value) => {
                     for input in pair {
                         match patterns.number(input) {
@@ -33,7 +36,10 @@ pub(super) fn rewrite(model: &mut Model) -> Result<(), Fault> {
         let &[a, b] = &leaves[..] else {
             return None;
         };
-        let value = [(a, b), (b, a)].into_iter().find(|&(value, gate)| is_gate(patterns, value, gate))?.0;
+        let value = [(a, b), (b, a)]
+            .into_iter()
+            .find(|&(value, gate)| is_gate(patterns, value, gate))?
+            .0;
         is_near(factor, 0.5).then(|| instead(node, "Gelu", value))
     });
     Ok(())
@@ -57,7 +63,8 @@ mod tests {
     use crate::model::Node;
 
     fn rewritten(tail: &[(&str, &str, &str)]) -> Vec<Node> {
-        let number = |name: &str, value: f32| (name.to_owned(), Constant::float(vec![], vec![value]));
+        let number =
+            |name: &str, value: f32| (name.to_owned(), Constant::float(vec![], vec![value]));
         let mut nodes = vec![
             Node::new("div", "Div", &["x", "r"], "a"),
             Node::new("erf", "Erf", &["a"], "b"),
@@ -68,7 +75,13 @@ mod tests {
             input: "x".into(),
             output: "y".into(),
             nodes,
-            constants: [number("r", 2f32.sqrt()), number("1", 1.0), number("h", 0.5), number("q", 0.25)].into(),
+            constants: [
+                number("r", 2f32.sqrt()),
+                number("1", 1.0),
+                number("h", 0.5),
+                number("q", 0.25),
+            ]
+            .into(),
             ..Model::default()
         };
         rewrite(&mut model).unwrap();

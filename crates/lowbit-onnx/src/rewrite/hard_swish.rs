@@ -3,9 +3,9 @@
 
 use super::pattern::{Patterns, instead, is_near, replace_all};
 use crate::error::Fault;
-use crate::model::{Attribute, Model};
 #[cfg(test)]
 use crate::model::Node;
+use crate::model::{Attribute, Model};
 
 pub(super) fn rewrite(model: &mut Model) -> Result<(), Fault> {
     replace_all(model, |patterns, node| {
@@ -15,11 +15,17 @@ pub(super) fn rewrite(model: &mut Model) -> Result<(), Fault> {
             return None;
         }
         let sigmoid = instead(node, "HardSigmoid", value);
-        Some(sigmoid.with("alpha", Attribute::Float(factor)).with("beta", Attribute::Float(shift * factor)))
+        Some(
+            sigmoid
+                .with("alpha", Attribute::Float(factor))
+                .with("beta", Attribute::Float(shift * factor)),
+        )
     });
     replace_all(model, |patterns, node| {
         let whole = patterns.factors(node).and_then(|factors| {
-            factors.into_iter().find(|&(value, gate)| is_gate_of(patterns, value, gate))
+            factors
+                .into_iter()
+                .find(|&(value, gate)| is_gate_of(patterns, value, gate))
         });
         if let Some((value, _)) = whole {
             return Some(instead(node, "HardSwish", value));
@@ -28,7 +34,8 @@ pub(super) fn rewrite(model: &mut Model) -> Result<(), Fault> {
         let (product, factor) = patterns.scaled(node.output())?;
         let factors = patterns.factors(patterns.made_by(product, "Mul")?)?;
         let is_swish = |&(value, clip): &(&str, &str)| {
-            clipped(patterns, clip).is_some_and(|(inner, shift, limit)| inner == value && shift == 3.0 && limit == 6.0)
+            clipped(patterns, clip)
+                .is_some_and(|(inner, shift, limit)| inner == value && shift == 3.0 && limit == 6.0)
         };
         let (value, _) = factors.into_iter().find(is_swish)?;
         is_near(factor, 1.0 / 6.0).then(|| instead(node, "HardSwish", value))
@@ -49,7 +56,10 @@ fn is_gate_of(patterns: &Patterns<'_>, value: &str, gate: &str) -> bool {
     let Some(node) = patterns.made_by(gate, "HardSigmoid") else {
         return false;
     };
-    let is = |key: &str, otherwise: f32, wanted: f32| node.float_or(key, otherwise).is_ok_and(|found| is_near(found, wanted));
+    let is = |key: &str, otherwise: f32, wanted: f32| {
+        node.float_or(key, otherwise)
+            .is_ok_and(|found| is_near(found, wanted))
+    };
     node.input(0) == Some(value) && is("alpha", 0.2, 1.0 / 6.0) && is("beta", 0.5, 0.5)
 }
 
@@ -66,12 +76,20 @@ mod tests {
     use crate::rewrite::clip;
 
     fn rewritten(nodes: Vec<Node>) -> Vec<Node> {
-        let number = |name: &str, value: f32| (name.to_owned(), Constant::float(vec![], vec![value]));
+        let number =
+            |name: &str, value: f32| (name.to_owned(), Constant::float(vec![], vec![value]));
         let mut model = Model {
             input: "x".into(),
             output: "y".into(),
             nodes,
-            constants: [number("0", 0.0), number("3", 3.0), number("6", 6.0), number("5", 5.0), number("1/6", 1.0 / 6.0)].into(),
+            constants: [
+                number("0", 0.0),
+                number("3", 3.0),
+                number("6", 6.0),
+                number("5", 5.0),
+                number("1/6", 1.0 / 6.0),
+            ]
+            .into(),
             ..Model::default()
         };
         clip::rewrite(&mut model).unwrap();
@@ -81,15 +99,27 @@ mod tests {
     }
 
     fn gate() -> Vec<Node> {
-        vec![Node::new("add", "Add", &["x", "3"], "a"), Node::new("clip", "Clip", &["a", "0", "6"], "b")]
+        vec![
+            Node::new("add", "Add", &["x", "3"], "a"),
+            Node::new("clip", "Clip", &["a", "0", "6"], "b"),
+        ]
     }
 
     #[test]
     fn the_parts_of_hard_swish_are_found_in_every_order() {
         for tail in [
-            [Node::new("div", "Div", &["b", "6"], "c"), Node::new("mul", "Mul", &["x", "c"], "y")],
-            [Node::new("mul", "Mul", &["b", "1/6"], "c"), Node::new("mul2", "Mul", &["c", "x"], "y")],
-            [Node::new("mul", "Mul", &["x", "b"], "c"), Node::new("div", "Div", &["c", "6"], "y")],
+            [
+                Node::new("div", "Div", &["b", "6"], "c"),
+                Node::new("mul", "Mul", &["x", "c"], "y"),
+            ],
+            [
+                Node::new("mul", "Mul", &["b", "1/6"], "c"),
+                Node::new("mul2", "Mul", &["c", "x"], "y"),
+            ],
+            [
+                Node::new("mul", "Mul", &["x", "b"], "c"),
+                Node::new("div", "Div", &["c", "6"], "y"),
+            ],
         ] {
             let nodes = rewritten([gate(), tail.to_vec()].concat());
             assert_eq!(ops(&nodes), ["HardSwish"]);
@@ -100,8 +130,12 @@ mod tests {
     #[test]
     fn other_slopes_and_other_limits_are_not_hard_swish() {
         // Paddle's slope is 0.2.
-        let gate_of_paddle = Node::new("gate", "HardSigmoid", &["x"], "a").with("alpha", Attribute::Float(0.2));
-        let nodes = rewritten(vec![gate_of_paddle, Node::new("mul", "Mul", &["x", "a"], "y")]);
+        let gate_of_paddle =
+            Node::new("gate", "HardSigmoid", &["x"], "a").with("alpha", Attribute::Float(0.2));
+        let nodes = rewritten(vec![
+            gate_of_paddle,
+            Node::new("mul", "Mul", &["x", "a"], "y"),
+        ]);
         assert_eq!(ops(&nodes), ["HardSigmoid", "Mul"]);
         let nodes = rewritten([gate(), vec![Node::new("div", "Div", &["b", "5"], "y")]].concat());
         assert_eq!(ops(&nodes), ["Add", "Clip", "Div"]);

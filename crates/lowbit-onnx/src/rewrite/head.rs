@@ -28,8 +28,14 @@ pub(super) fn rewrite(model: &mut Model) -> Result<(), Fault> {
         }
         let node = &model.nodes[index];
         let from = node.need(0)?.to_owned();
-        if !matches!(node.op.as_str(), "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze") {
-            let note = format!("its {} at the end is left out: classes keep their order", node.op);
+        if !matches!(
+            node.op.as_str(),
+            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze"
+        ) {
+            let note = format!(
+                "its {} at the end is left out: classes keep their order",
+                node.op
+            );
             model.notes.push(note);
         }
         model.output = from;
@@ -49,7 +55,11 @@ fn is_over_classes(model: &Model, index: usize) -> Result<bool, Fault> {
         _ => -1,
     };
     let axis = node.int_or("axis", otherwise)?;
-    let axis = if axis < 0 { axis + dims.len() as i64 } else { axis };
+    let axis = if axis < 0 {
+        axis + dims.len() as i64
+    } else {
+        axis
+    };
     let Ok(axis) = usize::try_from(axis) else {
         return Ok(false);
     };

@@ -25,7 +25,11 @@ fn hands_on(model: &Model, node: &Node) -> Result<bool, Fault> {
         "Dropout" => match model.constant(node, 2).map(|constant| constant.ints()) {
             None if node.input(2).is_none() => true,
             Some(Some([0])) => true,
-            _ => return Err(node.wrong("training_mode: export the model for inference (model.eval())")),
+            _ => {
+                return Err(
+                    node.wrong("training_mode: export the model for inference (model.eval())")
+                );
+            }
         },
         "Cast" => is_float(node.int_or("to", 0)?),
         "Sum" | "Concat" | "Max" | "Min" => node.inputs.len() == 1,
@@ -56,9 +60,16 @@ mod tests {
         assert_eq!(model.nodes, [Node::new("relu", "Relu", &["x"], "c")]);
         assert_eq!(model.output, "c");
         let mut training = Node::new("drop", "Dropout", &["x", "", "yes"], "d");
-        model.constants.insert("yes".into(), Constant::int(vec![], vec![1]));
+        model
+            .constants
+            .insert("yes".into(), Constant::int(vec![], vec![1]));
         model.nodes = vec![training.clone()];
-        assert!(rewrite(&mut model).unwrap_err().to_string().contains("training_mode"));
+        assert!(
+            rewrite(&mut model)
+                .unwrap_err()
+                .to_string()
+                .contains("training_mode")
+        );
         training.inputs.pop();
         model.nodes = vec![training];
         rewrite(&mut model).unwrap();

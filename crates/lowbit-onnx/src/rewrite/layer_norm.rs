@@ -11,7 +11,9 @@ pub(super) fn rewrite(model: &mut Model) -> Result<(), Fault> {
     let over_last = |node: &Node| {
         let rank = node.input(0).map_or(0, |input| copy.shape(input).len());
         let axes = axes_of(&copy, node, rank).ok().flatten();
-        rank > 0 && axes == Some(vec![rank - 1]) && node.int_or("keepdims", 1).is_ok_and(|keeps| keeps == 1)
+        rank > 0
+            && axes == Some(vec![rank - 1])
+            && node.int_or("keepdims", 1).is_ok_and(|keeps| keeps == 1)
     };
     replace_all(model, |patterns, node| {
         let (value, eps) = normalized(patterns, node, &over_last)?;
@@ -35,14 +37,23 @@ fn normalized<'a>(
     let [difference, deviation] = patterns.pair(node)?;
     let subtract = patterns.made_by(difference, "Sub")?;
     let [value, mean] = patterns.pair(subtract)?;
-    let mean = patterns.made_by(mean, "ReduceMean").filter(|node| over_last(node))?;
+    let mean = patterns
+        .made_by(mean, "ReduceMean")
+        .filter(|node| over_last(node))?;
     let root = patterns.made_by(deviation, "Sqrt")?;
     let (variance, eps) = patterns.shifted(root.input(0)?)?;
-    let variance = patterns.made_by(variance, "ReduceMean").filter(|node| over_last(node))?;
+    let variance = patterns
+        .made_by(variance, "ReduceMean")
+        .filter(|node| over_last(node))?;
     let square = variance.input(0)?;
     let is_square = match patterns.made_by(square, "Pow") {
         Some(pow) => patterns.with_number(pow) == Some((difference, 2.0)),
-        None => patterns.made_by(square, "Mul").and_then(|mul| patterns.pair(mul)) == Some([difference; 2]),
+        None => {
+            patterns
+                .made_by(square, "Mul")
+                .and_then(|mul| patterns.pair(mul))
+                == Some([difference; 2])
+        }
     };
     (is_square && mean.input(0) == Some(value)).then_some((value, eps))
 }
@@ -55,9 +66,11 @@ mod tests {
     use std::collections::HashMap;
 
     fn rewritten(power: f32, axis: i64) -> Vec<Node> {
-        let number = |name: &str, value: f32| (name.to_owned(), Constant::float(vec![], vec![value]));
+        let number =
+            |name: &str, value: f32| (name.to_owned(), Constant::float(vec![], vec![value]));
         let mean = |input: &str, output: &str| {
-            Node::new(output, "ReduceMean", &[input], output).with("axes", Attribute::Ints(vec![axis]))
+            Node::new(output, "ReduceMean", &[input], output)
+                .with("axes", Attribute::Ints(vec![axis]))
         };
         let mut model = Model {
             input: "x".into(),
@@ -85,7 +98,13 @@ mod tests {
         for axis in [-1, 2] {
             let nodes = rewritten(2.0, axis);
             assert_eq!(ops(&nodes), ["LayerNormalization"]);
-            assert_eq!((nodes[0].input(0), nodes[0].float_or("epsilon", 0.0).unwrap()), (Some("x"), 1e-6));
+            assert_eq!(
+                (
+                    nodes[0].input(0),
+                    nodes[0].float_or("epsilon", 0.0).unwrap()
+                ),
+                (Some("x"), 1e-6)
+            );
         }
         assert_eq!(rewritten(3.0, -1).len(), 7);
         assert_eq!(rewritten(2.0, 1).len(), 7);

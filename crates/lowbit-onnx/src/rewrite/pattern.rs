@@ -48,7 +48,9 @@ impl<'a> Patterns<'a> {
         let [a, b] = self.pair(node)?;
         match (self.number(a), self.number(b)) {
             (None, Some(number)) => Some((a, number)),
-            (Some(number), None) if matches!(node.op.as_str(), "Add" | "Mul" | "Max" | "Min") => Some((b, number)),
+            (Some(number), None) if matches!(node.op.as_str(), "Add" | "Mul" | "Max" | "Min") => {
+                Some((b, number))
+            }
             _ => None,
         }
     }
@@ -91,7 +93,11 @@ pub(super) fn replace_all(
     find: impl for<'a> Fn(&Patterns<'a>, &'a Node) -> Option<Node>,
 ) {
     let patterns = Patterns::of(model);
-    let found: Vec<Option<Node>> = model.nodes.iter().map(|node| find(&patterns, node)).collect();
+    let found: Vec<Option<Node>> = model
+        .nodes
+        .iter()
+        .map(|node| find(&patterns, node))
+        .collect();
     for (node, found) in model.nodes.iter_mut().zip(found) {
         if let Some(found) = found {
             *node = found;

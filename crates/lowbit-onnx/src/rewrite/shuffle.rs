@@ -51,10 +51,15 @@ mod tests {
                 output: "y".into(),
                 nodes: vec![
                     Node::new("r", "Reshape", &["x", "s"], "a"),
-                    Node::new("t", "Transpose", &["a"], "b").with("perm", Attribute::Ints(perm.to_vec())),
+                    Node::new("t", "Transpose", &["a"], "b")
+                        .with("perm", Attribute::Ints(perm.to_vec())),
                     Node::new("q", "Reshape", &["b", "s"], "y"),
                 ],
-                shapes: HashMap::from([shape("x", &[1, 6, 4, 4]), shape("a", &[1, 2, 3, 4, 4]), shape("y", &[1, 6, 4, 4])]),
+                shapes: HashMap::from([
+                    shape("x", &[1, 6, 4, 4]),
+                    shape("a", &[1, 2, 3, 4, 4]),
+                    shape("y", &[1, 6, 4, 4]),
+                ]),
                 ..Model::default()
             }
         };

@@ -7,7 +7,9 @@ use crate::model::Model;
 pub(super) fn rewrite(model: &mut Model) -> Result<(), Fault> {
     replace_all(model, |patterns, node| {
         let is_gate = |&(value, gate): &(&str, &str)| {
-            patterns.made_by(gate, "Sigmoid").is_some_and(|sigmoid| sigmoid.input(0) == Some(value))
+            patterns
+                .made_by(gate, "Sigmoid")
+                .is_some_and(|sigmoid| sigmoid.input(0) == Some(value))
         };
         let (value, _) = patterns.factors(node)?.into_iter().find(is_gate)?;
         Some(instead(node, "Swish", value))
@@ -26,7 +28,10 @@ mod tests {
         let model = |inputs: &[&str]| Model {
             input: "x".into(),
             output: "y".into(),
-            nodes: vec![Node::new("s", "Sigmoid", &["x"], "a"), Node::new("m", "Mul", inputs, "y")],
+            nodes: vec![
+                Node::new("s", "Sigmoid", &["x"], "a"),
+                Node::new("m", "Mul", inputs, "y"),
+            ],
             ..Model::default()
         };
         for inputs in [["x", "a"], ["a", "x"]] {
