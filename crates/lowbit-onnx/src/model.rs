@@ -157,21 +157,6 @@ impl Model {
         self.constants.get(node.input(index)?)
     }
 
-    /// Adds a constant under a name that is not taken.
-    pub(crate) fn add(&mut self, like: &str, constant: Constant) -> String {
-        let is_taken =
-            |name: &str| self.constants.contains_key(name) || self.shapes.contains_key(name);
-        let mut name = like.to_owned();
-        let mut count = 1;
-        while is_taken(&name) {
-            count += 1;
-            name = format!("{like}_{count}");
-        }
-        self.shapes.insert(name.clone(), constant.dims.clone());
-        self.constants.insert(name.clone(), constant);
-        name
-    }
-
     /// Number of times that each value is read; the output counts as read.
     pub(crate) fn readers(&self) -> HashMap<&str, usize> {
         let mut readers: HashMap<&str, usize> = HashMap::from([(self.output.as_str(), 1)]);

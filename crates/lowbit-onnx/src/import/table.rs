@@ -9,7 +9,8 @@ pub(crate) struct Operator {
     pub(crate) name: &'static str,
     /// Its attributes, also those that became inputs, and which values are supported.
     pub(crate) attributes: &'static [(&'static str, &'static str)],
-    /// What is supported beyond that, for people.
+    /// What is supported beyond that, for people: the page's third column.
+    #[cfg_attr(not(test), allow(dead_code))]
     pub(crate) about: &'static str,
     pub(crate) import: fn(&mut Importer<'_>, &Node) -> Result<(), Fault>,
 }
