@@ -166,9 +166,14 @@ fn flag(setting: &'static Setting, heading: &'static str, defaults: &toml::Table
         Values::On => return arg.action(ArgAction::SetTrue),
         _ => {}
     }
-    let arg = arg
-        .default_value(shown(&defaults[setting.key]))
-        .allow_negative_numbers(true);
+    let default = shown(&defaults[setting.key]);
+    let arg = arg.allow_negative_numbers(true);
+    // What is empty is not set, and nothing to show.
+    let arg = if default.is_empty() {
+        arg
+    } else {
+        arg.default_value(default)
+    };
     match &setting.values {
         Values::Any(name) => arg.value_name(name),
         Values::Path(name) => arg.value_name(name).value_hint(ValueHint::AnyPath),
@@ -220,6 +225,7 @@ pub(crate) mod of {
         Network,
         Images,
         Input,
+        Onnx,
         Training,
         Widths,
         Ptq,
@@ -232,6 +238,7 @@ pub(crate) mod of {
         Network,
         Images,
         Input,
+        Onnx,
         Training,
         Widths,
         Ptq,
@@ -254,8 +261,9 @@ pub(crate) mod of {
     );
     pub(crate) type Federate = (Network, Images, Input, Training, Qat, Run, Results);
     pub(crate) type Analyze = (Results,);
-    pub(crate) type Quantize = (Images, Input, Widths, Ptq, Calibration, Run);
-    pub(crate) type Eval = (Images, Input, Run);
-    pub(crate) type Bench = (Network, Input, Widths, Ptq, Run, Results);
+    pub(crate) type Quantize = (Images, Input, Onnx, Widths, Ptq, Calibration, Run);
+    pub(crate) type Eval = (Images, Input, Onnx, Run);
+    pub(crate) type Bench = (Network, Input, Onnx, Widths, Ptq, Run, Results);
+    pub(crate) type Inspect = (Input, Onnx);
     pub(crate) type Data = (Images, Input, Run);
 }

@@ -27,8 +27,10 @@ use crate::progress::Progress;
 use lowbit_data::{Dataset, LoadOptions};
 use lowbit_kernels::Isa;
 use lowbit_lab::Config;
-use lowbit_lab::experiments::inputs::Input;
+use lowbit_lab::experiments::inputs::{self, FloatFile, Input};
 use lowbit_lab::experiments::unseen::{Choice, Chosen, Measured, Purpose, images_for};
+use lowbit_lab::models::{self, Foreign, ModelFile, check_preprocessing};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// What every command works with.
@@ -136,7 +138,7 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
             };
             bench::run(&context, file.as_deref(), what)
         }
-        Command::Inspect { file } => inspect::run(&context, &file),
+        Command::Inspect { file, .. } => inspect::run(&context, &file),
         Command::Data {
             path,
             sheet,
@@ -156,6 +158,26 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
 }
 
 impl Context {
+    /// Reads a model file, and says what is to be known of one that another program made.
+    pub(crate) fn open(&self, file: &Path) -> Result<ModelFile, Failure> {
+        let model = models::open(file, &self.config)?;
+        self.describe_foreign(model.foreign.as_ref());
+        Ok(model)
+    }
+
+    /// Reads a model file that must hold FP32 weights.
+    pub(crate) fn float_model(&self, file: &Path) -> Result<FloatFile, Failure> {
+        let model = inputs::float_model(file, &self.config)?;
+        self.describe_foreign(model.foreign.as_ref());
+        Ok(model)
+    }
+
+    fn describe_foreign(&self, foreign: Option<&Foreign>) {
+        for note in foreign.iter().flat_map(|foreign| &foreign.notes) {
+            self.output.note(note);
+        }
+    }
+
     /// Loads the images that the settings name, to train on, and says what they are.
     pub(crate) fn input(&self) -> Result<Input, Failure> {
         let input = Input::load(&self.config, &self.progress)?;
@@ -171,6 +193,9 @@ impl Context {
         choice: Choice,
     ) -> Result<Chosen, Failure> {
         let chosen = images_for(model, purpose, choice, &self.config, &self.progress)?;
+        if let Some(foreign) = model.foreign {
+            check_preprocessing(foreign, &chosen.input, &self.config, self.isa)?;
+        }
         let data = &chosen.input.data;
         let line = match purpose {
             Purpose::Calibrate => describe(data),

@@ -141,6 +141,17 @@ area! {
 }
 
 area! {
+    /// How a model that another program made is read.
+    Onnx, "ONNX models" {
+        /// How pixels become the input of an ONNX model: imagenet, half (-1..1), unit (0..1), none (0..255), or a .toml file
+        /// with mean and std
+        preprocess: String = String::new(), Like("NAME", &["imagenet", "half", "unit", "none"]);
+        /// A file with the names of an ONNX model's classes, one a line [default: the model's own, or the folders' names]
+        labels: PathBuf = PathBuf::new(), Path("FILE");
+    }
+}
+
+area! {
     /// How a model is trained.
     Training, "Training" {
         /// Passes over the training images

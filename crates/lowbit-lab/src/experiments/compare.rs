@@ -364,7 +364,7 @@ mod tests {
         // A model that was trained before is measured, and its file stays as it is.
         let file = folder.path().join(FOLDER).join(FP32);
         let before = std::fs::read(&file).unwrap();
-        let model = crate::experiments::inputs::float_model(&file).unwrap();
+        let model = crate::experiments::inputs::float_model(&file, &Config::default()).unwrap();
         let evaluated = Evaluated::own_test(2);
         let start = Start {
             resume: false,

@@ -1,7 +1,8 @@
 //! What experiments begin with: images that know which they are, graphs that fit them, trained weights, calibration images.
 
+use crate::models::{self, Foreign, ModelFile};
 use crate::{Config, LabError};
-use lowbit::format::{SplitRecord, StoredModel, TrainingRecord, load_with_record};
+use lowbit::format::{SplitRecord, StoredModel, TrainingRecord};
 use lowbit::graph::zoo;
 use lowbit::{Graph, Shape, Weights};
 use lowbit_data::{Dataset, Identity, LoadOptions, Progress};
@@ -157,20 +158,28 @@ pub struct FloatFile {
     pub weights: Weights,
     /// What it was trained on, where the file says so.
     pub record: Option<TrainingRecord>,
+    /// What is known of it if another program made it.
+    pub foreign: Option<Foreign>,
 }
 
 /// Reads a model file that must hold f32 weights.
 ///
 /// # Errors
 /// [`LabError`] when it cannot be read or is quantized.
-pub fn float_model(file: &Path) -> Result<FloatFile, LabError> {
-    match load_with_record(file)? {
-        (StoredModel::Float { graph, weights }, record) => Ok(FloatFile {
+pub fn float_model(file: &Path, config: &Config) -> Result<FloatFile, LabError> {
+    let ModelFile {
+        stored,
+        record,
+        foreign,
+    } = models::open(file, config)?;
+    match stored {
+        StoredModel::Float { graph, weights } => Ok(FloatFile {
             graph,
             weights,
             record,
+            foreign,
         }),
-        (StoredModel::Quantized(_), _) => Err(LabError::Mismatch(format!(
+        StoredModel::Quantized(_) => Err(LabError::Mismatch(format!(
             "{}: is quantized already; give an FP32 model",
             file.display()
         ))),

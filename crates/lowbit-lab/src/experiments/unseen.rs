@@ -7,10 +7,11 @@
 mod fitted;
 
 use super::inputs::{Input, Wanted};
+use crate::models::Foreign;
 use crate::{Config, LabError};
 use fitted::fitted;
-use lowbit::Graph;
 use lowbit::format::{FormatError, TrainingRecord};
+use lowbit::{Graph, Shape};
 use lowbit_data::{Overlap, Progress, Sketch, Split};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -46,6 +47,8 @@ pub struct Measured<'a> {
     pub graph: &'a Graph,
     /// What it was trained on; none where its file does not say.
     pub record: Option<&'a TrainingRecord>,
+    /// What is known of it if another program made it.
+    pub foreign: Option<&'a Foreign>,
 }
 
 /// Which images are measured, as results say it.
@@ -128,6 +131,8 @@ fn with_pixels(
     };
     let size = match model.record {
         Some(record) if own.image_size == 0 => record.image_size,
+        // What a foreign model was trained on is not known; what it takes is.
+        None if own.image_size == 0 && model.foreign.is_some() => square(model.graph.input()),
         _ => own.image_size,
     };
     let load = |wanted: Wanted| -> Result<Input, LabError> {
@@ -171,6 +176,11 @@ fn with_pixels(
         load(own)?
     };
     of_other_data(model, purpose, input, config)
+}
+
+/// The height and width of square images; 0 for others.
+fn square(shape: Shape) -> usize {
+    if shape.h() == shape.w() { shape.h() } else { 0 }
 }
 
 /// The data of the training, split as they were then.

@@ -192,11 +192,11 @@ fn finished_trainings_are_taken_from_a_sweep_and_the_first_model_from_a_file() {
     assert_eq!(resumed.fp32_results.seeds, taken.fp32_results.seeds);
     // A model of other data is where quantization-aware training begins, and its file remembers.
     let file = folder.path().join("m.safetensors");
-    let trained = float_model(&own.join(&taken.fp32_results.file)).unwrap();
+    let trained = float_model(&own.join(&taken.fp32_results.file), &Config::default()).unwrap();
     let mut record = input().record(9);
     record.fingerprint = "0".repeat(32);
     format::save_float(&file, &trained.graph, &trained.weights, Some(&record)).unwrap();
-    let model = float_model(&file).unwrap();
+    let model = float_model(&file, &Config::default()).unwrap();
     let evaluated = Evaluated::own_test(2);
     let fine = go(&Start {
         from: Some(From {

@@ -31,6 +31,21 @@ fn in_classes(model: &Measured<'_>, data: &mut Dataset) -> Result<(), LabError> 
     if names == data.class_names {
         return Ok(());
     }
+    if model
+        .foreign
+        .is_some_and(|foreign| !foreign.has_class_names)
+    {
+        let (known, found) = (names.len(), data.class_names.len());
+        return match known == found {
+            // The order of sorted names, as most loaders have it.
+            true => Ok(()),
+            false => Err(LabError::Mismatch(format!(
+                "{}: has {known} classes, which it does not name, {} has {found}: give --labels a file with the model's classes, or other data",
+                model.file.display(),
+                data.name,
+            ))),
+        };
+    }
     let place = |name: &String| names.iter().position(|known| known == name);
     let unknown: Vec<&str> = data
         .class_names

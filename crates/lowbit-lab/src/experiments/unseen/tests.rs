@@ -24,6 +24,7 @@ impl Model {
 
     fn measured(&self) -> Measured<'_> {
         Measured {
+            foreign: None,
             file: &self.file,
             graph: &self.graph,
             record: self.record.as_ref(),
