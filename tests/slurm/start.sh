@@ -9,8 +9,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 host=$(hostname -s 2>/dev/null || uname -n)
 cpus=$(nproc)
 memory=$(awk '/MemTotal/ { print int($2 / 1024 * 0.8) }' /proc/meminfo)
-# Ports from the process number: two of these may run at once.
-port=$((20000 + $$ % 20000))
+# Two ports from the process number: several of these may run at once.
+port=$((20000 + $$ * 2 % 20000))
 mkdir -p "$root/munge" "$root/ctld" "$root/slurmd"
 chmod 0755 "$root" "$root/munge"
 # munged refuses a key that others could read.
@@ -19,6 +19,9 @@ munged --force --key-file="$root/munge.key" --socket="$root/munge/munge.socket" 
   --pid-file="$root/munge/munged.pid" --log-file="$root/munge/munged.log" --seed-file="$root/munge/munged.seed"
 sed -e "s|@ROOT@|$root|g" -e "s|@HOST@|$host|g" -e "s|@CPUS@|$cpus|g" -e "s|@MEM@|$memory|g" \
   -e "s|@CTLPORT@|$port|g" -e "s|@DPORT@|$((port + 1))|g" "$here/slurm.conf.in" > "$root/slurm.conf"
+printf '#!/bin/sh\ncat > /dev/null\necho "$@" >> "%s/mail.log"\n' "$root" > "$root/mail"
+chmod 0755 "$root/mail"
+echo "NodeName=$host Name=gpu File=/dev/null" > "$root/gres.conf"
 export SLURM_CONF="$root/slurm.conf"
 slurmctld -i
 slurmd

@@ -42,6 +42,7 @@ pub(crate) enum Command {
   lowbit compare --data cifar10.zip --model resnet8 --observer percentile:99.9
   lowbit compare --resume                          go on with a run that was killed
   lowbit compare --from model_fp32.safetensors     skip the training
+  lowbit compare --model mobilenet_v2.onnx --preprocess imagenet --data photos/
 
 Writes OUT/real_quantization_comparison/: comparison_results.json, model_fp32.safetensors, model_int8.safetensors.")]
     Compare {
@@ -210,6 +211,8 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
         /// A model file
         #[arg(value_name = "MODEL", value_hint = ValueHint::FilePath)]
         file: PathBuf,
+        #[command(flatten)]
+        settings: Flags<of::Inspect>,
     },
     /// Images per class and split, and a contact sheet
     #[command(after_help = "Examples:
@@ -342,10 +345,10 @@ impl Command {
             Self::Quantize { settings, .. } => settings.given.clone(),
             Self::Eval { settings, .. } => settings.given.clone(),
             Self::Bench { settings, .. } => settings.given.clone(),
+            Self::Inspect { settings, .. } => settings.given.clone(),
             Self::Data { settings, .. } => settings.given.clone(),
             Self::Submit(submit) => submit.experiment.given().clone(),
-            Self::Inspect { .. }
-            | Self::Completions { .. }
+            Self::Completions { .. }
             | Self::Man { .. }
             | Self::Jobs { .. }
             | Self::Logs { .. }
@@ -374,7 +377,7 @@ impl Command {
             federated: true, ..
         } = self
         {
-            config.training.schedule = Schedule::Constant;
+            federated_defaults(&mut config);
         }
         if let Self::Sweep { quick, .. } = self {
             sweep_defaults(&mut config, *quick);
@@ -430,6 +433,11 @@ pub(crate) fn sweep_defaults(config: &mut Config, quick: bool) {
         config.training.epochs = 3;
         config.images.limit = 1500;
     }
+}
+
+/// What a federation does when nothing is said.
+pub(crate) fn federated_defaults(config: &mut Config) {
+    config.training.schedule = Schedule::Constant;
 }
 
 /// Seeds of a sweep: every one is a training per width.

@@ -1,6 +1,5 @@
 //! How a command ends when it cannot go on: one line, a hint where there is one, an exit code.
 
-use crate::output::tell;
 use lowbit_lab::LabError;
 use std::process::ExitCode;
 
@@ -18,18 +17,6 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    pub(crate) fn print(&self) {
-        match self {
-            Self::Input(text) | Self::Run(text) => {
-                crate::inside::failed(text);
-                let red = anstyle::AnsiColor::Red.on_default().bold();
-                tell(&format!("{red}error:{red:#} {text}"));
-            }
-            Self::Usage(text) => tell(text.trim_end()),
-            Self::Closed => {}
-        }
-    }
-
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Input(_) | Self::Usage(_) => 2,

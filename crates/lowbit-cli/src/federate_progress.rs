@@ -94,6 +94,7 @@ impl FedEvents for FederateProgress<'_> {
 
 impl FederateEvents for FederateProgress<'_> {
     fn round_done(&self, round: &FederatedRound, rounds: u32, bytes: u64) {
+        let accuracy = round.test_accuracy;
         *self.last.lock().expect(NO_PANIC) = format!(
             "test {:.1} % {}",
             100.0 * round.test_accuracy,
@@ -103,6 +104,8 @@ impl FederateEvents for FederateProgress<'_> {
         for failed in &round.failures {
             self.line(&format!("  client {}: {}", failed.client, failed.failure));
         }
+        let (round, rounds) = (round.round as usize, rounds as usize);
+        crate::inside::checkpoint("round", round, rounds, accuracy);
     }
 
     fn note(&self, line: &str) {

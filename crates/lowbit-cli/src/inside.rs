@@ -1,5 +1,7 @@
 //! What an experiment tells the task that it runs in, if it runs in one.
 
+use crate::failure::Failure;
+use crate::output::{complain, tell};
 use lowbit_jobs::task::{GO_ON_LATER, Inside};
 use lowbit_lab::records::EpochRecord;
 use std::sync::OnceLock;
@@ -14,6 +16,11 @@ pub(crate) fn begin() {
     let _ = task();
 }
 
+/// Returns whether the process is the experiment of a task.
+pub(crate) fn is_here() -> bool {
+    task().is_some()
+}
+
 /// Says that an epoch is done and its checkpoint written. Ends the process here if the task must stop: what is on the disk
 /// is all that it needs to go on.
 pub(crate) fn epoch_done(record: &EpochRecord, epochs: usize) {
@@ -26,21 +33,22 @@ pub(crate) fn checkpoint(unit: &str, step: usize, steps: usize, accuracy: f64) {
     match task.checkpoint(unit, step as u64, steps as u64, Some(accuracy)) {
         Ok(false) => {}
         Ok(true) => {
-            crate::output::tell(&format!(
+            tell(&format!(
                 "stopped at a checkpoint, {unit} {step} of {steps}"
             ));
             std::process::exit(GO_ON_LATER.into());
         }
         Err(error) => {
-            crate::failure::Failure::Run(error.to_string()).print();
+            end(&Failure::Run(error.to_string()));
             std::process::exit(1);
         }
     }
 }
 
-/// Says why the experiment fails.
-pub(crate) fn failed(line: &str) {
-    if let Some(task) = task() {
+/// Says why the command ends, to the task that it runs in as well.
+pub(crate) fn end(failure: &Failure) {
+    if let (Some(task), Failure::Input(line) | Failure::Run(line)) = (task(), failure) {
         task.failed(line);
     }
+    complain(failure);
 }

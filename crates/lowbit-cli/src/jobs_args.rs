@@ -1,7 +1,11 @@
 //! Arguments of the commands that send experiments away.
 
+use crate::commands::federate::{Flagged, only_federated, width};
+use crate::failure::Failure;
 use crate::settings::{Flags, Given, of};
-use clap::{Args, Subcommand, ValueHint};
+use clap::builder::Resettable;
+use clap::{Arg, Args, Subcommand, ValueHint};
+use lowbit_data::Partition;
 use lowbit_jobs::site::{Text, Wishes};
 use std::path::PathBuf;
 
@@ -105,6 +109,20 @@ pub(crate) struct Submit {
 }
 
 impl Submit {
+    /// Whether `--partition` was meant for the images of a federation.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        match &self.partition {
+            Some(name)
+                if self.experiment.federation().is_some() && name.parse::<Partition>().is_ok() =>
+            {
+                Err(Failure::Input(format!(
+                    "--partition {name}: it names a partition of Slurm here; use --deal {name} to spread the images"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What the flags ask for.
     pub(crate) fn wishes(&self) -> Wishes {
         Wishes {
@@ -132,7 +150,7 @@ impl Submit {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Experiment {
     /// Train one model per width and seed, a task each; then measure their speeds, then analyze
-    #[command(mut_arg("seeds", |arg| arg.default_value("1")))]
+    #[command(mut_arg("seeds", |arg| arg.default_value("1")), mut_args(only_federated), mut_arg("deal", deal))]
     Sweep {
         /// Bits per weight
         #[arg(long, value_delimiter = ',', default_values_t = [32, 16, 8, 4, 2, 1], value_name = "LIST")]
@@ -140,8 +158,24 @@ pub(crate) enum Experiment {
         /// 3 epochs on 1,500 images per split, one seed
         #[arg(long)]
         quick: bool,
+        /// Train every width in a federation
+        #[arg(long)]
+        federated: bool,
+        #[command(flatten)]
+        federation: Box<Flagged>,
         #[command(flatten)]
         settings: Flags<of::Sweep>,
+    },
+    /// Train across clients that keep their images, as one task
+    #[command(mut_arg("schedule", |arg| arg.default_value("constant")), mut_arg("deal", deal))]
+    Federate {
+        /// Bits per weight of the model that clients train and the server deploys: 32, 16, 8, 4, 2 or 1
+        #[arg(long, default_value = "8", value_name = "N", help_heading = "Federation", value_parser = width)]
+        bits: u8,
+        #[command(flatten)]
+        federation: Box<Flagged>,
+        #[command(flatten)]
+        settings: Flags<of::Federate>,
     },
     /// Train in FP32, make a real INT8 model of it, measure both, as one task
     Compare {
@@ -171,8 +205,27 @@ impl Experiment {
             Self::Sweep { settings, .. } => &settings.given,
             Self::Compare { settings, .. } => &settings.given,
             Self::QatVsPtq { settings, .. } => &settings.given,
+            Self::Federate { settings, .. } => &settings.given,
         }
     }
+
+    /// The federation's settings, if it is one.
+    fn federation(&self) -> Option<&Flagged> {
+        match self {
+            Self::Sweep {
+                federated: true,
+                federation,
+                ..
+            }
+            | Self::Federate { federation, .. } => Some(federation),
+            _ => None,
+        }
+    }
+}
+
+/// `--partition` is Slurm's here.
+fn deal(arg: Arg) -> Arg {
+    arg.long("deal").visible_alias(Resettable::Reset)
 }
 
 /// Which job.
@@ -203,4 +256,7 @@ pub(crate) struct TaskArgs {
     /// Cores
     #[arg(long, value_name = "N")]
     pub(crate) cpus: Option<u32>,
+    /// MiB that it may hold
+    #[arg(long, value_name = "N")]
+    pub(crate) mem_mib: Option<u64>,
 }

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(failure) => {
-            failure.print();
+            inside::end(&failure);
             failure.exit_code()
         }
     }

@@ -81,6 +81,18 @@ pub(crate) fn tell(line: &str) {
     let _ = writeln!(anstream::stderr().lock(), "{line}");
 }
 
+/// Says on standard error why a command ends.
+pub(crate) fn complain(failure: &Failure) {
+    match failure {
+        Failure::Input(text) | Failure::Run(text) => {
+            let red = anstyle::AnsiColor::Red.on_default().bold();
+            tell(&format!("{red}error:{red:#} {text}"));
+        }
+        Failure::Usage(text) => tell(text.trim_end()),
+        Failure::Closed => {}
+    }
+}
+
 /// Bold text on a terminal.
 pub(crate) fn bold(text: &str) -> String {
     let style = anstyle::Style::new().bold();

@@ -126,6 +126,7 @@ impl<A: Areas> clap::FromArgMatches for Flags<A> {
             |setting: &Setting| matches.value_source(setting.key) == Some(ValueSource::CommandLine);
         let value = |setting: &Setting| match setting.values {
             Values::Off(_) => "false".to_owned(),
+            Values::On => "true".to_owned(),
             _ => matches
                 .get_one::<String>(setting.key)
                 .cloned()
@@ -160,12 +161,19 @@ fn flag(setting: &'static Setting, heading: &'static str, defaults: &toml::Table
         .long(setting.flag())
         .help_heading(heading)
         .help(setting.help.trim());
-    if let Values::Off(help) = setting.values {
-        return arg.action(ArgAction::SetTrue).help(help);
+    match setting.values {
+        Values::Off(help) => return arg.action(ArgAction::SetTrue).help(help),
+        Values::On => return arg.action(ArgAction::SetTrue),
+        _ => {}
     }
-    let arg = arg
-        .default_value(shown(&defaults[setting.key]))
-        .allow_negative_numbers(true);
+    let default = shown(&defaults[setting.key]);
+    let arg = arg.allow_negative_numbers(true);
+    // What is empty is not set, and nothing to show.
+    let arg = if default.is_empty() {
+        arg
+    } else {
+        arg.default_value(default)
+    };
     match &setting.values {
         Values::Any(name) => arg.value_name(name),
         Values::Path(name) => arg.value_name(name).value_hint(ValueHint::AnyPath),
@@ -174,7 +182,7 @@ fn flag(setting: &'static Setting, heading: &'static str, defaults: &toml::Table
             .value_name(name)
             .hide_possible_values(true)
             .value_parser(Suggested(list.to_vec())),
-        Values::Off(_) => arg,
+        Values::Off(_) | Values::On => arg,
     }
 }
 
@@ -217,6 +225,7 @@ pub(crate) mod of {
         Network,
         Images,
         Input,
+        Onnx,
         Training,
         Widths,
         Ptq,
@@ -229,6 +238,7 @@ pub(crate) mod of {
         Network,
         Images,
         Input,
+        Onnx,
         Training,
         Widths,
         Ptq,
@@ -251,8 +261,9 @@ pub(crate) mod of {
     );
     pub(crate) type Federate = (Network, Images, Input, Training, Qat, Run, Results);
     pub(crate) type Analyze = (Results,);
-    pub(crate) type Quantize = (Images, Input, Widths, Ptq, Calibration, Run);
-    pub(crate) type Eval = (Images, Input, Run);
-    pub(crate) type Bench = (Network, Input, Widths, Ptq, Run, Results);
+    pub(crate) type Quantize = (Images, Input, Onnx, Widths, Ptq, Calibration, Run);
+    pub(crate) type Eval = (Images, Input, Onnx, Run);
+    pub(crate) type Bench = (Network, Input, Onnx, Widths, Ptq, Run, Results);
+    pub(crate) type Inspect = (Input, Onnx);
     pub(crate) type Data = (Images, Input, Run);
 }

@@ -193,3 +193,37 @@ fn a_comparison_of_images_that_were_held_out_does_not_measure_those_that_set_the
     let dynamic = json(path, &[&arguments[..], &["--method", "dynamic"]].concat());
     assert_eq!(dynamic["evaluated"]["count"], 40);
 }
+
+#[test]
+fn a_federated_model_is_measured_on_the_split_of_its_training_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    photos(&path.join("photos"), &CLASSES, 20, 1, true);
+    let federate = [
+        "federate",
+        "--data",
+        "photos",
+        "--model",
+        "mlp",
+        "--rounds",
+        "2",
+        "--clients",
+        "2",
+        "--seed",
+        "3",
+        "--out",
+        "fed",
+        "-q",
+    ];
+    let output = lowbit(path, &federate);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let run = std::fs::read_dir(path.join("fed/8bit")).unwrap().next();
+    let run = run.unwrap().unwrap().path();
+    for name in ["model_fp32.safetensors", "model_8bit.safetensors"] {
+        let file = run.join(name).to_string_lossy().into_owned();
+        let results = json(path, &["eval", &file, "--data", "photos", "--json"]);
+        assert_eq!(results["evaluated"]["images"], "test_of_training");
+        assert_eq!(results["evaluated"]["possibly_seen"], 0);
+        assert_eq!(results["evaluated"]["count"], 16);
+    }
+}

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 
 use crate::cache;
-use crate::decode::{Picture, decode, decode_upright};
+use crate::decode::{Picture, Remark, decode, decode_upright};
+use crate::decoded::{Counter, Decoded};
 use crate::error::{one_line, some_of};
 use crate::listing::{Fetch, Listing, Shape, drop_unused_classes, room};
 use crate::resize::resize;
@@ -28,16 +29,17 @@ pub(crate) fn assemble(
         &listing.parts,
         options,
     )?;
-    let (shape, [train, test]) = match cache::read(&listing, &selection, options) {
+    let decoded = match cache::read(&listing, &selection, options) {
         Some(found) => found,
         None => {
             let decoded = decode_all(&listing, fetch, &selection, options)?;
             if options.limit.is_none() {
-                cache::write(&listing, &selection, &decoded.1, decoded.0, options);
+                cache::write(&listing, &selection, &decoded, options);
             }
             decoded
         }
     };
+    let (shape, [train, test]) = (decoded.shape, decoded.parts);
     let split = |pixels, indices: &[usize]| {
         let labels = indices.iter().map(|&index| listing.labels[index]).collect();
         Split::new(shape.image_len(), pixels, labels)
@@ -47,6 +49,7 @@ pub(crate) fn assemble(
         split(test, &selection.test)?,
     );
     listing.notes.extend(selection.notes);
+    listing.notes.extend(decoded.remarks.notes(options.exif));
     listing.notes.extend(faint_note(&train, &test));
     Ok(Dataset {
         name: listing.name,
@@ -78,14 +81,12 @@ pub(crate) fn faint_note(train: &Split, test: &Split) -> Option<String> {
     ))
 }
 
-type Parts = [Vec<u8>; 2];
-
 fn decode_all(
     listing: &Listing,
     fetch: &dyn Fetch,
     selection: &Selection,
     options: &LoadOptions,
-) -> Result<(Shape, Parts), DataError> {
+) -> Result<Decoded, DataError> {
     let mut shape = first_shape(listing, fetch, selection, options)?;
     let chosen = [&selection.train, &selection.test];
     let total = selection.train.len() + selection.test.len();
@@ -94,13 +95,17 @@ fn decode_all(
         options.progress.begin(&what, total as u64, Unit::Images);
         let colored = AtomicBool::new(false);
         let broken = Broken::default();
+        let remarks = Counter::default();
         let decoded = chosen.map(|indices| {
             let mut pixels = room(&listing.path, indices.len(), shape.image_len())?;
             let failure = pixels
                 .par_chunks_exact_mut(shape.image_len())
                 .zip(indices.par_iter())
                 .map(|(out, &index)| {
-                    let picture = broken.or_picture(index, open(listing, fetch, index, options))?;
+                    let bytes = fetch.bytes(index)?;
+                    remarks.add(Remark::of(&bytes));
+                    let picture = open(listing, fetch, index, &bytes, options);
+                    let picture = broken.or_picture(index, picture)?;
                     options.progress.advance(1);
                     match picture {
                         None => Ok(()),
@@ -123,7 +128,11 @@ fn decode_all(
         let parts = [train?, test?];
         // The first image was gray, but there are colored ones: once more, all in RGB.
         if !colored.into_inner() {
-            return Ok((shape, parts));
+            return Ok(Decoded {
+                shape,
+                parts,
+                remarks: remarks.total(),
+            });
         }
         shape.channels = 3;
     }
@@ -142,9 +151,10 @@ fn first_shape(
         .par_iter()
         .chain(&selection.test)
         .map(|&index| {
-            broken
-                .or_picture(index, open(listing, fetch, index, options))
-                .transpose()
+            let picture = fetch
+                .bytes(index)
+                .and_then(|bytes| open(listing, fetch, index, &bytes, options));
+            broken.or_picture(index, picture).transpose()
         })
         .find_first(Option::is_some);
     match found.flatten() {
@@ -213,10 +223,11 @@ fn open(
     listing: &Listing,
     fetch: &dyn Fetch,
     index: usize,
+    bytes: &[u8],
     options: &LoadOptions,
 ) -> Result<Picture, DataError> {
     let decode = if options.exif { decode_upright } else { decode };
-    let picture = decode(&fetch.bytes(index)?).map_err(|reason| DataError::BrokenImage {
+    let picture = decode(bytes).map_err(|reason| DataError::BrokenImage {
         path: listing.path.clone(),
         entry: one_line(&fetch.entry(index)),
         reason: one_line(&reason),

@@ -4,21 +4,22 @@
 //! listing's order, so every seed and every limit reads the same file. It is written beside its final name and moved
 //! there, and a checksum guards its content: a file that does not fit is left alone and made anew.
 //!
-//! Layout, little-endian: `LOWBIMG1`, fingerprint (16 bytes), images (u64), height, width, channels (u32 each), CRC-32 of
-//! the pixels (u32), then the pixels `[n, h, w, c]`.
+//! Layout, little-endian: `LOWBIMG2`, fingerprint (16 bytes), images (u64), height, width, channels (u32 each), CRC-32 of
+//! the pixels (u32), images with 16 bits and those stored turned (u32 each), then the pixels `[n, h, w, c]`.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::decoded::{Decoded, Remarks};
 use crate::listing::{Listing, Shape, room};
 use crate::split::Selection;
 use crate::{LoadOptions, Unit};
 
-const MAGIC: &[u8; 8] = b"LOWBIMG1";
-const HEADER_LEN: usize = 8 + 16 + 8 + 4 * 4;
-/// Counts the times that decoding came to give other pixels: older files are not read.
-const PIXELS: u32 = 2;
+const MAGIC: &[u8; 8] = b"LOWBIMG2";
+const HEADER_LEN: usize = 8 + 16 + 8 + 4 * 6;
+/// Counts the times that decoding came to give other pixels, or the layout changed: older files are not read.
+const VERSION: u32 = 3;
 
 /// Where image `index` of the listing goes: training (0) or test (1), and the position there.
 type Places = Vec<Option<(usize, usize)>>;
@@ -38,7 +39,7 @@ pub(crate) fn read(
     listing: &Listing,
     selection: &Selection,
     options: &LoadOptions,
-) -> Option<(Shape, [Vec<u8>; 2])> {
+) -> Option<Decoded> {
     let path = file_of(listing, options)?;
     let file = File::open(&path).ok()?;
     match read_file(file, listing, selection, options) {
@@ -58,7 +59,7 @@ fn read_file(
     listing: &Listing,
     selection: &Selection,
     options: &LoadOptions,
-) -> io::Result<(Shape, [Vec<u8>; 2])> {
+) -> io::Result<Decoded> {
     let mut header = [0; HEADER_LEN];
     file.read_exact(&mut header)?;
     let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| header[at + i]));
@@ -91,7 +92,14 @@ fn read_file(
     if checksum? != word(44) {
         return Err(io::Error::other("its checksum is wrong"));
     }
-    Ok((shape, parts))
+    Ok(Decoded {
+        shape,
+        parts,
+        remarks: Remarks {
+            deep: word(48),
+            turned: word(52),
+        },
+    })
 }
 
 /// Reads all images and puts each where it belongs; returns the checksum of all.
@@ -125,8 +133,7 @@ fn scatter(
 pub(crate) fn write(
     listing: &Listing,
     selection: &Selection,
-    parts: &[Vec<u8>; 2],
-    shape: Shape,
+    decoded: &Decoded,
     options: &LoadOptions,
 ) {
     let Some(path) = file_of(listing, options) else {
@@ -136,7 +143,7 @@ pub(crate) fn write(
     if places.iter().any(Option::is_none) {
         return;
     }
-    if let Err(error) = write_file(&path, listing, &places, parts, shape) {
+    if let Err(error) = write_file(&path, listing, &places, decoded) {
         options.progress.note(&format!(
             "the decoded images are not kept for the next run: cannot write {}: {error}",
             path.display()
@@ -148,9 +155,13 @@ fn write_file(
     path: &Path,
     listing: &Listing,
     places: &Places,
-    parts: &[Vec<u8>; 2],
-    shape: Shape,
+    decoded: &Decoded,
 ) -> io::Result<()> {
+    let Decoded {
+        shape,
+        parts,
+        remarks,
+    } = decoded;
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let image_len = shape.image_len();
@@ -170,7 +181,9 @@ fn write_file(
         for side in [shape.height, shape.width, shape.channels] {
             out.write_all(&(side as u32).to_le_bytes())?;
         }
-        out.write_all(&hasher.finalize().to_le_bytes())?;
+        for word in [hasher.finalize(), remarks.deep, remarks.turned] {
+            out.write_all(&word.to_le_bytes())?;
+        }
         for place in places.iter().flatten() {
             out.write_all(image(place))?;
         }
@@ -230,6 +243,6 @@ fn file_of(listing: &Listing, options: &LoadOptions) -> Option<PathBuf> {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     Some(folder.join(format!(
-        "{name}-{place:08x}-{size}{turned}-{print}{PIXELS}.images"
+        "{name}-{place:08x}-{size}{turned}-{print}{VERSION}.images"
     )))
 }

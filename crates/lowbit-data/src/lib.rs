@@ -8,6 +8,7 @@ mod cache;
 mod contact_sheet;
 mod dataset;
 mod decode;
+mod decoded;
 mod download;
 mod error;
 mod fingerprint;

@@ -412,3 +412,35 @@ fn a_name_that_is_not_utf_8_is_told() {
     let message = message(root.path());
     assert!(message.contains("not UTF-8; rename it"), "{message}");
 }
+
+#[test]
+fn images_of_16_bits_are_counted_and_their_upper_byte_is_taken() {
+    let deep = |value: u16| {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, 2, 2);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.set_depth(png::BitDepth::Sixteen);
+        let mut writer = encoder.write_header().expect("header");
+        writer
+            .write_image_data(&value.to_be_bytes().repeat(4))
+            .expect("pixels");
+        writer.finish().expect("end");
+        bytes
+    };
+    let mut files: Vec<(String, Vec<u8>)> = (0..4u16)
+        .map(|n| (format!("a/{n}.png"), deep(0x40FF + 0x100 * n)))
+        .collect();
+    files.extend((0..4u8).map(|n| {
+        let plain = png(2, 2, png::ColorType::Grayscale, 200 + n);
+        (format!("b/{n}.png"), plain)
+    }));
+    let set = try_load(folder(&files).path()).expect("loads");
+    assert_eq!(
+        set.notes,
+        ["16 bits per channel in 4 images: the upper 8 are taken"]
+    );
+    let all = [set.train.images(), set.test.images()].concat();
+    for value in [0x40, 0x41, 0x42, 0x43, 200] {
+        assert!(all.contains(&value), "{value:x}");
+    }
+}

@@ -202,6 +202,7 @@ fn tiny_imagenets_validation_images_get_their_classes_from_the_list() {
             "{said}"
         );
         assert!(said.contains("t/val/ is what is tested on"), "{said}");
+        assert!(!said.contains("class `images`"), "{said}");
         // v1 is the eighth image made, v0 the seventh.
         assert_eq!((set.test.image(0)[0], set.test.image(1)[0]), (27, 26));
     }
@@ -403,4 +404,28 @@ fn what_is_no_image_set_says_what_it_is() {
         message.contains("unknown kind") || message.contains("gzip"),
         "{message}"
     );
+}
+
+#[test]
+fn a_pointer_or_a_page_within_a_folder_is_named_as_what_it_is() {
+    let root = tempfile::tempdir().expect("a folder");
+    let pointer = &b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n"[..];
+    let page = b"<!DOCTYPE html>\n<html><body>not found</body></html>";
+    for (folder, name) in [
+        ("hub", "data/train-00000-of-00001.parquet"),
+        ("mnist", "train-images-idx3-ubyte"),
+        ("mnist_packed", "train-images-idx3-ubyte.gz"),
+        ("cifar", "cifar-10-python.tar.gz"),
+        ("archive", "README.md"),
+    ] {
+        for (bytes, word) in [(pointer, "Git LFS pointer"), (page, "HTML page")] {
+            put(&root.path().join(folder), name, bytes);
+            let labels = name.replace("images-idx3", "labels-idx1");
+            put(&root.path().join(folder), &labels, bytes);
+            put(&root.path().join("archive"), "set.zip", bytes);
+            let message = loaded(&root.path().join(folder)).expect_err("no set");
+            assert!(message.contains(word), "{folder}: {message}");
+            assert!(!message.contains('\n'), "{message}");
+        }
+    }
 }

@@ -164,11 +164,9 @@ impl LocalTraining<'_> {
 impl Local for LocalTraining<'_> {
     fn train(&self, client: u32, round: u32, model: &[f32]) -> Result<Trained, String> {
         let weights = self.schema.unflatten(model);
-        let mut trainer = match self.qat {
-            None => Trainer::new(self.graph, &weights, self.optimizer, self.isa),
-            Some(qat) => Trainer::quantized(self.graph, &weights, self.optimizer, qat, self.isa),
-        }
-        .map_err(|error| error.to_string())?;
+        let mut trainer =
+            Trainer::compile(self.graph, &weights, self.optimizer, self.qat, self.isa)
+                .map_err(|error| error.to_string())?;
         if self.proximal > 0.0 {
             trainer.pull_back(self.proximal);
         }

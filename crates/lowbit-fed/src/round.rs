@@ -2,7 +2,7 @@
 
 use crate::aggregate::{Aggregator, WeightedMean};
 use crate::client::{Trained, Upload, upload};
-use crate::screen::{self, Failure};
+use crate::screen::{self, ClientFailure, Failure};
 use crate::simulate::{Fault, FedError, Federation, Settings};
 use crate::wire::{Parts, Report};
 use lowbit_kernels::random;
@@ -36,16 +36,6 @@ pub struct RoundSummary {
     pub training_seconds: f64,
     /// Seconds of everything else in the round: choosing, encoding, decoding, averaging.
     pub other_seconds: f64,
-}
-
-/// A client that did not count.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ClientFailure {
-    /// The client.
-    pub client: u32,
-    /// Why.
-    #[serde(flatten)]
-    pub failure: Failure,
 }
 
 /// What came of one client's training.

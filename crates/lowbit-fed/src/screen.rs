@@ -35,6 +35,16 @@ pub enum Failure {
     },
 }
 
+/// A client that did not count.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClientFailure {
+    /// The client.
+    pub client: u32,
+    /// Why.
+    #[serde(flatten)]
+    pub failure: Failure,
+}
+
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

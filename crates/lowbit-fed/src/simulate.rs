@@ -3,8 +3,8 @@
 use crate::aggregate::Aggregator;
 use crate::client::Local;
 use crate::codec::MessageBits;
-use crate::round::ClientFailure;
 use crate::schema::Schema;
+use crate::screen::ClientFailure;
 use crate::server::{Server, Start};
 use crate::strategy::Strategy;
 use crate::wire::Encoding;
@@ -82,6 +82,17 @@ pub struct ClientFault {
     pub client: u32,
     /// What it does.
     pub kind: Fault,
+}
+
+impl std::fmt::Display for ClientFault {
+    /// As it is read.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.kind {
+            Fault::Nan => write!(f, "{}=nan", self.client),
+            Fault::CutOff => write!(f, "{}=cut", self.client),
+            Fault::Scaled(factor) => write!(f, "{}=x{factor}", self.client),
+        }
+    }
 }
 
 impl FromStr for ClientFault {

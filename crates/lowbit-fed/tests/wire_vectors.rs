@@ -88,7 +88,9 @@ fn vectors() -> String {
         vector("model", Kind::Model, "8"),
     ];
     for bits in ["32", "16", "8", "4", "2", "1", "ternary:10"] {
-        all.push(vector(&format!("update, {bits} bits"), Kind::Update, bits));
+        let plural = if bits == "1" { "" } else { "s" };
+        let name = format!("update, {bits} bit{plural}");
+        all.push(vector(&name, Kind::Update, bits));
     }
     all.join("\n").replace("ternary:10 bits", "ternary 10 %")
 }

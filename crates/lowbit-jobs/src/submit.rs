@@ -36,6 +36,10 @@ pub fn submit(
     open: Open<'_>,
 ) -> Result<Sent, JobError> {
     let scheduler = open(engine)?;
+    if engine == Engine::Local {
+        // Before anything is written: what this machine can never run leaves no job behind.
+        crate::local::Room::of_machine().check(&resources)?;
+    }
     let folder = JobFolder::of(&manifest);
     folder.make(&manifest)?;
     let file = folder.submit_lock();

@@ -136,7 +136,17 @@ pub fn view(job: &Job, scheduler: &dyn Fn(Engine) -> Result<Box<dyn Scheduler>, 
         };
         let (state, reason) = decide(&records, sent.is_some(), &sight, now);
         let key = sent.map(|(_, array)| array.key(task.index).to_string());
-        rows.push(row(job, task, &records, (state, reason), seen, key, now));
+        let log = sent.map(|(submission, array)| {
+            // A site's own wrapper numbers nothing: such a log is named by the submission.
+            let name = match array.numbered {
+                true => array.key(task.index).to_string(),
+                false => format!("{}_{}", submission.number, task.index),
+            };
+            let experiment = &job.manifest.header.experiment;
+            job.folder.logs().join(format!("{experiment}_{name}.out"))
+        });
+        let names = (key, log);
+        rows.push(row(task, &records, (state, reason), seen, names, now));
     }
     if watched != before {
         // Without it the patience with an absent task begins anew.
@@ -173,19 +183,14 @@ fn sight(
 }
 
 fn row(
-    job: &Job,
     task: &Task,
     records: &Records,
     (state, reason): (State, Option<String>),
     seen: Option<Seen>,
-    key: Option<String>,
+    (key, log): (Option<String>, Option<PathBuf>),
     now: u64,
 ) -> Row {
     let (started, outcome) = (records.started.as_ref(), records.outcome.as_ref());
-    let log = key.as_ref().map(|key| {
-        let name = format!("{}_{key}.out", job.manifest.header.experiment);
-        job.folder.logs().join(name)
-    });
     let elapsed_s = match (outcome, started) {
         (Some(outcome), _) => Some(outcome.seconds),
         (None, Some(started)) if state == State::Running => Some(now.saturating_sub(started.unix)),

@@ -1,5 +1,5 @@
 //! Convolutions and products of the zoo's layers with u8 activations on one thread, per ISA: GMAC/s for weights of 16, 8, 4,
-//! 2 and 1 bits and for weights and activations of 1 bit, and the 8-bit kernel's share of the register-only peak.
+//! 2 and 1 bit and for weights and activations of 1 bit, and the 8-bit kernel's share of the register-only peak.
 //!
 //! `cargo bench -p lowbit-kernels --bench u8i8`, of one level `cargo bench -p lowbit-kernels --bench u8i8 -- avx2`
 

@@ -12,6 +12,7 @@ mod events;
 pub mod experiments;
 pub mod machine;
 mod memory;
+pub mod models;
 pub mod plural;
 pub mod records;
 pub mod report;
@@ -122,6 +123,9 @@ pub enum LabError {
         /// Memory that there is.
         available_gb: f64,
     },
+    /// An ONNX file that is no model which lowbit runs.
+    #[error(transparent)]
+    Onnx(#[from] lowbit_onnx::OnnxError),
     /// Images that the model has learned from.
     #[error("{0}")]
     Seen(String),

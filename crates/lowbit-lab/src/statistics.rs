@@ -301,6 +301,9 @@ mod tests {
         };
         assert!((spread(11) - 2.228).abs() < 1e-9);
         assert!((spread(31) - 2.042).abs() < 0.01, "{}", spread(31));
+        // Beyond the table 1.96 + 2.4 / (n − 1).
+        assert!((spread(31) - 2.04).abs() < 1e-9, "{}", spread(31));
+        assert!((spread(13) - 2.16).abs() < 1e-9, "{}", spread(13));
     }
 
     #[test]
@@ -335,12 +338,12 @@ mod tests {
         let share = Difference {
             value: 0.5,
             low: -0.25,
-            high: 1.0,
+            high: 0.75,
         };
         let percent = share.in_percent();
         assert_eq!(
             (percent.value, percent.low, percent.high),
-            (50.0, -25.0, 100.0)
+            (50.0, -25.0, 75.0)
         );
     }
 }

@@ -169,10 +169,7 @@ pub fn train(
     crate::memory::check(graph)?;
     let start = plan.start.as_ref().map(|start| start.weights.clone());
     let mut weights = start.unwrap_or_else(|| Weights::init(graph, config.run.seed));
-    let mut trainer = match plan.qat {
-        None => Trainer::new(graph, &weights, optimizer, isa)?,
-        Some(qat) => Trainer::quantized(graph, &weights, optimizer, qat, isa)?,
-    };
+    let mut trainer = Trainer::compile(graph, &weights, optimizer, plan.qat, isa)?;
     let mut epochs: Vec<EpochRecord> = Vec::new();
     let decisive = plan.decisive(config, input, graph);
     let trained_on = plan.record(config, input);

@@ -41,7 +41,7 @@ fn main() {
                 }
             }
             let mut trainer =
-                Trainer::new(&graph, &weights, Optimizer::default(), isa).expect("fits");
+                Trainer::compile(&graph, &weights, Optimizer::default(), None, isa).expect("fits");
             report("train", threads, 64, || {
                 trainer.step(&images, &labels, 1e-4).expect("finite");
             });

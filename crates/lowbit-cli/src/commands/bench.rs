@@ -6,7 +6,7 @@ use super::{Context, serve};
 use crate::failure::Failure;
 use crate::table::table;
 use lowbit::exec::{FloatModel, IntegerModel};
-use lowbit::format::{self, StoredModel, write_atomically};
+use lowbit::format::{StoredModel, write_atomically};
 use lowbit::graph::zoo;
 use lowbit::quantize::quantize;
 use lowbit::{Graph, Shape, Weights};
@@ -15,6 +15,7 @@ use lowbit_lab::Events;
 use lowbit_lab::experiments::artifacts::{make_folder, write_json};
 use lowbit_lab::experiments::sweep::WIDTHS;
 use lowbit_lab::machine::Machine;
+use lowbit_lab::models::is_onnx;
 use lowbit_lab::report::roofline_svg;
 use lowbit_lab::roofline::{self, Roofline};
 use lowbit_lab::timing::{self, LayerSpeed, SpeedCell};
@@ -132,6 +133,9 @@ fn roofline_report(found: &Roofline) -> String {
 }
 
 fn model(context: &Context, file: Option<&Path>) -> Result<(Graph, Weights), Failure> {
+    // A model that another program made may be named as the model.
+    let named = Path::new(&context.config.network.model);
+    let file = file.or_else(|| is_onnx(named).then_some(named));
     let Some(file) = file else {
         let config = &context.config;
         let size = if config.input.image_size > 0 {
@@ -144,7 +148,7 @@ fn model(context: &Context, file: Option<&Path>) -> Result<(Graph, Weights), Fai
         let weights = Weights::init(&graph, config.run.seed);
         return Ok((graph, weights));
     };
-    match format::load(file)? {
+    match context.open(file)?.stored {
         StoredModel::Float { graph, weights } => Ok((graph, weights)),
         StoredModel::Quantized(_) => Err(Failure::Input(format!(
             "{}: is quantized; give the FP32 model it was made from, so that both can be timed",

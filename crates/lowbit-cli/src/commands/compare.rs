@@ -5,12 +5,16 @@ use crate::failure::Failure;
 use crate::output::{bold, grouped};
 use crate::table::table;
 use lowbit_lab::experiments::compare::{self, CompareResults, FOLDER, From, Start};
-use lowbit_lab::experiments::inputs::{Input, float_model};
+use lowbit_lab::experiments::inputs::Input;
 use lowbit_lab::experiments::unseen::{Choice, Measured, Purpose};
+use lowbit_lab::models::is_onnx;
 use lowbit_lab::timing::{LayerSpeed, SpeedCell};
 use std::path::PathBuf;
 
 pub(super) fn run(context: &Context, from: Option<PathBuf>, choice: Choice) -> Result<(), Failure> {
+    // A model that is trained already may be named as the model.
+    let named = || Some(PathBuf::from(&context.config.network.model)).filter(|file| is_onnx(file));
+    let from = from.or_else(named);
     let bits = context.config.widths.bits;
     if bits != 8 {
         return Err(Failure::Input(format!(
@@ -26,13 +30,17 @@ pub(super) fn run(context: &Context, from: Option<PathBuf>, choice: Choice) -> R
             compare(context, &context.input()?, &start)?
         }
         Some(file) => {
-            let model = float_model(&file)?;
+            let mut model = context.float_model(&file)?;
             let measured = Measured {
                 file: &file,
                 graph: &model.graph,
                 record: model.record.as_ref(),
+                foreign: model.foreign.as_ref(),
             };
             let chosen = context.input_for(&measured, Purpose::CalibrateAndEvaluate, choice)?;
+            model.graph = model
+                .graph
+                .with_class_names(&chosen.input.data.class_names)?;
             let from = From {
                 file: &file,
                 model: &model,

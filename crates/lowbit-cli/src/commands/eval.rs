@@ -4,10 +4,11 @@ use super::Context;
 use crate::failure::Failure;
 use crate::table::table;
 use lowbit::exec::{FloatModel, IntegerModel, Model};
-use lowbit::format::{StoredModel, load_with_record};
+use lowbit::format::StoredModel;
 use lowbit::quant::ActivationQuant;
 use lowbit_lab::evaluate::evaluate;
 use lowbit_lab::experiments::unseen::{Choice, Evaluated, Measured, Purpose};
+use lowbit_lab::models::ModelFile;
 use lowbit_lab::training::bit_exact;
 use serde::Serialize;
 use std::path::Path;
@@ -33,7 +34,11 @@ struct Results {
 }
 
 pub(super) fn run(context: &Context, file: &Path, choice: Choice) -> Result<(), Failure> {
-    let (stored, record) = load_with_record(file)?;
+    let ModelFile {
+        stored,
+        record,
+        foreign,
+    } = context.open(file)?;
     let (model, kind): (Box<dyn Model>, _) = match &stored {
         StoredModel::Float { graph, weights } => (
             Box::new(FloatModel::compile(graph, weights, context.isa)?),
@@ -51,6 +56,7 @@ pub(super) fn run(context: &Context, file: &Path, choice: Choice) -> Result<(), 
         file,
         graph: model.graph(),
         record: record.as_ref(),
+        foreign: foreign.as_ref(),
     };
     let chosen = context.input_for(&measured, Purpose::Evaluate, choice)?;
     let data = &chosen.input.data;

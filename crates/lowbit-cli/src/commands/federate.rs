@@ -1,6 +1,7 @@
 //! `lowbit federate`: clients train, a server averages, bytes are counted.
 
 use super::{Context, analyze};
+use crate::args::Part;
 use crate::failure::Failure;
 use crate::federate_progress::{FederateProgress, megabytes, round_line};
 use crate::output::grouped;
@@ -12,10 +13,10 @@ use lowbit_fed::codec::MessageBits;
 use lowbit_fed::simulate::ClientFault;
 use lowbit_fed::wire::Encoding;
 use lowbit_fed::{Aggregator, Settings, Strategy};
-use lowbit_lab::Config;
 use lowbit_lab::analysis::runs;
-use lowbit_lab::experiments::federate::{self, FederateConfig, Federated, deal, federate};
+use lowbit_lab::experiments::federate::{self, FederateConfig, Federated, Resume, deal, federate};
 use lowbit_lab::experiments::sweep::WIDTHS;
+use lowbit_lab::{Config, plural};
 
 /// What makes a federation.
 #[derive(Debug, Args)]
@@ -24,7 +25,7 @@ pub(crate) struct Federate {
     pub(crate) federation: Flagged,
     /// Bits per weight of the model that clients train and the server deploys: 32, 16, 8, 4, 2 or 1
     #[arg(long, default_value = "8", value_name = "N", help_heading = "Federation", value_parser = width)]
-    bits: u8,
+    pub(crate) bits: u8,
     /// Go on with a run that was stopped
     #[arg(long)]
     resume: bool,
@@ -58,7 +59,13 @@ pub(crate) struct Flagged {
     #[arg(long, default_value = "8", value_name = "N")]
     down_bits: MessageBits,
     /// How images are spread over clients: iid, dirichlet:0.3 or shards:2
-    #[arg(long, default_value = "iid", value_name = "HOW")]
+    #[arg(
+        id = "deal",
+        long = "partition",
+        visible_alias = "deal",
+        default_value = "iid",
+        value_name = "HOW"
+    )]
     partition: Partition,
     /// What the server does with the mean update: fedavg, fedprox:0.01, fedavgm:0.9 or fedadam:0.01
     #[arg(long, default_value = "fedavg", value_name = "NAME")]
@@ -97,7 +104,7 @@ pub(crate) fn only_federated(arg: clap::Arg) -> clap::Arg {
     }
 }
 
-fn width(text: &str) -> Result<u8, String> {
+pub(crate) fn width(text: &str) -> Result<u8, String> {
     let width = text.parse().ok().filter(|width| WIDTHS.contains(width));
     width.ok_or_else(|| "use 32, 16, 8, 4, 2 or 1".into())
 }
@@ -108,7 +115,53 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 impl Flagged {
-    fn config(&self, config: &Config, bits: u8, resume: bool) -> FederateConfig {
+    /// The flags that say the same, each of them.
+    pub(crate) fn argv(&self) -> Vec<String> {
+        // All fields by name: a new one must be passed on.
+        let Self {
+            clients,
+            rounds,
+            local_epochs,
+            fraction,
+            up_bits,
+            down_bits,
+            partition,
+            strategy,
+            aggregator,
+            dropout,
+            deadline,
+            min_clients,
+            fault,
+            no_feedback,
+            no_rotation,
+            at_a_time,
+        } = self;
+        let mut argv = vec![
+            format!("--clients={clients}"),
+            format!("--rounds={rounds}"),
+            format!("--local-epochs={local_epochs}"),
+            format!("--fraction={fraction}"),
+            format!("--up-bits={up_bits}"),
+            format!("--down-bits={down_bits}"),
+            format!("--partition={partition}"),
+            format!("--strategy={strategy}"),
+            format!("--aggregator={aggregator}"),
+            format!("--dropout={dropout}"),
+            format!("--min-clients={min_clients}"),
+            format!("--at-a-time={at_a_time}"),
+        ];
+        argv.extend(deadline.map(|seconds| format!("--deadline={seconds}s")));
+        argv.extend(fault.iter().map(|fault| format!("--fault={fault}")));
+        let switches = [
+            ("--no-feedback", no_feedback),
+            ("--no-rotation", no_rotation),
+        ];
+        let on = switches.into_iter().filter(|(_, on)| **on);
+        argv.extend(on.map(|(flag, _)| flag.to_owned()));
+        argv
+    }
+
+    fn config(&self, config: &Config, bits: u8, resume: Resume) -> FederateConfig {
         let encoding = |bits| Encoding {
             bits,
             feedback: !self.no_feedback,
@@ -145,21 +198,27 @@ impl Flagged {
 pub(super) fn run(context: &Context, args: &Federate) -> Result<(), Failure> {
     let config = &context.config;
     check(config)?;
-    let data = context.load_data(None)?;
-    let federation = args.federation.config(config, args.bits, args.resume);
+    let input = context.input()?;
+    let resume = match args.resume {
+        // The first attempt of a task has nothing to go on from, and others may be at work beside it.
+        true if crate::inside::is_here() => Resume::IfStopped,
+        true => Resume::Expected,
+        false => Resume::No,
+    };
+    let federation = args.federation.config(config, args.bits, resume);
     federation
         .settings
         .check()
         .map_err(lowbit_lab::LabError::from)?;
     if args.show_partitions {
-        return show_partitions(context, &federation, &data);
+        return show_partitions(context, &federation, &input.data);
     }
     let shown = FederateProgress::new(
         &context.progress,
         federation.rounds,
         federation.settings.clients,
     );
-    let done = federate(config, &federation, &data, context.isa, &shown);
+    let done = federate(config, &federation, &input, context.isa, &shown);
     shown.stop();
     let done = done?;
     if done.earlier {
@@ -188,27 +247,38 @@ fn check(config: &Config) -> Result<(), Failure> {
 }
 
 /// Every width in the federation, then the page and the tables of `lowbit analyze`.
-pub(crate) fn sweep(context: &Context, widths: &[u8], flagged: &Flagged) -> Result<(), Failure> {
+///
+/// With `part`, the trainings alone, of all seeds or of one, on the images that the first seed draws for all.
+pub(crate) fn sweep(
+    context: &Context,
+    widths: &[u8],
+    flagged: &Flagged,
+    part: Option<(Part, Option<u64>)>,
+) -> Result<(), Failure> {
     check(&context.config)?;
     if let Some(width) = widths.iter().find(|width| !WIDTHS.contains(width)) {
         return Err(Failure::Input(format!(
             "--widths {width}: use 32, 16, 8, 4, 2 or 1"
         )));
     }
-    let data = context.load_data(None)?;
-    let seeds = context.config.repeats.seeds as u64;
-    for seed in context.config.run.seed..context.config.run.seed + seeds {
+    let input = context.input()?;
+    let first = context.config.run.seed;
+    let all = first..first + context.config.repeats.seeds as u64;
+    let wanted = part.and_then(|(_, seed)| seed);
+    for seed in all.filter(|seed| wanted.is_none_or(|wanted| wanted == *seed)) {
         for &bits in widths {
             let mut config = context.config.clone();
             config.run.seed = seed;
-            context.output.note(&format!("{bits} bits, seed {seed}"));
-            let federation = flagged.config(&config, bits, true);
+            context
+                .output
+                .note(&format!("{}, seed {seed}", plural::bits(bits)));
+            let federation = flagged.config(&config, bits, Resume::IfStopped);
             let shown = FederateProgress::new(
                 &context.progress,
                 federation.rounds,
                 federation.settings.clients,
             );
-            let done = federate(&config, &federation, &data, context.isa, &shown);
+            let done = federate(&config, &federation, &input, context.isa, &shown);
             shown.stop();
             let done = done?;
             if done.earlier {
@@ -217,6 +287,9 @@ pub(crate) fn sweep(context: &Context, widths: &[u8], flagged: &Flagged) -> Resu
                     .note("finished in an earlier call: nothing was run again");
             }
         }
+    }
+    if part.is_some() {
+        return Ok(());
     }
     let out = &context.config.results.out;
     analyze::write_and_report(context, out, &runs::read(out)?, analyze::MAX_DROP)

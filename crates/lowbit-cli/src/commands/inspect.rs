@@ -8,6 +8,7 @@ use lowbit::WeightBits;
 use lowbit::format::{self, StoredModel, TrainingRecord};
 use lowbit::graph::{Graph, Op, Step, Unary};
 use lowbit::quant::{ActivationQuant, QuantizedModel};
+use lowbit_lab::models::ModelFile;
 use serde::Serialize;
 use std::path::Path;
 
@@ -41,7 +42,11 @@ struct LayerRow {
 }
 
 pub(super) fn run(context: &Context, file: &Path) -> Result<(), Failure> {
-    let (stored, training) = format::load_with_record(file)?;
+    let ModelFile {
+        stored,
+        record: training,
+        ..
+    } = context.open(file)?;
     let (graph, quantized) = match &stored {
         StoredModel::Float { graph, .. } => (graph, None),
         StoredModel::Quantized(model) => (&model.graph, Some(model)),

@@ -31,10 +31,7 @@ pub(super) fn run(output: Output, which: &Which, watch: bool) -> Result<(), Fail
         // Anew each time: a submission may have come in.
         let jobs = match which.job {
             Some(_) => vec![find(which)?],
-            None => JobFolder::all(&which.out)?
-                .into_iter()
-                .map(Job::open)
-                .collect::<Result<_, _>>()?,
+            None => all(output, which)?,
         };
         let views: Vec<View> = jobs.iter().map(|job| view(job, &open)).collect();
         if watch && std::io::stdout().is_terminal() && !output.json {
@@ -46,6 +43,28 @@ pub(super) fn run(output: Output, which: &Which, watch: bool) -> Result<(), Fail
         }
         std::thread::sleep(Duration::from_secs(2));
     }
+}
+
+/// All jobs that can be read. One that cannot, such as another version's, does not hide the others.
+fn all(output: Output, which: &Which) -> Result<Vec<Job>, Failure> {
+    let mut jobs = Vec::new();
+    let mut wrong = None;
+    for found in JobFolder::all(&which.out)?.into_iter().map(Job::open) {
+        match found {
+            Ok(job) => jobs.push(job),
+            Err(error) => {
+                if let Some(earlier) = wrong.replace(error) {
+                    output.note(&format!("note: {earlier}"));
+                }
+            }
+        }
+    }
+    match wrong {
+        Some(error) if jobs.is_empty() => return Err(error.into()),
+        Some(error) => output.note(&format!("note: {error}")),
+        None => {}
+    }
+    Ok(jobs)
 }
 
 fn text(view: &View) -> String {

@@ -27,8 +27,10 @@ use crate::progress::Progress;
 use lowbit_data::{Dataset, LoadOptions};
 use lowbit_kernels::Isa;
 use lowbit_lab::Config;
-use lowbit_lab::experiments::inputs::Input;
+use lowbit_lab::experiments::inputs::{self, FloatFile, Input};
 use lowbit_lab::experiments::unseen::{Choice, Chosen, Measured, Purpose, images_for};
+use lowbit_lab::models::{self, Foreign, ModelFile, check_preprocessing};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// What every command works with.
@@ -97,8 +99,13 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
             widths,
             federated: true,
             federation,
+            part,
+            of_seed,
             ..
-        } => federate::sweep(&context, &widths, &federation),
+        } => {
+            let part = part.map(|part| (part, of_seed));
+            federate::sweep(&context, &widths, &federation, part)
+        }
         Command::Sweep {
             widths,
             jobs,
@@ -131,7 +138,7 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
             };
             bench::run(&context, file.as_deref(), what)
         }
-        Command::Inspect { file } => inspect::run(&context, &file),
+        Command::Inspect { file, .. } => inspect::run(&context, &file),
         Command::Data {
             path,
             sheet,
@@ -151,10 +158,30 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
 }
 
 impl Context {
+    /// Reads a model file, and says what is to be known of one that another program made.
+    pub(crate) fn open(&self, file: &Path) -> Result<ModelFile, Failure> {
+        let model = models::open(file, &self.config)?;
+        self.describe_foreign(model.foreign.as_ref());
+        Ok(model)
+    }
+
+    /// Reads a model file that must hold FP32 weights.
+    pub(crate) fn float_model(&self, file: &Path) -> Result<FloatFile, Failure> {
+        let model = inputs::float_model(file, &self.config)?;
+        self.describe_foreign(model.foreign.as_ref());
+        Ok(model)
+    }
+
+    fn describe_foreign(&self, foreign: Option<&Foreign>) {
+        for note in foreign.iter().flat_map(|foreign| &foreign.notes) {
+            self.output.note(note);
+        }
+    }
+
     /// Loads the images that the settings name, to train on, and says what they are.
     pub(crate) fn input(&self) -> Result<Input, Failure> {
         let input = Input::load(&self.config, &self.progress)?;
-        self.output.note(&describe(&input.data));
+        self.say(&describe(&input.data), &input.data);
         Ok(input)
     }
 
@@ -166,10 +193,15 @@ impl Context {
         choice: Choice,
     ) -> Result<Chosen, Failure> {
         let chosen = images_for(model, purpose, choice, &self.config, &self.progress)?;
-        self.output.note(&match purpose {
-            Purpose::Calibrate => describe(&chosen.input.data),
-            _ => format!("{}: {}", chosen.input.data.name, chosen.describe()),
-        });
+        if let Some(foreign) = model.foreign {
+            check_preprocessing(foreign, &chosen.input, &self.config, self.isa)?;
+        }
+        let data = &chosen.input.data;
+        let line = match purpose {
+            Purpose::Calibrate => describe(data),
+            _ => format!("{}: {}", data.name, chosen.describe()),
+        };
+        self.say(&line, data);
         Ok(chosen)
     }
 
@@ -180,6 +212,7 @@ impl Context {
         let options = LoadOptions {
             limit: some(config.images.limit),
             image_size: some(config.input.image_size),
+            exif: config.input.exif,
             data_dir: config.images.data_dir.clone(),
             cache_dir: config
                 .images
@@ -190,11 +223,16 @@ impl Context {
             ..LoadOptions::new(config.run.seed)
         };
         let data = lowbit_data::load(spec.unwrap_or(&config.images.data), &options)?;
-        self.output.note(&describe(&data));
+        self.say(&describe(&data), &data);
+        Ok(data)
+    }
+
+    /// Says a line about the data, and after it what was left out of them and why.
+    fn say(&self, line: &str, data: &Dataset) {
+        self.output.note(line);
         for note in &data.notes {
             self.output.note(&format!("note: {note}"));
         }
-        Ok(data)
     }
 }
 

@@ -7,7 +7,7 @@ use lowbit::format;
 use lowbit::quant::ActivationQuant;
 use lowbit::quantize::quantize;
 use lowbit_lab::experiments::artifacts::refuse_own_input;
-use lowbit_lab::experiments::inputs::{FloatFile, float_model};
+use lowbit_lab::experiments::inputs::FloatFile;
 use lowbit_lab::experiments::unseen::{Choice, Measured, Purpose};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -42,10 +42,11 @@ pub(super) fn run(
         }
     }
     let FloatFile {
-        graph,
+        mut graph,
         weights,
         record,
-    } = float_model(model)?;
+        foreign,
+    } = context.float_model(model)?;
     let calibration = match config.method {
         ActivationQuant::Dynamic | ActivationQuant::WeightOnly => Vec::new(),
         ActivationQuant::Static => {
@@ -53,8 +54,10 @@ pub(super) fn run(
                 file: model,
                 graph: &graph,
                 record: record.as_ref(),
+                foreign: foreign.as_ref(),
             };
             let chosen = context.input_for(&measured, Purpose::Calibrate, choice)?;
+            graph = graph.with_class_names(&chosen.input.data.class_names)?;
             chosen.input.calibration(&context.config)
         }
     };

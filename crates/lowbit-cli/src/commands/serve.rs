@@ -37,9 +37,9 @@ pub(super) fn answer(
 ) -> Result<(), Failure> {
     let config = &context.config;
     let optimizer = config.training.optimizer;
-    let mut trainer = Trainer::new(graph, weights, optimizer, context.isa)?;
+    let mut trainer = Trainer::compile(graph, weights, optimizer, None, context.isa)?;
     let qat = config.qat(config.widths.bits);
-    let mut qat_trainer = Trainer::quantized(graph, weights, optimizer, qat, context.isa)?;
+    let mut qat_trainer = Trainer::compile(graph, weights, optimizer, Some(qat), context.isa)?;
     let classes = graph.classes() as u32;
     let labels: Vec<u32> = (0..MOST_IMAGES as u32)
         .map(|index| index % classes)

@@ -1,5 +1,6 @@
 //! `lowbit submit`: an experiment as tasks of a cluster or of this machine's queue.
 
+use super::federate::Flagged;
 use super::jobs::open;
 use crate::failure::Failure;
 use crate::jobs_args::{Experiment, Submit};
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf, absolute};
 
 pub(super) fn run(output: Output, arguments: &Submit) -> Result<(), Failure> {
+    arguments.check()?;
     let wishes = arguments
         .wishes()
         .over(Wishes::of_site(arguments.site.as_deref())?);
@@ -99,7 +101,18 @@ fn freeze(experiment: &Experiment) -> Result<Manifest, Failure> {
         used: given.used(),
     };
     let (name, tasks) = match experiment {
-        Experiment::Sweep { widths, .. } => ("sweep", frozen.sweep(widths)?),
+        Experiment::Sweep {
+            widths,
+            federated,
+            federation,
+            ..
+        } => {
+            let federation = federated.then(|| federation.argv());
+            ("sweep", frozen.sweep(widths, federation)?)
+        }
+        Experiment::Federate {
+            bits, federation, ..
+        } => ("federate", vec![frozen.federate(*bits, federation)]),
         Experiment::Compare { from, .. } => (
             "compare",
             vec![frozen.whole("compare", &[("--from", from)])?],
@@ -120,6 +133,13 @@ fn freeze(experiment: &Experiment) -> Result<Manifest, Failure> {
 
 fn defaults(experiment: &Experiment) -> Config {
     let mut config = Config::default();
+    if let Experiment::Federate { .. }
+    | Experiment::Sweep {
+        federated: true, ..
+    } = experiment
+    {
+        crate::args::federated_defaults(&mut config);
+    }
     if let Experiment::Sweep { quick, .. } = experiment {
         crate::args::sweep_defaults(&mut config, *quick);
     }
@@ -202,7 +222,8 @@ impl Frozen<'_> {
     }
 
     /// A training per width and seed; then all speeds, with the machine to themselves; then the analysis of what there is.
-    fn sweep(&self, widths: &[u8]) -> Result<Vec<Task>, Failure> {
+    /// A federated sweep measures no speeds.
+    fn sweep(&self, widths: &[u8], federation: Option<Vec<String>>) -> Result<Vec<Task>, Failure> {
         if let Some(width) = widths.iter().find(|width| !WIDTHS.contains(width)) {
             let text = format!("--widths {width}: use 32, 16, 8, 4, 2 or 1");
             return Err(Failure::Input(text));
@@ -220,6 +241,10 @@ impl Frozen<'_> {
             let mut argv: Vec<String> = ["sweep", "--widths", widths, "--part", part]
                 .map(ToOwned::to_owned)
                 .into();
+            if let Some(federation) = &federation {
+                argv.push("--federated".into());
+                argv.extend(federation.iter().cloned());
+            }
             argv.extend(self.settings(config));
             argv
         };
@@ -248,14 +273,16 @@ impl Frozen<'_> {
             self.config,
             &[("bits", list.clone()), ("seeds", seeds.len().to_string())],
         );
-        tasks.push(Task {
-            index: 0,
-            stage: 1,
-            exclusive: true,
-            name: "speeds".into(),
-            settings: settings.clone(),
-            argv: argv(&list, "measure", self.config),
-        });
+        if federation.is_none() {
+            tasks.push(Task {
+                index: 0,
+                stage: 1,
+                exclusive: true,
+                name: "speeds".into(),
+                settings: settings.clone(),
+                argv: argv(&list, "measure", self.config),
+            });
+        }
         tasks.push(Task {
             index: 0,
             stage: 2,
@@ -268,6 +295,22 @@ impl Frozen<'_> {
             ],
         });
         Ok(tasks)
+    }
+
+    /// A federation, which goes on behind its last round.
+    fn federate(&self, bits: u8, federation: &Flagged) -> Task {
+        let mut argv = vec!["federate".to_owned(), format!("--bits={bits}")];
+        argv.push("--resume".into());
+        argv.extend(federation.argv());
+        argv.extend(self.settings(self.config));
+        Task {
+            index: 0,
+            stage: 0,
+            exclusive: false,
+            name: format!("{bits}bit_federation"),
+            settings: self.shown(self.config, &[("bits", bits.to_string())]),
+            argv,
+        }
     }
 
     /// An experiment as one task, which goes on where it stopped. It measures speeds, so it asks for a node of its own.

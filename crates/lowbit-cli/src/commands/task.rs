@@ -15,6 +15,7 @@ pub(super) fn run(arguments: &TaskArgs) -> Result<ExitCode, Failure> {
         time_limit_s: arguments.time_limit_s,
         max_restarts: arguments.max_restarts,
         cpus: arguments.cpus,
+        mem_mib: arguments.mem_mib,
     };
     let code = task::run(&arguments.manifest, index, options, &mut std::io::stdout())?;
     Ok(ExitCode::from(code))

@@ -2,6 +2,10 @@
 
 #![allow(dead_code, reason = "each test file uses some of it")]
 
+#[path = "../../../../tests/slurm/cluster.rs"]
+mod cluster;
+pub mod place;
+
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 

@@ -35,9 +35,14 @@ pub(super) fn orientation(exif: &[u8]) -> Option<u16> {
     None
 }
 
+/// Whether an orientation says anything but "as it is stored".
+pub(super) fn turns(orientation: u16) -> bool {
+    (2..=8).contains(&orientation)
+}
+
 /// `picture` as it looks upright. 2, 4, 5 and 7 are mirrored; 3, 6 and 8 are turned by 180°, 90° and 270° clockwise.
 pub(super) fn turned(picture: Picture, orientation: u16) -> Picture {
-    if !(2..=8).contains(&orientation) {
+    if !turns(orientation) {
         return picture;
     }
     let (h, w, channels) = (picture.height, picture.width, picture.channels);

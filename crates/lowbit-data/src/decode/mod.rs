@@ -43,17 +43,39 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, String> {
 /// Decodes an image and turns it as its EXIF orientation says, if it has one.
 pub(crate) fn decode_upright(bytes: &[u8]) -> Result<Picture, String> {
     let picture = decode(bytes)?;
-    let orientation = match Kind::of(bytes)? {
-        Kind::Jpeg => jpeg::exif(bytes).and_then(exif::orientation),
-        Kind::Png => png::exif(bytes).and_then(exif::orientation),
-        Kind::WebP => webp::exif(bytes).as_deref().and_then(exif::orientation),
-        // A TIFF's own orientation is always applied; the others have none.
-        Kind::Tiff | Kind::Bmp | Kind::Gif => None,
-    };
-    Ok(match orientation {
+    Ok(match orientation(bytes) {
         Some(orientation) => exif::turned(picture, orientation),
         None => picture,
     })
+}
+
+fn orientation(bytes: &[u8]) -> Option<u16> {
+    match Kind::of(bytes).ok()? {
+        Kind::Jpeg => exif::orientation(jpeg::exif(bytes)?),
+        Kind::Png => exif::orientation(png::exif(bytes)?),
+        Kind::WebP => exif::orientation(&webp::exif(bytes)?),
+        // A TIFF's own orientation is always applied; the others have none.
+        Kind::Tiff | Kind::Bmp | Kind::Gif => None,
+    }
+}
+
+/// What is worth saying of an image beyond its pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Remark {
+    /// It has 16 bits per channel, of which the upper 8 are taken.
+    pub(crate) deep: bool,
+    /// Its EXIF orientation is not the usual one.
+    pub(crate) turned: bool,
+}
+
+impl Remark {
+    /// Looks into an encoded image; its pixels are not decoded.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self {
+            deep: matches!(Kind::of(bytes), Ok(Kind::Png)) && png::is_deep(bytes),
+            turned: orientation(bytes).is_some_and(exif::turns),
+        }
+    }
 }
 
 fn check_size(height: usize, width: usize) -> Result<(), String> {

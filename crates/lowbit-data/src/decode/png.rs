@@ -1,4 +1,4 @@
-//! PNG: any depth as 8 bits; alpha is left out.
+//! PNG: any depth as 8 bits, the upper ones of 16; alpha is left out.
 
 use png::{ColorType, Transformations};
 
@@ -39,6 +39,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture, String> {
         channels,
         pixels,
     })
+}
+
+/// Whether a PNG has 16 bits per channel, as its header says.
+pub(super) fn is_deep(bytes: &[u8]) -> bool {
+    const BIT_DEPTH: usize = 24;
+    bytes.get(BIT_DEPTH) == Some(&16)
 }
 
 /// The orientation data of a PNG: those of its `eXIf` chunk.

@@ -151,12 +151,13 @@ fn kinds_of_jpeg_that_are_not_read_are_named() {
 }
 
 #[test]
-fn tiffs_of_more_bits_or_bands_are_named() {
+fn tiffs_of_more_bits_or_bands_or_other_compression_are_named() {
     for (name, expected) in [
         ("gray_16_bit.tif", "16 bits per channel"),
         ("bands_13.tif", "13 bands with 16 bits each"),
         ("bands_13.tif", "EuroSAT_RGB.zip"),
         ("float.tif", "32 bits per channel"),
+        ("jpeg_inside.tif", "compressed by JPEG"),
     ] {
         let error = decode(&fixture(&format!("images/{name}"))).expect_err(name);
         assert!(error.contains(expected), "{name}: {error}");

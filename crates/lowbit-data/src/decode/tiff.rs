@@ -1,5 +1,6 @@
-//! TIFF of 8 bits per channel: gray, RGB and palettes, plain, LZW or deflate. Alpha is left out; the orientation is always
-//! applied, as Pillow applies it. What has more bits or more bands is named.
+//! TIFF of 8 bits per channel: gray, RGB and palettes, interleaved or in planes, plain, LZW, PackBits or deflate. Alpha is
+//! left out; the orientation is always applied, as Pillow applies it. What has more bits or more bands, or is compressed
+//! otherwise, is named.
 
 use std::io::Cursor;
 
@@ -27,17 +28,25 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture, String> {
     check_size(height, width)?;
     let color = decoder.colortype().map_err(text)?;
     let stride = stride(color)?;
-    let planar = decoder.find_tag_unsigned::<u16>(Tag::PlanarConfiguration);
-    if stride > 1 && planar.map_err(text)?.is_some_and(|planar| planar != 1) {
-        return Err(
-            "it is a TIFF with a plane for each channel; save it with interleaved channels".into(),
-        );
+    let compression = decoder.find_tag_unsigned::<u16>(Tag::Compression);
+    if let Some(other) = compression.map_err(text)?.and_then(unread) {
+        return Err(format!(
+            "it is a TIFF whose pixels are compressed by {other}; only LZW, deflate and PackBits are read: save it again"
+        ));
     }
-    let DecodingResult::U8(mut pixels) = decoder.read_image().map_err(text)? else {
+    let mut read = DecodingResult::U8(Vec::new());
+    let planes = decoder
+        .read_image_to_buffer(&mut read)
+        .map_err(text)?
+        .planes;
+    let DecodingResult::U8(mut pixels) = read else {
         return Err("it is a TIFF whose channels are not unsigned bytes".into());
     };
     if pixels.len() != height * width * stride {
         return Err("its pixels are not all there".into());
+    }
+    if planes > 1 {
+        pixels = interleaved(&pixels, height * width);
     }
     if indices.is_some() {
         let map = decoder.get_tag_u16_vec(Tag::ColorMap).map_err(text)?;
@@ -89,6 +98,26 @@ fn palette_as_gray(bytes: &[u8]) -> Option<Vec<u8>> {
         false => black_is_zero.to_be_bytes(),
     });
     Some(gray)
+}
+
+/// The name of a way to compress that is not read.
+fn unread(compression: u16) -> Option<&'static str> {
+    Some(match compression {
+        2..=4 => "a fax code",
+        6 | 7 => "JPEG",
+        34_712 => "JPEG 2000",
+        50_000 => "Zstandard",
+        50_001 => "WebP",
+        _ => return None,
+    })
+}
+
+/// Pixels of channels that were stored one after the other, each `plane_len` long.
+fn interleaved(planes: &[u8], plane_len: usize) -> Vec<u8> {
+    let planes: Vec<&[u8]> = planes.chunks_exact(plane_len).collect();
+    (0..plane_len)
+        .flat_map(|at| planes.iter().map(move |plane| plane[at]))
+        .collect()
 }
 
 /// Bytes of one stored pixel.

@@ -94,8 +94,30 @@ pub(crate) fn role_of(name: &str) -> Option<Role> {
     word(&joined).or_else(|| bare(&joined)).filter(|_| alone)
 }
 
+/// The words of a name, and those that an upper-case letter begins: `catsTrain` is `cats`, `train`.
+fn humps(name: &str) -> Vec<String> {
+    let mut spaced = String::with_capacity(name.len() + 4);
+    let mut before = ' ';
+    for c in name.chars() {
+        if before.is_lowercase() && c.is_uppercase() {
+            spaced.push(' ');
+        }
+        spaced.push(c);
+        before = c;
+    }
+    tokens(&spaced)
+}
+
+/// The role of a word that has one letter more at its beginning or its end (`xtrain`, `traina`), and the letter.
+fn but_for_a_letter(token: &str) -> Option<(Role, &str)> {
+    WORDS.iter().find_map(|&(word, role)| {
+        let letter = token.strip_suffix(word).or(token.strip_prefix(word))?;
+        (letter.chars().count() == 1).then_some((role, letter))
+    })
+}
+
 /// The roles of folders that lie side by side. Beside what each says by itself, names that differ by the role's word
-/// alone (`seg_train`, `seg_test`) say a role.
+/// alone (`seg_train`, `seg_test`; `trainA`, `testA`) say a role.
 pub(crate) fn roles_of<'a>(names: &[&'a str]) -> BTreeMap<&'a str, Role> {
     let mut roles: BTreeMap<&str, Role> = names
         .iter()
@@ -103,13 +125,16 @@ pub(crate) fn roles_of<'a>(names: &[&'a str]) -> BTreeMap<&'a str, Role> {
         .collect();
     let mut kin: BTreeMap<String, Vec<(&str, Role)>> = BTreeMap::new();
     for &name in names.iter().filter(|name| role_of(name).is_none()) {
-        let tokens = tokens(name);
+        let tokens = humps(name);
         let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else {
             continue;
         };
         let found = match (word(last), word(first)) {
             (Some(role), _) => Some((role, tokens[..tokens.len() - 1].join(" "))),
             (None, Some(role)) => Some((role, tokens[1..].join(" "))),
+            (None, None) if tokens.len() == 1 => {
+                but_for_a_letter(first).map(|(role, letter)| (role, letter.to_owned()))
+            }
             (None, None) => None,
         };
         if let Some((role, rest)) = found {
@@ -223,6 +248,16 @@ mod tests {
         assert_eq!(roles.get("seg_test"), Some(&Role::Test));
         assert_eq!(roles.get("seg_pred"), None);
         assert!(roles_of(&["bullet_train", "test_pattern", "cat"]).is_empty());
+        for (train, test) in [
+            ("trainA", "testA"),
+            ("xtrain", "xtest"),
+            ("catsTrain", "catsVal"),
+        ] {
+            let roles = roles_of(&[train, test, "cat"]);
+            assert_eq!(roles.get(train), Some(&Role::Train), "{train}");
+            assert!(roles.contains_key(test) && roles.len() == 2, "{test}");
+        }
+        assert!(roles_of(&["trainers", "testers", "strain", "pest"]).is_empty());
     }
 
     #[test]

@@ -69,6 +69,10 @@ fn plain_sets_are_read_whatever_encloses_them() {
             &["train/n1/images/1", "train/n2/images/2", "val/n1/3"],
             "train n1:1 n2:2; test n1:3; val/ is what is tested on: there is no test folder with labels",
         ),
+        (
+            &["trainA/a/1", "trainA/b/2", "testA/a/3"],
+            "train a:1 b:2; test a:3; ",
+        ),
         // A class above the parts.
         (
             &["a/train/1", "a/test/2", "b/train/3", "b/test/4"],
@@ -147,6 +151,11 @@ fn what_can_be_read_in_two_ways_is_refused() {
         (
             &["train/cat.0", "train/dog.0", "test1/1"],
             "train/ holds 2 images in no class folder",
+        ),
+        // CycleGAN's: no classes at all.
+        (
+            &["trainA/1", "trainB/1", "testA/1", "testB/1"],
+            "trainA/, trainB/ all say training",
         ),
         (
             &["train/1", "train/2"],

@@ -82,6 +82,39 @@ mod tests {
     use super::*;
 
     #[test]
+    fn logarithms_of_gamma_numbers_have_their_mean_and_variance() {
+        // Digamma and trigamma, Abramowitz & Stegun, tables 6.1 and 6.2; ψ(½) = −γ − 2 ln 2, ψ′(½) = π²/2.
+        for (alpha, mean, variance) in [
+            (0.5, -1.963_51, 4.934_80),
+            (1.0, -0.577_22, 1.644_93),
+            (2.0, 0.422_78, 0.644_93),
+            (5.0, 1.506_12, 0.221_32),
+        ] {
+            let mut rng = stream(1, "test", 0);
+            let draws: Vec<f64> = (0..40_000)
+                .map(|_| ln_gamma_number(&mut rng, alpha))
+                .collect();
+            let count = draws.len() as f64;
+            let found = draws.iter().sum::<f64>() / count;
+            let spread = draws.iter().map(|x| (x - found).powi(2)).sum::<f64>() / count;
+            // Four standard errors of the mean.
+            let error = 4.0 * f64::sqrt(variance / count);
+            assert!((found - mean).abs() < error, "{alpha}: {found}");
+            assert!((spread / variance - 1.0).abs() < 0.05, "{alpha}: {spread}");
+        }
+    }
+
+    #[test]
+    fn shares_sum_to_one_where_gamma_numbers_underflow() {
+        let mut rng = stream(1, "test", 0);
+        for _ in 0..1000 {
+            let shares = shares(&mut rng, 0.0005, 3);
+            let sum: f64 = shares.iter().sum();
+            assert!((sum - 1.0).abs() < 1e-9, "{shares:?}");
+        }
+    }
+
+    #[test]
     fn shares_have_the_mean_and_variance_of_the_distribution() {
         // Mean 1/n; variance (1/n)(1 − 1/n)/(nα + 1).
         for alpha in [0.1, 0.5, 2.0] {

@@ -76,7 +76,8 @@ impl Partition {
 /// Sets a fifth of a client's images apart, at least one.
 fn split(mut images: Vec<usize>, client: u64, seed: u64) -> ClientImages {
     shuffle(&mut stream(seed, "local split", client), &mut images);
-    let held = ((images.len() as f64 * HELD).round() as usize).clamp(1, images.len() - 1);
+    // Every client has two images at least, so that one is left to train on.
+    let held = ((images.len() as f64 * HELD).round() as usize).max(1);
     let mut train = images.split_off(held);
     train.sort_unstable();
     images.sort_unstable();
@@ -231,6 +232,40 @@ mod tests {
     }
 
     #[test]
+    fn two_images_are_one_to_train_on_and_one_apart() {
+        let both = split(vec![3, 7], 0, 1);
+        assert_eq!((both.train.len(), both.held.len()), (1, 1));
+        // A fifth of 8 is 1.6.
+        assert_eq!(split((0..8).collect(), 0, 1).held.len(), 2);
+    }
+
+    #[test]
+    fn few_images_are_dealt_out_all_the_same() {
+        // Six for each of ten clients: two are enough for a client then.
+        let labels = labels(60);
+        for seed in 0..5 {
+            let dealt = Partition::Dirichlet { alpha: 1.0 }.deal(&labels, 10, 10, seed);
+            let dealt = dealt.unwrap();
+            let counts = dealt
+                .iter()
+                .map(|client| client.train.len() + client.held.len());
+            assert!(counts.clone().all(|count| count >= 2));
+            assert_eq!(counts.sum::<usize>(), 60);
+        }
+        // Hundred for each of ten: a client has ten at least.
+        let labels: Vec<u32> = (0..1000).map(|index| index % 10).collect();
+        for seed in 0..20 {
+            let dealt = Partition::Dirichlet { alpha: 0.1 }.deal(&labels, 10, 10, seed);
+            let dealt = dealt.unwrap();
+            assert!(
+                dealt
+                    .iter()
+                    .all(|client| client.train.len() + client.held.len() >= 10)
+            );
+        }
+    }
+
+    #[test]
     fn too_many_clients_and_clients_without_images_are_refused() {
         let labels = labels(30);
         for partition in ALL {
@@ -259,7 +294,11 @@ mod tests {
     #[test]
     fn names_are_read_as_they_are_written() {
         for text in ["iid", "dirichlet:0.3", "shards:2"] {
-            assert_eq!(text.parse::<Partition>().unwrap().to_string(), text);
+            let partition: Partition = text.parse().unwrap();
+            assert_eq!(partition.to_string(), text);
+            // In files, they are the same text.
+            assert_eq!(String::from(partition), text);
+            assert_eq!(Partition::try_from(text.to_owned()), Ok(partition));
         }
         for text in [
             "",

@@ -7,6 +7,7 @@ use super::tree::{Entry, MAX_IMAGE_BYTES, Tree};
 use crate::assemble::assemble;
 use crate::error::{one_line, some_of};
 use crate::fingerprint::Fingerprint;
+use crate::foreign::what_is;
 use crate::layout::{arrange, is_image};
 use crate::listing::{Fetch, Listing};
 use crate::{DataError, Dataset, LoadOptions};
@@ -47,8 +48,9 @@ pub(crate) fn load(tree: Tree, name: &str, options: &LoadOptions) -> Result<Data
         return Err(no_images(&tree));
     }
     let mut names: Vec<String> = images.iter().map(|image| image.name.clone()).collect();
-    place_annotated(&tree, &mut names)?;
-    let layout = arrange(&tree.path, &names, &tree.folders)?;
+    let mut folders = tree.folders.clone();
+    place_annotated(&tree, &mut names, &mut folders)?;
+    let layout = arrange(&tree.path, &names, &folders)?;
     let mut fingerprint = Fingerprint::new(tree.kind);
     for image in &layout.images {
         let entry = images[image.index];
@@ -89,10 +91,16 @@ pub(crate) fn load(tree: Tree, name: &str, options: &LoadOptions) -> Result<Data
 }
 
 fn no_images(tree: &Tree) -> DataError {
-    let reason = match tree.kinds_of(|entry| is_companion(&entry.name)) {
-        Some(kinds) => format!("it holds no image that is read, but {kinds}"),
-        None => "it holds no image that is read".to_owned(),
-    };
+    let mut reason = "it holds no image that is read".to_owned();
+    if let Some(kinds) = tree.kinds_of(|entry| is_companion(&entry.name)) {
+        reason += &format!(", but {kinds}");
+    }
+    let unread = tree.entries.iter().find(|entry| !is_companion(&entry.name));
+    if let Some((name, kind)) =
+        unread.and_then(|entry| Some((&entry.name, what_is(&tree.full_path(&entry.name))?)))
+    {
+        reason += &format!("; {} is {kind}", one_line(name));
+    }
     DataError::unknown(&tree.path, reason)
 }
 
@@ -105,8 +113,13 @@ fn is_companion(name: &str) -> bool {
     }
 }
 
-/// Moves the images that a list beside them gives a class into a folder of that class's name, in `names`.
-fn place_annotated(tree: &Tree, names: &mut [String]) -> Result<(), DataError> {
+/// Moves the images that a list beside them gives a class into a folder of that class's name, in `names`; those that they
+/// lay in are no longer among `folders`.
+fn place_annotated(
+    tree: &Tree,
+    names: &mut [String],
+    folders: &mut Vec<String>,
+) -> Result<(), DataError> {
     for (folder, lists) in tree.folders_with(|name| name == ANNOTATIONS) {
         let Some(list) = lists.first() else { continue };
         let bytes = tree.read(list, MAX_ANNOTATION_BYTES)?;
@@ -123,6 +136,7 @@ fn place_annotated(tree: &Tree, names: &mut [String]) -> Result<(), DataError> {
             "" => String::new(),
             folder => format!("{folder}/"),
         };
+        folders.retain(|own| !own.starts_with(&below));
         for name in names.iter_mut() {
             let Some(own) = name.strip_prefix(&below) else {
                 continue;

@@ -11,6 +11,7 @@ use flate2::read::MultiGzDecoder;
 use super::raw::Raw;
 use super::tree::{Entry, Tree};
 use crate::error::some_of;
+use crate::foreign::{HEAD_BYTES, describe};
 use crate::listing::Shape;
 use crate::{DataError, Dataset, LoadOptions, Split};
 
@@ -230,7 +231,13 @@ fn read_pair(tree: &Tree, images: &Entry, labels: &Entry) -> Result<(Shape, Spli
 fn read(tree: &Tree, entry: &Entry) -> Result<Idx, DataError> {
     let path = &tree.full_path(&entry.name);
     let file = tree.read(entry, MAX_BYTES as u64)?;
-    let mut reader: Box<dyn Read> = match entry.name.ends_with(".gz") {
+    let packed = entry.name.ends_with(".gz");
+    let head = &file[..file.len().min(HEAD_BYTES)];
+    let expected = packed && head.starts_with(&[0x1F, 0x8B]);
+    if let Some(kind) = describe(head).filter(|_| !expected) {
+        return Err(DataError::broken(path, format!("it is {kind}"), REMEDY));
+    }
+    let mut reader: Box<dyn Read> = match packed {
         true => Box::new(MultiGzDecoder::new(&file[..])),
         false => Box::new(&file[..]),
     };

@@ -325,6 +325,7 @@ impl Queued {
                 resources.cpus.to_string(),
             ])
             .args(["--max-restarts".into(), resources.max_restarts.to_string()])
+            .args(["--mem-mib".into(), resources.mem_mib.to_string()])
             .env(QUEUE, name)
             .env("LOWBIT_LOG", &path)
             .current_dir(&header.folder)

@@ -22,6 +22,8 @@ pub(super) enum Ended {
     Stopped(Interruption),
     /// Because somebody cancelled it.
     Cancelled,
+    /// Because it used more memory than it had asked for: so many MiB.
+    TooLarge(u64),
 }
 
 /// Signals that were received. Which one it was is a hint only.
@@ -81,6 +83,7 @@ pub(super) struct Attempt<'a> {
     pub(super) task: &'a Task,
     pub(super) folder: &'a TaskFolder,
     pub(super) cpus: Option<u32>,
+    pub(super) mem_mib: Option<u64>,
 }
 
 impl Attempt<'_> {
@@ -123,6 +126,13 @@ impl Attempt<'_> {
                 child.kill()?;
                 child.wait()?;
                 return Ok(Ended::Cancelled);
+            }
+            if let (Some(limit), Some(used)) = (self.mem_mib, resident_mib(child.id()))
+                && used > limit
+            {
+                child.kill()?;
+                child.wait()?;
+                return Ok(Ended::TooLarge(used));
             }
             let now = Instant::now();
             match stop {
@@ -177,4 +187,12 @@ impl Attempt<'_> {
             (None, signal, None) => Ended::Signal(signal.unwrap_or(0)),
         }
     }
+}
+
+/// Memory that a process holds, in MiB, where the system says so.
+fn resident_mib(process: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().split(' ').next()?.parse().ok()?;
+    Some(kib / 1024)
 }

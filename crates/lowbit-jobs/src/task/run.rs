@@ -22,6 +22,8 @@ pub struct Options {
     pub max_restarts: u32,
     /// Cores.
     pub cpus: Option<u32>,
+    /// MiB that it may hold; none where the scheduler watches over memory.
+    pub mem_mib: Option<u64>,
 }
 
 /// Attempts in a row without a new checkpoint after which a task that is killed or asked to stop is given up.
@@ -134,6 +136,13 @@ impl Wrapper<'_> {
                     return self.end(&started, End::Failed, Some(reason), None);
                 }
                 Ended::Cancelled => return self.end(&started, End::Cancelled, None, None),
+                Ended::TooLarge(used) => {
+                    let most = self.options.mem_mib.unwrap_or(0);
+                    let reason = format!(
+                        "it held {used}M of memory, its --mem is {most}M: submit again with more"
+                    );
+                    return self.end(&started, End::Failed, Some(reason), None);
+                }
                 Ended::Stopped(why) => return self.go_on_later(started, why),
             }
         }
@@ -146,6 +155,7 @@ impl Wrapper<'_> {
             task: self.task,
             folder: self.folder,
             cpus: cpus.or(self.options.cpus),
+            mem_mib: self.options.mem_mib,
         };
         let limit = self.options.time_limit_s.map(Duration::from_secs);
         let deadline =

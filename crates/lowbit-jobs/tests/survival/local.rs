@@ -33,6 +33,10 @@ pub(crate) const LAWS: &[Law] = &[
     ("data_that_cannot_be_seen_are_one_clear_line", no_data),
     ("a_full_disk_is_said_and_loses_nothing", full_disk),
     ("no_more_tasks_run_than_there_may", parallel),
+    (
+        "a_task_that_holds_more_than_its_memory_is_ended_with_one_line",
+        too_large,
+    ),
 ];
 
 fn job(plans: &[crate::job::Plan<'_>]) -> TestJob {
@@ -257,6 +261,26 @@ fn full_disk() {
             .unwrap()
             .success()
     );
+}
+
+fn too_large() {
+    let job = job(&[("a", 0, 20, 100, "grow"), ("b", 0, 3, 10, "")]);
+    job.submit(resources()).unwrap();
+    let view = job.until_over();
+    assert_eq!(states(&view), [State::Failed, State::Done]);
+    let reason = view.tasks[0].reason.clone().unwrap();
+    assert!(
+        reason.starts_with("it held ")
+            && reason.ends_with("its --mem is 64M: submit again with more"),
+        "{reason}"
+    );
+    let more = Resources {
+        mem_mib: 1024,
+        ..resources()
+    };
+    assert_eq!(job.submit(more).unwrap().sent, [0]);
+    assert_eq!(job.until_over().tasks[0].state, State::Done);
+    assert!(job.is_undisturbed("a", 20));
 }
 
 fn parallel() {

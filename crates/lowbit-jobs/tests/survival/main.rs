@@ -3,14 +3,17 @@
 //! The test's program is also the program that its tasks run: `work` stands for an experiment whose result depends on every
 //! step, so that a step which is lost or done twice shows in the result.
 
+#[path = "../../../../tests/slurm/cluster.rs"]
+mod cluster;
 mod fakes;
 mod job;
 mod local;
 mod program;
 mod slurm;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use cluster::Cluster;
+use std::path::Path;
+use std::process::{Command, ExitCode};
 
 type Law = (&'static str, fn());
 
@@ -102,54 +105,4 @@ fn laws(laws: &[Law], words: &[String]) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
-}
-
-/// A Slurm that ends with the test.
-struct Cluster {
-    folder: PathBuf,
-    conf: PathBuf,
-}
-
-impl Cluster {
-    fn start(folder: &Path) -> Result<Self, String> {
-        for tool in ["munged", "slurmctld", "slurmd", "sbatch"] {
-            let found = Command::new("sh")
-                .args(["-c", &format!("command -v {tool}")])
-                .stdout(Stdio::null())
-                .status();
-            if !found.is_ok_and(|status| status.success()) {
-                return Err(format!("no {tool} here"));
-            }
-        }
-        let output = Command::new(scripts().join("start.sh"))
-            .arg(folder)
-            .stderr(Stdio::inherit())
-            .output()
-            .map_err(|error| error.to_string())?;
-        let conf = String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .last()
-            .unwrap_or_default()
-            .to_owned();
-        if !output.status.success() || conf.is_empty() {
-            return Err("tests/slurm/start.sh failed; it needs root".into());
-        }
-        let conf = conf.into();
-        Ok(Self {
-            folder: folder.to_owned(),
-            conf,
-        })
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let _ = Command::new(scripts().join("stop.sh"))
-            .arg(&self.folder)
-            .status();
-    }
-}
-
-fn scripts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/slurm")
 }

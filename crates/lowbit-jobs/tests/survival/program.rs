@@ -28,6 +28,7 @@ fn wrapper(arguments: &[String]) -> ExitCode {
         time_limit_s: value("--time-limit-s"),
         max_restarts: value("--max-restarts").unwrap_or(10) as u32,
         cpus: value("--cpus").map(|cpus| cpus as u32),
+        mem_mib: value("--mem-mib"),
     };
     let index = arguments[1].parse().expect("an index");
     match task::run(
@@ -61,7 +62,11 @@ fn work(arguments: &[String]) -> ExitCode {
         .unwrap();
     println!("{name} begins behind step {done}");
     let inside = Inside::here();
+    let mut held = Vec::new();
     for step in done + 1..=steps {
+        if how == "grow" {
+            held.push(vec![1_u8; 32 << 20]);
+        }
         std::thread::sleep(Duration::from_millis(ms));
         chain = next(chain, step);
         if how == "fail" && step == steps {

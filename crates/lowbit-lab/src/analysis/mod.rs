@@ -12,8 +12,12 @@ pub use rows::{Summary, WidthRow};
 
 pub(crate) use series::{Kind, series};
 
-use runs::Runs;
+use crate::experiments::sweep::Finished;
+use rows::{mean, row, summarize};
+use runs::{Run, Runs};
 use serde::{Deserialize, Serialize};
+use series::Series;
+use std::path::Path;
 
 /// What the runs of one sweep came to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +61,52 @@ pub fn analyze(found: &Runs, max_drop: f64) -> Analysis {
         others: tables.collect(),
         beside: found.beside.clone(),
         skipped: found.skipped.clone(),
+    }
+}
+
+impl Runs {
+    /// The runs of one call of a sweep into `folder`; what else lies there is counted.
+    #[must_use]
+    pub fn of_call(finished: &[Finished], folder: &Path) -> Self {
+        let runs: Vec<Run> = finished
+            .iter()
+            .map(|run| Run {
+                folder: run.folder.clone(),
+                results: run.results.clone(),
+            })
+            .collect();
+        let there = runs::read(folder).map_or(vec![], |found| found.runs);
+        let others: Vec<Run> = there
+            .into_iter()
+            .filter(|other| runs.iter().all(|run| run.folder != other.folder))
+            .collect();
+        let count = |series: &Series<'_>| match series.len() {
+            1 => format!("1 run of {}", series.title),
+            runs => format!("{runs} runs of {}", series.title),
+        };
+        Self {
+            beside: series(&others).iter().map(count).collect(),
+            runs,
+            skipped: vec![],
+        }
+    }
+}
+
+impl Series<'_> {
+    /// Rows and what they come to.
+    fn table(&self, max_drop: f64) -> Table {
+        let baseline = self
+            .groups
+            .iter()
+            .find(|(kind, _)| kind.bits == 32)
+            .map(|(_, runs)| mean(runs, |run| Some(100.0 * run.final_test_accuracy)));
+        let rows = self.groups.iter();
+        let widths: Vec<_> = rows.map(|(kind, runs)| row(kind, runs, baseline)).collect();
+        Table {
+            title: self.title.clone(),
+            summary: summarize(&widths, max_drop),
+            widths,
+        }
     }
 }
 

@@ -1,9 +1,8 @@
 //! Reading runs back, of this and of older layouts.
 
-use super::series::{Series, series};
 use crate::LabError;
 use crate::experiments::artifacts::TRAINING_RESULTS as RESULTS;
-use crate::experiments::sweep::{CompressionMetrics, Finished, RunResults};
+use crate::experiments::sweep::{CompressionMetrics, RunResults};
 use std::path::{Path, PathBuf};
 
 /// Folders below the given one that are searched: `outputs/<b>bit/run_…` and `outputs/<date>/<time>` among others.
@@ -27,34 +26,6 @@ pub struct Runs {
     pub skipped: Vec<String>,
     /// What else lies in the folder, one line each.
     pub beside: Vec<String>,
-}
-
-impl Runs {
-    /// The runs of one call of a sweep into `folder`; what else lies there is counted.
-    #[must_use]
-    pub fn of_call(finished: &[Finished], folder: &Path) -> Self {
-        let runs: Vec<Run> = finished
-            .iter()
-            .map(|run| Run {
-                folder: run.folder.clone(),
-                results: run.results.clone(),
-            })
-            .collect();
-        let there = read(folder).map_or(vec![], |found| found.runs);
-        let others: Vec<Run> = there
-            .into_iter()
-            .filter(|other| runs.iter().all(|run| run.folder != other.folder))
-            .collect();
-        let count = |series: &Series<'_>| match series.len() {
-            1 => format!("1 run of {}", series.title),
-            runs => format!("{runs} runs of {}", series.title),
-        };
-        Self {
-            beside: series(&others).iter().map(count).collect(),
-            runs,
-            skipped: vec![],
-        }
-    }
 }
 
 /// Reads every `training_results.json` below `folder`; a broken file is skipped and named.

@@ -1,7 +1,5 @@
 //! Which runs belong together: those whose results were decided by the same, but for the seed.
 
-use super::Table;
-use super::rows::{mean, row, summarize};
 use super::runs::Run;
 use crate::experiments::sweep::RunResults;
 use lowbit::ActivationBits;
@@ -20,22 +18,6 @@ impl Series<'_> {
     /// How many runs it has.
     pub(crate) fn len(&self) -> usize {
         self.groups.iter().map(|(_, runs)| runs.len()).sum()
-    }
-
-    /// Rows and what they come to.
-    pub(super) fn table(&self, max_drop: f64) -> Table {
-        let baseline = self
-            .groups
-            .iter()
-            .find(|(kind, _)| kind.bits == 32)
-            .map(|(_, runs)| mean(runs, |run| Some(100.0 * run.final_test_accuracy)));
-        let rows = self.groups.iter();
-        let widths: Vec<_> = rows.map(|(kind, runs)| row(kind, runs, baseline)).collect();
-        Table {
-            title: self.title.clone(),
-            summary: summarize(&widths, max_drop),
-            widths,
-        }
     }
 }
 

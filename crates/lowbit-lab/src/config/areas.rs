@@ -33,6 +33,8 @@ pub enum Values {
     Like(&'static str, &'static [&'static str]),
     /// It is on; the flag `--no-KEY` turns it off, and the help of that flag says this.
     Off(&'static str),
+    /// It is off; the flag `--KEY` turns it on.
+    On,
 }
 
 /// The settings of one area, under one heading of the help.
@@ -129,10 +131,23 @@ area! {
 }
 
 area! {
-    /// How large the images are that the model sees.
+    /// How large the images are that the model sees, and which way up.
     Input, "Data" {
         /// Resize images to N×N, 0 for their own size
         image_size: usize = 0, Any("N");
+        /// Turn images as their EXIF orientation says; without it, pixels are taken as they are stored
+        exif: bool = false, Values::On;
+    }
+}
+
+area! {
+    /// How a model that another program made is read.
+    Onnx, "ONNX models" {
+        /// How pixels become the input of an ONNX model: imagenet, half (-1..1), unit (0..1), none (0..255), or a .toml file
+        /// with mean and std
+        preprocess: String = String::new(), Like("NAME", &["imagenet", "half", "unit", "none"]);
+        /// A file with the names of an ONNX model's classes, one a line [default: the model's own, or the folders' names]
+        labels: PathBuf = PathBuf::new(), Path("FILE");
     }
 }
 

@@ -14,7 +14,7 @@ pub use error::ConfigError;
 pub use layers::Layers;
 
 use areas::{
-    Calibration, Images, Input, Network, Ptq, Qat, Repeats, Results, Run, Training, Widths,
+    Calibration, Images, Input, Network, Onnx, Ptq, Qat, Repeats, Results, Run, Training, Widths,
 };
 use lowbit::quant::ActivationQuant;
 use lowbit::quantize::PtqConfig;
@@ -43,6 +43,8 @@ config! {
     images: Images,
     /// How large the images are.
     input: Input,
+    /// How a model that another program made is read.
+    onnx: Onnx,
     /// How it is trained.
     training: Training,
     /// How many bits it has.

@@ -293,6 +293,9 @@ fn ratios(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Silent;
+    use crate::experiments::inputs::tests::input;
+    use crate::experiments::train;
 
     fn evaluation(predictions: &[u32], labels: &[u32]) -> Evaluation {
         let pairs = predictions.iter().zip(labels);
@@ -303,6 +306,87 @@ mod tests {
             confusion: vec![],
             logits_digest: 0,
         }
+    }
+
+    #[test]
+    fn the_whole_experiment_on_ten_images_leaves_what_it_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.results.out = folder.path().to_owned();
+        config.network.model = "mlp".into();
+        config.training.epochs = 2;
+        config.run.threads = 1;
+        let isa = Isa::current().unwrap();
+        let go = |resume| {
+            let start = Start { resume, from: None };
+            compare(&config, &input(), &start, isa, &Silent).unwrap()
+        };
+        let found = go(false);
+        let both = [&found.comparison.fp32, &found.comparison.int8];
+        for model in both {
+            let file = folder.path().join(FOLDER).join(&model.file);
+            assert_eq!(std::fs::metadata(&file).unwrap().len(), model.size_bytes);
+            assert_eq!(model.size_mb, model.size_bytes as f64 / 1e6);
+            // Of two test images.
+            assert!([0.0, 50.0, 100.0].contains(&model.accuracy_percent));
+            let counted: usize = model.confusion.iter().flatten().sum();
+            assert_eq!(counted, 2);
+            let (_, record) = format::load_with_record(&file).unwrap();
+            assert_eq!(record, Some(input().record(1)));
+        }
+        let last = found.training.epochs.last().unwrap();
+        assert_eq!(both[0].accuracy_percent, 100.0 * last.test_accuracy);
+        assert!(found.speed.iter().all(|cell| cell.batch <= 2));
+        assert_eq!(both[0].inference_time_ms, found.speed[0].fp32_ms.median);
+        assert_eq!(
+            both[1].inference_time_ms,
+            found.speed[0].quantized_ms.median
+        );
+        let ratio = both[0].size_bytes as f64 / both[1].size_bytes as f64;
+        assert_eq!(found.comparison.comparison.compression_ratio, ratio);
+        assert_eq!(found.evaluated, Some(Evaluated::own_test(2)));
+        // Two test images never tell more than a guess.
+        assert!(found.no_verdict.as_ref().unwrap().contains("No verdict"));
+        let file = folder.path().join(FOLDER).join(COMPARISON_RESULTS);
+        let written = std::fs::read_to_string(file).unwrap();
+        assert_eq!(written, serde_json::to_string_pretty(&found).unwrap());
+        // The checkpoint is there, and the same training ends at once.
+        let again = go(true);
+        // Times in a checkpoint are text: their last digit may differ.
+        let digests = |found: &CompareResults| -> Vec<Option<u32>> {
+            let epochs = found.training.epochs.iter();
+            epochs.map(|epoch| epoch.logits_digest).collect()
+        };
+        assert_eq!(digests(&again), digests(&found));
+        let seconds = |found: &CompareResults| found.training.training_time_seconds.unwrap();
+        assert!((seconds(&again) - seconds(&found)).abs() < 1e-9);
+        assert!(found.training.training_time_seconds.is_some());
+        // A model that was trained before is measured, and its file stays as it is.
+        let file = folder.path().join(FOLDER).join(FP32);
+        let before = std::fs::read(&file).unwrap();
+        let model = crate::experiments::inputs::float_model(&file, &Config::default()).unwrap();
+        let evaluated = Evaluated::own_test(2);
+        let start = Start {
+            resume: false,
+            from: Some(From {
+                file: &file,
+                model: &model,
+                evaluated: &evaluated,
+            }),
+        };
+        let measured = compare(&config, &input(), &start, isa, &Silent).unwrap();
+        assert_eq!(measured.training.training_time_seconds, None);
+        assert_eq!(measured.comparison.fp32.confusion, both[0].confusion);
+        assert_eq!(measured.comparison.fp32.size_bytes, before.len() as u64);
+        assert_eq!(std::fs::read(&file).unwrap(), before);
+        // Training alone comes to the same.
+        let trained = train::train(&config, &input(), false, isa, &Silent).unwrap();
+        assert_eq!(trained.final_test_accuracy, last.test_accuracy);
+        assert_eq!(trained.epochs.len(), 2);
+        assert!(trained.no_verdict.is_some());
+        let one = folder.path().join(train::FOLDER).join(FP32);
+        let two = folder.path().join(FOLDER).join(FP32);
+        assert_eq!(std::fs::read(one).unwrap(), std::fs::read(two).unwrap());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A federation in one process: clients train on their own images, a server averages, every byte between them is counted.
 
-use super::inputs::graph_for;
+use super::inputs::Input;
 use super::sweep::{CompressionMetrics, RunResults};
 use crate::decisive::Decisive;
 use crate::evaluate::{Evaluation, evaluate};
@@ -13,7 +13,8 @@ use lowbit::train::{QatConfig, Trainer};
 use lowbit::{Graph, Weights};
 use lowbit_data::{ClientImages, Dataset, Partition, labels_per_client};
 use lowbit_fed::client::{LocalTraining, Shard};
-use lowbit_fed::round::{ClientFailure, FedEvents, RoundSummary};
+use lowbit_fed::round::{FedEvents, RoundSummary};
+use lowbit_fed::screen::ClientFailure;
 use lowbit_fed::server::Start;
 use lowbit_fed::wire::Parts;
 use lowbit_fed::{FedError, Federation, Schema, Settings, checkpoint};
@@ -36,8 +37,19 @@ pub struct FederateConfig {
     pub partition: Partition,
     /// Clients, messages, strategy, failures.
     pub settings: Settings,
-    /// Go on from the last round of a run that was stopped.
-    pub resume: bool,
+    /// Whether to go on from the last round of a run that was stopped.
+    pub resume: Resume,
+}
+
+/// What becomes of a run that was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// It begins anew.
+    No,
+    /// It goes on; where only runs of other settings were stopped, that is an error which says what differs.
+    Expected,
+    /// It goes on if there is one, and begins otherwise: runs of a sweep lie side by side.
+    IfStopped,
 }
 
 /// One round, as it stands in `results_per_round`.
@@ -147,20 +159,21 @@ pub fn deal(
 pub fn federate(
     config: &Config,
     federate: &FederateConfig,
-    data: &Dataset,
+    input: &Input,
     isa: Isa,
     events: &dyn FederateEvents,
 ) -> Result<Federated, LabError> {
     federate.settings.check()?;
-    let graph = graph_for(&config.network.model, data)?;
-    let clients = deal(config, federate, data)?;
-    let identity = identity(config, federate, data);
+    let graph = input.graph(&config.network.model)?;
+    let clients = deal(config, federate, &input.data)?;
+    let identity = identity(config, federate, input);
     let parent = config.results.out.join(format!("{}bit", federate.bits));
     let folder = parent.join(format!("run_{}", name(&identity)));
     let run = Run {
         config,
         federate,
-        data,
+        input,
+        data: &input.data,
         isa,
         graph: &graph,
         clients: &clients,
@@ -191,11 +204,7 @@ const CHECKPOINT: &str = "checkpoint.lbfc";
 const LOCK: &str = "lock";
 
 /// All settings that decide the result, by name.
-fn identity(
-    config: &Config,
-    federate: &FederateConfig,
-    data: &Dataset,
-) -> BTreeMap<String, String> {
+fn identity(config: &Config, federate: &FederateConfig, input: &Input) -> BTreeMap<String, String> {
     let FederateConfig {
         rounds,
         local_epochs,
@@ -218,7 +227,7 @@ fn identity(
     [
         ("model", config.network.model.clone()),
         // What the images are, and not what they are called.
-        ("data", data.identity().fingerprint),
+        ("data", input.identity.fingerprint.clone()),
         ("batch-size", config.training.batch_size.to_string()),
         ("lr", config.training.lr.to_string()),
         ("optimizer", config.training.optimizer.to_string()),
@@ -276,6 +285,7 @@ fn qat(config: &Config, bits: u8) -> Option<QatConfig> {
 struct Run<'a> {
     config: &'a Config,
     federate: &'a FederateConfig,
+    input: &'a Input,
     data: &'a Dataset,
     isa: Isa,
     graph: &'a Graph,
@@ -287,17 +297,12 @@ struct Run<'a> {
 impl Run<'_> {
     /// The results, if the run is whole.
     fn earlier(&self) -> Option<Federated> {
-        let read = read(&self.folder.join(RESULTS))?;
-        Some(Federated {
-            folder: self.folder.clone(),
-            earlier: true,
-            ..read
-        })
+        read(&self.folder.join(RESULTS))
     }
 
     /// With `--resume` and nothing to resume here, says which setting a stopped run beside it differs in.
     fn checked_resume(&self, parent: &Path) -> Result<(), LabError> {
-        if !self.federate.resume || self.folder.join(CHECKPOINT).exists() {
+        if self.federate.resume != Resume::Expected || self.folder.join(CHECKPOINT).exists() {
             return Ok(());
         }
         let stopped = std::fs::read_dir(parent)
@@ -338,13 +343,8 @@ impl Run<'_> {
 
     fn trainer(&self, weights: &Weights) -> Result<Option<Trainer>, LabError> {
         let trainer = qat(self.config, self.federate.bits).map(|qat| {
-            Trainer::quantized(
-                self.graph,
-                weights,
-                self.config.training.optimizer,
-                qat,
-                self.isa,
-            )
+            let optimizer = self.config.training.optimizer;
+            Trainer::compile(self.graph, weights, optimizer, Some(qat), self.isa)
         });
         Ok(trainer.transpose()?)
     }
@@ -395,7 +395,7 @@ impl Run<'_> {
         let mut federation = Federation::new(settings, schema.clone(), model, start, &local)?;
         let path = self.folder.join(CHECKPOINT);
         let mut rounds: Vec<FederatedRound> = Vec::new();
-        if self.federate.resume && path.exists() {
+        if self.federate.resume != Resume::No && path.exists() {
             let records = checkpoint::restore(&path, &mut federation, &self.identity)?;
             rounds = serde_json::from_str(&records).unwrap_or_default();
             events.note(&format!(
@@ -434,11 +434,12 @@ impl Run<'_> {
     ) -> Result<Federated, LabError> {
         let own = super::sweep::deployable(self.graph, weights);
         let fp32 = self.folder.join("model_fp32.safetensors");
-        let original = format::save_float(&fp32, self.graph, &own, None)?;
+        let record = self.input.record(self.config.run.seed);
+        let original = format::save_float(&fp32, self.graph, &own, Some(&record))?;
         let bits = self.federate.bits;
         let packed = self.folder.join(format!("model_{bits}bit.safetensors"));
         let compressed = match self.packed(weights)? {
-            Some(model) => format::save_quantized(&packed, &model, None)?,
+            Some(model) => format::save_quantized(&packed, &model, Some(&record))?,
             None => original,
         };
         let results = self.results(&rounds, original, compressed);
@@ -495,9 +496,6 @@ impl Run<'_> {
             parts += round.up;
             parts += round.down;
         }
-        let sum = |of: fn(&FederatedRound) -> f64| rounds.iter().map(of).sum::<f64>();
-        let other = sum(|round| round.other_seconds);
-        let work = sum(|round| round.training_seconds) + sum(|round| round.evaluation_seconds);
         FederationResults {
             settings: self.identity.clone(),
             labels_per_client: labels_per_client(labels, self.data.class_names.len(), self.clients),
@@ -506,9 +504,17 @@ impl Run<'_> {
             bytes_down: rounds.iter().map(|round| round.bytes_down).sum(),
             parts,
             failures: rounds.iter().map(|round| round.failures.len()).sum(),
-            overhead: other / (other + work),
+            overhead: overhead(rounds),
         }
     }
+}
+
+/// Seconds of everything but training and measuring, share of all.
+fn overhead(rounds: &[FederatedRound]) -> f64 {
+    let sum = |of: fn(&FederatedRound) -> f64| rounds.iter().map(of).sum::<f64>();
+    let other = sum(|round| round.other_seconds);
+    let work = sum(|round| round.training_seconds) + sum(|round| round.evaluation_seconds);
+    other / (other + work)
 }
 
 fn record(summary: &RoundSummary, test: &Evaluation, evaluation_seconds: f64) -> FederatedRound {
@@ -586,3 +592,6 @@ impl From<FedError> for LabError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

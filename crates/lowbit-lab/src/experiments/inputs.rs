@@ -1,7 +1,8 @@
 //! What experiments begin with: images that know which they are, graphs that fit them, trained weights, calibration images.
 
+use crate::models::{self, Foreign, ModelFile};
 use crate::{Config, LabError};
-use lowbit::format::{SplitRecord, StoredModel, TrainingRecord, load_with_record};
+use lowbit::format::{SplitRecord, StoredModel, TrainingRecord};
 use lowbit::graph::zoo;
 use lowbit::{Graph, Shape, Weights};
 use lowbit_data::{Dataset, Identity, LoadOptions, Progress};
@@ -19,6 +20,8 @@ pub struct Input {
     pub split: SplitRecord,
     /// Size that they were brought to; 0 for their own.
     pub image_size: usize,
+    /// Whether they were turned as their EXIF orientation says.
+    pub exif: bool,
 }
 
 /// What to load, beyond the place.
@@ -28,6 +31,7 @@ pub(crate) struct Wanted {
     pub(crate) test_fraction: f64,
     pub(crate) limit: usize,
     pub(crate) image_size: usize,
+    pub(crate) exif: bool,
 }
 
 impl Wanted {
@@ -39,6 +43,7 @@ impl Wanted {
             test_fraction: defaults.test_fraction,
             limit: config.images.limit,
             image_size: config.input.image_size,
+            exif: config.input.exif,
         }
     }
 
@@ -49,6 +54,7 @@ impl Wanted {
             test_fraction: self.test_fraction,
             limit: some(self.limit),
             image_size: some(self.image_size),
+            exif: self.exif,
             data_dir: config.images.data_dir.clone(),
             cache_dir: config
                 .images
@@ -65,7 +71,11 @@ impl Wanted {
             test_fraction: self.test_fraction,
             limit: self.limit,
         };
-        Ok(Input::new(data, split, self.image_size))
+        Ok(Input {
+            image_size: self.image_size,
+            exif: self.exif,
+            ..Input::new(data, split)
+        })
     }
 }
 
@@ -78,14 +88,15 @@ impl Input {
         Wanted::by(config).load(config, progress)
     }
 
-    /// Takes images that are loaded already.
+    /// Takes images that are loaded already, at their own size and as they are stored.
     #[must_use]
-    pub fn new(data: Dataset, split: SplitRecord, image_size: usize) -> Self {
+    pub fn new(data: Dataset, split: SplitRecord) -> Self {
         Self {
             identity: data.identity(),
             data,
             split,
-            image_size,
+            image_size: 0,
+            exif: false,
         }
     }
 
@@ -106,6 +117,7 @@ impl Input {
             test_images: self.data.test.len(),
             split: self.split.clone(),
             image_size: self.image_size,
+            exif: self.exif,
             sketch: self.identity.train.to_text(),
             earlier: None,
         }
@@ -116,7 +128,7 @@ impl Input {
     /// # Errors
     /// [`LabError`] when the model is unknown or the images are too small for it.
     pub fn graph(&self, model: &str) -> Result<Graph, LabError> {
-        graph_for(model, &self.data)
+        Ok(zoo::build(model, self.shape(), &self.data.class_names)?)
     }
 
     /// Training images, drawn by the seed, that set the activation ranges.
@@ -137,15 +149,6 @@ impl Input {
     }
 }
 
-/// The zoo's model for the data's shape and classes.
-///
-/// # Errors
-/// [`LabError`] when the model is unknown or the images are too small for it.
-pub fn graph_for(model: &str, data: &Dataset) -> Result<Graph, LabError> {
-    let shape = Shape::new(data.height, data.width, data.channels);
-    Ok(zoo::build(model, shape, &data.class_names)?)
-}
-
 /// A trained f32 model from a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FloatFile {
@@ -155,20 +158,28 @@ pub struct FloatFile {
     pub weights: Weights,
     /// What it was trained on, where the file says so.
     pub record: Option<TrainingRecord>,
+    /// What is known of it if another program made it.
+    pub foreign: Option<Foreign>,
 }
 
 /// Reads a model file that must hold f32 weights.
 ///
 /// # Errors
 /// [`LabError`] when it cannot be read or is quantized.
-pub fn float_model(file: &Path) -> Result<FloatFile, LabError> {
-    match load_with_record(file)? {
-        (StoredModel::Float { graph, weights }, record) => Ok(FloatFile {
+pub fn float_model(file: &Path, config: &Config) -> Result<FloatFile, LabError> {
+    let ModelFile {
+        stored,
+        record,
+        foreign,
+    } = models::open(file, config)?;
+    match stored {
+        StoredModel::Float { graph, weights } => Ok(FloatFile {
             graph,
             weights,
             record,
+            foreign,
         }),
-        (StoredModel::Quantized(_), _) => Err(LabError::Mismatch(format!(
+        StoredModel::Quantized(_) => Err(LabError::Mismatch(format!(
             "{}: is quantized already; give an FP32 model",
             file.display()
         ))),
@@ -207,7 +218,7 @@ pub(crate) mod tests {
             test_fraction: 0.2,
             limit: 0,
         };
-        Input::new(data, split, 0)
+        Input::new(data, split)
     }
 
     #[test]

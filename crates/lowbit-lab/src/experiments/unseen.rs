@@ -4,11 +4,15 @@
 //! the seed of this run. Where they are others, all of them are measured, unless some were training images: then a person
 //! must say what is wanted.
 
+mod fitted;
+
 use super::inputs::{Input, Wanted};
+use crate::models::Foreign;
 use crate::{Config, LabError};
-use lowbit::Graph;
+use fitted::fitted;
 use lowbit::format::{FormatError, TrainingRecord};
-use lowbit_data::{Dataset, Overlap, Progress, Sketch, Split};
+use lowbit::{Graph, Shape};
+use lowbit_data::{Overlap, Progress, Sketch, Split};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -43,6 +47,8 @@ pub struct Measured<'a> {
     pub graph: &'a Graph,
     /// What it was trained on; none where its file does not say.
     pub record: Option<&'a TrainingRecord>,
+    /// What is known of it if another program made it.
+    pub foreign: Option<&'a Foreign>,
 }
 
 /// Which images are measured, as results say it.
@@ -98,9 +104,35 @@ pub fn images_for(
     config: &Config,
     progress: &dyn Progress,
 ) -> Result<Chosen, LabError> {
-    let own = Wanted::by(config);
+    let pixels = |exif| with_pixels(model, purpose, choice, config, progress, exif);
+    match model.record.map(|record| record.exif) {
+        // What was seen, the stored pixels tell: those that the model's file knows are not turned.
+        Some(false) if config.input.exif => Ok(Chosen {
+            evaluated: pixels(false)?.evaluated,
+            ..pixels(true)?
+        }),
+        Some(as_trained) => pixels(as_trained),
+        None => pixels(config.input.exif),
+    }
+}
+
+/// The same with images that are turned as their EXIF orientation says, or are not.
+fn with_pixels(
+    model: &Measured<'_>,
+    purpose: Purpose,
+    choice: Choice,
+    config: &Config,
+    progress: &dyn Progress,
+    exif: bool,
+) -> Result<Chosen, LabError> {
+    let own = Wanted {
+        exif,
+        ..Wanted::by(config)
+    };
     let size = match model.record {
         Some(record) if own.image_size == 0 => record.image_size,
+        // What a foreign model was trained on is not known; what it takes is.
+        None if own.image_size == 0 && model.foreign.is_some() => square(model.graph.input()),
         _ => own.image_size,
     };
     let load = |wanted: Wanted| -> Result<Input, LabError> {
@@ -125,9 +157,13 @@ pub fn images_for(
         test_fraction: record.split.test_fraction,
         limit: record.split.limit,
         image_size: size,
+        exif: record.exif,
     };
-    let input = load(as_trained)?;
+    let mut input = load(as_trained)?;
     if input.identity.fingerprint == record.fingerprint {
+        if exif != record.exif {
+            input = load(Wanted { exif, ..as_trained })?;
+        }
         return as_trained_on(model, input, own.limit);
     }
     let input = if as_trained
@@ -140,6 +176,11 @@ pub fn images_for(
         load(own)?
     };
     of_other_data(model, purpose, input, config)
+}
+
+/// The height and width of square images; 0 for others.
+fn square(shape: Shape) -> usize {
+    if shape.h() == shape.w() { shape.h() } else { 0 }
 }
 
 /// The data of the training, split as they were then.
@@ -312,73 +353,6 @@ fn seen(model: &Measured<'_>, input: &Input, purpose: Purpose, found: Overlap) -
         found.images,
         input.data.name,
     ))
-}
-
-/// The images in the model's classes and channels.
-fn fitted(model: &Measured<'_>, mut input: Input) -> Result<Input, LabError> {
-    let graph = model.graph;
-    let before = (input.data.channels, input.data.class_names.clone());
-    input.data = input.data.with_channels(graph.input().c());
-    if graph.input() != input.shape() {
-        return Err(LabError::Mismatch(format!(
-            "{}: takes {} images, the data have {}: use --image-size or other data",
-            model.file.display(),
-            graph.input(),
-            input.shape(),
-        )));
-    }
-    in_classes(model, &mut input.data)?;
-    if before != (input.data.channels, input.data.class_names.clone()) {
-        input = Input::new(input.data, input.split, input.image_size);
-    }
-    Ok(input)
-}
-
-/// Gives the labels the numbers that the model has for their names; classes that the data lack have no images.
-fn in_classes(model: &Measured<'_>, data: &mut Dataset) -> Result<(), LabError> {
-    let names = model.graph.class_names();
-    if names == data.class_names {
-        return Ok(());
-    }
-    let place = |name: &String| names.iter().position(|known| known == name);
-    let unknown: Vec<&str> = data
-        .class_names
-        .iter()
-        .filter(|name| place(name).is_none())
-        .map(String::as_str)
-        .collect();
-    if !unknown.is_empty() {
-        let trained = model.record.map_or(String::new(), |record| {
-            format!(" (it was trained on {}: see --data)", record.data)
-        });
-        return Err(LabError::Mismatch(format!(
-            "{}: has the classes {}, and not {} of {}{trained}",
-            model.file.display(),
-            listed(names),
-            unknown.join(", "),
-            data.name,
-        )));
-    }
-    let to: Vec<u32> = data
-        .class_names
-        .iter()
-        .filter_map(|name| place(name).map(|index| index as u32))
-        .collect();
-    for split in [&mut data.train, &mut data.test] {
-        let labels = split.labels().iter().map(|&label| to[label as usize]);
-        *split = remade(split, split.images().to_vec(), labels.collect());
-    }
-    data.class_names = names.to_vec();
-    Ok(())
-}
-
-/// The first names, and how many there are.
-fn listed(names: &[String]) -> String {
-    const SHOWN: usize = 12;
-    if names.len() <= SHOWN {
-        return names.join(", ");
-    }
-    format!("{}, … ({} in all)", names[..SHOWN].join(", "), names.len())
 }
 
 fn joined(a: &Split, b: &Split) -> Split {

@@ -261,6 +261,9 @@ fn labels(run: &Federated) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiments::federate::FederationResults;
+    use lowbit_fed::wire::Parts;
+    use std::collections::BTreeMap;
 
     fn round(number: u32, accuracy: f64) -> FederatedRound {
         serde_json::from_value(serde_json::json!({
@@ -281,5 +284,85 @@ mod tests {
         assert_eq!(bytes_to(&rounds, 0.65), Some(3_000_000));
         assert_eq!(bytes_to(&rounds, 0.8), Some(6_000_000));
         assert_eq!(bytes_to(&rounds, 0.9), None);
+    }
+
+    /// A run of 8 bits whose messages have `up` and `down` bits, half a megabyte in all per round of so many.
+    fn run(up: u8, down: u8, more: &[(&str, &str)], rounds: Vec<FederatedRound>) -> Federated {
+        let mut settings: BTreeMap<String, String> = [
+            ("up-bits", up.to_string()),
+            ("down-bits", down.to_string()),
+            ("partition", "iid".into()),
+            ("strategy", "fedavg".into()),
+            ("aggregator", "mean".into()),
+            ("dropout", "0".into()),
+            ("faults", String::new()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into();
+        settings.extend(more.iter().map(|&(a, b)| (a.to_owned(), b.to_owned())));
+        let accuracy = rounds.last().map_or(0.0, |round| round.test_accuracy);
+        let results =
+            format!("{{\"bit_width\": 8, \"final_test_accuracy\": {accuracy}, \"seed\": 3}}");
+        Federated {
+            folder: "out".into(),
+            results: serde_json::from_str(&results).unwrap(),
+            federation: FederationResults {
+                settings,
+                labels_per_client: vec![vec![1]],
+                class_names: vec!["a".into()],
+                bytes_up: u64::from(up) * 100_000,
+                bytes_down: u64::from(down) * 50_000,
+                parts: Parts::default(),
+                failures: 2,
+                overhead: 0.125,
+            },
+            rounds,
+            earlier: false,
+        }
+    }
+
+    #[test]
+    fn a_row_tells_bytes_as_a_share_of_those_of_the_same_run_in_f32() {
+        let float = run(32, 32, &[], vec![round(1, 0.5), round(2, 0.8)]);
+        let own = run(8, 16, &[], vec![round(1, 0.795), round(2, 0.9)]);
+        let half = run(32, 8, &[], vec![round(1, 0.1)]);
+        let other = run(32, 32, &[("partition", "shards:2")], vec![round(1, 0.9)]);
+        let all = [half, other, float.clone()];
+        // (0.8 + 0.8) of (3.2 + 1.6) MB; one round reached 80 − 1 %, with 1.5 MB.
+        assert_eq!(
+            row(&own, &all),
+            [
+                "8 · 8/16 · iid · seed 3",
+                "2",
+                "90.00",
+                "0.80",
+                "0.80",
+                "33.3",
+                "1.50",
+                "2",
+                "12.5"
+            ]
+        );
+        assert_eq!(row(&own, &all[..2])[5..7], ["–", "–"]);
+        assert_eq!(row(&float, &all)[5], "100.0");
+    }
+
+    #[test]
+    fn a_name_tells_what_is_not_as_usual() {
+        let plain = run(4, 4, &[], vec![]);
+        assert_eq!(name(&plain), "8 · 4/4 · iid · seed 3");
+        let special = run(
+            4,
+            4,
+            &[("dropout", "0.2"), ("aggregator", "median")],
+            vec![],
+        );
+        assert_eq!(
+            name(&special),
+            "8 · 4/4 · iid · seed 3 · aggregator median · dropout 0.2"
+        );
+        let mut old = plain;
+        old.federation.settings.remove("strategy");
+        assert_eq!(name(&old), "8 · 4/4 · iid · seed 3");
     }
 }

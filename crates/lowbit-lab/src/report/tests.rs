@@ -2,6 +2,8 @@ use super::*;
 use crate::analysis::analyze;
 use crate::analysis::runs::Run;
 use crate::experiments::sweep::{CompressionMetrics, RoundRecord, RunResults};
+use crate::machine::Machine;
+use crate::roofline::{Bound, RooflineLayer};
 
 fn run(bits: u8, accuracy: f64, size_mb: f64) -> Run {
     let round = |round: usize, test_accuracy: f64| RoundRecord {
@@ -71,4 +73,66 @@ fn runs_that_say_little_still_make_a_page() {
     };
     let page = page(&runs, &analyze(&runs, 1.0), None);
     assert!(page.contains("No run tells.") && page.contains("These runs do not say."));
+}
+
+/// One layer at 32 bits and at 8.
+fn roofline() -> Roofline {
+    let layer = |bits: u8, gmac_per_s: f64| RooflineLayer {
+        name: "conv1".into(),
+        bits,
+        macs: 64_000_000,
+        bytes: 2_000_000,
+        ms: 64.0 / gmac_per_s,
+        gmac_per_s,
+        peak_gmac_per_s: 2.0 * gmac_per_s,
+        share_of_peak: 0.5,
+        memory_gmac_per_s: 1000.0,
+        bound: Bound::Arithmetic,
+    };
+    Roofline {
+        model: "m".into(),
+        input: [64, 64, 3],
+        batch: 64,
+        fp32_gmac_per_s: 51.25,
+        i16_gmac_per_s: 77.5,
+        u8i8_gmac_per_s: 103.75,
+        memory_gb_per_s: 12.5,
+        layers: vec![layer(32, 40.0), layer(8, 90.0)],
+        machine: Machine::here(lowbit_kernels::Isa::current().unwrap()),
+    }
+}
+
+#[test]
+fn a_roofline_stands_on_the_page_with_its_peaks() {
+    let runs = Runs {
+        runs: vec![run(32, 0.92, 1.7), run(8, 0.919, 0.45)],
+        skipped: vec![],
+        beside: vec![],
+    };
+    let analysis = analyze(&runs, 1.0);
+    let without = page(&runs, &analysis, None);
+    assert!(!without.contains("Roofline"));
+    let with = page(&runs, &analysis, Some(&roofline()));
+    for told in [
+        "One thread, batches of 64",
+        "51.2 GMAC/s in f32",
+        "77.5 in i16",
+        "103.8 in u8×i8",
+        "12.5 GB/s",
+        "conv1",
+    ] {
+        assert!(with.contains(told), "{told}");
+    }
+    assert_eq!(
+        with.matches("<svg class=\"chart\"").count(),
+        without.matches("<svg class=\"chart\"").count() + 1
+    );
+}
+
+#[test]
+fn a_roofline_alone_names_its_widths_one_below_the_other() {
+    let svg = roofline_svg(&roofline());
+    assert!(svg.contains("<text x=\"560\" y=\"210\"") && svg.contains("<text x=\"560\" y=\"228\""));
+    assert!(svg.contains("8 bits</text>"), "{svg}");
+    assert_eq!(svg.matches("</svg>").count(), 1);
 }

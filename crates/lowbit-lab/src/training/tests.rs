@@ -94,7 +94,7 @@ fn a_checkpoint_goes_on_with_nothing_but_its_own_run() {
     pixels[5] += 1;
     let mut data = one.data.clone();
     data.train = Split::new(4, pixels, one.data.train.labels().to_vec()).unwrap();
-    let other = Input::new(data, one.split.clone(), 0);
+    let other = Input::new(data, one.split.clone());
     let refused = |input: &Input, graph: &Graph| {
         let error = train(&config, &plan, graph, input, isa(), &Silent).unwrap_err();
         error.to_string()
@@ -111,7 +111,7 @@ fn a_checkpoint_goes_on_with_nothing_but_its_own_run() {
     ));
     let mut data = one.data.clone();
     data.class_names.swap(0, 1);
-    let renamed = Input::new(data, one.split.clone(), 0);
+    let renamed = Input::new(data, one.split.clone());
     let error = refused(&renamed, &renamed.graph("mlp").unwrap());
     assert!(
         error.contains("classes = ant, bee, this run has bee, ant"),
@@ -140,7 +140,7 @@ fn a_trained_model_says_what_it_has_seen_and_had_seen_before() {
     };
     let mut data = one.data.clone();
     data.train = split(100, 8);
-    let other = Input::new(data, one.split.clone(), 0);
+    let other = Input::new(data, one.split.clone());
     let both = record(start(Some(own.clone())), &other).unwrap();
     assert_eq!(both.fingerprint, other.identity.fingerprint);
     assert_eq!(both.earlier.as_deref(), Some(&own));

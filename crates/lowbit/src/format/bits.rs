@@ -1,4 +1,4 @@
-//! Integers of 16, 8, 4, 2 or 1 bits in bytes: the layout on disk.
+//! Integers of 16, 8, 4, 2 or 1 bit in bytes: the layout on disk.
 //!
 //! Row by row (a row is an output channel), each row filled up to whole bytes. The first element of a byte stands in its
 //! lowest bits. 16 bits (little-endian), 8, 4 and 2 hold two's complement; 1 bit holds the sign: 0 for +1, 1 for −1.

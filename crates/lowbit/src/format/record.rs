@@ -22,6 +22,9 @@ pub struct TrainingRecord {
     /// Size that images were brought to; 0 where they kept their own.
     #[serde(default)]
     pub image_size: usize,
+    /// Whether images were turned as their EXIF orientation says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exif: bool,
     /// The up to 256 smallest 32-bit hashes of the training images' pixels, little-endian, in base64.
     pub sketch: String,
     /// What the model had been trained on before that, where training began with a trained model and other data.
@@ -67,6 +70,7 @@ mod tests {
                 limit: 0,
             },
             image_size: 64,
+            exif: false,
             sketch: "AQAAAAIAAAA=".into(),
             earlier: None,
         }
@@ -107,11 +111,23 @@ mod tests {
     #[test]
     fn a_record_lacks_what_is_usual() {
         let text = serde_json::to_string(&record()).unwrap();
-        assert!(!text.contains("earlier"), "{text}");
+        assert!(
+            !text.contains("earlier") && !text.contains("exif"),
+            "{text}"
+        );
         let short = text
             .replace(",\"limit\":0", "")
             .replace("\"image_size\":64,", "");
         let read: TrainingRecord = serde_json::from_str(&short).unwrap();
         assert_eq!((read.split.limit, read.image_size), (0, 0));
+        let turned = TrainingRecord {
+            exif: true,
+            ..record()
+        };
+        let text = serde_json::to_string(&turned).unwrap();
+        assert_eq!(
+            serde_json::from_str::<TrainingRecord>(&text).unwrap(),
+            turned
+        );
     }
 }

@@ -123,6 +123,22 @@ impl Graph {
         &self.class_names
     }
 
+    /// Returns the same graph with other names for its classes.
+    ///
+    /// # Errors
+    /// [`GraphError::Whole`] where there are more or fewer than logits.
+    pub fn with_class_names(mut self, names: &[String]) -> Result<Self, GraphError> {
+        let (found, expected) = (names.len(), self.classes());
+        if found != expected {
+            return Err(GraphError::Whole {
+                graph: self.name,
+                reason: format!("{found} names for {expected} classes"),
+            });
+        }
+        self.class_names = names.to_vec();
+        Ok(self)
+    }
+
     /// Number of logits.
     #[must_use]
     pub fn classes(&self) -> usize {

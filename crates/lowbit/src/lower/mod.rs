@@ -1,10 +1,11 @@
 //! From the nodes of a graph to a program of steps that training, quantization and inference share.
 //!
-//! `program.rs` has the steps, `fuse/` the rewrites that let a step take up the node behind it, `layout.rs` how values lie in
-//! memory, `plan.rs` the layouts of a program's values, `forms.rs` the program of one kind of number with the conversions
-//! that it needs, and `lifetimes.rs` which values may share a buffer.
+//! `program.rs` has the steps, `from_graph.rs` makes them of nodes, `fuse/` the rewrites that let a step take up the node
+//! behind it, `layout.rs` how values lie in memory, `plan.rs` the layouts of a program's values, `forms.rs` the program of
+//! one kind of number with the conversions that it needs, and `lifetimes.rs` which values may share a buffer.
 
 mod forms;
+mod from_graph;
 mod fuse;
 mod layout;
 mod lifetimes;

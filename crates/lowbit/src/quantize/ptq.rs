@@ -65,7 +65,7 @@ pub enum QuantError {
         model: String,
     },
     /// f32 activations with a method that rounds them.
-    #[error("f32 activations go with the weight-only method: give 8, 4, 2 or 1 bits with {method}")]
+    #[error("f32 activations go with the weight-only method: give 8, 4, 2 or 1 bit with {method}")]
     FloatActivations {
         /// The method asked for.
         method: ActivationQuant,

@@ -7,6 +7,7 @@ use super::optimizer::Optimizer;
 use super::pass::Pass;
 use super::qat::{ActivationState, QatConfig};
 use crate::Weights;
+use crate::exec::RuntimeError;
 use crate::graph::{Graph, Pixels};
 use crate::lower::Plan;
 use crate::lower::{ExecProgram, Mode};
@@ -16,6 +17,29 @@ use lowbit_kernels::{Isa, random};
 use rayon::prelude::*;
 
 /// A model in training.
+///
+/// ```
+/// use lowbit::train::{Optimizer, QatConfig, Trainer};
+/// use lowbit::{Shape, WeightBits, Weights, graph::zoo};
+///
+/// let classes = ["dark", "bright"].map(String::from);
+/// let graph = zoo::build("mlp", Shape::new(8, 8, 1), &classes)?;
+/// // Four images, `[n, h, w, c]`, with one label each.
+/// let images: Vec<u8> = [20, 220, 30, 240].iter().flat_map(|&x| [x; 64]).collect();
+/// let labels = [0, 1, 0, 1];
+///
+/// let mut trainer = Trainer::new(&graph, &Weights::init(&graph, 1), Optimizer::default())?;
+/// let first = trainer.step(&images, &labels, 1e-2)?.loss;
+/// let last = (0..20).try_fold(first, |_, _| trainer.step(&images, &labels, 1e-2).map(|m| m.loss))?;
+/// assert!(last < first);
+///
+/// // From there with weights of four bits, which the forward pass packs and runs as a deployed model does.
+/// let config = QatConfig::of(WeightBits::B4);
+/// let mut trainer = Trainer::quantized(&graph, &trainer.weights(), Optimizer::default(), config)?;
+/// trainer.step(&images, &labels, 1e-3)?;
+/// assert!(trainer.quantized_model().is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Trainer {
     graph: Graph,
     pixels: Pixels,
@@ -53,18 +77,18 @@ pub fn epoch_order(seed: u64, epoch: u64, len: usize) -> Vec<u32> {
     order
 }
 
+fn chosen_isa() -> Result<Isa, RuntimeError> {
+    Ok(Isa::current()?)
+}
+
 impl Trainer {
-    /// Starts from `weights`, on rayon's current pool.
+    /// Starts from `weights`, on rayon's current pool, for the machine's best instruction set or that of `LOWBIT_ISA`.
     ///
     /// # Errors
-    /// [`TrainError`] when the weights do not fit or a layer cannot be trained.
-    pub fn new(
-        graph: &Graph,
-        weights: &Weights,
-        optimizer: Optimizer,
-        isa: Isa,
-    ) -> Result<Self, TrainError> {
-        Self::build(graph, weights, optimizer, None, isa)
+    /// [`TrainError`] when the weights do not fit, a layer cannot be trained, or `LOWBIT_ISA` names no instruction set of this
+    /// machine.
+    pub fn new(graph: &Graph, weights: &Weights, optimizer: Optimizer) -> Result<Self, TrainError> {
+        Self::compile(graph, weights, optimizer, None, chosen_isa()?)
     }
 
     /// Starts quantization-aware training from `weights`, fresh or trained in f32, on rayon's current pool.
@@ -76,18 +100,22 @@ impl Trainer {
         weights: &Weights,
         optimizer: Optimizer,
         config: QatConfig,
-        isa: Isa,
     ) -> Result<Self, TrainError> {
-        Self::build(graph, weights, optimizer, Some(config.chosen()), isa)
+        Self::compile(graph, weights, optimizer, Some(config), chosen_isa()?)
     }
 
-    fn build(
+    /// Starts training for `isa`: in f32, or quantization-aware with a configuration.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`].
+    pub fn compile(
         graph: &Graph,
         weights: &Weights,
         optimizer: Optimizer,
         qat: Option<QatConfig>,
         isa: Isa,
     ) -> Result<Self, TrainError> {
+        let qat = qat.map(QatConfig::chosen);
         weights.check(graph)?;
         let pass = Pass::new(
             Plan::new(ExecProgram::new(graph.program()?, Mode::Float, |_| false))?,

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::column::Number;
 use super::schema::{Features, Leaf, image_column, label_column, leaves};
 use super::thrift::{self, Value};
+use crate::foreign::{HEAD_BYTES, describe};
 
 /// The largest footer accepted.
 const MAX_FOOTER_BYTES: u64 = 1 << 24;
@@ -46,6 +47,13 @@ pub(super) struct Place {
 /// Reads the footer of an open file.
 pub(super) fn read(file: &mut File) -> Result<Footer, String> {
     let text = |error: std::io::Error| error.to_string();
+    let mut head = Vec::new();
+    file.take(HEAD_BYTES as u64)
+        .read_to_end(&mut head)
+        .map_err(text)?;
+    if let Some(kind) = describe(&head).filter(|_| !head.starts_with(MAGIC)) {
+        return Err(format!("it is {kind}"));
+    }
     let file_len = file.metadata().map_err(text)?.len();
     if file_len < 12 {
         return Err(format!("{file_len} bytes are no parquet file"));

@@ -24,7 +24,7 @@ pub(in crate::qconv) mod w1 {
     super::kernels_avx2!(super::Packed<1>, Some(&super::WHOLE));
 }
 
-/// Packs weights of 4, 2 or 1 bits.
+/// Packs weights of 4, 2 or 1 bit.
 pub(in crate::qconv) fn pack(
     width: WeightWidth,
     weights: &[i16],

@@ -30,7 +30,7 @@ pub(in crate::qconv) mod w1 {
     super::kernels_avx512!(super::I1, Some(&super::BYTES));
 }
 
-/// Packs weights of 16, 4, 2 or 1 bits.
+/// Packs weights of 16, 4, 2 or 1 bit.
 pub(in crate::qconv) fn pack(
     width: WeightWidth,
     weights: &[i16],

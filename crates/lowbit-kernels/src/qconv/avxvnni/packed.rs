@@ -61,7 +61,7 @@ pub(in crate::qconv) mod w1 {
     super::kernels_avxvnni!(super::Packed<1>, Some(&super::w8::KERNELS));
 }
 
-/// Packs weights of 8, 4, 2 or 1 bits.
+/// Packs weights of 8, 4, 2 or 1 bit.
 pub(in crate::qconv) fn pack(
     width: WeightWidth,
     weights: &[i16],

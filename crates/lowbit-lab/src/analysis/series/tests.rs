@@ -58,7 +58,7 @@ fn other_images() -> Input {
     let mut data = input().data;
     data.name = "hard".into();
     data.train = split(50, 8);
-    Input::new(data, input().split, 0)
+    Input::new(data, input().split)
 }
 
 fn found(runs: Vec<Run>) -> Runs {

@@ -1,7 +1,11 @@
 use super::verdict::Winner;
 use super::*;
-use crate::Silent;
+use crate::experiments::compare::From;
+use crate::experiments::inputs::float_model;
 use crate::experiments::inputs::tests::input;
+use crate::experiments::sweep::{RunId, RunResults, SweepEvents, sweep};
+use crate::{Events, Silent};
+use std::sync::Mutex;
 
 fn epoch(number: usize, test_accuracy: f64) -> EpochRecord {
     EpochRecord {
@@ -124,8 +128,89 @@ fn the_whole_experiment_on_ten_images_leaves_what_it_says() {
         assert_eq!(record, Some(input().record(1)));
         assert!(method.seeds.iter().all(|seed| seed.hits.len() == 2));
     }
+    // Quantization takes its time too.
+    let seconds = methods.map(|method| method.seeds[1].training_time_seconds);
+    assert!(seconds[1] > seconds[0], "{seconds:?}");
     assert_eq!(found.evaluated, Some(Evaluated::own_test(2)));
     let file = folder.path().join(FOLDER).join(COMPARISON_RESULTS);
     let read: Results = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     assert_eq!(read.comparison, found.comparison);
+}
+
+/// Keeps what it is told.
+#[derive(Default)]
+struct Noted(Mutex<Vec<String>>);
+
+impl Events for Noted {
+    fn note(&self, line: &str) {
+        self.0.lock().unwrap().push(line.to_owned());
+    }
+}
+
+impl SweepEvents for Noted {
+    fn run(&self, _run: RunId) -> Box<dyn Events + '_> {
+        Box::new(Silent)
+    }
+
+    fn finished(&self, _run: RunId, _results: &RunResults, _earlier: bool) {}
+
+    fn timing(&self, _runs: usize) {}
+}
+
+#[test]
+fn finished_trainings_are_taken_from_a_sweep_and_the_first_model_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = Config::default();
+    config.results.out = folder.path().to_owned();
+    config.network.model = "mlp".into();
+    config.training.epochs = 2;
+    config.repeats.seeds = 1;
+    config.widths.bits = 4;
+    config.qat.freeze_bn_epochs = 1;
+    let isa = Isa::current().unwrap();
+    let noted = Noted::default();
+    sweep(&config, &[32, 4], 1, &input(), isa, &noted).unwrap();
+    let go = |start: &Start<'_>| qat_vs_ptq(&config, &input(), start, isa, &noted).unwrap();
+    let taken = go(&Start {
+        runs: Some(folder.path()),
+        ..Start::default()
+    });
+    let notes = std::mem::take(&mut *noted.0.lock().unwrap());
+    let from_sweep = |line: &&String| line.starts_with("taken from");
+    assert_eq!(notes.iter().filter(from_sweep).count(), 2, "{notes:?}");
+    let own = folder.path().join(FOLDER);
+    let state = |name: &str| format::load_checkpoint(&own.join(name)).unwrap().metadata;
+    assert_eq!(state("checkpoint_fp32_seed1.safetensors")["bits"], "32");
+    let state = state("checkpoint_qat4_seed1.safetensors");
+    assert_eq!((&*state["bits"], &*state["freeze_bn_epochs"]), ("4", "1"));
+    // What is done is not done again.
+    let resumed = go(&Start {
+        resume: true,
+        ..Start::default()
+    });
+    assert_eq!(resumed.qat_results.seeds, taken.qat_results.seeds);
+    assert_eq!(resumed.fp32_results.seeds, taken.fp32_results.seeds);
+    // A model of other data is where quantization-aware training begins, and its file remembers.
+    let file = folder.path().join("m.safetensors");
+    let trained = float_model(&own.join(&taken.fp32_results.file), &Config::default()).unwrap();
+    let mut record = input().record(9);
+    record.fingerprint = "0".repeat(32);
+    format::save_float(&file, &trained.graph, &trained.weights, Some(&record)).unwrap();
+    let model = float_model(&file, &Config::default()).unwrap();
+    let evaluated = Evaluated::own_test(2);
+    let fine = go(&Start {
+        from: Some(From {
+            file: &file,
+            model: &model,
+            evaluated: &evaluated,
+        }),
+        ..Start::default()
+    });
+    assert!(fine.fp32_results.seeds[0].epochs.is_empty());
+    assert_eq!(
+        fine.fp32_results.seeds[0].test,
+        taken.fp32_results.seeds[0].test
+    );
+    let (_, known) = format::load_with_record(&own.join(&fine.qat_results.file)).unwrap();
+    assert_eq!(known.unwrap().earlier, Some(Box::new(record)));
 }

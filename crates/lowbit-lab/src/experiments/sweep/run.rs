@@ -217,7 +217,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
 
 /// Measures the speed of a finished run's model against FP32 and adds it to the run's results.
 pub(super) fn time(run: &mut Finished, input: &Input, isa: Isa) -> Result<(), LabError> {
-    let float = float_model(&run.folder.join(FP32))?;
+    let float = float_model(&run.folder.join(FP32), &Config::default())?;
     let fp32 = FloatModel::compile(&float.graph, &float.weights, isa)?;
     let test = &input.data.test;
     let images = &test.images()[..test.len().min(64) * float.graph.input().len()];

@@ -1,7 +1,9 @@
+use super::fitted::listed;
 use super::*;
 use crate::experiments::inputs::tests::{input, split};
 use lowbit::format::SplitRecord;
 use lowbit::graph::zoo;
+use lowbit_data::Dataset;
 use std::path::PathBuf;
 
 struct Model {
@@ -22,6 +24,7 @@ impl Model {
 
     fn measured(&self) -> Measured<'_> {
         Measured {
+            foreign: None,
             file: &self.file,
             graph: &self.graph,
             record: self.record.as_ref(),
@@ -42,7 +45,7 @@ fn other(train: (u32, u32), test: (u32, u32), rule: &str) -> Input {
         rule: rule.into(),
         ..input().split
     };
-    Input::new(data, split, 0)
+    Input::new(data, split)
 }
 
 const DRAWN: &str = "seeded stratified 80/20 (seed 1)";
@@ -114,6 +117,8 @@ fn training_images_among_the_others_are_counted_and_refused() {
         let error = of_other(&model, purpose, mixed()).unwrap_err().to_string();
         let count = format!("3 of these {measured} images");
         assert!(error.contains(&count), "{error}");
+        // The file knows all of its training images.
+        assert!(!error.contains("at least"), "{error}");
         for part in [
             "m.safetensors",
             "others",
@@ -336,10 +341,11 @@ fn generated_data_are_those_of_the_training_whatever_the_seed() {
     assert!(chosen.same_data);
     assert_eq!(chosen.input, trained);
     let told = load(Choice {
-        split_seed: Some(5),
+        split_seed: Some(9),
         ..Choice::default()
     });
     assert!(!told.same_data);
+    assert_eq!(told.input.split.seed, 9);
     assert_ne!(told.input.data.test, trained.data.test);
     let all = load(Choice {
         all: true,
@@ -353,4 +359,52 @@ fn generated_data_are_those_of_the_training_whatever_the_seed() {
     let purpose = Purpose::Evaluate;
     let chosen = images_for(&measured, purpose, Choice::default(), &fewer, &silent).unwrap();
     assert_eq!(parts(&chosen), (20, 10, Which::TestOfTraining));
+}
+
+#[test]
+fn images_are_brought_to_the_size_and_turned_as_in_training() {
+    let mut plain = Config::default();
+    plain.images.limit = 20;
+    plain.images.cache = false;
+    plain.network.model = "mlp".into();
+    let mut own = plain.clone();
+    own.input.image_size = 16;
+    own.input.exif = true;
+    let silent = lowbit_data::Silent;
+    let trained = Input::load(&own, &silent).unwrap();
+    assert_eq!((trained.image_size, trained.exif), (16, true));
+    assert_eq!(trained.shape(), lowbit::Shape::new(16, 16, 3));
+    let mut model = Model::of(&trained);
+    let load = |model: &Model, config: &Config, choice| {
+        let measured = model.measured();
+        images_for(&measured, Purpose::Evaluate, choice, config, &silent).unwrap()
+    };
+    let all = Choice {
+        all: true,
+        ..Choice::default()
+    };
+    let chosen = load(&model, &plain, Choice::default());
+    assert!(chosen.same_data);
+    assert_eq!(chosen.input, trained);
+    let chosen = load(&model, &plain, all);
+    assert_eq!((chosen.input.image_size, chosen.input.exif), (16, true));
+    // Turned now, and not then: the same split, and the same known to be seen.
+    model.record.as_mut().unwrap().exif = false;
+    let chosen = load(&model, &own, Choice::default());
+    assert!(chosen.same_data && chosen.input.exif);
+    assert_eq!(chosen.input.data.test, trained.data.test);
+    assert_eq!(chosen.evaluated.seen, Some(0));
+    let chosen = load(&model, &own, all);
+    assert_eq!(chosen.evaluated.seen, Some(20));
+}
+
+#[test]
+fn what_was_learned_from_before_counts_as_seen() {
+    let mut record = other((8, 2), (50, 2), DRAWN).record(1);
+    record.earlier = Some(Box::new(input().record(1)));
+    // Images 0 to 7 came first, then 8 and 9; 10 and 11 are new.
+    let found = overlap(Some(&record), Path::new("m"), &split(0, 12));
+    let found = found.unwrap().unwrap();
+    assert_eq!((found.images, found.checked, found.seen), (12, 12, 10));
+    assert_eq!(overlap(None, Path::new("m"), &split(0, 12)).unwrap(), None);
 }

@@ -105,7 +105,7 @@ fn check_curve(model: &str, file: &str, optimizer: Optimizer, lr: f32, [loss, re
             }
         }
     }
-    let mut trainer = Trainer::new(&graph, &weights, optimizer, Isa::best()).unwrap();
+    let mut trainer = Trainer::new(&graph, &weights, optimizer).unwrap();
     let expected = &golden["f64"];
     let count = size(&setting["batch"]);
     for (step, expected_loss) in numbers(&expected["loss"]).into_iter().enumerate() {
@@ -246,7 +246,7 @@ impl Alone {
                 *tensor = Tensor::new(tensor.shape().to_vec(), data.clone());
             }
         }
-        let mut trainer = Trainer::new(graph, &all, Optimizer::default(), Isa::best()).unwrap();
+        let mut trainer = Trainer::new(graph, &all, Optimizer::default()).unwrap();
         trainer.pass.begin(count);
         Self {
             trainer,

@@ -40,9 +40,7 @@ fn check_gradients(graph: &Graph) {
         }
     }
     let (images, labels) = batch(graph, 11, 5);
-    let trainer = |weights: &Weights| {
-        Trainer::new(graph, weights, Optimizer::default(), Isa::best()).unwrap()
-    };
+    let trainer = |weights: &Weights| Trainer::new(graph, weights, Optimizer::default()).unwrap();
     let mut reference = trainer(&weights);
     reference.gradients(&images, &labels).unwrap();
     for layer in &mut reference.layers {
@@ -138,9 +136,7 @@ fn train(graph: &Graph, threads: usize, steps: u64, resume_at: Option<u64>) -> W
         .build()
         .unwrap();
     pool.install(|| {
-        let new = |weights: &Weights| {
-            Trainer::new(graph, weights, Optimizer::default(), Isa::best()).unwrap()
-        };
+        let new = |weights: &Weights| Trainer::new(graph, weights, Optimizer::default()).unwrap();
         let mut trainer = new(&Weights::init(graph, 1));
         for step in 0..steps {
             if resume_at == Some(step) {
@@ -170,13 +166,8 @@ fn weights_are_the_same_bits_at_any_number_of_threads_and_after_a_resume() {
 #[test]
 fn bad_batches_are_refused_and_change_nothing() {
     let graph = crate::graph::zoo::mlp(Shape::new(4, 4, 1), &classes(3)).unwrap();
-    let mut trainer = Trainer::new(
-        &graph,
-        &Weights::init(&graph, 1),
-        Optimizer::default(),
-        Isa::best(),
-    )
-    .unwrap();
+    let mut trainer =
+        Trainer::new(&graph, &Weights::init(&graph, 1), Optimizer::default()).unwrap();
     let before = trainer.weights();
     assert_eq!(
         trainer.step(&[0; 32], &[0, 3], 1e-3),
@@ -205,7 +196,7 @@ fn pulling_back_adds_the_distance_to_the_gradient() {
     let (images, labels) = batch(&graph, 8, 5);
     let after = |steps: usize, pulled: bool| {
         let optimizer = Optimizer::Sgd { momentum: 0.0 };
-        let mut trainer = Trainer::new(&graph, &weights, optimizer, Isa::best()).unwrap();
+        let mut trainer = Trainer::new(&graph, &weights, optimizer).unwrap();
         if pulled {
             trainer.pull_back(mu);
         }
@@ -236,7 +227,6 @@ fn a_step_that_diverges_says_where() {
         &graph,
         &Weights::init(&graph, 1),
         Optimizer::Sgd { momentum: 0.9 },
-        Isa::best(),
     )
     .unwrap();
     let (images, labels) = batch(&graph, 8, 1);
@@ -278,8 +268,7 @@ fn learnable(graph: &Graph, count: usize, seed: u64) -> (Vec<u8>, Vec<u32>) {
 
 fn qat(graph: &Graph, config: QatConfig, steps: u64) -> (Trainer, f64, f64) {
     let weights = Weights::init(graph, 1);
-    let mut trainer =
-        Trainer::quantized(graph, &weights, Optimizer::default(), config, Isa::best()).unwrap();
+    let mut trainer = Trainer::quantized(graph, &weights, Optimizer::default(), config).unwrap();
     let mut losses = Vec::new();
     for step in 0..steps {
         let (images, labels) = learnable(graph, 24, step);
@@ -440,8 +429,7 @@ fn quantized_training_is_the_same_bits_at_any_number_of_threads_and_after_a_resu
             let new = |seed| {
                 let weights = Weights::init(&graph, seed);
                 let config = QatConfig::of(crate::WeightBits::B4);
-                Trainer::quantized(&graph, &weights, Optimizer::default(), config, Isa::best())
-                    .unwrap()
+                Trainer::quantized(&graph, &weights, Optimizer::default(), config).unwrap()
             };
             let mut trainer = new(1);
             for step in 0..4 {

@@ -1,0 +1,269 @@
+//! Model files, whoever made them: lowbit's own, and ONNX.
+
+use crate::evaluate::evaluate;
+use crate::experiments::inputs::Input;
+use crate::{Config, LabError};
+use lowbit::exec::FloatModel;
+use lowbit::format::{StoredModel, TrainingRecord, load_with_record};
+use lowbit::graph::Normalization;
+use lowbit_kernels::Isa;
+use lowbit_onnx::Options;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// A model from a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelFile {
+    /// What the file holds.
+    pub stored: StoredModel,
+    /// What it was trained on, where the file says so.
+    pub record: Option<TrainingRecord>,
+    /// What is known of a model that another program made; none of lowbit's own.
+    pub foreign: Option<Foreign>,
+}
+
+/// What is known of a model that another program made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Foreign {
+    /// Its file.
+    pub file: PathBuf,
+    /// Whether its classes have names; if not, they are the data's, in their order.
+    pub has_class_names: bool,
+    /// Who wrote it, and what was found and done when it was read.
+    pub notes: Vec<String>,
+}
+
+/// Preprocessings that have a name: what most models were trained with.
+pub const PREPROCESSINGS: [&str; 4] = ["imagenet", "half", "unit", "none"];
+
+/// Images that tell one preprocessing from another.
+const TRIED: usize = 200;
+
+/// Whether a file is one of ONNX's, by its name.
+#[must_use]
+pub fn is_onnx(file: &Path) -> bool {
+    file.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+}
+
+/// Reads a model file.
+///
+/// # Errors
+/// [`LabError`] saying what is wrong with it.
+pub fn open(file: &Path, config: &Config) -> Result<ModelFile, LabError> {
+    if is_onnx(file) {
+        return open_onnx(file, config, &config.onnx.preprocess);
+    }
+    let (stored, record) = load_with_record(file)?;
+    Ok(ModelFile {
+        stored,
+        record,
+        foreign: None,
+    })
+}
+
+fn open_onnx(file: &Path, config: &Config, preprocess: &str) -> Result<ModelFile, LabError> {
+    let labels = &config.onnx.labels;
+    let options = Options {
+        normalization: normalization(preprocess)?,
+        image_size: (config.input.image_size > 0).then_some(config.input.image_size),
+        class_names: match labels.as_os_str().is_empty() {
+            true => None,
+            false => Some(names_in(labels)?),
+        },
+        output: None,
+    };
+    let imported = lowbit_onnx::read(file, &options)?;
+    let channels = imported.graph.input().c();
+    if !matches!(channels, 1 | 3) {
+        return Err(LabError::Mismatch(format!(
+            "{}: takes images of {channels} channels; lowbit reads gray ones and RGB",
+            file.display()
+        )));
+    }
+    let mut notes = vec![format!(
+        "{}: opset {}, {}",
+        file.display(),
+        imported.opset,
+        imported.producer
+    )];
+    notes.extend(imported.notes);
+    Ok(ModelFile {
+        stored: StoredModel::Float {
+            graph: imported.graph,
+            weights: imported.weights,
+        },
+        record: None,
+        foreign: Some(Foreign {
+            file: file.to_owned(),
+            has_class_names: imported.has_class_names,
+            notes,
+        }),
+    })
+}
+
+fn names_in(file: &Path) -> Result<Vec<String>, LabError> {
+    let text = std::fs::read_to_string(file).map_err(|source| LabError::Io {
+        path: file.to_owned(),
+        source,
+    })?;
+    Ok(text
+        .lines()
+        .map(|line| line.trim().to_owned())
+        .filter(|line| !line.is_empty())
+        .collect())
+}
+
+/// A preprocessing in a file: `(x · scale − mean) / std`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InFile {
+    /// What pixels are multiplied with; 1/255 where it is not said.
+    scale: Option<f64>,
+    mean: Vec<f64>,
+    std: Vec<f64>,
+}
+
+/// What a preprocessing of that name, or in that file, makes of pixels. None at all is that of `unit`.
+fn normalization(preprocess: &str) -> Result<Normalization, LabError> {
+    match preprocess {
+        "imagenet" => Ok(Normalization::per_channel(
+            &[0.485, 0.456, 0.406],
+            &[0.229, 0.224, 0.225],
+        )),
+        "half" => Ok(Normalization::uniform(0.5, 0.5)),
+        "unit" | "" => Ok(Normalization::uniform(0.0, 1.0)),
+        "none" => Ok(Normalization::uniform(0.0, 1.0 / 255.0)),
+        file if file.ends_with(".toml") => in_file(Path::new(file)),
+        other => Err(LabError::Mismatch(format!(
+            "--preprocess {other}: use imagenet, half, unit, none or a .toml file with mean and std"
+        ))),
+    }
+}
+
+fn in_file(path: &Path) -> Result<Normalization, LabError> {
+    let text = std::fs::read_to_string(path).map_err(|source| LabError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let wrong = |reason: &str| LabError::Mismatch(format!("{}: {reason}", path.display()));
+    let InFile { scale, mean, std } =
+        toml::from_str(&text).map_err(|error| wrong(error.message()))?;
+    // (x · scale − mean) / std = (x / 255 − mean · s) / (std · s), where s is 1 / (255 · scale).
+    let s = 1.0 / (255.0 * scale.unwrap_or(1.0 / 255.0));
+    if !s.is_finite() || mean.is_empty() || mean.len() != std.len() {
+        return Err(wrong(
+            "it needs as many numbers in mean as in std, and a scale other than 0",
+        ));
+    }
+    let scaled = |values: &[f64]| values.iter().map(|x| (x * s) as f32).collect::<Vec<f32>>();
+    let (mean, std) = (scaled(&mean), scaled(&std));
+    Ok(match (&mean[..], &std[..]) {
+        (&[mean], &[std]) => Normalization::uniform(mean, std),
+        _ => Normalization::per_channel(&mean, &std),
+    })
+}
+
+/// Refuses to go on where the preprocessing of a foreign model was not said or cannot be right: on some labelled images its
+/// accuracy is at chance, and another's is not. Says which would do.
+///
+/// # Errors
+/// [`LabError::Mismatch`] with the accuracies.
+pub fn check_preprocessing(
+    foreign: &Foreign,
+    input: &Input,
+    config: &Config,
+    isa: Isa,
+) -> Result<(), LabError> {
+    let given = config.onnx.preprocess.as_str();
+    let test = &input.data.test;
+    let count = test.len().min(TRIED);
+    let spread: Vec<usize> = (0..count).map(|i| i * test.len() / count).collect();
+    let some = test.take(&spread);
+    let classes = input.data.class_names.len();
+    let accuracy = |preprocess: &str| -> Result<f64, LabError> {
+        let model = open_onnx(&foreign.file, config, preprocess)?;
+        let StoredModel::Float { graph, weights } = model.stored else {
+            unreachable!("an imported model is one of floats");
+        };
+        Ok(evaluate(&FloatModel::compile(&graph, &weights, isa)?, &some).accuracy())
+    };
+    // Three standard deviations above guessing.
+    let chance = 1.0 / classes as f64;
+    let limit = chance + 3.0 * (chance * (1.0 - chance) / count.max(1) as f64).sqrt();
+    let own = match given {
+        "" => None,
+        given => Some(accuracy(given)?),
+    };
+    if own.is_some_and(|own| own > limit) || count == 0 {
+        return Ok(());
+    }
+    let mut found = Vec::new();
+    for name in PREPROCESSINGS.iter().filter(|&&name| name != given) {
+        found.push((*name, accuracy(name)?));
+    }
+    found.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let (best, highest) = found[0];
+    let file = foreign.file.display();
+    let percent = |accuracy: f64| format!("{:.1} %", 100.0 * accuracy);
+    match own {
+        Some(_) if highest <= limit => Ok(()),
+        Some(own) => Err(LabError::Mismatch(format!(
+            "{file}: {} of {count} images right, on {classes} classes: is the preprocessing right? With --preprocess {best} it would be {}",
+            percent(own),
+            percent(highest),
+        ))),
+        None => {
+            let all: Vec<String> = found
+                .iter()
+                .map(|(name, accuracy)| format!("{name} {}", percent(*accuracy)))
+                .collect();
+            Err(LabError::Mismatch(format!(
+                "{file}: say how pixels become its input, with --preprocess; of {count} images would be right with {}",
+                all.join(", "),
+            )))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_may_scale_pixels_as_it_likes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.toml");
+        std::fs::write(
+            &path,
+            "scale = 1\nmean = [127.5, 51, 0]\nstd = [127.5, 255, 51]",
+        )
+        .unwrap();
+        let found = normalization(path.to_str().unwrap()).unwrap();
+        for (found, expected) in [
+            (found.mean(), [0.5, 0.2, 0.0]),
+            (found.std(), [0.5, 1.0, 0.2]),
+        ] {
+            assert!(
+                found
+                    .iter()
+                    .zip(expected)
+                    .all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-6),
+                "{found:?}"
+            );
+        }
+        std::fs::write(&path, "mean = [0.5]\nstd = [0.5, 1]").unwrap();
+        assert!(
+            normalization(path.to_str().unwrap())
+                .unwrap_err()
+                .to_string()
+                .contains("as many numbers")
+        );
+        assert!(
+            normalization("caffe")
+                .unwrap_err()
+                .to_string()
+                .contains("--preprocess caffe")
+        );
+    }
+}

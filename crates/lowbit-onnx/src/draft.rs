@@ -1,0 +1,351 @@
+//! A graph in the making: lowbit's operators with their weights, and affine maps of channels, which are folded into the
+//! products beside them before the graph is built.
+
+use crate::error::Fault;
+use lowbit::graph::{GraphBuilder, Normalization, Op};
+use lowbit::{Graph, Shape, Tensor, Weights};
+
+/// What an item computes.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Work {
+    /// An operator.
+    Op(Op),
+    /// `x · scale[c] + shift[c]`.
+    Affine { scale: Vec<f64>, shift: Vec<f64> },
+}
+
+/// A value and how it is computed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Item {
+    pub(crate) name: String,
+    pub(crate) work: Work,
+    pub(crate) inputs: Vec<usize>,
+    /// Weights of a product, its outputs first.
+    pub(crate) weight: Option<Tensor>,
+    pub(crate) bias: Option<Vec<f32>>,
+    pub(crate) shape: Shape,
+}
+
+/// Items in execution order; the first is the image.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    pub(crate) items: Vec<Item>,
+}
+
+impl Draft {
+    pub(crate) fn new(input: Shape) -> Self {
+        let image = Item {
+            name: "input".into(),
+            work: Work::Op(Op::Input),
+            inputs: vec![],
+            weight: None,
+            bias: None,
+            shape: input,
+        };
+        Self { items: vec![image] }
+    }
+
+    /// Adds an item under a name of its own.
+    pub(crate) fn push(&mut self, mut item: Item) -> usize {
+        let plain = item.name.trim_start_matches('/').to_owned();
+        let plain = if plain.is_empty() {
+            "node".to_owned()
+        } else {
+            plain
+        };
+        let is_taken = |name: &str| self.items.iter().any(|other| other.name == name);
+        let mut name = plain.clone();
+        let mut count = 1;
+        while is_taken(&name) {
+            count += 1;
+            name = format!("{plain}_{count}");
+        }
+        item.name = name;
+        self.items.push(item);
+        self.items.len() - 1
+    }
+
+    /// Adds an operator without weights.
+    pub(crate) fn op(&mut self, name: &str, op: Op, inputs: &[usize], shape: Shape) -> usize {
+        self.push(Item {
+            name: name.to_owned(),
+            work: Work::Op(op),
+            inputs: inputs.to_vec(),
+            weight: None,
+            bias: None,
+            shape,
+        })
+    }
+
+    fn readers(&self) -> Vec<usize> {
+        let mut readers = vec![0; self.items.len()];
+        for &input in self.items.iter().flat_map(|item| &item.inputs) {
+            readers[input] += 1;
+        }
+        readers
+    }
+
+    /// Lets what reads `old` read `new`, and drops `old`, which nobody reads then.
+    fn replace(&mut self, old: usize, new: usize) {
+        for item in &mut self.items {
+            for input in &mut item.inputs {
+                if *input == old {
+                    *input = new;
+                }
+                if *input > old {
+                    *input -= 1;
+                }
+            }
+        }
+        self.items.remove(old);
+    }
+
+    /// Folds affine maps into each other and into the products before them, and those of the image into `normalization`.
+    pub(crate) fn fold_affine(&mut self, normalization: &mut Normalization) {
+        let mut index = 1;
+        while index < self.items.len() {
+            if !self.fold_backward(index, normalization) {
+                index += 1;
+            }
+        }
+        let mut index = 1;
+        while index < self.items.len() {
+            if !self.fold_forward(index) {
+                index += 1;
+            }
+        }
+    }
+
+    fn fold_backward(&mut self, index: usize, normalization: &mut Normalization) -> bool {
+        let Work::Affine { scale, shift } = &self.items[index].work else {
+            return false;
+        };
+        let (scale, shift) = (scale.clone(), shift.clone());
+        let from = self.items[index].inputs[0];
+        let changes_nothing = scale.iter().all(|&x| x == 1.0) && shift.iter().all(|&x| x == 0.0);
+        // The last item gives the logits, and may stand behind the image alone.
+        if changes_nothing && from > 0 {
+            self.replace(index, from);
+            return true;
+        }
+        if self.readers()[from] != 1 {
+            return false;
+        }
+        let before = &mut self.items[from];
+        match &mut before.work {
+            Work::Affine {
+                scale: first,
+                shift: offset,
+            } => {
+                for c in 0..first.len() {
+                    offset[c] = offset[c] * scale[c] + shift[c];
+                    first[c] *= scale[c];
+                }
+            }
+            Work::Op(Op::Input) => match normalized(normalization, &scale, &shift) {
+                Some(changed) => *normalization = changed,
+                None => return false,
+            },
+            Work::Op(op @ (Op::Conv(_) | Op::Linear(_))) => {
+                let Some(weight) = &mut before.weight else {
+                    return false;
+                };
+                let row = weight.data().len() / scale.len();
+                for (c, row) in weight.data_mut().chunks_exact_mut(row.max(1)).enumerate() {
+                    for w in row {
+                        *w = (f64::from(*w) * scale[c]) as f32;
+                    }
+                }
+                let bias = before.bias.get_or_insert_with(|| vec![0.0; scale.len()]);
+                for (c, b) in bias.iter_mut().enumerate() {
+                    *b = (f64::from(*b) * scale[c] + shift[c]) as f32;
+                }
+                if let Op::Conv(conv) = op {
+                    conv.bias = true;
+                }
+            }
+            Work::Op(_) => return false,
+        }
+        self.replace(index, from);
+        true
+    }
+
+    /// Into the product behind: right where it pads nothing, or what it pads would be zero before the map as well.
+    fn fold_forward(&mut self, index: usize) -> bool {
+        let Work::Affine { scale, shift } = &self.items[index].work else {
+            return false;
+        };
+        let (scale, shift) = (scale.clone(), shift.clone());
+        let mut after = (0..self.items.len()).filter(|&i| self.items[i].inputs.contains(&index));
+        let (Some(next), None) = (after.next(), after.next()) else {
+            return false;
+        };
+        let is_shifted = shift.iter().any(|&shift| shift != 0.0);
+        let item = &mut self.items[next];
+        let groups = match &mut item.work {
+            Work::Op(Op::Conv(conv)) if !is_shifted || conv.padding == [0; 4] => {
+                conv.bias = true;
+                conv.groups
+            }
+            Work::Op(Op::Linear(_)) => 1,
+            _ => return false,
+        };
+        let Some(weight) = &mut item.weight else {
+            return false;
+        };
+        let (out, channels) = (weight.shape()[0], weight.shape()[weight.shape().len() - 1]);
+        if channels * groups != scale.len() {
+            return false;
+        }
+        let row = weight.data().len() / out.max(1);
+        let bias = item.bias.get_or_insert_with(|| vec![0.0; out]);
+        for (o, row) in weight.data_mut().chunks_exact_mut(row.max(1)).enumerate() {
+            let first = o / (out / groups) * channels;
+            let mut sum = f64::from(bias[o]);
+            for (i, w) in row.iter_mut().enumerate() {
+                let c = first + i % channels;
+                sum += f64::from(*w) * shift[c];
+                *w = (f64::from(*w) * scale[c]) as f32;
+            }
+            bias[o] = sum as f32;
+        }
+        self.replace(index, self.items[index].inputs[0]);
+        true
+    }
+
+    /// Builds the graph; what is left of affine maps becomes a depthwise convolution of one pixel.
+    pub(crate) fn finish(
+        self,
+        name: &str,
+        normalization: Normalization,
+        classes: &[String],
+    ) -> Result<(Graph, Weights), Fault> {
+        let mut weights = Weights::new();
+        let mut graph =
+            GraphBuilder::new(name, self.items[0].shape, classes).normalization(normalization);
+        for item in self.items.into_iter().skip(1) {
+            let (op, weight, bias) = match item.work {
+                Work::Op(op) => (op, item.weight, item.bias),
+                Work::Affine { scale, shift } => {
+                    let channels = scale.len();
+                    let single =
+                        |values: &[f64]| -> Vec<f32> { values.iter().map(|&x| x as f32).collect() };
+                    let weight = Tensor::new(vec![channels, 1, 1, 1], single(&scale));
+                    (Op::affine(channels), Some(weight), Some(single(&shift)))
+                }
+            };
+            if let Some(weight) = weight {
+                weights.insert(format!("{}.weight", item.name), weight);
+            }
+            if let Some(bias) = bias {
+                weights.insert(
+                    format!("{}.bias", item.name),
+                    Tensor::new(vec![bias.len()], bias),
+                );
+            }
+            graph.add(&item.name, op, &item.inputs);
+        }
+        let graph = graph.finish()?;
+        weights
+            .check(&graph)
+            .map_err(|error| Fault::Model(error.to_string()))?;
+        Ok((graph, weights))
+    }
+}
+
+/// `(x / 255 − mean) / std`, then `· scale + shift`, as one normalization; none where a scale is not positive.
+fn normalized(before: &Normalization, scale: &[f64], shift: &[f64]) -> Option<Normalization> {
+    if scale
+        .iter()
+        .any(|&scale| !scale.is_finite() || scale <= 0.0)
+    {
+        return None;
+    }
+    let (mean, std) = (before.mean(), before.std());
+    let channels = scale.len();
+    let mut means = Vec::with_capacity(channels);
+    let mut stds = Vec::with_capacity(channels);
+    for c in 0..channels {
+        let (mean, std) = (
+            f64::from(mean[c % mean.len()]),
+            f64::from(std[c % std.len()]),
+        );
+        means.push((mean - shift[c] * std / scale[c]) as f32);
+        stds.push((std / scale[c]) as f32);
+    }
+    Some(Normalization::per_channel(&means, &stds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn affine(scale: &[f64], shift: &[f64], input: usize) -> Item {
+        Item {
+            name: "affine".into(),
+            work: Work::Affine {
+                scale: scale.to_vec(),
+                shift: shift.to_vec(),
+            },
+            inputs: vec![input],
+            weight: None,
+            bias: None,
+            shape: Shape::new(1, 1, 2),
+        }
+    }
+
+    fn linear(input: usize) -> Item {
+        Item {
+            name: "fc".into(),
+            work: Work::Op(Op::linear(2)),
+            inputs: vec![input],
+            weight: Some(Tensor::new(vec![2, 2], vec![1.0, 2.0, 3.0, 4.0])),
+            bias: Some(vec![10.0, 20.0]),
+            shape: Shape::new(1, 1, 2),
+        }
+    }
+
+    #[test]
+    fn maps_before_the_first_product_become_the_normalization() {
+        let mut draft = Draft::new(Shape::new(1, 1, 2));
+        draft.push(affine(&[2.0, 4.0], &[1.0, 0.0], 0));
+        draft.push(affine(&[0.5, 1.0], &[0.0, 3.0], 1));
+        draft.push(linear(2));
+        let mut normalization = Normalization::uniform(0.0, 1.0);
+        draft.fold_affine(&mut normalization);
+        assert_eq!(draft.items.len(), 2);
+        // x·1 + 0.5 and x·4 + 3.
+        assert_eq!(normalization.mean(), [-0.5, -0.75]);
+        assert_eq!(normalization.std(), [1.0, 0.25]);
+    }
+
+    #[test]
+    fn a_map_behind_a_product_scales_its_rows_and_one_before_it_its_columns() {
+        let mut draft = Draft::new(Shape::new(1, 1, 2));
+        draft.op("relu", Op::Relu, &[0], Shape::new(1, 1, 2));
+        draft.push(affine(&[2.0, -1.0], &[1.0, 0.5], 1));
+        draft.push(linear(2));
+        draft.push(affine(&[10.0, 0.5], &[0.0, 7.0], 3));
+        draft.fold_affine(&mut Normalization::default());
+        assert_eq!(draft.items.len(), 3);
+        let fc = &draft.items[2];
+        assert_eq!(fc.weight.as_ref().unwrap().data(), [20.0, -20.0, 3.0, -2.0]);
+        // Rows first: 10·(10 + 1·1 + 2·0.5), then 0.5·(20 + 3·1 + 4·0.5) + 7.
+        assert_eq!(fc.bias.as_ref().unwrap()[..], [120.0, 19.5]);
+    }
+
+    #[test]
+    fn a_shift_does_not_pass_a_padded_convolution() {
+        let mut draft = Draft::new(Shape::new(4, 4, 2));
+        draft.op("relu", Op::Relu, &[0], Shape::new(4, 4, 2));
+        draft.push(affine(&[2.0, 2.0], &[1.0, 0.0], 1));
+        draft.push(Item {
+            work: Work::Op(Op::conv(1, 3, 1, 1)),
+            weight: Some(Tensor::full(&[1, 3, 3, 2], 1.0)),
+            bias: None,
+            ..linear(2)
+        });
+        draft.fold_affine(&mut Normalization::default());
+        assert_eq!(draft.items.len(), 4);
+    }
+}

@@ -1,0 +1,355 @@
+//! From the bytes of a file to a [`Model`]: what there is, unchanged, and nothing that lowbit cannot mean.
+
+use crate::Options;
+use crate::constant::Constant;
+use crate::error::Fault;
+use crate::import::LEAST_ROWS;
+use crate::model::{Attribute, Model, Node};
+use crate::proto::attribute_proto::AttributeType;
+use crate::proto::tensor_shape_proto::dimension::Value as Extent;
+use crate::proto::type_proto::Value;
+use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use crate::tensor::Tensors;
+use crate::wire;
+use prost::Message;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+
+/// Versions of ONNX's operators that were looked at.
+const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
+/// Versions of ONNX's file format that were looked at.
+const IRS: std::ops::RangeInclusive<i64> = 3..=14;
+
+/// What a file says about itself beside its graph.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct About {
+    pub(crate) producer: String,
+    pub(crate) metadata: BTreeMap<String, String>,
+}
+
+impl About {
+    /// The names of the classes in the file's metadata: a list in JSON, Python's brackets or lines, under the usual keys.
+    pub(crate) fn class_names(&self) -> Option<Vec<String>> {
+        const KEYS: [&str; 5] = ["class_names", "classes", "labels", "names", "categories"];
+        let text = KEYS.iter().find_map(|&key| self.metadata.get(key))?.trim();
+        let inner = text
+            .strip_prefix('[')
+            .and_then(|text| text.strip_suffix(']'));
+        let parts: Vec<&str> = match inner {
+            Some(inner) => inner.split(',').collect(),
+            None if text.contains('\n') => text.lines().collect(),
+            None => text.split(',').collect(),
+        };
+        let quotes: &[char] = &['"', '\''];
+        let names: Vec<String> = parts
+            .iter()
+            .map(|name| name.trim().trim_matches(quotes).to_owned())
+            .collect();
+        // A mapping or names with commas in them would come apart wrongly.
+        let is_list = names
+            .iter()
+            .all(|name| !name.is_empty() && !name.contains(['{', '}', '"']));
+        (names.len() > 1 && is_list).then_some(names)
+    }
+}
+
+/// Reads a model from the bytes of its file.
+pub(crate) fn decode(
+    bytes: Vec<u8>,
+    folder: Option<&Path>,
+    options: &Options,
+) -> Result<(Model, About), Fault> {
+    if bytes.is_empty() {
+        return Err(Fault::Damaged("it is empty".into()));
+    }
+    wire::check(&bytes)?;
+    let proto = ModelProto::decode(prost::bytes::Bytes::from(bytes))
+        .map_err(|error| Fault::Damaged(error.to_string()))?;
+    let mut notes = Vec::new();
+    let opset = versions(&proto, &mut notes)?;
+    let Some(graph) = &proto.graph else {
+        return Err(Fault::Damaged("it has no graph".into()));
+    };
+    if !graph.sparse_initializer.is_empty() {
+        return Err(Fault::Model(
+            "it has sparse tensors: export it with dense weights".into(),
+        ));
+    }
+    let tensors = Tensors { folder };
+    let mut constants = HashMap::new();
+    for tensor in &graph.initializer {
+        constants.insert(tensor.name().to_owned(), tensors.read(tensor)?);
+    }
+    let (input, extents) = the_input(graph, &constants)?;
+    let dims = batch_of_one(&input, &extents, options)?;
+    let nodes = graph.node.iter().enumerate();
+    let nodes = nodes.map(|(index, node)| self::node(node, index, &tensors));
+    let mut model = Model {
+        name: graph.name().to_owned(),
+        opset,
+        nodes: nodes.collect::<Result<_, Fault>>()?,
+        constants,
+        shapes: HashMap::from([(input.clone(), dims)]),
+        input,
+        output: String::new(),
+        notes,
+    };
+    in_order(&model)?;
+    model.output = the_output(graph, options, &mut model.notes)?;
+    model.prune();
+    let metadata = proto.metadata_props.iter();
+    let about = About {
+        producer: format!("{} {}", proto.producer_name(), proto.producer_version()),
+        metadata: metadata
+            .map(|entry| (entry.key().to_owned(), entry.value().to_owned()))
+            .collect(),
+    };
+    Ok((model, about))
+}
+
+fn versions(proto: &ModelProto, notes: &mut Vec<String>) -> Result<i64, Fault> {
+    let ir = proto.ir_version();
+    if ir < *IRS.start() {
+        return Err(Fault::Damaged(format!(
+            "it has IR version {ir}, lowbit reads {} and newer: is it cut off, or no ONNX file?",
+            IRS.start()
+        )));
+    }
+    if ir > *IRS.end() {
+        notes.push(format!(
+            "warning: its IR version {ir} is newer than {}, which lowbit knows",
+            IRS.end()
+        ));
+    }
+    if !proto.functions.is_empty() {
+        let function = proto.functions[0].name();
+        return Err(Fault::Model(format!(
+            "it defines operators of its own ({function}): inline them (onnx.inliner.inline_local_functions)"
+        )));
+    }
+    let own = |domain: &str| matches!(domain, "" | "ai.onnx");
+    let opset = proto.opset_import.iter().find(|set| own(set.domain()));
+    let Some(opset) = opset.map(|set| set.version()) else {
+        return Err(Fault::Damaged(
+            "it does not say its opset: is it cut off?".into(),
+        ));
+    };
+    if opset < *OPSETS.start() {
+        return Err(Fault::Model(format!(
+            "it has opset {opset}, lowbit reads {} and newer: upgrade it (onnx.version_converter.convert_version(model, 13))",
+            OPSETS.start()
+        )));
+    }
+    if opset > *OPSETS.end() {
+        notes.push(format!(
+            "warning: its opset {opset} is newer than {}, which lowbit knows",
+            OPSETS.end()
+        ));
+    }
+    Ok(opset)
+}
+
+/// Each node reads what is there before it, and nothing is computed twice.
+fn in_order(model: &Model) -> Result<(), Fault> {
+    let constants = model.constants.keys().map(String::as_str);
+    let mut known: HashSet<&str> = constants.chain([model.input.as_str()]).collect();
+    for node in &model.nodes {
+        let inputs = node.inputs.iter().filter(|input| !input.is_empty());
+        if let Some(input) = inputs
+            .into_iter()
+            .find(|input| !known.contains(input.as_str()))
+        {
+            return Err(node.wrong(format!(
+                "it reads {input:?}, which no node before it computes: the graph has a cycle or a hole"
+            )));
+        }
+        for output in node.outputs.iter().filter(|output| !output.is_empty()) {
+            if !known.insert(output) {
+                return Err(node.wrong(format!("it computes {output:?}, which is there already")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The name of the input that is no initializer, and its extents, the batch first.
+fn the_input(
+    graph: &GraphProto,
+    constants: &HashMap<String, Constant>,
+) -> Result<(String, Vec<Option<usize>>), Fault> {
+    let inputs: Vec<&ValueInfoProto> = graph
+        .input
+        .iter()
+        .filter(|input| !constants.contains_key(input.name()))
+        .collect();
+    let [input] = inputs[..] else {
+        let names: Vec<String> = inputs.iter().map(|input| described(input)).collect();
+        return Err(Fault::Model(match names.len() {
+            0 => "it has no input: lowbit runs image classifiers".into(),
+            count => format!(
+                "it has {count} inputs ({}): lowbit runs image classifiers, which have one",
+                names.join(", ")
+            ),
+        }));
+    };
+    let extents = extents(input).filter(|extents| extents.len() == 4);
+    match extents {
+        Some(extents) => Ok((input.name().to_owned(), extents)),
+        None => Err(Fault::Model(format!(
+            "its input {} is no batch of images [N, C, H, W] or [N, H, W, C]",
+            described(input)
+        ))),
+    }
+}
+
+/// The input's shape for one image.
+fn batch_of_one(
+    name: &str,
+    extents: &[Option<usize>],
+    options: &Options,
+) -> Result<Vec<usize>, Fault> {
+    if let Some(batch) = extents[0]
+        && batch != 1
+    {
+        return Err(Fault::Model(format!(
+            "its input {name} is fixed to a batch of {batch}: export it with a dynamic batch, or a batch of 1"
+        )));
+    }
+    // Channels are few; where both ends could be, or neither is known, PyTorch's order.
+    let few = |extent: Option<usize>| matches!(extent, Some(1 | 3));
+    let are_rows = extents[1].is_none_or(|rows| rows >= LEAST_ROWS);
+    let is_nhwc = few(extents[3]) && are_rows;
+    let mut dims = vec![1];
+    for (axis, extent) in extents.iter().enumerate().skip(1) {
+        let is_channel = axis == if is_nhwc { 3 } else { 1 };
+        dims.push(match (extent, options.image_size) {
+            (Some(extent), _) => *extent,
+            (None, _) if is_channel => 3,
+            (None, Some(size)) => size,
+            (None, None) => {
+                return Err(Fault::Model(format!(
+                    "its input {name} has no fixed height and width: give --image-size"
+                )));
+            }
+        });
+    }
+    if dims.iter().any(|&dim| dim == 0 || dim > 1 << 14) {
+        return Err(Fault::Model(format!(
+            "its input {name} has the shape {dims:?}"
+        )));
+    }
+    Ok(dims)
+}
+
+/// The name of the output that holds the logits.
+fn the_output(
+    graph: &GraphProto,
+    options: &Options,
+    notes: &mut Vec<String>,
+) -> Result<String, Fault> {
+    let listed = || {
+        let outputs: Vec<String> = graph.output.iter().map(described).collect();
+        outputs.join(", ")
+    };
+    if let Some(name) = &options.output {
+        return match graph.output.iter().any(|output| output.name() == name) {
+            true => Ok(name.clone()),
+            false => Err(Fault::Model(format!(
+                "it has no output {name}: it has {}",
+                listed()
+            ))),
+        };
+    }
+    if let [output] = &graph.output[..] {
+        return Ok(output.name().to_owned());
+    }
+    let rank = |output: &ValueInfoProto| extents(output).map_or(0, |extents| extents.len());
+    let of_classes: Vec<_> = graph
+        .output
+        .iter()
+        .filter(|output| rank(output) == 2)
+        .collect();
+    let others_are_images = graph
+        .output
+        .iter()
+        .all(|output| matches!(rank(output), 2 | 4));
+    match of_classes[..] {
+        [output] if others_are_images => {
+            notes.push(format!(
+                "of its outputs {} the first of rank 2, {}, is taken",
+                listed(),
+                output.name()
+            ));
+            Ok(output.name().to_owned())
+        }
+        _ => Err(Fault::Model(format!(
+            "it has {} outputs ({}): lowbit runs image classifiers, which have one; name that of the logits",
+            graph.output.len(),
+            listed()
+        ))),
+    }
+}
+
+/// The extents of a tensor; none for each that is not fixed, none at all for what is no tensor.
+fn extents(info: &ValueInfoProto) -> Option<Vec<Option<usize>>> {
+    let Some(Value::TensorType(tensor)) = info.r#type.as_ref()?.value.as_ref() else {
+        return None;
+    };
+    let fixed = |extent: &Option<Extent>| match extent {
+        Some(Extent::DimValue(extent)) => {
+            usize::try_from(*extent).ok().filter(|&extent| extent > 0)
+        }
+        _ => None,
+    };
+    let dims = &tensor.shape.as_ref()?.dim;
+    Some(dims.iter().map(|dim| fixed(&dim.value)).collect())
+}
+
+fn described(info: &ValueInfoProto) -> String {
+    let Some(extents) = extents(info) else {
+        return info.name().to_owned();
+    };
+    let text = |extent: &Option<usize>| extent.map_or("?".into(), |extent| extent.to_string());
+    let extents: Vec<String> = extents.iter().map(text).collect();
+    format!("{} [{}]", info.name(), extents.join(", "))
+}
+
+fn node(proto: &NodeProto, index: usize, tensors: &Tensors<'_>) -> Result<Node, Fault> {
+    let domain = match proto.domain() {
+        "" | "ai.onnx" => String::new(),
+        domain => format!("{domain}."),
+    };
+    let op = format!("{domain}{}", proto.op_type());
+    let name = match proto.name() {
+        "" => format!("{op}_{index}"),
+        name => name.to_owned(),
+    };
+    let mut node = Node {
+        name,
+        op,
+        attributes: BTreeMap::new(),
+        inputs: proto.input.clone(),
+        outputs: proto.output.clone(),
+    };
+    for attribute in &proto.attribute {
+        let value = self::attribute(attribute, tensors)?;
+        node.attributes.insert(attribute.name().to_owned(), value);
+    }
+    Ok(node)
+}
+
+fn attribute(proto: &AttributeProto, tensors: &Tensors<'_>) -> Result<Attribute, Fault> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(match proto.r#type() {
+        AttributeType::Float => Attribute::Float(proto.f()),
+        AttributeType::Int => Attribute::Int(proto.i()),
+        AttributeType::String => Attribute::Text(text(proto.s())),
+        AttributeType::Floats => Attribute::Floats(proto.floats.clone()),
+        AttributeType::Ints => Attribute::Ints(proto.ints.clone()),
+        AttributeType::Tensor => match &proto.t {
+            Some(tensor) => Attribute::Tensor(tensors.read(tensor)?),
+            None => Attribute::Other,
+        },
+        _ => Attribute::Other,
+    })
+}

@@ -1,0 +1,140 @@
+//! Operators that take channels apart and together.
+
+use super::axes::{Axis, matches};
+use super::{Importer, Value};
+use crate::error::Fault;
+use crate::fold::{axis_of, sizes_of, slice_of};
+use crate::model::Node;
+use lowbit::Shape;
+use lowbit::graph::{ChannelShuffle, Op, Slice};
+
+/// Refuses where an axis is not that of the channels.
+fn must_be_channels(node: &Node, value: &Value, axis: usize) -> Result<(), Fault> {
+    match value.axes[axis] == Axis::Channel {
+        true => Ok(()),
+        false => Err(node.wrong(format!(
+            "axis {axis} of {:?} is not that of the channels: only that is supported",
+            value.dims
+        ))),
+    }
+}
+
+pub(super) fn concat(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
+    let values: Vec<Value> = (0..node.inputs.len())
+        .map(|index| importer.value(node, index))
+        .collect::<Result<_, _>>()?;
+    let first = &values[0];
+    let axis = axis_of(node, first.dims.len(), 0)?;
+    let mut channels = 0;
+    let mut like = first.axes.clone();
+    like[axis] = Axis::Channel;
+    for value in &values {
+        // Of one channel the axis has no name.
+        if value.dims[axis] != 1 {
+            must_be_channels(node, value, axis)?;
+        }
+        if !matches(&value.axes, &value.dims, &like) {
+            return Err(node.wrong("it joins values whose axes are in different orders"));
+        }
+        channels += value.dims[axis];
+    }
+    let shape = importer.shape(first).with_channels(channels);
+    // A vector and an image of one pixel are alike in memory.
+    let is_mixed = values
+        .iter()
+        .any(|value| importer.shape(value).rank() != shape.rank());
+    let shape = if is_mixed {
+        Shape::vector(channels)
+    } else {
+        shape
+    };
+    let items: Vec<usize> = values
+        .iter()
+        .map(|value| {
+            let own = importer.shape(value);
+            match is_mixed && own.rank() != 1 {
+                true => importer.draft.op(
+                    &node.name,
+                    Op::Flatten,
+                    &[value.item],
+                    Shape::vector(own.len()),
+                ),
+                false => value.item,
+            }
+        })
+        .collect();
+    let item = importer.draft.op(&node.name, Op::Concat, &items, shape);
+    importer.set(node, item, like);
+    Ok(())
+}
+
+pub(super) fn shuffle(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
+    let value = importer.bare_image(node)?;
+    let groups = node.int_or("groups", 1)?.max(1) as usize;
+    importer.unary(node, Op::ChannelShuffle(ChannelShuffle { groups }))?;
+    must_be_channels(node, &value, 1)
+}
+
+pub(super) fn split(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
+    let value = importer.value(node, 0)?;
+    let (axis, sizes) = sizes_of(importer.model, node, &value.dims)?;
+    must_be_channels(node, &value, axis)?;
+    let mut first = 0;
+    for (index, channels) in sizes.into_iter().enumerate() {
+        part(importer, node, index, &value, Slice { first, channels });
+        first += channels;
+    }
+    Ok(())
+}
+
+pub(super) fn slice(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
+    let value = importer.value(node, 0)?;
+    let parts = slice_of(importer.model, node)?;
+    let mut kept = None;
+    for (axis, range) in parts.iter().enumerate() {
+        let is_whole = range.start == 0 && range.step == 1 && range.len == value.dims[axis];
+        if is_whole {
+            continue;
+        }
+        must_be_channels(node, &value, axis)?;
+        if range.step != 1 || range.len == 0 {
+            return Err(node.wrong(format!(
+                "it takes every {}th channel: only neighbors are supported",
+                range.step
+            )));
+        }
+        kept = Some(Slice {
+            first: range.start,
+            channels: range.len,
+        });
+    }
+    match kept {
+        Some(kept) => part(importer, node, 0, &value, kept),
+        None => importer.set(node, value.item, value.axes),
+    }
+    Ok(())
+}
+
+fn part(importer: &mut Importer<'_>, node: &Node, index: usize, value: &Value, slice: Slice) {
+    let shape = importer.shape(value).with_channels(slice.channels);
+    let item = importer
+        .draft
+        .op(&node.name, Op::Slice(slice), &[value.item], shape);
+    importer.set_output(node, index, item, value.axes.clone());
+}
+
+/// Softmax over the channels, within a model.
+pub(super) fn softmax(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
+    let value = importer.value(node, 0)?;
+    let old = importer.model.opset < 13;
+    let axis = axis_of(node, value.dims.len(), if old { 1 } else { -1 })?;
+    // Before opset 13 it is over all axes from that one on.
+    if old && value.dims[axis + 1..].iter().any(|&dim| dim > 1) {
+        return Err(node.wrong(format!(
+            "it is over all of {:?} from axis {axis} on: export with opset 13",
+            value.dims
+        )));
+    }
+    must_be_channels(node, &value, axis)?;
+    importer.unary(node, Op::Softmax)
+}

@@ -1,0 +1,47 @@
+//! Operators that move no data here: they rename axes, or take some together.
+
+use super::axes::{Axis, regroup};
+use super::{Importer, Value};
+use crate::error::Fault;
+use crate::fold::order_of;
+use crate::model::Node;
+use lowbit::Shape;
+use lowbit::graph::Op;
+
+pub(super) fn transpose(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
+    let value = importer.framed(node, 0)?;
+    let order = order_of(node, value.axes.len())?;
+    let turned = Value {
+        axes: order.iter().map(|&axis| value.axes[axis]).collect(),
+        dims: order.iter().map(|&axis| value.dims[axis]).collect(),
+        ..value
+    };
+    importer.set_framed(node, turned);
+    Ok(())
+}
+
+/// Reshape, Flatten, Squeeze and Unsqueeze: the elements keep their order.
+pub(super) fn reshape(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
+    let value = importer.value(node, 0)?;
+    let to = importer.model.shape(node.output()).to_vec();
+    let Some(axes) = regroup(&value.axes, &value.dims, &to) else {
+        return Err(node.wrong(format!(
+            "it makes {to:?} of {:?}: only images that become vectors are supported",
+            value.dims
+        )));
+    };
+    let flattens = !importer.shape(&value).is_vector()
+        && !axes
+            .iter()
+            .any(|axis| matches!(axis, Axis::Row | Axis::Column));
+    if !flattens {
+        importer.set(node, value.item, axes);
+        return Ok(());
+    }
+    let len = importer.shape(&value).len();
+    let item = importer
+        .draft
+        .op(&node.name, Op::Flatten, &[value.item], Shape::vector(len));
+    importer.set(node, item, axes);
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! Convolutions and matrix products with constant weights.
+
+use super::axes::{Axis, NCHW, places};
+use super::pad::{must_be_zero, widened};
+use super::{Importer, Value};
+use crate::constant::Constant;
+use crate::draft::{Item, Work};
+use crate::error::Fault;
+use crate::model::Node;
+use crate::window::Window;
+use lowbit::graph::{Conv, Op};
+use lowbit::{Shape, Tensor};
+
+/// The floats of a constant input; none where it is left out.
+fn floats<'a>(
+    importer: &Importer<'a>,
+    node: &Node,
+    index: usize,
+    what: &str,
+) -> Result<Option<&'a Constant>, Fault> {
+    let Some(name) = node.input(index) else {
+        return Ok(None);
+    };
+    let constant = importer.model.constants.get(name);
+    match constant.filter(|constant| constant.floats().is_some()) {
+        Some(constant) => Ok(Some(constant)),
+        None => Err(node.wrong(format!("its {what} {name:?} is no constant of floats"))),
+    }
+}
+
+pub(super) fn conv(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
+    let value = importer.image(node, 0)?;
+    let weight =
+        floats(importer, node, 1, "weight")?.ok_or_else(|| node.wrong("it lacks its weight"))?;
+    let &[out, channels, kernel_h, kernel_w] = &weight.dims[..] else {
+        return Err(node.wrong("only 2-D convolutions are supported"));
+    };
+    let groups = node.int_or("group", 1)?;
+    let groups =
+        usize::try_from(groups).map_err(|_| node.wrong(format!("its group is {groups}")))?;
+    if groups == 0 || channels * groups != value.dims[1] || !out.is_multiple_of(groups) {
+        return Err(node.wrong(format!(
+            "its weights {:?} in {groups} groups do not fit {} channels",
+            weight.dims, value.dims[1]
+        )));
+    }
+    must_be_zero(node, &value)?;
+    let window = Window::of(node, value.size(), Some([kernel_h, kernel_w]))?;
+    let window = widened(window, &value);
+    let bias = floats(importer, node, 2, "bias")?
+        .and_then(Constant::floats)
+        .map(<[f32]>::to_vec);
+    if bias.as_ref().is_some_and(|bias| bias.len() != out) {
+        return Err(node.wrong("its bias has another number of channels than its weights"));
+    }
+    let from = weight.floats().unwrap_or_default();
+    let mut data = Vec::with_capacity(from.len());
+    for o in 0..out {
+        for y in 0..kernel_h {
+            for x in 0..kernel_w {
+                data.extend(
+                    (0..channels).map(|c| from[((o * channels + c) * kernel_h + y) * kernel_w + x]),
+                );
+            }
+        }
+    }
+    let conv = Conv {
+        out_channels: out,
+        kernel: [kernel_h, kernel_w],
+        stride: window.stride,
+        padding: window.pads,
+        dilation: window.dilation,
+        groups,
+        bias: bias.is_some(),
+    };
+    let dims = importer.model.shape(node.output());
+    let shape = Shape::new(dims[2], dims[3], out);
+    let item = importer.draft.push(Item {
+        name: node.name.clone(),
+        work: Work::Op(Op::Conv(conv)),
+        inputs: vec![value.item],
+        weight: Some(Tensor::new(vec![out, kernel_h, kernel_w, channels], data)),
+        bias,
+        shape,
+    });
+    importer.set(node, item, NCHW.to_vec());
+    Ok(())
+}
+
+pub(super) fn gemm(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
+    if node.int_or("transA", 0)? != 0 {
+        return Err(node.wrong("transA=1 would turn the batch: only transA=0 is supported"));
+    }
+    let weight =
+        floats(importer, node, 1, "weight")?.ok_or_else(|| node.wrong("it lacks its weight"))?;
+    let (alpha, beta) = (node.float_or("alpha", 1.0)?, node.float_or("beta", 1.0)?);
+    let turned = node.int_or("transB", 0)? != 0;
+    let bias = floats(importer, node, 2, "bias")?;
+    let bias = bias.map(|bias| {
+        let values = bias.floats().unwrap_or_default();
+        let scaled = values
+            .iter()
+            .map(|&b| if beta == 1.0 { b } else { b * beta });
+        scaled.collect::<Vec<f32>>()
+    });
+    linear(importer, node, weight, turned, alpha, bias)
+}
+
+pub(super) fn matmul(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
+    if importer.is_value(node, 0) && importer.is_value(node, 1) {
+        return Err(node.wrong("lowbit does not multiply two values of the image as matrices yet"));
+    }
+    let weight =
+        floats(importer, node, 1, "weight")?.ok_or_else(|| node.wrong("it lacks its weight"))?;
+    linear(importer, node, weight, false, 1.0, None)
+}
+
+/// A product over the last axis with weights `[in, out]`, or `[out, in]` where they are turned.
+fn linear(
+    importer: &mut Importer<'_>,
+    node: &Node,
+    weight: &Constant,
+    turned: bool,
+    alpha: f32,
+    bias: Option<Vec<f32>>,
+) -> Result<(), Fault> {
+    let value = importer.value(node, 0)?;
+    let &[rows, columns] = &weight.dims[..] else {
+        return Err(node.wrong(format!(
+            "its weights have the shape {:?}: only matrices are supported",
+            weight.dims
+        )));
+    };
+    let (out, inner) = if turned {
+        (rows, columns)
+    } else {
+        (columns, rows)
+    };
+    let order = last_axis(node, &value, inner)?;
+    let from = weight.floats().unwrap_or_default();
+    let mut data = Vec::with_capacity(from.len());
+    for o in 0..out {
+        data.extend((0..inner).map(|i| {
+            let i = order.as_ref().map_or(i, |places| places[i]);
+            let w = if turned {
+                from[o * inner + i]
+            } else {
+                from[i * out + o]
+            };
+            if alpha == 1.0 { w } else { w * alpha }
+        }));
+    }
+    let bias = match bias {
+        None => vec![0.0; out],
+        Some(bias) if bias.len() == out => bias,
+        Some(bias) if bias.len() == 1 => vec![bias[0]; out],
+        Some(bias) => {
+            return Err(node.wrong(format!(
+                "its bias has {} values for {out} outputs",
+                bias.len()
+            )));
+        }
+    };
+    let shape = importer.shape(&value).with_channels(out);
+    let item = importer.draft.push(Item {
+        name: node.name.clone(),
+        work: Work::Op(Op::linear(out)),
+        inputs: vec![value.item],
+        weight: Some(Tensor::new(vec![out, inner], data)),
+        bias: Some(bias),
+        shape,
+    });
+    let mut axes = value.axes;
+    if let Some(last) = axes.last_mut() {
+        *last = Axis::Channel;
+    }
+    importer.set(node, item, axes);
+    Ok(())
+}
+
+/// The order of the features that a product reads, where it is not lowbit's.
+fn last_axis(node: &Node, value: &Value, inner: usize) -> Result<Option<Vec<usize>>, Fault> {
+    match value.axes.last() {
+        Some(Axis::Channel) => Ok(None),
+        Some(Axis::Flat(order)) => Ok(Some(places(order))),
+        Some(Axis::Batch | Axis::One) if inner == 1 => Ok(None),
+        _ => Err(node.wrong(format!(
+            "it multiplies over an axis of {:?} that is not the channels",
+            value.dims
+        ))),
+    }
+}

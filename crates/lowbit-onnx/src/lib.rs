@@ -1,0 +1,162 @@
+//! ONNX in: reads image classifiers that other frameworks export, and makes lowbit's graphs of them.
+//!
+//! ```no_run
+//! use lowbit::exec::{FloatModel, Model};
+//! use lowbit_onnx::{Options, read};
+//!
+//! let imported = read("mobilenet_v2.onnx".as_ref(), &Options::default())?;
+//! let model = FloatModel::new(&imported.graph, &imported.weights)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A file goes through four stages: `file.rs` decodes it (with limits before anything is allocated), `fold/` infers shapes and
+//! computes what is constant, `rewrite/` brings what exporters write to few operators, `import/` makes the graph. What lowbit
+//! does not compute as ONNX defines it is refused, by the name of the node, its operator and the attribute.
+
+mod constant;
+mod draft;
+mod error;
+mod file;
+mod fold;
+mod import;
+mod model;
+#[allow(clippy::all, clippy::pedantic, missing_docs, dead_code)]
+mod proto;
+mod rewrite;
+mod tensor;
+mod window;
+mod wire;
+
+pub use error::{Fault, OnnxError};
+
+#[cfg(test)]
+mod tests;
+
+use lowbit::graph::Normalization;
+use lowbit::{Graph, Weights};
+use std::path::Path;
+
+/// What a message of protobuf may have at most.
+const MAX_BYTES: u64 = 1 << 31;
+
+/// What a reader may choose.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// How pixels become what the model's input expects: `(x / 255 − mean) / std`.
+    pub normalization: Normalization,
+    /// Height and width of images where the model leaves them open.
+    pub image_size: Option<usize>,
+    /// Names of the classes, where the file does not have them or they are to be others.
+    pub class_names: Option<Vec<String>>,
+    /// Name of the output that holds the logits, where there are several.
+    pub output: Option<String>,
+}
+
+impl Default for Options {
+    /// Pixels between 0 and 1, sizes and names as the model has them.
+    fn default() -> Self {
+        Self {
+            normalization: Normalization::uniform(0.0, 1.0),
+            image_size: None,
+            class_names: None,
+            output: None,
+        }
+    }
+}
+
+/// A model that was read.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Imported {
+    /// What it computes.
+    pub graph: Graph,
+    /// With which numbers.
+    pub weights: Weights,
+    /// Whether the names of its classes are known; they are numbers else.
+    pub has_class_names: bool,
+    /// The program that wrote the file.
+    pub producer: String,
+    /// Its opset.
+    pub opset: i64,
+    /// What was found and done that a person may want to know; warnings begin so.
+    pub notes: Vec<String>,
+}
+
+/// Reads a model from its file; external data are read from the file's folder.
+///
+/// # Errors
+/// [`OnnxError`] saying what is wrong with the file, or what lowbit does not run.
+pub fn read(path: &Path, options: &Options) -> Result<Imported, OnnxError> {
+    let fail = |fault: Fault| OnnxError {
+        path: path.to_owned(),
+        fault,
+    };
+    let size = std::fs::metadata(path).map_or(0, |file| file.len());
+    if size > MAX_BYTES {
+        let reason =
+            format!("it has {size} bytes; one of more than 2 GB keeps its weights in another file");
+        return Err(fail(Fault::Damaged(reason)));
+    }
+    let bytes = std::fs::read(path).map_err(|error| fail(Fault::Read(error)))?;
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let name = path
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned());
+    decoded(bytes, Some(folder), name, options).map_err(fail)
+}
+
+/// Reads a model from the bytes of a file without external data.
+///
+/// # Errors
+/// [`Fault`] saying what is wrong with it, or what lowbit does not run.
+pub fn decode(bytes: Vec<u8>, options: &Options) -> Result<Imported, Fault> {
+    decoded(bytes, None, None, options)
+}
+
+fn decoded(
+    bytes: Vec<u8>,
+    folder: Option<&Path>,
+    name: Option<String>,
+    options: &Options,
+) -> Result<Imported, Fault> {
+    let (mut model, about) = file::decode(bytes, folder, options)?;
+    fold::fold(&mut model)?;
+    rewrite::normalize(&mut model)?;
+    let mut draft = import::import(&model)?;
+    let mut normalization = options.normalization.clone();
+    draft.fold_affine(&mut normalization);
+    if normalization != options.normalization {
+        model.notes.push(
+            "the model scales its input itself: that became part of its normalization".into(),
+        );
+    }
+    let classes = draft.items.last().map_or(0, |item| item.shape.c());
+    let known = match &options.class_names {
+        Some(names) => Some(names.clone()),
+        None => about.class_names(),
+    };
+    let has_class_names = known.is_some();
+    let names = match known {
+        Some(names) if names.len() == classes => names,
+        Some(names) => {
+            let found = names.len();
+            return Err(Fault::Model(format!(
+                "it has {classes} classes, and {found} names for them"
+            )));
+        }
+        None => (0..classes).map(|class| class.to_string()).collect(),
+    };
+    let name = name.unwrap_or_else(|| model.name.clone());
+    let (graph, weights) = draft.finish(&name, normalization, &names)?;
+    Ok(Imported {
+        graph,
+        weights,
+        has_class_names,
+        producer: about.producer,
+        opset: model.opset,
+        notes: model.notes,
+    })
+}

@@ -1,0 +1,194 @@
+//! Tensors of a file: the types, the places their values can stand in, and external data.
+
+use crate::constant::{Constant, count, wrong};
+use crate::error::Fault;
+use crate::proto::TensorProto;
+use crate::proto::tensor_proto::{DataLocation, DataType};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Component, Path, PathBuf};
+
+/// Reads tensors of the model in a folder.
+pub(crate) struct Tensors<'a> {
+    /// The model's folder; external data are read from within it alone.
+    pub(crate) folder: Option<&'a Path>,
+}
+
+impl Tensors<'_> {
+    /// Converts a tensor; floats become f32, integers i64.
+    pub(crate) fn read(&self, proto: &TensorProto) -> Result<Constant, Fault> {
+        let name = proto.name();
+        let fail = |reason: String| wrong(name, reason);
+        let dims = proto
+            .dims
+            .iter()
+            .map(|&dim| {
+                usize::try_from(dim).map_err(|_| fail(format!("it has an extent of {dim}")))
+            })
+            .collect::<Result<Vec<usize>, Fault>>()?;
+        let elements = count(&dims).map_err(fail)?;
+        let kind = DataType::try_from(proto.data_type())
+            .map_err(|_| fail(format!("its type {} is unknown", proto.data_type())))?;
+        let width = width(kind)
+            .ok_or_else(|| fail(format!("its type {} is not supported", kind.as_str_name())))?;
+        let bytes = elements * width;
+        let external;
+        let raw: Option<&[u8]> = if proto.data_location() == DataLocation::External {
+            external = self.external(proto, bytes)?;
+            Some(&external)
+        } else {
+            proto.raw_data.as_deref()
+        };
+        if let Some(raw) = raw {
+            if raw.len() != bytes {
+                let found = raw.len();
+                return Err(fail(format!(
+                    "it has {found} bytes, its shape needs {bytes}"
+                )));
+            }
+            return Ok(of_bytes(kind, dims, raw));
+        }
+        let constant = of_fields(kind, dims, proto);
+        match constant.len() {
+            found if found == elements => Ok(constant),
+            found => Err(fail(format!(
+                "it has {found} values, its shape needs {elements}"
+            ))),
+        }
+    }
+
+    /// The bytes of a tensor that stand in another file of the model's folder.
+    fn external(&self, proto: &TensorProto, bytes: usize) -> Result<Vec<u8>, Fault> {
+        let name = proto.name();
+        let fail = |reason: String| wrong(name, reason);
+        let entry = |key: &str| {
+            let found = proto.external_data.iter().find(|entry| entry.key() == key);
+            found.map(|entry| entry.value())
+        };
+        let number = |key: &str| match entry(key) {
+            None => Ok(None),
+            Some(text) => match text.parse::<u64>() {
+                Ok(number) => Ok(Some(number)),
+                Err(_) => Err(fail(format!("the {key} of its external data is {text:?}"))),
+            },
+        };
+        let location =
+            entry("location").ok_or_else(|| fail("its external data have no place".into()))?;
+        let path = self.within(location).map_err(fail)?;
+        let offset = number("offset")?.unwrap_or(0);
+        if let Some(length) = number("length")?
+            && length != bytes as u64
+        {
+            return Err(fail(format!(
+                "its external data have {length} bytes, its shape needs {bytes}"
+            )));
+        }
+        let read = || -> std::io::Result<Result<Vec<u8>, u64>> {
+            let mut file = File::open(&path)?;
+            let size = file.metadata()?.len();
+            if offset
+                .checked_add(bytes as u64)
+                .is_none_or(|end| end > size)
+            {
+                return Ok(Err(size));
+            }
+            file.seek(SeekFrom::Start(offset))?;
+            let mut data = vec![0; bytes];
+            file.read_exact(&mut data)?;
+            Ok(Ok(data))
+        };
+        match read() {
+            Ok(Ok(data)) => Ok(data),
+            Ok(Err(size)) => Err(fail(format!(
+                "needs bytes {offset} to {} of {location}, which has {size}: is it cut off?",
+                offset.saturating_add(bytes as u64)
+            ))),
+            Err(source) => Err(fail(format!(
+                "cannot read its external data {location}: {source}: keep the file beside the model"
+            ))),
+        }
+    }
+
+    /// The file `location` of the model's folder; not one that lies elsewhere, by whatever way.
+    fn within(&self, location: &str) -> Result<PathBuf, String> {
+        let folder = self
+            .folder
+            .ok_or("it has external data, and the model is not a file")?;
+        let relative = Path::new(location);
+        let is_plain = relative
+            .components()
+            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        let escapes = || {
+            format!(
+                "its external data {location:?} lie outside the model's folder: lowbit reads none from there"
+            )
+        };
+        // What a path of another system would mean is not for this one to say.
+        if !is_plain || location.contains(['\\', ':', '\0']) {
+            return Err(escapes());
+        }
+        let path = folder.join(relative);
+        let folder = std::fs::canonicalize(folder).map_err(|error| error.to_string())?;
+        match std::fs::canonicalize(&path) {
+            Ok(real) if real.starts_with(&folder) => Ok(real),
+            Ok(_) => Err(escapes()),
+            Err(error) => Err(format!(
+                "cannot read its external data {location}: {error}: keep the file beside the model"
+            )),
+        }
+    }
+}
+
+/// Bytes of an element in `raw_data`; none for types that no model's weights have.
+fn width(kind: DataType) -> Option<usize> {
+    match kind {
+        DataType::Double | DataType::Int64 | DataType::Uint64 => Some(8),
+        DataType::Float | DataType::Int32 | DataType::Uint32 => Some(4),
+        DataType::Float16 | DataType::Bfloat16 | DataType::Int16 | DataType::Uint16 => Some(2),
+        DataType::Int8 | DataType::Uint8 | DataType::Bool => Some(1),
+        _ => None,
+    }
+}
+
+fn of_bytes(kind: DataType, dims: Vec<usize>, raw: &[u8]) -> Constant {
+    fn each<const N: usize, T>(raw: &[u8], value: impl Fn([u8; N]) -> T) -> Vec<T> {
+        let (chunks, _) = raw.as_chunks::<N>();
+        chunks.iter().map(|&bytes| value(bytes)).collect()
+    }
+    let float = |data| Constant::float(dims.clone(), data);
+    let int = |data| Constant::int(dims.clone(), data);
+    match kind {
+        DataType::Float => float(each(raw, f32::from_le_bytes)),
+        DataType::Double => float(each(raw, |bytes| f64::from_le_bytes(bytes) as f32)),
+        DataType::Float16 => float(each(raw, |bytes| half::f16::from_le_bytes(bytes).to_f32())),
+        DataType::Bfloat16 => float(each(raw, |bytes| half::bf16::from_le_bytes(bytes).to_f32())),
+        DataType::Uint64 => int(each(raw, |bytes| u64::from_le_bytes(bytes).cast_signed())),
+        DataType::Int32 => int(each(raw, |bytes| i32::from_le_bytes(bytes).into())),
+        DataType::Uint32 => int(each(raw, |bytes| u32::from_le_bytes(bytes).into())),
+        DataType::Int16 => int(each(raw, |bytes| i16::from_le_bytes(bytes).into())),
+        DataType::Uint16 => int(each(raw, |bytes| u16::from_le_bytes(bytes).into())),
+        DataType::Int8 => int(each(raw, |bytes| i8::from_le_bytes(bytes).into())),
+        DataType::Uint8 | DataType::Bool => int(each(raw, |bytes| u8::from_le_bytes(bytes).into())),
+        // Int64; the others have no width and do not come here.
+        _ => int(each(raw, i64::from_le_bytes)),
+    }
+}
+
+/// The values of a tensor without `raw_data`: small types stand in `int32_data`, floats of 16 bits as their bits.
+fn of_fields(kind: DataType, dims: Vec<usize>, proto: &TensorProto) -> Constant {
+    let bits = |to: fn(u16) -> f32| proto.int32_data.iter().map(|&x| to(x as u16)).collect();
+    match kind {
+        DataType::Float => Constant::float(dims, proto.float_data.clone()),
+        DataType::Double => {
+            Constant::float(dims, proto.double_data.iter().map(|&x| x as f32).collect())
+        }
+        DataType::Float16 => Constant::float(dims, bits(|x| half::f16::from_bits(x).to_f32())),
+        DataType::Bfloat16 => Constant::float(dims, bits(|x| half::bf16::from_bits(x).to_f32())),
+        DataType::Int64 => Constant::int(dims, proto.int64_data.clone()),
+        DataType::Uint64 | DataType::Uint32 => {
+            let data = proto.uint64_data.iter().map(|x| x.cast_signed()).collect();
+            Constant::int(dims, data)
+        }
+        _ => Constant::int(dims, proto.int32_data.iter().map(|&x| x.into()).collect()),
+    }
+}
