@@ -217,8 +217,8 @@ fn batch_of_one(
     }
     // Channels are few; where both ends could be, or neither is known, PyTorch's order.
     let few = |extent: Option<usize>| matches!(extent, Some(1 | 3));
-    let are_rows = extents[1].is_none_or(|rows| rows >= LEAST_ROWS);
-    let is_nhwc = few(extents[3]) && are_rows;
+    let are_many = |extent: Option<usize>| extent.is_none_or(|extent| extent >= LEAST_ROWS);
+    let is_nhwc = few(extents[3]) && are_many(extents[1]) && are_many(extents[2]);
     let mut dims = vec![1];
     for (axis, extent) in extents.iter().enumerate().skip(1) {
         let is_channel = axis == if is_nhwc { 3 } else { 1 };

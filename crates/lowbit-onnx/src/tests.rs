@@ -454,8 +454,10 @@ fn names_of_classes_stand_in_the_metadata() {
         assert_eq!(imported.graph.class_names(), ["cat", "dog"], "{text}");
         assert!(imported.has_class_names);
     }
-    let mut options = Options::default();
-    options.class_names = Some(vec!["a".into(); 3]);
+    let options = Options {
+        class_names: Some(vec!["a".into(); 3]),
+        ..Options::default()
+    };
     let error = decode(small().encode_to_vec(), &options)
         .unwrap_err()
         .to_string();

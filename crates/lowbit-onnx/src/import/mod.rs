@@ -78,7 +78,7 @@ pub(crate) fn import(model: &Model) -> Result<Draft, Fault> {
     importer.finish()
 }
 
-/// Rows that an image has at least, where an axis of a few could be its columns or its channels.
+/// Rows and columns that an image has at least, where an axis of a few could be its columns or its channels.
 pub(crate) const LEAST_ROWS: usize = 8;
 
 /// Whether the input's channels are its last axis: few, or turned to the front by what reads it.
@@ -92,7 +92,7 @@ fn is_nhwc(model: &Model) -> bool {
     match (few(dims[1]), few(dims[3])) {
         (true, false) => false,
         // A handful of rows is no image, but channels.
-        (false, true) if dims[1] >= LEAST_ROWS => true,
+        (false, true) if dims[1].min(dims[2]) >= LEAST_ROWS => true,
         _ => reader.is_some_and(|node| {
             node.op == "Transpose"
                 && node

@@ -66,6 +66,11 @@ pub(crate) const OPERATORS: &[Operator] = operators! {
     Unsqueeze: layout::reshape, [axes "all"], "";
 };
 
+/// The operator of that name.
+pub(crate) fn find(name: &str) -> Option<&'static Operator> {
+    OPERATORS.iter().find(|operator| operator.name == name)
+}
+
 /// The table of docs/onnx.md.
 #[cfg(test)]
 fn markdown() -> String {
@@ -104,9 +109,4 @@ mod tests {
     fn operators_are_in_order_and_there_once() {
         assert!(OPERATORS.is_sorted_by(|a, b| a.name < b.name));
     }
-}
-
-/// The operator of that name.
-pub(crate) fn find(name: &str) -> Option<&'static Operator> {
-    OPERATORS.iter().find(|operator| operator.name == name)
 }

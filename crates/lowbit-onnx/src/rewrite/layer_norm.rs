@@ -16,7 +16,7 @@ pub(super) fn rewrite(model: &mut Model) -> Result<(), Fault> {
             && node.int_or("keepdims", 1).is_ok_and(|keeps| keeps == 1)
     };
     replace_all(model, |patterns, node| {
-        let (value, eps) = normalized(patterns, node, &over_last)?;
+        let (value, eps) = normalized(patterns, node, over_last)?;
         Some(
             instead(node, "LayerNormalization", value)
                 .with("epsilon", Attribute::Float(eps))
