@@ -252,4 +252,62 @@ pub(crate) mod tests {
         assert_eq!(sketch.overlap(&input.data.train).seen, 8);
         assert_eq!(sketch.overlap(&input.data.test).seen, 0);
     }
+
+    /// Writes a 2×2 image of one shade: two rows of two pixels of 24 bits, each filled up to 8 bytes.
+    fn bmp(path: &Path, shade: u8) {
+        let mut file = b"BM".to_vec();
+        for number in [70_u32, 0, 54, 40, 2, 2] {
+            file.extend(number.to_le_bytes());
+        }
+        for half in [1_u16, 24] {
+            file.extend(half.to_le_bytes());
+        }
+        file.extend([0; 24]);
+        for _ in 0..2 {
+            file.extend([shade; 6]);
+            file.extend([0; 2]);
+        }
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, file).unwrap();
+    }
+
+    #[test]
+    fn images_are_loaded_in_the_parts_number_and_size_that_were_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        for index in 0..10 {
+            bmp(&folder.path().join(format!("ant/{index}.bmp")), 20 * index);
+            bmp(
+                &folder.path().join(format!("bee/{index}.bmp")),
+                20 * index + 1,
+            );
+        }
+        let mut config = Config::default();
+        config.images.data = folder.path().display().to_string();
+        config.images.cache = false;
+        let half = Wanted {
+            seed: 1,
+            test_fraction: 0.5,
+            limit: 0,
+            image_size: 0,
+            exif: false,
+        };
+        let load = |wanted: Wanted| wanted.load(&config, &lowbit_data::Silent).unwrap();
+        let input = load(half);
+        assert_eq!((input.data.train.len(), input.data.test.len()), (10, 10));
+        assert_eq!((input.split.test_fraction, input.split.seed), (0.5, 1));
+        let [h, w] = [input.shape().h(), input.shape().w()];
+        assert_eq!([h, w], [2, 2]);
+        let fewer = load(Wanted {
+            limit: 4,
+            test_fraction: 0.2,
+            image_size: 4,
+            ..half
+        });
+        assert_eq!((fewer.shape().h(), fewer.image_size), (4, 4));
+        assert_eq!(fewer.data.train.len() % 4, 0);
+        assert!(fewer.data.train.len() < 10, "{}", fewer.data.train.len());
+        // Another seed draws another half.
+        let other = load(Wanted { seed: 2, ..half });
+        assert_ne!(other.data.test.images(), input.data.test.images());
+    }
 }

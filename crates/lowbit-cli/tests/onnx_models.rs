@@ -1,0 +1,107 @@
+//! A model that another program made, through the commands: `bench/onnx/colors.py` writes it.
+
+mod common;
+#[path = "common/photos.rs"]
+mod photos;
+
+use common::{lowbit, refused, stderr, stdout};
+use photos::photos;
+use serde_json::Value;
+use std::path::Path;
+
+const CLASSES: [&str; 3] = ["ant", "bee", "cow"];
+const MODEL: &str = "colors.onnx";
+
+/// A folder with the model and photos whose colors it knows.
+fn place() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/colors.onnx");
+    std::fs::copy(fixture, folder.path().join(MODEL)).unwrap();
+    photos(&folder.path().join("photos"), &CLASSES, 20, 1, true);
+    folder
+}
+
+fn json(folder: &Path, arguments: &[&str]) -> Value {
+    let output = lowbit(folder, arguments);
+    let error = stderr(&output);
+    assert!(output.status.success(), "{arguments:?}: {error}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_foreign_model_is_read_measured_and_quantized() {
+    let folder = place();
+    let path = folder.path();
+    let shown = stdout(&lowbit(path, &["inspect", MODEL]));
+    assert!(shown.contains("8×8×3"), "{shown}");
+    let flags = ["--data", "photos", "--preprocess", "none"];
+    let found = json(
+        path,
+        &[&["eval", MODEL, "--json", "--all"], &flags[..]].concat(),
+    );
+    assert_eq!(found["accuracy_percent"], 100.0, "{found}");
+    assert_eq!(found["evaluated"]["count"], 60, "{found}");
+    let compared = [
+        &["compare", "--model", MODEL, "--out", "out", "--json"],
+        &flags[..],
+    ]
+    .concat();
+    let found = json(path, &compared);
+    for precision in ["fp32", "int8"] {
+        let accuracy = &found["comparison"][precision]["accuracy_percent"];
+        assert_eq!(accuracy, 100.0, "{precision}: {found}");
+    }
+    // What is written is a file of lowbit's, with integers in it.
+    let quantized = [&["quantize", MODEL, "-o", "q.safetensors"], &flags[..]].concat();
+    let output = lowbit(path, &quantized);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let found = json(
+        path,
+        &[
+            "eval",
+            "q.safetensors",
+            "--data",
+            "photos",
+            "--all",
+            "--json",
+        ],
+    );
+    assert_eq!(found["accuracy_percent"], 100.0, "{found}");
+    assert_eq!(found["kind"], "integer", "{found}");
+}
+
+#[test]
+fn a_preprocessing_that_cannot_be_right_is_named_with_the_one_that_would_be() {
+    let folder = place();
+    let path = folder.path();
+    let eval = |more: &[&str]| [&["eval", MODEL, "--data", "photos", "--all"], more].concat();
+    let line = refused(path, &eval(&["--preprocess", "unit"]), 2);
+    assert!(line.contains("33.3 % of 60 images right"), "{line}");
+    assert!(
+        line.contains("With --preprocess none it would be 100.0 %"),
+        "{line}"
+    );
+    let line = refused(path, &eval(&[]), 2);
+    assert!(line.contains("with --preprocess"), "{line}");
+    assert!(line.contains("none 100.0 %"), "{line}");
+    let line = refused(path, &eval(&["--preprocess", "caffe"]), 2);
+    assert!(line.contains("--preprocess caffe"), "{line}");
+}
+
+#[test]
+fn a_model_of_other_classes_or_cut_off_is_one_line() {
+    let folder = place();
+    let path = folder.path();
+    photos(&path.join("two"), &CLASSES[..2], 8, 1, true);
+    let eval = ["eval", MODEL, "--preprocess", "none", "--data", "two"];
+    let line = refused(path, &eval, 2);
+    assert!(
+        line.contains("3 classes") && line.contains("has 2"),
+        "{line}"
+    );
+    let bytes = std::fs::read(path.join(MODEL)).unwrap();
+    std::fs::write(path.join("cut.onnx"), &bytes[..bytes.len() / 2]).unwrap();
+    let line = refused(path, &["inspect", "cut.onnx"], 2);
+    assert!(line.contains("cut.onnx"), "{line}");
+    assert!(!path.join("out").exists());
+}
