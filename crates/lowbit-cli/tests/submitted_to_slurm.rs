@@ -102,11 +102,15 @@ fn flags_and_the_site_file_arrive_at_slurm() {
         speeds.contains("OverSubscribe=NO") && training.contains("OverSubscribe=OK"),
         "{speeds}"
     );
-    let waits = place.tasks("o")[0]["reason"]
+    // Slurm has a reason as soon as it has looked at the array, and is asked every ten seconds.
+    let begun = std::time::Instant::now();
+    while !place.tasks("o")[0]["reason"]
         .as_str()
-        .unwrap_or_default()
-        .to_owned();
-    assert!(waits.contains("Dependency"), "{waits}");
+        .is_some_and(|reason| reason.contains("Dependency"))
+    {
+        assert!(begun.elapsed().as_secs() < 40, "{}", place.tasks("o")[0]);
+        std::thread::sleep(std::time::Duration::from_millis(500));
+    }
     place.tool("scontrol", &["release", held]).unwrap();
     place.good("collect --out o --quiet");
     let log = place.log("o", 0);
