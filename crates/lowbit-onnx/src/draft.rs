@@ -110,6 +110,7 @@ impl Draft {
         }
         let mut index = 1;
         while index < self.items.len() {
+            self.scale_before_relu(index);
             if !self.fold_forward(index) {
                 index += 1;
             }
@@ -168,6 +169,55 @@ impl Draft {
         }
         self.replace(index, from);
         true
+    }
+
+    /// Moves the factors of a map into the product before the ReLUs and max-pools in front of it, which keep what is multiplied
+    /// by a positive number; their signs and the summands stay.
+    ///
+    /// In the columns of the product behind, factors of different sizes would cost its integers most of their bits; in the rows
+    /// of the one before, whose scales are their own, they cost none, and its channels come into one range (as in Nagel et al.
+    /// 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.1).
+    fn scale_before_relu(&mut self, index: usize) {
+        let Work::Affine { scale, .. } = &self.items[index].work else {
+            return;
+        };
+        let sizes: Vec<f64> = scale
+            .iter()
+            .map(|&scale| if scale == 0.0 { 1.0 } else { scale.abs() })
+            .collect();
+        let readers = self.readers();
+        let mut from = self.items[index].inputs[0];
+        loop {
+            if readers[from] != 1 {
+                return;
+            }
+            match self.items[from].work {
+                Work::Op(Op::Relu | Op::MaxPool(_)) => from = self.items[from].inputs[0],
+                Work::Op(Op::Conv(_) | Op::Linear(_)) => break,
+                _ => return,
+            }
+        }
+        let product = &mut self.items[from];
+        let Some(weight) = &mut product.weight else {
+            return;
+        };
+        if weight.shape()[0] != sizes.len() {
+            return;
+        }
+        let row = weight.data().len() / sizes.len();
+        for (row, size) in weight.data_mut().chunks_exact_mut(row.max(1)).zip(&sizes) {
+            for w in row {
+                *w = (f64::from(*w) * size) as f32;
+            }
+        }
+        for (b, size) in product.bias.iter_mut().flatten().zip(&sizes) {
+            *b = (f64::from(*b) * size) as f32;
+        }
+        if let Work::Affine { scale, .. } = &mut self.items[index].work {
+            for (scale, size) in scale.iter_mut().zip(sizes) {
+                *scale /= size;
+            }
+        }
     }
 
     /// Into the product behind: right where it pads nothing, or what it pads would be zero before the map as well.
@@ -317,6 +367,26 @@ mod tests {
         // x·1 + 0.5 and x·4 + 3.
         assert_eq!(normalization.mean(), [-0.5, -0.75]);
         assert_eq!(normalization.std(), [1.0, 0.25]);
+    }
+
+    #[test]
+    fn factors_go_before_the_relu_and_signs_and_summands_behind_it() {
+        let mut draft = Draft::new(Shape::new(1, 1, 2));
+        draft.push(linear(0));
+        draft.op("relu", Op::Relu, &[1], Shape::new(1, 1, 2));
+        draft.push(affine(&[0.5, -4.0], &[1.0, 0.5], 2));
+        draft.push(linear(3));
+        draft.fold_affine(&mut Normalization::default());
+        assert_eq!(draft.items.len(), 4);
+        let [first, last] = [1, 3].map(|index: usize| &draft.items[index]);
+        assert_eq!(
+            first.weight.as_ref().unwrap().data(),
+            [0.5, 1.0, 12.0, 16.0]
+        );
+        assert_eq!(first.bias, Some(vec![5.0, 80.0]));
+        // Columns 1 and −1; 10 + 1·1 + 2·0.5 and 20 + 3·1 + 4·0.5.
+        assert_eq!(last.weight.as_ref().unwrap().data(), [1.0, -2.0, 3.0, -4.0]);
+        assert_eq!(last.bias, Some(vec![12.0, 25.0]));
     }
 
     #[test]

@@ -47,20 +47,22 @@ pub(super) fn run(
         record,
         foreign,
     } = context.float_model(model)?;
-    let calibration = match config.method {
-        ActivationQuant::Dynamic | ActivationQuant::WeightOnly => Vec::new(),
-        ActivationQuant::Static => {
-            let measured = Measured {
-                file: model,
-                graph: &graph,
-                record: record.as_ref(),
-                foreign: foreign.as_ref(),
-            };
-            let chosen = context.input_for(&measured, Purpose::Calibrate, choice)?;
-            graph = graph.with_class_names(&chosen.input.data.class_names)?;
-            chosen.input.calibration(&context.config)
+    let is_static = config.method == ActivationQuant::Static;
+    let mut calibration = Vec::new();
+    // A foreign model's preprocessing is checked, and its classes get their names, whatever the method.
+    if is_static || foreign.is_some() {
+        let measured = Measured {
+            file: model,
+            graph: &graph,
+            record: record.as_ref(),
+            foreign: foreign.as_ref(),
+        };
+        let chosen = context.input_for(&measured, Purpose::Calibrate, choice)?;
+        graph = graph.with_class_names(&chosen.input.data.class_names)?;
+        if is_static {
+            calibration = chosen.input.calibration(&context.config);
         }
-    };
+    }
     let quantized = quantize(&graph, &weights, &config, &calibration, context.isa)?;
     let quantized_bytes = format::save_quantized(&output, &quantized, record.as_ref())?;
     let fp32_bytes = std::fs::metadata(model).map_or(0, |file| file.len());
