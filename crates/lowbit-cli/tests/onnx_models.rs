@@ -74,7 +74,9 @@ fn a_foreign_model_is_read_measured_and_quantized() {
 fn a_preprocessing_that_cannot_be_right_is_named_with_the_one_that_would_be() {
     let folder = place();
     let path = folder.path();
-    let eval = |more: &[&str]| [&["eval", MODEL, "--data", "photos", "--all"], more].concat();
+    fn eval<'a>(more: &[&'a str]) -> Vec<&'a str> {
+        [&["eval", MODEL, "--data", "photos", "--all"], more].concat()
+    }
     let line = refused(path, &eval(&["--preprocess", "unit"]), 2);
     assert!(line.contains("33.3 % of 60 images right"), "{line}");
     assert!(
