@@ -111,7 +111,7 @@ use Values::{Any, Like, Off, OneOf, Path};
 area! {
     /// Which model is trained or timed.
     Network, "Model" {
-        /// Model of the zoo
+        /// Model of the zoo; compare and bench take an .onnx file too
         model: String = "eurosat-cnn".into(), OneOf(|| zoo::names().collect());
     }
 }
