@@ -379,6 +379,9 @@ impl Queued {
                 if let Some(pid) = pid.and_then(|pid| Pid::from_raw(pid as i32)) {
                     let _ = kill_process_group(pid, Signal::KILL);
                 }
+                // Whoever sent it anew may have given it more.
+                let newest = self.job.sent(index);
+                let resources = newest.map_or(resources, |(newest, _)| newest.resources.clone());
                 self.pending.insert((stage, index), resources);
             } else {
                 self.fail(
