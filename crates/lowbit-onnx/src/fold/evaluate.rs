@@ -2,7 +2,7 @@
 
 use super::arithmetic::{binary, reduce, unary};
 use super::movement::{concat, expand, gather, reshape, strides, transpose};
-use super::shapes::{axes_of, axis_of, infer, order_of, sizes_of, slice_of};
+use super::shapes::{axes_of, axis_of, infer, order_of, sizes_of, slice_of, to_dims};
 use crate::constant::{Constant, Data, count};
 use crate::error::Fault;
 use crate::model::{Attribute, Model, Node};
@@ -175,15 +175,6 @@ fn cast(node: &Node, x: &Constant) -> Result<Constant, Fault> {
         }
         _ => return Err(node.wrong(format!("it casts to type {to}, which is not supported"))),
     })
-}
-
-pub(super) fn to_dims(node: &Node, x: &Constant) -> Result<Vec<usize>, Fault> {
-    let ints = x
-        .ints()
-        .ok_or_else(|| node.wrong("its shape is no list of integers"))?;
-    ints.iter()
-        .map(|&dim| usize::try_from(dim).map_err(|_| node.wrong(format!("its shape has {dim}"))))
-        .collect()
 }
 
 fn gathered(node: &Node, x: &Constant, indices: Option<&Constant>) -> Result<Constant, Fault> {

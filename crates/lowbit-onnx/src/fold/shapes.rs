@@ -1,7 +1,6 @@
 //! Shapes of results. An operator that stands here is one that a rewrite or the import knows; another is refused.
 
 use super::arithmetic::broadcast;
-use super::evaluate::to_dims;
 use crate::constant::Constant;
 use crate::error::Fault;
 use crate::model::{Model, Node};
@@ -467,4 +466,13 @@ fn reshaped(model: &Model, node: &Node, from: &[usize]) -> Result<Vec<usize>, Fa
             "it makes {shape:?} of {from:?}, one image: is the batch fixed in it? Export it with a dynamic batch, or a batch of 1"
         ))),
     }
+}
+
+pub(super) fn to_dims(node: &Node, x: &Constant) -> Result<Vec<usize>, Fault> {
+    let ints = x
+        .ints()
+        .ok_or_else(|| node.wrong("its shape is no list of integers"))?;
+    ints.iter()
+        .map(|&dim| usize::try_from(dim).map_err(|_| node.wrong(format!("its shape has {dim}"))))
+        .collect()
 }
