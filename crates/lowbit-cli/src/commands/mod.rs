@@ -14,6 +14,7 @@ mod logs;
 mod manual;
 mod qat_vs_ptq;
 mod quantize;
+mod recipes;
 mod serve;
 mod submit;
 mod sweep;
@@ -51,6 +52,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let done = match &command {
         Command::Completions { shell } => manual::completions(*shell),
         Command::Man { command, into } => manual::manual(command.as_deref(), into.as_deref()),
+        Command::Recipes { name } => recipes::run(output, name.as_deref()),
         Command::Submit(arguments) => submit::run(output, arguments),
         Command::Jobs { which, watch } => jobs::run(output, which, *watch),
         Command::Logs {
@@ -115,8 +117,17 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
         } => sweep::run(&context, &widths, jobs, part.map(|part| (part, of_seed))),
         Command::Federate(args) => federate::run(&context, &args),
         Command::Analyze {
-            folder, max_drop, ..
-        } => analyze::run(&context, folder, max_drop),
+            folder,
+            max_drop,
+            cost_per_mb,
+            ..
+        } => {
+            let terms = analyze::Terms {
+                max_drop,
+                cost_per_mb,
+            };
+            analyze::run(&context, folder, terms)
+        }
         Command::Quantize {
             file,
             output,
@@ -147,6 +158,7 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
         } => data::run(&context, path.as_deref(), sheet.as_deref(), per_class),
         Command::Completions { .. }
         | Command::Man { .. }
+        | Command::Recipes { .. }
         | Command::Submit(_)
         | Command::Jobs { .. }
         | Command::Logs { .. }
