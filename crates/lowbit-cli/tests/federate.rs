@@ -117,13 +117,10 @@ fn clients_take_the_widths_and_the_augmentation_of_any_training() {
     let found = run(path, &more);
     let settings = &found["federation"]["settings"];
     assert_eq!(settings["augment"], "flip");
-    let file = only(path, "4bit").join("model_4bit.safetensors");
-    let shown = lowbit(path, &["inspect", file.to_str().unwrap(), "--json"]);
-    let shown = stdout(&shown);
-    assert!(
-        shown.contains("\"activation_bits\":4") || shown.contains("\"activation_bits\": 4"),
-        "{shown}"
-    );
+    let quantizers = settings["quantizers"].as_str().unwrap();
+    for part in ["weight_bits\":4", "activation_bits\":4", "edge_bits\":4"] {
+        assert!(quantizers.contains(part), "{part}: {quantizers}");
+    }
 }
 
 #[test]

@@ -193,7 +193,7 @@ pub fn train(
             .clip_norm(clip_norm),
     );
     let mut beside = Beside {
-        average: Average::new(config.recipe.ema, &trainer.weights()),
+        average: Average::new(config.recipe.ema),
         teacher: Teacher::of(config, graph, isa)?,
     };
     let mut epochs: Vec<EpochRecord> = Vec::new();

@@ -7,7 +7,7 @@ use lowbit::Weights;
 const PREFIX: &str = "average.";
 
 /// `a ← d·a + (1 − d)·w` after step t (from 1), with `d = min(decay, (1 + t) / (10 + t))`, so that the first weights are
-/// forgotten early.
+/// forgotten early. It begins with the weights after the first step: before it, activations have no scale.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Average {
     decay: f64,
@@ -15,11 +15,11 @@ pub(super) struct Average {
 }
 
 impl Average {
-    /// Begins with `weights`; none if `decay` is 0.
-    pub(super) fn new(decay: f32, weights: &Weights) -> Option<Self> {
+    /// An average of nothing yet; none if `decay` is 0.
+    pub(super) fn new(decay: f32) -> Option<Self> {
         (decay > 0.0).then(|| Self {
             decay: f64::from(decay),
-            weights: weights.clone(),
+            weights: Weights::new(),
         })
     }
 
@@ -36,7 +36,6 @@ impl Average {
                             (kept * f64::from(*average) + (1.0 - kept) * f64::from(x)) as f32;
                     }
                 }
-                // Steps of activations are known only after the first step.
                 None => self.weights.insert(name.to_owned(), tensor.clone()),
             }
         }
@@ -53,7 +52,7 @@ impl Average {
         }
     }
 
-    /// Takes its tensors from a checkpoint's; whether all were there.
+    /// Takes its tensors from a checkpoint's; whether there were any.
     pub(super) fn restore(&mut self, tensors: &Weights) -> bool {
         let mut weights = Weights::new();
         for (name, tensor) in tensors.iter() {
@@ -61,12 +60,8 @@ impl Average {
                 weights.insert(name.to_owned(), tensor.clone());
             }
         }
-        let whole = self
-            .weights
-            .iter()
-            .all(|(name, _)| weights.get(name).is_some());
         self.weights = weights;
-        whole
+        self.weights.iter().next().is_some()
     }
 }
 
@@ -83,19 +78,21 @@ mod tests {
 
     #[test]
     fn the_average_follows_its_formula_and_survives_a_checkpoint() {
-        let mut average = Average::new(0.5, &weights(1.0)).unwrap();
-        // d = 2/11 at first, 3/12, then at most a half.
-        average.add(&weights(12.0), 1);
-        let expected = 2.0 / 11.0 + 12.0 * 9.0 / 11.0;
+        let mut average = Average::new(0.5).unwrap();
+        average.add(&weights(1.0), 1);
+        assert_eq!(average.weights(), &weights(1.0));
+        // d = 3/12 after the second step, and at most a half.
+        average.add(&weights(12.0), 2);
+        let expected = 0.25 + 12.0 * 0.75;
         assert!((average.weights().slice("w")[0] - expected).abs() < 1e-5);
         average.add(&weights(0.0), 1000);
         assert!((average.weights().slice("w")[0] - expected / 2.0).abs() < 1e-5);
         let mut tensors = weights(7.0);
         average.save(&mut tensors);
-        let mut again = Average::new(0.5, &weights(3.0)).unwrap();
+        let mut again = Average::new(0.5).unwrap();
         assert!(again.restore(&tensors));
         assert_eq!(again, average);
         assert!(!again.restore(&weights(7.0)));
-        assert!(Average::new(0.0, &weights(1.0)).is_none());
+        assert!(Average::new(0.0).is_none());
     }
 }
