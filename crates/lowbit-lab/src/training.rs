@@ -226,6 +226,9 @@ pub fn train(
             save_checkpoint(path, &checkpoint)?;
         }
         events.epoch_done(&record, epoch_count);
+        if epoch + 1 < epoch_count && !events.goes_on() {
+            return Err(LabError::Stopped { kept: epoch + 1 });
+        }
     }
     let mut quantized = trainer.quantized_model();
     let digest = epochs.last().and_then(|epoch| epoch.logits_digest);
@@ -388,6 +391,9 @@ fn run_epoch(
         correct += metrics.correct;
         done += batch.len();
         events.batch_done(done, loss / done as f64, correct as f64 / done as f64);
+        if !events.goes_on() {
+            return Err(LabError::Stopped { kept: epoch });
+        }
     }
     let count = split.len() as f64;
     Ok((
