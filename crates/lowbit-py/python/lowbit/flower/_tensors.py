@@ -60,11 +60,16 @@ class Layout:
 
     def flatten(self, record: ArrayRecord, codec: Codec) -> tuple[NDArray[np.float32], dict[str, Array]]:
         """The floats as one vector, and the other arrays."""
-        if Layout.of(record) != self:
-            raise WireError("the arrays have other names, shapes or types than those of the first round")
+        found = Layout.of(record)
+        if [each[:2] for each in found.arrays] != [each[:2] for each in self.arrays]:
+            raise WireError("the arrays have other names or shapes than those of the first round")
         order, _ = codec.layout()
         parts = [record[name].numpy().astype(np.float32).ravel() for name, _ in order]
-        exact = {name: record[name] for name, _, kind in self.arrays if np.dtype(kind).kind != "f"}
+        exact = {}
+        for (name, _, kind), (_, _, now) in zip(self.arrays, found.arrays):
+            if np.dtype(kind).kind != "f":
+                # A strategy's mean of whole numbers is a fraction: it becomes what it was.
+                exact[name] = record[name] if now == kind else Array(np.asarray(np.rint(record[name].numpy()).astype(kind)))
         return np.concatenate(parts), exact
 
     def unflatten(self, flat: NDArray[np.float32], exact: dict[str, Array], codec: Codec) -> ArrayRecord:
@@ -78,7 +83,7 @@ class Layout:
         record = ArrayRecord()
         for name, _, kind in self.arrays:
             if name in found:
-                record[name] = Array(np.ascontiguousarray(found[name].astype(kind)))
+                record[name] = Array(np.array(found[name], dtype=kind, order="C"))
             elif name in exact:
                 record[name] = exact[name]
             else:
