@@ -84,6 +84,9 @@ class Loopback:
             env=self.environment, cwd=self.folder, capture_output=True, text=True,
         )  # fmt: skip
         (self.folder / "run.log").write_text(done.stdout + done.stderr)
+        # That it is 0 says nothing.
+        if done.returncode != 0:
+            raise RuntimeError(f"flwr run ended with {done.returncode}:\n{done.stdout}{done.stderr}")
 
     def results(self, seconds: float) -> dict[str, object]:
         """Wait for the results of a run."""

@@ -65,7 +65,7 @@ def counted(folder: Path, rounds: int, bits: int) -> tuple[dict[str, object], in
         here.nodes = 2
         for node in range(2):
             here.start_node(node, through=counter.port)
-        here.submit("clients=2", f"num-server-rounds={rounds}", f'up-bits="{bits}"', f'down-bits="{bits}"', *SMALL)
+        here.submit(f"num-server-rounds={rounds}", f'up-bits="{bits}"', f'down-bits="{bits}"', *SMALL)
         return here.results(PATIENCE), counter.up + counter.down
 
 
