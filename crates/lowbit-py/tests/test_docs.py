@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -18,6 +19,17 @@ def test_the_tour_runs_from_top_to_bottom(root: Path) -> None:
     assert done.returncode == 0, done.stderr
     for part in ["<lowbit.Dataset landcover: 200 train", "epoch 2: loss", "% of 200 images right", "smaller", "images have dtype float32"]:
         assert part in done.stdout, done.stdout
+
+
+def test_the_notebook_runs(root: Path) -> None:
+    cells = json.loads((root / "crates/lowbit-py/examples/images_to_int8.ipynb").read_text())["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    # As many images and epochs as a test has time for.
+    small = code.replace("limit=1000", "limit=100").replace("epochs=5", "epochs=1")
+    assert small != code
+    done = subprocess.run([sys.executable, "-c", small], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "2 bits, trained" in done.stdout
 
 
 USE = """

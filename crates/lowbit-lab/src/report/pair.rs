@@ -35,7 +35,10 @@ pub fn pair_figures(names: [&str; 2], speed: &[SpeedCell], layers: &[LayerSpeed]
                 .map(|layer| [layer.fp32_ms, layer.quantized_ms]),
         ),
     };
-    let figures = [speeds, times].into_iter().map(Figure::from);
+    let timed = [speeds, times]
+        .into_iter()
+        .filter(|bars| !bars.groups.is_empty());
+    let figures = timed.map(Figure::from);
     let drawn: Vec<Figure> = figures.filter(|figure| figure.svg.is_some()).collect();
     html! {
         @for figure in &drawn {
