@@ -74,6 +74,12 @@ pub enum LabError {
         /// Last whole epoch.
         kept: usize,
     },
+    /// A listener did not want it to go on.
+    #[error("stopped in epoch {}; {}", kept + 1, what_is_kept(*kept))]
+    Stopped {
+        /// Last whole epoch.
+        kept: usize,
+    },
     /// A trained model that has no integer form.
     #[error("the trained model cannot be quantized: {reason}: training diverged; use a lower --lr")]
     Unquantizable {

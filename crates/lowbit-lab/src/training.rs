@@ -271,6 +271,9 @@ pub fn train(
             save_checkpoint(path, &checkpoint)?;
         }
         events.epoch_done(&record, epoch_count);
+        if epoch + 1 < epoch_count && !events.goes_on() {
+            return Err(LabError::Stopped { kept: epoch + 1 });
+        }
     }
     if quantized.is_none() {
         // Nothing was left to train.

@@ -32,7 +32,6 @@ use lowbit_lab::experiments::inputs::{self, FloatFile, Input};
 use lowbit_lab::experiments::unseen::{Choice, Chosen, Measured, Purpose, images_for};
 use lowbit_lab::models::{self, Foreign, ModelFile, check_preprocessing};
 use std::path::Path;
-use std::process::ExitCode;
 
 /// What every command works with.
 pub(crate) struct Context {
@@ -43,7 +42,7 @@ pub(crate) struct Context {
     pub(crate) resume: bool,
 }
 
-pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
+pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
     let Cli { command, manners } = cli;
     let output = Output {
         json: manners.json,
@@ -66,7 +65,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Task(arguments) => return task::run(arguments),
         _ => experiment(command, &manners, output),
     };
-    done.map(|()| ExitCode::SUCCESS)
+    done.map(|()| 0)
 }
 
 /// Runs a command that works on models and data.

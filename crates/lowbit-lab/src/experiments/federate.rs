@@ -1,8 +1,10 @@
 //! A federation in one process: clients train on their own images, a server averages, every byte between them is counted.
 
 mod identity;
+mod remote;
 mod results;
 
+pub use remote::{Client, ClientState, Server};
 pub use results::{Federated, FederatedRound, FederationResults, json, read};
 
 use self::identity::{identity, name};
@@ -116,19 +118,25 @@ pub fn federate(
         return Ok(done);
     }
     run.checked_resume(&parent)?;
+    let _lock = hold(&run.folder)?;
+    run.rounds(events)
+}
+
+/// Makes the folder of a run, and keeps others from working on it.
+fn hold(folder: &Path) -> Result<std::fs::File, LabError> {
     let io = |source| LabError::Io {
-        path: run.folder.clone(),
+        path: folder.to_owned(),
         source,
     };
-    std::fs::create_dir_all(&run.folder).map_err(io)?;
-    let lock = std::fs::File::create(run.folder.join(LOCK)).map_err(io)?;
+    std::fs::create_dir_all(folder).map_err(io)?;
+    let lock = std::fs::File::create(folder.join(LOCK)).map_err(io)?;
     if lock.try_lock().is_err() {
         return Err(LabError::Mismatch(format!(
             "{}: another lowbit works on this run; wait for it, or use another --out or --seed",
-            run.folder.display()
+            folder.display()
         )));
     }
-    run.rounds(events)
+    Ok(lock)
 }
 
 const RESULTS: &str = "training_results.json";
@@ -137,6 +145,14 @@ const LOCK: &str = "lock";
 
 fn qat(config: &Config, bits: u8) -> Option<QatConfig> {
     (bits < 32).then(|| config.qat(bits))
+}
+
+fn shards(clients: &[ClientImages]) -> Vec<Shard> {
+    let shard = |client: &ClientImages| Shard {
+        train: client.train.clone(),
+        held: client.held.clone(),
+    };
+    clients.iter().map(shard).collect()
 }
 
 struct Run<'a> {
@@ -221,18 +237,11 @@ impl Run<'_> {
         })
     }
 
-    fn rounds(&self, events: &dyn FederateEvents) -> Result<Federated, LabError> {
-        let weights = self.start()?;
-        let schema = Schema::of(self.graph, &weights);
-        let model = schema.flatten(&weights).expect("a schema of these weights");
-        let shard = |client: &ClientImages| Shard {
-            train: client.train.clone(),
-            held: client.held.clone(),
-        };
-        let shards: Vec<Shard> = self.clients.iter().map(shard).collect();
-        let local = LocalTraining {
+    /// What clients do with their images.
+    fn local<'b>(&'b self, schema: &'b Schema, shards: &'b [Shard]) -> LocalTraining<'b> {
+        LocalTraining {
             graph: self.graph,
-            schema: &schema,
+            schema,
             qat: qat(self.config, self.federate.bits),
             optimizer: self.config.training.optimizer,
             lr: self.config.training.lr,
@@ -246,8 +255,16 @@ impl Run<'_> {
             isa: self.isa,
             images: self.data.train.images(),
             labels: self.data.train.labels(),
-            shards: &shards,
-        };
+            shards,
+        }
+    }
+
+    fn rounds(&self, events: &dyn FederateEvents) -> Result<Federated, LabError> {
+        let weights = self.start()?;
+        let schema = Schema::of(self.graph, &weights);
+        let model = schema.flatten(&weights).expect("a schema of these weights");
+        let shards = shards(self.clients);
+        let local = self.local(&schema, &shards);
         let settings = self.federate.settings.clone();
         let start = Start::Seed(self.config.run.seed);
         let mut federation = Federation::new(settings, schema.clone(), model, start, &local)?;

@@ -6,11 +6,14 @@ mod charts;
 mod federation;
 mod figures;
 mod layers;
+mod pair;
 
 use crate::analysis::{Analysis, Table, WidthRow, runs::Runs, series};
 use crate::roofline::Roofline;
 use figures::Figure;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+pub use pair::pair_figures;
 
 /// The page.
 #[must_use]
@@ -311,7 +314,11 @@ pub fn roofline_svg(roofline: &Roofline) -> String {
             format!("<text x=\"560\" y=\"{y}\" font-family=\"sans-serif\" font-size=\"13\" fill=\"{color}\">{}</text>\n", crate::plural::bits(bits))
         })
         .collect();
-    let svg = svg.replace("</svg>", &format!("{names}</svg>"));
+    alone(&svg.replace("</svg>", &format!("{names}</svg>")))
+}
+
+/// A chart with the style sheet's light colors, for where there is no style sheet.
+fn alone(svg: &str) -> String {
     svg.replacen("<svg ", "<svg style=\"background:#fff\" ", 1)
         .replace("#010101", "#1b1f24")
         .replace("#020202", "#d9dde3")

@@ -74,6 +74,9 @@ pub(super) fn run_epoch(
         correct += metrics.correct;
         done += batch.len();
         events.batch_done(done, loss / done as f64, correct as f64 / done as f64);
+        if !events.goes_on() {
+            return Err(LabError::Stopped { kept: epoch });
+        }
     }
     let count = split.len() as f64;
     Ok((
