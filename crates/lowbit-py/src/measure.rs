@@ -1,14 +1,16 @@
 //! A model over test images, and two models against each other.
 
 use crate::dataset::PyInput;
-use crate::model::PyModel;
+use crate::model::{PyModel, State};
 use crate::threads::work;
 use lowbit::Isa;
 use lowbit::format::StoredModel;
+use lowbit::quant::ActivationQuant;
 use lowbit_lab::LabError;
 use lowbit_lab::evaluate::evaluate as over;
 use lowbit_lab::experiments::unseen::check_test;
 use lowbit_lab::machine::Machine;
+use lowbit_lab::plural;
 use lowbit_lab::report::pair_figures;
 use lowbit_lab::statistics::paired_difference;
 use lowbit_lab::timing;
@@ -73,21 +75,21 @@ pub(crate) fn compare(
             )));
         }
         let test = &input.data.test;
-        let (one, other) = (a.compiled()?, b.compiled()?);
-        let (found, against) = (over(&*one, test), over(&*other, test));
+        let (first, second) = (a.compiled()?, b.compiled()?);
+        let (found, against) = (over(&*first, test), over(&*second, test));
         let drop = paired_difference(&found.correct, &against.correct).in_percent();
-        let side =
-            |state: &crate::model::State, bytes: usize, e: &lowbit_lab::evaluate::Evaluation| {
-                json!({
-                    "name": state.name,
-                    "bits": state.bits(),
-                    "size_bytes": bytes,
-                    "accuracy_percent": 100.0 * e.accuracy(),
-                    "loss": e.loss,
-                    "confusion": e.confusion,
-                    "logits_digest": format!("{:08x}", e.logits_digest),
-                })
-            };
+        let side = |state: &State, bytes: usize, e: &lowbit_lab::evaluate::Evaluation| {
+            json!({
+                "name": state.name,
+                "label": label(state),
+                "bits": state.bits(),
+                "size_bytes": bytes,
+                "accuracy_percent": 100.0 * e.accuracy(),
+                "loss": e.loss,
+                "confusion": e.confusion,
+                "logits_digest": format!("{:08x}", e.logits_digest),
+            })
+        };
         let sizes = [a.encoded()?.len(), b.encoded()?.len()];
         let mut value = json!({
             "models": [side(&a, sizes[0], &found), side(&b, sizes[1], &against)],
@@ -106,20 +108,53 @@ pub(crate) fn compare(
             return Ok((value, String::new()));
         }
         let images = &test.images()[..test.len().min(64) * a.graph().input().len()];
-        let speeds = timing::measure(&*one, &*other, images, threads);
+        let speeds = timing::measure(&*first, &*second, images, threads);
         let layers = match a.graph().nodes() == b.graph().nodes() {
-            true => timing::layers(&*one, &*other, images),
+            true => timing::layers(&*first, &*second, images),
             false => Vec::new(),
         };
-        let named = |bits: u8| match bits {
-            32 => "FP32".to_owned(),
-            bits => format!("INT{bits}"),
+        let (one, other) = match (label(&a), label(&b)) {
+            (one, other) if one == other => (format!("first, {one}"), format!("second, {other}")),
+            names => names,
         };
-        let names = [named(a.bits()), named(b.bits())];
-        let figures = pair_figures([&names[0], &names[1]], &speeds, &layers);
-        value["speed"] = serde_json::to_value(speeds).expect("plain data");
-        value["layers"] = serde_json::to_value(layers).expect("plain data");
+        let figures = pair_figures([&one, &other], &speeds, &layers);
+        // Either model may be either kind: the keys say which side, not which width.
+        value["speed"] = speeds
+            .iter()
+            .map(|cell| {
+                json!({
+                    "threads": cell.threads,
+                    "batch": cell.batch,
+                    "first_ms": cell.fp32_ms,
+                    "second_ms": cell.quantized_ms,
+                    "speedup": cell.speedup,
+                })
+            })
+            .collect();
+        value["layers"] = layers
+            .iter()
+            .map(|layer| {
+                json!({
+                    "name": layer.name,
+                    "batch": layer.batch,
+                    "macs": layer.macs,
+                    "first_ms": layer.fp32_ms,
+                    "second_ms": layer.quantized_ms,
+                })
+            })
+            .collect();
         Ok((value, figures))
     })?;
     Ok((value.to_string(), figures))
+}
+
+/// What a column of this model is called: its widths, as the command line says them.
+fn label(state: &State) -> String {
+    match &state.stored {
+        StoredModel::Float { .. } => "FP32".into(),
+        StoredModel::Quantized(model) if model.method == ActivationQuant::WeightOnly => {
+            format!("{}, weights alone", plural::bits(state.bits()))
+        }
+        StoredModel::Quantized(_) => plural::bits(state.bits()),
+    }
 }

@@ -8,6 +8,7 @@ use crate::threads;
 use lowbit::format::{StoredModel, TrainingRecord, load_checkpoint};
 use lowbit::{Graph, Isa, Weights};
 use lowbit_lab::experiments::inputs::Input;
+use lowbit_lab::experiments::sweep::deployable;
 use lowbit_lab::records::EpochRecord;
 use lowbit_lab::training::{Plan, StartWeights, Trained, train as run};
 use lowbit_lab::{Config, Events, LabError};
@@ -145,7 +146,7 @@ pub(crate) fn train(
     let name = state.name.clone();
     let kept = |weights: &Weights, record: Option<TrainingRecord>| {
         let graph = prepared.graph.clone();
-        let weights = own(&graph, weights);
+        let weights = deployable(&graph, weights);
         model.replace(State {
             record,
             ..State::new(name.clone(), StoredModel::Float { graph, weights })
@@ -282,15 +283,4 @@ impl Prepared {
             found => found,
         }
     }
-}
-
-/// The graph's own tensors, without those that quantization-aware training adds.
-fn own(graph: &Graph, weights: &Weights) -> Weights {
-    let mut own = Weights::new();
-    for parameter in graph.parameters() {
-        if let Some(tensor) = weights.get(&parameter.name) {
-            own.insert(parameter.name, tensor.clone());
-        }
-    }
-    own
 }

@@ -180,6 +180,9 @@ def test_files_that_are_no_models_are_refused(tmp_path: Path, model: lb.Model) -
     onnx = tmp_path / "m.onnx"
     onnx.write_bytes(b"\x08\x07" + b"\xff" * 50)
     with pytest.raises(lb.ModelError, match="m.onnx"):
+        lb.load(onnx, preprocess="unit")
+    # Accuracy hangs on it, and the file does not say it.
+    with pytest.raises(lb.SettingError, match="m.onnx: say how pixels become its input"):
         lb.load(onnx)
     with pytest.raises(lb.FileError):
         model.save(tmp_path / "no" / "such" / "folder.safetensors")
@@ -253,6 +256,12 @@ def test_a_comparison_is_a_table_a_frame_and_a_page(model: lb.Model, data: lb.Da
     assert drop["low"] == pytest.approx(100 * (center - half), abs=1e-4)
     assert drop["high"] == pytest.approx(100 * (center + half), abs=1e-4)
     html = found._repr_html_()
+    assert (a["label"], b["label"]) == ("FP32", "8 bits")
+    assert all(cell["first_ms"]["median"] > 0 and cell["second_ms"]["median"] > 0 for cell in found.speed)
+    twice = lb.compare(q, q, data)
+    assert twice._names() == ("first, 8 bits", "second, 8 bits") and "FP32" not in str(twice)
+    weights = lb.quantize(model, data, act_bits="float")
+    assert lb.compare(model, weights, data, speed=False).models[1]["label"] == "8 bits, weights alone"
     assert "<table>" in html and html.count("<svg") == 2 and "FP32" in html and "<script" not in html
     assert "FP32" in str(found) and "smaller" in str(found) and "points [" in repr(found)
     assert pickle.loads(pickle.dumps(found)).rows() == found.rows()

@@ -75,7 +75,7 @@ class Comparison(Record):
     """Two models on the same test images."""
 
     models: list[dict[str, Any]]
-    """Of each: name, bits, size_bytes, accuracy_percent, loss, confusion, logits_digest."""
+    """Of each: name, label (its widths), bits, size_bytes, accuracy_percent, loss, confusion, logits_digest."""
     compression_ratio: float
     """Bytes of the first model's file over those of the second's."""
     accuracy_drop_points: dict[str, float]
@@ -84,9 +84,10 @@ class Comparison(Record):
     predictions_changed: int
     """Test images whose predicted class differs."""
     speed: list[dict[str, Any]]
-    """Milliseconds of both and the ratio, by batch and threads, timed in turn; empty without ``speed``."""
+    """By batch and threads, timed in turn: first_ms, second_ms, and speedup (the first's time over the second's); empty without
+    ``speed``."""
     layers: list[dict[str, Any]]
-    """Milliseconds of both by layer, on one thread; empty without ``speed``, or where the graphs differ."""
+    """By layer, on one thread: first_ms and second_ms; empty without ``speed``, or where the graphs differ."""
     class_names: list[str]
     """Names of the classes."""
     test_images: int
@@ -119,16 +120,16 @@ class Comparison(Record):
             rows.append(
                 (
                     f"img/s, batch {cell['batch']}, {cell['threads']} {threads}",
-                    f"{1e3 * cell['batch'] / cell['fp32_ms']['median']:.0f}",
-                    f"{1e3 * cell['batch'] / cell['quantized_ms']['median']:.0f}",
+                    f"{1e3 * cell['batch'] / cell['first_ms']['median']:.0f}",
+                    f"{1e3 * cell['batch'] / cell['second_ms']['median']:.0f}",
                     f"{ratio['median']:.2f}× faster [{ratio['quartile_1']:.2f}, {ratio['quartile_3']:.2f}]",
                 )
             )
         return rows
 
     def _names(self) -> tuple[str, str]:
-        a, b = ("FP32" if each["bits"] == 32 else f"INT{each['bits']}" for each in self.models)
-        return a, b
+        a, b = (str(each["label"]) for each in self.models)
+        return (f"first, {a}", f"second, {b}") if a == b else (a, b)
 
     def __str__(self) -> str:
         table = [("", *self._names(), "second against first"), *self.rows()]

@@ -6,7 +6,7 @@ import os
 
 from . import _arrays
 from ._data import Dataset
-from ._errors import ModelError
+from ._errors import ModelError, SettingError
 from ._lowbit import Model as _Inner
 from ._record import parsed
 from ._settings import pairs
@@ -154,17 +154,24 @@ def load(
 
     Args:
         path: the file.
-        preprocess: how pixels become the input of an ONNX model: ``"imagenet"``, ``"half"`` (-1..1), ``"unit"`` (0..1,
-            taken if nothing is said), ``"none"`` (0..255), or a .toml file with mean and std.
+        preprocess: how pixels become the input of an ONNX model, which does not say it: ``"imagenet"``, ``"half"`` (-1..1),
+            ``"unit"`` (0..1), ``"none"`` (0..255), or a .toml file with mean and std.
         labels: a file with the names of an ONNX model's classes, one a line.
         image_size: height and width where an ONNX file leaves them open.
 
     Raises:
         ModelError: no model file, a damaged one, one of a newer format, or an operator that lowbit does not run.
         FileError: it cannot be read.
+        SettingError: an ONNX file without ``preprocess``.
     """
+    path = os.fspath(path)
+    if preprocess is None and path.lower().endswith(".onnx"):
+        raise SettingError(
+            f"{path}: say how pixels become its input, with preprocess='imagenet', 'half', 'unit', 'none' or a .toml file; "
+            f"`lowbit eval {path} --data ...` tries them on labelled images"
+        )
     settings = pairs(preprocess=preprocess, labels=labels, image_size=image_size)
-    return Model._of(_Inner.open(os.fspath(path), settings))
+    return Model._of(_Inner.open(path, settings))
 
 
 def zoo(

@@ -86,18 +86,18 @@ def serve(grid: Grid, context: Context) -> Path:
         asked = {places[message.metadata.dst_node_id] for message in messages}
         answers, reason = [], "its node did not answer in time"
         for reply in grid.send_and_receive(messages, timeout=float(config.get("round-timeout", 3600))):
-            client = places.get(reply.metadata.src_node_id)
-            if client is None or client not in asked:
+            sender = places.get(reply.metadata.src_node_id)
+            if sender is None or sender not in asked:
                 # Of a node that is gone the SuperLink says so, in its own name.
                 reason = f"its node is gone: {reply.error.reason}" if reply.has_error() else reason
                 continue
-            asked.discard(client)
+            asked.discard(sender)
             if reply.has_error():
-                lost.append((client, f"its node failed: {reply.error.reason}"))
+                lost.append((sender, f"its node failed: {reply.error.reason}"))
                 continue
             parts, _ = carried_messages(reply.content.array_records["update"])
             seconds = float(reply.content.metric_records["training"]["seconds"])  # type: ignore[arg-type]
-            answers.append((client, seconds, b"".join(parts)))
+            answers.append((sender, seconds, b"".join(parts)))
         lost += [(client, reason) for client in asked]
         # Whose node failed may come again as another node.
         for client, _ in lost:
