@@ -103,6 +103,7 @@ areas!(A B C D E F G H I J);
 areas!(A B C D E F G H I J K);
 areas!(A B C D E F G H I J K L);
 areas!(A B C D E F G H I J K L M);
+areas!(A B C D E F G H I J K L M N);
 
 impl<A: Areas> clap::Args for Flags<A> {
     fn augment_args(command: clap::Command) -> clap::Command {
@@ -285,6 +286,7 @@ pub(crate) mod of {
         Input,
         Onnx,
         Training,
+        Recipe,
         Widths,
         OtherWidths,
         Ptq,

@@ -213,6 +213,9 @@ fn bad_input_gets_one_line() {
             stderr(&output)
         );
     }
+    // A file serves several commands; what would be left out without a word is refused.
+    std::fs::write(path.join("recipe.toml"), "weight_decay = 0.001").unwrap();
+    std::fs::write(path.join("start.toml"), "start_from = \"m.safetensors\"").unwrap();
     for (arguments, part) in [
         (
             &["--clients", "100"][..],
@@ -224,6 +227,14 @@ fn bad_input_gets_one_line() {
         ),
         (&["--dropout", "1.5"], "dropout is 1.5"),
         (&["--epochs", "3"], "--rounds and --local-epochs"),
+        (
+            &["--config", "recipe.toml"],
+            "weight_decay = 0.001: clients of a federation train without a recipe's settings",
+        ),
+        (
+            &["--config", "start.toml"],
+            "start_from: a federation begins with the fresh weights of its seed",
+        ),
     ] {
         let line = refused(path, &with(arguments), 2);
         assert!(line.contains(part), "{arguments:?}: {line}");

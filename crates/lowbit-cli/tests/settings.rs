@@ -142,6 +142,8 @@ fn a_recipe_is_settings_that_flags_win_over() {
         line.contains("use cifar10-resnet8 or eurosat-cnn"),
         "{line}"
     );
+    let line = refused(path, &["qat-vs-ptq", "--start-from=m.safetensors"], 2);
+    assert!(line.contains("--from"), "{line}");
     // What does not train takes none.
     assert_eq!(
         lowbit(path, &["data", "--recipe=eurosat-cnn"])

@@ -9,6 +9,7 @@ use crate::output::grouped;
 use crate::table::table;
 use lowbit_data::{Dataset, labels_per_client};
 use lowbit_lab::analysis::runs;
+use lowbit_lab::decisive::recipe;
 use lowbit_lab::experiments::federate::{self, FederateConfig, Federated, Resume, deal, federate};
 use lowbit_lab::experiments::sweep::WIDTHS;
 use lowbit_lab::{Config, plural};
@@ -54,6 +55,17 @@ fn check(config: &Config) -> Result<(), Failure> {
     if config.training.epochs != default.epochs {
         return Err(Failure::Input(
             "epochs: a federation has --rounds and --local-epochs".into(),
+        ));
+    }
+    if let Some((key, value)) = recipe(&config.recipe).first() {
+        return Err(Failure::Input(format!(
+            "{key} = {value}: clients of a federation train without a recipe's settings; leave it out"
+        )));
+    }
+    if !config.recipe.start_from.as_os_str().is_empty() {
+        return Err(Failure::Input(
+            "start_from: a federation begins with the fresh weights of its seed; leave it out"
+                .into(),
         ));
     }
     Ok(())

@@ -29,8 +29,9 @@ use lowbit_data::{Dataset, LoadOptions};
 use lowbit_kernels::Isa;
 use lowbit_lab::Config;
 use lowbit_lab::experiments::inputs::{self, FloatFile, Input};
+use lowbit_lab::experiments::preprocessing::check_preprocessing;
 use lowbit_lab::experiments::unseen::{Choice, Chosen, Measured, Purpose, images_for};
-use lowbit_lab::models::{self, Foreign, ModelFile, check_preprocessing};
+use lowbit_lab::models::{self, Foreign, ModelFile};
 use std::path::Path;
 
 /// What every command works with.
