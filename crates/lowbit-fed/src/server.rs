@@ -192,15 +192,6 @@ impl Server {
         self.round
     }
 
-    /// Takes a model that somebody else's strategy made.
-    ///
-    /// # Panics
-    /// If it has another length than the schema.
-    pub fn replace(&mut self, model: Vec<f32>) {
-        assert_eq!(model.len(), self.schema.len(), "a model of this schema");
-        self.global = model;
-    }
-
     /// Forgets what `client` holds: it began anew, and is sent all of the model next time.
     pub fn forget(&mut self, client: u32) {
         self.in_step.remove(&client);

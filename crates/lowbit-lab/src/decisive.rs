@@ -215,8 +215,9 @@ impl Decisive {
     }
 }
 
-/// What of the recipe is not off.
-pub(crate) fn recipe(recipe: &Recipe) -> Vec<(&'static str, String)> {
+/// Lists what of a recipe is not off, by name.
+#[must_use]
+pub fn recipe(recipe: &Recipe) -> Vec<(&'static str, String)> {
     // All fields by name: a new one must be listed.
     let Recipe {
         weight_decay,

@@ -15,7 +15,7 @@ mod run;
 pub use results::{CompressionMetrics, RoundRecord, RunResults};
 
 pub(super) use results::timestamp;
-pub(super) use run::deployable;
+pub use run::deployable;
 
 use run::Run;
 

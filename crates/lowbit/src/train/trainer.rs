@@ -57,9 +57,10 @@ pub struct Trainer {
 /// What a step saw before it changed the weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepMetrics {
-    /// Mean cross-entropy of the batch.
+    /// What the step went down: the batch's mean cross-entropy, of smoothed or mixed targets and with a teacher's part where
+    /// there are such.
     pub loss: f64,
-    /// Images whose class was predicted.
+    /// Images whose own label was predicted; of mixed images the first one's.
     pub correct: usize,
 }
 

@@ -103,7 +103,7 @@ impl Server {
     /// from the training images of `input`, as far as the results say who has which.
     ///
     /// # Errors
-    /// [`LabError`] for settings that make no sense, or a folder that another process has.
+    /// [`LabError`] for settings that make no sense, a folder that another process has, or one with the results of such a run.
     pub fn new(
         config: Config,
         federate: FederateConfig,
@@ -114,6 +114,13 @@ impl Server {
         let seed = config.run.seed;
         let shared = Shared::new(config, federate, input, clients, isa)?;
         let lock = hold(&shared.folder)?;
+        // Of clients that are elsewhere nobody knows that they would answer alike.
+        if shared.run().earlier().is_some() {
+            return Err(LabError::Mismatch(format!(
+                "{}: a federation with these settings is finished there; move it away, or use another out or seed",
+                shared.folder.display()
+            )));
+        }
         let server = lowbit_fed::server::Server::new(
             shared.schema.clone(),
             shared.fresh(),

@@ -18,7 +18,7 @@ fn two_clients(bits: u8) -> FederateConfig {
     }
 }
 
-fn config(out: &Path) -> Config {
+pub(super) fn config(out: &Path) -> Config {
     let mut config = Config::default();
     config.results.out = out.to_owned();
     config.network.model = "mlp".into();

@@ -244,8 +244,9 @@ pub(super) fn time(run: &mut Finished, input: &Input, isa: Isa) -> Result<(), La
     write_json(&run.folder.join(TRAINING_RESULTS), &run.results)
 }
 
-/// The graph's own tensors: without those of the quantizers.
-pub(in crate::experiments) fn deployable(graph: &Graph, weights: &Weights) -> Weights {
+/// Returns the graph's own tensors: without those that quantization-aware training adds.
+#[must_use]
+pub fn deployable(graph: &Graph, weights: &Weights) -> Weights {
     let mut own = Weights::new();
     for parameter in graph.parameters() {
         if let Some(tensor) = weights.get(&parameter.name) {

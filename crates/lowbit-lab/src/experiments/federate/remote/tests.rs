@@ -1,4 +1,5 @@
 use super::*;
+use crate::experiments::federate::tests::config;
 use crate::experiments::federate::{Resume, federate};
 use crate::experiments::inputs::tests::input;
 use lowbit::format;
@@ -25,13 +26,6 @@ fn settings(bits: u8, up: MessageBits) -> FederateConfig {
         settings,
         resume: Resume::No,
     }
-}
-
-fn config(out: &Path) -> Config {
-    let mut config = Config::default();
-    config.results.out = out.to_owned();
-    config.network.model = "mlp".into();
-    config
 }
 
 struct Elsewhere {
@@ -149,6 +143,17 @@ fn an_answer_that_did_not_count_is_said_again() {
     client.answer(&mut refused, (round, 0), &messages).unwrap();
     assert_eq!(counts.residual, pending);
     assert!(refused.residual.is_empty());
+}
+
+#[test]
+fn a_finished_federation_is_not_run_over() {
+    let out = tempfile::tempdir().unwrap();
+    let settings = settings(32, MessageBits::Float);
+    let isa = Isa::current().unwrap();
+    federate(&config(out.path()), &settings, &input(), isa, &Silent).unwrap();
+    let again = Server::new(config(out.path()), settings, Arc::new(input()), isa);
+    let error = again.err().map(|error| error.to_string()).unwrap();
+    assert!(error.contains("is finished there"), "{error}");
 }
 
 #[test]
