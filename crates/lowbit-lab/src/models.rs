@@ -30,7 +30,7 @@ pub struct Foreign {
 }
 
 /// Preprocessings that have a name: what most models were trained with.
-pub const PREPROCESSINGS: [&str; 4] = ["imagenet", "half", "unit", "none"];
+pub const PREPROCESSINGS: [&str; 5] = ["imagenet", "half", "unit", "none", "none:bgr"];
 
 /// Whether a file is one of ONNX's, by its name.
 #[must_use]
@@ -65,8 +65,10 @@ pub(crate) fn open_onnx(
     preprocess: &str,
 ) -> Result<ModelFile, LabError> {
     let labels = &config.onnx.labels;
+    let (normalization, bgr) = normalization(preprocess)?;
     let options = Options {
-        normalization: normalization(preprocess)?,
+        normalization,
+        bgr,
         image_size: (config.input.image_size > 0).then_some(config.input.image_size),
         class_names: match labels.as_os_str().is_empty() {
             true => None,
@@ -123,33 +125,64 @@ struct InFile {
     scale: Option<f64>,
     mean: Vec<f64>,
     std: Vec<f64>,
+    /// Order of the channels, `rgb` where it is not said; mean and std are in the same.
+    #[serde(default)]
+    channels: Channels,
 }
 
-/// What a preprocessing of that name, or in that file, makes of pixels. None at all is that of `unit`.
-fn normalization(preprocess: &str) -> Result<Normalization, LabError> {
-    match preprocess {
-        "imagenet" => Ok(Normalization::per_channel(
-            &[0.485, 0.456, 0.406],
-            &[0.229, 0.224, 0.225],
-        )),
-        "half" => Ok(Normalization::uniform(0.5, 0.5)),
-        "unit" | "" => Ok(Normalization::uniform(0.0, 1.0)),
-        "none" => Ok(Normalization::uniform(0.0, 1.0 / 255.0)),
-        file if file.ends_with(".toml") => in_file(Path::new(file)),
-        other => Err(LabError::Mismatch(format!(
-            "--preprocess {other}: use imagenet, half, unit, none or a .toml file with mean and std"
-        ))),
+#[derive(Default, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Channels {
+    #[default]
+    Rgb,
+    Bgr,
+}
+
+/// What a preprocessing of that name, or in that file, makes of pixels, and whether of BGR. None at all is that of `unit`.
+fn normalization(preprocess: &str) -> Result<(Normalization, bool), LabError> {
+    if preprocess.ends_with(".toml") {
+        return in_file(Path::new(preprocess));
     }
+    let (name, bgr) = match preprocess.strip_suffix(":bgr") {
+        Some(name) => (name, true),
+        None => (preprocess, false),
+    };
+    let normalization = match name {
+        "imagenet" => {
+            let order = |mut values: [f32; 3]| {
+                if bgr {
+                    values.reverse();
+                }
+                values
+            };
+            let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+            Normalization::per_channel(&order(mean), &order(std))
+        }
+        "half" => Normalization::uniform(0.5, 0.5),
+        "unit" => Normalization::uniform(0.0, 1.0),
+        "" if !bgr => Normalization::uniform(0.0, 1.0),
+        "none" => Normalization::uniform(0.0, 1.0 / 255.0),
+        _ => {
+            return Err(LabError::Mismatch(format!(
+                "--preprocess {preprocess}: use imagenet, half, unit or none, with :bgr behind it for models that take BGR, or a .toml file with mean and std"
+            )));
+        }
+    };
+    Ok((normalization, bgr))
 }
 
-fn in_file(path: &Path) -> Result<Normalization, LabError> {
+fn in_file(path: &Path) -> Result<(Normalization, bool), LabError> {
     let text = std::fs::read_to_string(path).map_err(|source| LabError::Io {
         path: path.to_owned(),
         source,
     })?;
     let wrong = |reason: &str| LabError::Mismatch(format!("{}: {reason}", path.display()));
-    let InFile { scale, mean, std } =
-        toml::from_str(&text).map_err(|error| wrong(error.message()))?;
+    let InFile {
+        scale,
+        mean,
+        std,
+        channels,
+    } = toml::from_str(&text).map_err(|error| wrong(error.message()))?;
     // (x · scale − mean) / std = (x / 255 − mean · s) / (std · s), where s is 1 / (255 · scale).
     let s = 1.0 / (255.0 * scale.unwrap_or(1.0 / 255.0));
     if !s.is_finite() || mean.is_empty() || mean.len() != std.len() {
@@ -159,10 +192,11 @@ fn in_file(path: &Path) -> Result<Normalization, LabError> {
     }
     let scaled = |values: &[f64]| values.iter().map(|x| (x * s) as f32).collect::<Vec<f32>>();
     let (mean, std) = (scaled(&mean), scaled(&std));
-    Ok(match (&mean[..], &std[..]) {
+    let normalization = match (&mean[..], &std[..]) {
         (&[mean], &[std]) => Normalization::uniform(mean, std),
         _ => Normalization::per_channel(&mean, &std),
-    })
+    };
+    Ok((normalization, channels == Channels::Bgr))
 }
 
 #[cfg(test)]
@@ -178,7 +212,8 @@ mod tests {
             "scale = 1\nmean = [127.5, 51, 0]\nstd = [127.5, 255, 51]",
         )
         .unwrap();
-        let found = normalization(path.to_str().unwrap()).unwrap();
+        let (found, bgr) = normalization(path.to_str().unwrap()).unwrap();
+        assert!(!bgr);
         for (found, expected) in [
             (found.mean(), [0.5, 0.2, 0.0]),
             (found.std(), [0.5, 1.0, 0.2]),
@@ -198,6 +233,13 @@ mod tests {
                 .to_string()
                 .contains("as many numbers")
         );
+        std::fs::write(&path, "mean = [0, 0.5, 1]\nstd = [1]\nchannels = \"bgr\"").unwrap();
+        assert!(normalization(path.to_str().unwrap()).is_err());
+        std::fs::write(&path, "mean = [0.5]\nstd = [1]\nchannels = \"bgr\"").unwrap();
+        assert!(normalization(path.to_str().unwrap()).unwrap().1);
+        let (turned, bgr) = normalization("imagenet:bgr").unwrap();
+        assert_eq!((turned.mean(), bgr), (&[0.406, 0.456, 0.485][..], true));
+        assert!(normalization(":bgr").is_err());
         assert!(
             normalization("caffe")
                 .unwrap_err()

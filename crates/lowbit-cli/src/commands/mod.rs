@@ -224,6 +224,7 @@ impl Context {
         let options = LoadOptions {
             limit: some(config.images.limit),
             image_size: some(config.input.image_size),
+            resize: config.input.resize,
             exif: config.input.exif,
             data_dir: config.images.data_dir.clone(),
             cache_dir: config
