@@ -80,6 +80,7 @@ pub(super) fn engine(
         high: model.activation_bits.level_max(),
         pixels: pixels.params,
         dynamic: mode == Mode::Dynamic,
+        arithmetic: model.arithmetic,
     };
     let kernel = |index: usize| -> Box<dyn Kernel> {
         let step = &plan.exec.steps[index];

@@ -5,7 +5,7 @@ use super::{pack_bits, packed_len, unpack_bits};
 use crate::bits::{ActivationBits, WeightBits};
 use crate::graph::Graph;
 use crate::quant::{
-    ActivationParams, ActivationQuant, QuantizedLayer, QuantizedModel, QuantizedModelError,
+    ActivationParams, ActivationQuant, Arithmetic, QuantizedLayer, QuantizedModel, QuantizedModelError,
 };
 use crate::{Tensor, Weights};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -35,12 +35,19 @@ struct Header {
 #[derive(Serialize, Deserialize)]
 struct Quantization {
     method: ActivationQuant,
+    /// Files of before version 4 have none.
+    #[serde(default, skip_serializing_if = "is_real_bias")]
+    arithmetic: Arithmetic,
     activation_bits: ActivationBits,
     /// Bits per weight of each layer, by name.
     weight_bits: BTreeMap<String, WeightBits>,
     /// Parameters of each layer's result, by name.
     activations: BTreeMap<String, ActivationParams>,
     provenance: BTreeMap<String, String>,
+}
+
+fn is_real_bias(arithmetic: &Arithmetic) -> bool {
+    *arithmetic == Arithmetic::RealBias
 }
 
 struct Entry {
@@ -115,12 +122,17 @@ pub(super) fn quantized(
         ));
         entries.push(f32_entry(name("bias"), vec![channels], &layer.bias));
     }
+    let of_arithmetic = match model.arithmetic {
+        Arithmetic::RealBias => 1,
+        Arithmetic::IntegerBias => 4,
+    };
     let header = Header {
-        format_version: model.graph.format_version(),
+        format_version: model.graph.format_version().max(of_arithmetic),
         kind: "quantized".into(),
         graph: Some(graph_json(&model.graph)),
         quantization: Some(Quantization {
             method: model.method,
+            arithmetic: model.arithmetic,
             activation_bits: model.activation_bits,
             weight_bits,
             activations,
@@ -326,6 +338,7 @@ impl Opened<'_> {
         let model = QuantizedModel {
             graph,
             method: quantization.method,
+            arithmetic: quantization.arithmetic,
             layers,
             activations,
             activation_bits: quantization.activation_bits,
