@@ -19,6 +19,7 @@ impl Exporter<'_> {
             };
             second = self.requantized(&name, second, step.inputs[1]);
         }
-        self.writer.node(&step.name, op, &[&inputs[0], &second], &[])
+        self.writer
+            .node(&step.name, op, &[&inputs[0], &second], &[])
     }
 }

@@ -29,14 +29,11 @@ impl Exporter<'_> {
     pub(super) fn slice(&mut self, step: &Step, slice: Slice, x: &str) -> String {
         let name = step.name.as_str();
         let end = (slice.first + slice.channels) as i64;
-        let numbers = [
-            ("starts", slice.first as i64),
-            ("ends", end),
-            ("axes", 1),
-        ];
+        let numbers = [("starts", slice.first as i64), ("ends", end), ("axes", 1)];
         let [starts, ends, axes] = numbers.map(|(which, number)| {
             let number = Elements::I64(&[number]);
-            self.writer.tensor(&format!("{name}.{which}"), &[1], &number)
+            self.writer
+                .tensor(&format!("{name}.{which}"), &[1], &number)
         });
         let inputs = [x, &starts, &ends, &axes];
         self.writer.node(name, "Slice", &inputs, &[])

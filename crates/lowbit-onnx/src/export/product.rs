@@ -131,7 +131,9 @@ impl Exporter<'_> {
         let steps = self
             .writer
             .tensor(&bias_name, &bias_dims, &Elements::I32(&steps));
-        let input = self.params(step.inputs[0]).map_or(1.0, |params| params.scale);
+        let input = self
+            .params(step.inputs[0])
+            .map_or(1.0, |params| params.scale);
         let scales: Vec<f32> = layer.scale.iter().map(|scale| input * scale).collect();
         let scales = Elements::F32(&scales);
         let scales = self
@@ -153,6 +155,9 @@ impl Exporter<'_> {
             return bias.to_vec();
         };
         let moved = model.moved_bias(index);
-        bias.iter().zip(moved).map(|(b, moved)| (f64::from(*b) + moved) as f32).collect()
+        bias.iter()
+            .zip(moved)
+            .map(|(b, moved)| (f64::from(*b) + moved) as f32)
+            .collect()
     }
 }

@@ -27,6 +27,10 @@ fn ir_version(opset: i64) -> i64 {
     }
 }
 
+/// Bytes from which a tensor is not written twice. Signed bytes are: where ONNX Runtime makes unsigned ones of them for
+/// processors without VNNI, it takes each for one layer's own, and refuses a model with a shared one.
+const SHARED: usize = 256;
+
 /// An attribute of a node.
 pub(super) enum Attribute<'a> {
     Int(i64),
@@ -169,28 +173,25 @@ impl Writer {
         output
     }
 
-    /// Adds a constant; returns its name, or that of one with the same contents.
-    pub(super) fn tensor(
-        &mut self,
-        name: &str,
-        dims: &[usize],
-        elements: &Elements<'_>,
-    ) -> String {
+    /// Adds a constant; returns its name, or that of a large one with the same contents.
+    pub(super) fn tensor(&mut self, name: &str, dims: &[usize], elements: &Elements<'_>) -> String {
         let (kind, bytes) = elements.bytes();
         let dims: Vec<i64> = dims.iter().map(|&dim| dim as i64).collect();
-        let key = hash(kind, &dims, &bytes);
-        let is_same = |&&index: &&usize| {
-            let known = &self.tensors[index];
-            known.data_type == Some(kind as i32)
-                && known.dims == dims
-                && known.raw_data.as_deref() == Some(&bytes)
-        };
-        let same = self.known.get(&key).and_then(|all| all.iter().find(is_same));
-        if let Some(&index) = same {
-            return self.tensors[index].name().to_owned();
+        if bytes.len() >= SHARED && kind != DataType::Int8 {
+            let key = hash(kind, &dims, &bytes);
+            let is_same = |&&index: &&usize| {
+                let known = &self.tensors[index];
+                known.data_type == Some(kind as i32)
+                    && known.dims == dims
+                    && known.raw_data.as_deref() == Some(&bytes)
+            };
+            let all = self.known.entry(key).or_default();
+            if let Some(&index) = all.iter().find(is_same) {
+                return self.tensors[index].name().to_owned();
+            }
+            all.push(self.tensors.len());
         }
         let name = self.name(name);
-        self.known.entry(key).or_default().push(self.tensors.len());
         self.tensors.push(TensorProto {
             name: Some(name.clone()),
             dims,

@@ -74,7 +74,7 @@ pub(super) fn engine(
 ) -> Result<Engine, RuntimeError> {
     let program = model.graph.program()?;
     let plan = Plan::new(ExecProgram::new(program, mode, u8::has_form))?;
-    let pixels = Pixels::of(&model.graph);
+    let pixels = Pixels::of_model(&model.graph, model.activations[0]);
     let values = Values {
         params: params(model, &pixels),
         high: model.activation_bits.level_max(),

@@ -5,7 +5,8 @@ use super::{pack_bits, packed_len, unpack_bits};
 use crate::bits::{ActivationBits, WeightBits};
 use crate::graph::Graph;
 use crate::quant::{
-    ActivationParams, ActivationQuant, Arithmetic, QuantizedLayer, QuantizedModel, QuantizedModelError,
+    ActivationParams, ActivationQuant, Arithmetic, QuantizedLayer, QuantizedModel,
+    QuantizedModelError,
 };
 use crate::{Tensor, Weights};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -104,6 +105,9 @@ pub(super) fn quantized(
     let mut entries = Vec::new();
     let mut weight_bits = BTreeMap::new();
     let mut activations = BTreeMap::new();
+    if let Some(params) = model.activations[0] {
+        activations.insert(model.graph.nodes()[0].name.clone(), params);
+    }
     for (index, step) in program.steps().iter().enumerate() {
         if let Some(params) = model.activations[index + 1] {
             activations.insert(step.name.clone(), params);
@@ -311,7 +315,9 @@ impl Opened<'_> {
             .as_ref()
             .ok_or_else(|| self.damaged("it has no quantization parameters"))?;
         let mut layers = Vec::new();
-        let mut activations = vec![None];
+        let image = graph.nodes().first().map(|node| node.name.as_str());
+        let of_image = image.and_then(|name| quantization.activations.get(name));
+        let mut activations = vec![of_image.copied()];
         for step in program.steps() {
             activations.push(quantization.activations.get(&step.name).copied());
             let Some(shape) = step.weight_shape() else {

@@ -3,7 +3,7 @@
 use super::requant::bias_steps;
 use super::{ActivationParams, ActivationQuant, InputParams, QuantizedLayer, QuantizedModel};
 use crate::bits::WeightBits;
-use crate::graph::{GraphError, Pixels, Program};
+use crate::graph::{GraphError, Program};
 use serde::{Deserialize, Serialize};
 
 /// The definition that a quantized model's integers follow (docs/format.md has both, formula by formula).
@@ -117,7 +117,7 @@ impl QuantizedModel {
     /// What the integers of a value mean; none where nothing says so.
     pub(crate) fn input_params(&self, value: usize) -> Option<InputParams> {
         match value {
-            0 => Some(Pixels::of(&self.graph).params),
+            0 => Some(self.pixels().params),
             value => self.activations[value].map(Into::into),
         }
     }

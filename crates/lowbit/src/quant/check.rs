@@ -53,6 +53,19 @@ impl QuantizedModel {
                 steps: steps.len(),
             });
         }
+        if self.activations[0].is_some() {
+            let wrong = |reason: String| QuantizedModelError::Layer {
+                layer: self.graph.nodes()[0].name.clone(),
+                reason,
+            };
+            if self.method != ActivationQuant::Static {
+                return Err(wrong(format!(
+                    "an activation scale in a {} model",
+                    self.method
+                )));
+            }
+            self.check_activation(0).map_err(wrong)?;
+        }
         let is_float = self.activation_bits == ActivationBits::Float;
         for (index, step) in steps.iter().enumerate() {
             let wrong = |reason: String| QuantizedModelError::Layer {

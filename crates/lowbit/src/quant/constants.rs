@@ -9,14 +9,24 @@ impl QuantizedModel {
     /// Returns what the integers of the image mean.
     #[must_use]
     pub fn image_params(&self) -> ActivationParams {
-        Pixels::of(&self.graph).params.params
+        self.pixels().params.params
+    }
+
+    /// Returns whether the integers of the image are its pixels; if not, each pixel is rounded to the image's grid.
+    #[must_use]
+    pub fn has_pixels_as_integers(&self) -> bool {
+        self.pixels().stand_for_themselves()
+    }
+
+    pub(super) fn pixels(&self) -> Pixels {
+        Pixels::of_model(&self.graph, self.activations.first().copied().flatten())
     }
 
     /// Returns by how many steps the image's zero point lies above the real zero: at most ½, and 0 where channels have a
     /// normalization of their own.
     #[must_use]
     pub fn image_residual(&self) -> f64 {
-        Pixels::of(&self.graph).params.residual
+        self.pixels().params.residual
     }
 
     /// Returns a layer's biases in steps of input times weight, where they are such: of layers with 8-bit weights in a valid

@@ -16,9 +16,7 @@ pub use check::QuantizedModelError;
 pub(crate) use observers::{BINS, Seen};
 pub use observers::{Observer, ObserverError};
 pub(crate) use product::{Levels, Product, ProductConstants};
-pub(crate) use requant::{
-    InputParams, Requant, ratio, table,
-};
+pub(crate) use requant::{InputParams, Requant, ratio, table};
 pub use types::{
     ActivationParams, ActivationQuant, ActivationQuantError, Granularity, QuantizedLayer,
     QuantizedModel,

@@ -5,8 +5,8 @@ use crate::bits::{ActivationBits, WeightBits};
 use crate::exec::{FloatModel, RuntimeError};
 use crate::graph::{Graph, GraphError, Program, Step, fold_batch_norm};
 use crate::quant::{
-    ActivationParams, ActivationQuant, Arithmetic, Granularity, Observer, QuantizedLayer, QuantizedModel,
-    quantizers,
+    ActivationParams, ActivationQuant, Arithmetic, Granularity, Observer, QuantizedLayer,
+    QuantizedModel, quantizers,
 };
 use crate::{Weights, WeightsError};
 use lowbit_kernels::Isa;

@@ -2,8 +2,8 @@
 
 use super::naive::unary;
 use lowbit::Shape;
-use lowbit::graph::{Conv, Op, Step};
 use lowbit::WeightBits;
+use lowbit::graph::{Conv, Op, Step};
 use lowbit::quant::{ActivationParams, Arithmetic, QuantizedLayer, QuantizedModel};
 
 /// Integers, their shape, and what they stand for.
@@ -38,14 +38,20 @@ fn one(model: &QuantizedModel, image: &[u8]) -> Vec<f32> {
         let layer = model.layers[index].as_ref();
         let Some(params) = model.activations[index + 1] else {
             let whole = model.arithmetic == Arithmetic::IntegerBias;
-            return product(step, inputs[0], layer.unwrap(), (1.0, whole), |acc, m, b| {
-                let real = (acc as f32).mul_add(m, b);
-                if step.epilogue.relu {
-                    real.max(0.0)
-                } else {
-                    real
-                }
-            });
+            return product(
+                step,
+                inputs[0],
+                layer.unwrap(),
+                (1.0, whole),
+                |acc, m, b| {
+                    let real = (acc as f32).mul_add(m, b);
+                    if step.epilogue.relu {
+                        real.max(0.0)
+                    } else {
+                        real
+                    }
+                },
+            );
         };
         let low = if step.epilogue.relu {
             params.zero_point
@@ -57,7 +63,13 @@ fn one(model: &QuantizedModel, image: &[u8]) -> Vec<f32> {
             (level + f64::from(params.zero_point)).clamp(f64::from(low), 255.0) as u8
         };
         let high = step.epilogue.ceiling.map_or(255, ceiling);
-        let q = integers(step, &inputs, layer, (params, model.arithmetic), [low, high]);
+        let q = integers(
+            step,
+            &inputs,
+            layer,
+            (params, model.arithmetic),
+            [low, high],
+        );
         assert_eq!(q.len(), step.out_shape.len(), "{}", step.name);
         values.push(Value {
             q,

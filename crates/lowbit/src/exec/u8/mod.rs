@@ -73,10 +73,7 @@ impl StepParams {
     /// The levels of an input on the result's grid.
     fn moved(&self, which: usize) -> [u8; 256] {
         let (from, to) = (self.inputs[which], self.output);
-        let level = |q: usize| {
-            self.arithmetic
-                .move_to_grid(q as u8, from, to, self.bounds)
-        };
+        let level = |q: usize| self.arithmetic.move_to_grid(q as u8, from, to, self.bounds);
         std::array::from_fn(level)
     }
 }
