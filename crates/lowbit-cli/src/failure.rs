@@ -1,7 +1,6 @@
 //! How a command ends when it cannot go on: one line, a hint where there is one, an exit code.
 
 use lowbit_lab::LabError;
-use std::process::ExitCode;
 
 /// Why a command ends early.
 #[derive(Debug)]
@@ -17,12 +16,12 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match self {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
             Self::Input(_) | Self::Usage(_) => 2,
             Self::Run(_) => 1,
             Self::Closed => 0,
-        })
+        }
     }
 }
 
@@ -43,6 +42,7 @@ impl From<LabError> for Failure {
             | LabError::Overflowed { .. }
             | LabError::Unquantizable { .. }
             | LabError::Busy { .. }
+            | LabError::Stopped { .. }
             | LabError::Federation(lowbit_fed::FedError::TooFew { .. })
             | LabError::Io { .. } => Self::Run(text),
             _ => Self::Input(text),

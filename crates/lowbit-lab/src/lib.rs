@@ -4,7 +4,6 @@
 //! (docs/results-format.md). One experiment is one file in [`experiments`].
 
 pub mod analysis;
-pub mod augment;
 pub mod config;
 pub mod decisive;
 pub mod evaluate;
@@ -72,6 +71,12 @@ pub enum LabError {
         epoch: usize,
         /// What grew too large.
         what: String,
+        /// Last whole epoch.
+        kept: usize,
+    },
+    /// A listener did not want it to go on.
+    #[error("stopped in epoch {}; {}", kept + 1, what_is_kept(*kept))]
+    Stopped {
         /// Last whole epoch.
         kept: usize,
     },

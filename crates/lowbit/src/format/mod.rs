@@ -131,6 +131,34 @@ pub enum FormatError {
     },
 }
 
+/// Returns a file of f32 weights as bytes: those that [`save_float`] writes.
+#[must_use]
+pub fn encode_float(graph: &Graph, weights: &Weights, record: Option<&TrainingRecord>) -> Vec<u8> {
+    document::float(graph, weights, record)
+}
+
+/// Returns a file of packed integers as bytes: those that [`save_quantized`] writes.
+///
+/// # Errors
+/// [`QuantizedModelError`] when the model's parts do not fit together.
+pub fn encode_quantized(
+    model: &QuantizedModel,
+    record: Option<&TrainingRecord>,
+) -> Result<Vec<u8>, QuantizedModelError> {
+    document::quantized(model, record)
+}
+
+/// Reads the bytes of a model file; errors call it `name`.
+///
+/// # Errors
+/// [`FormatError`] saying what is wrong with them.
+pub fn decode(
+    name: &Path,
+    bytes: &[u8],
+) -> Result<(StoredModel, Option<TrainingRecord>), FormatError> {
+    document::parse(name, bytes)
+}
+
 /// Writes f32 weights; returns the file's size in bytes. `record` says what they were trained on, where that is known.
 ///
 /// # Errors
