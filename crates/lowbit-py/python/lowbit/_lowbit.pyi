@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 __version__: str
-__file__: str
 
 _Pairs = list[tuple[str, str]]
 _Part = tuple[NDArray[np.uint8], NDArray[np.uint32]]

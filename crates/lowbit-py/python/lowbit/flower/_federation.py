@@ -39,7 +39,10 @@ def _settings(config: Mapping[str, Any]) -> tuple[list[tuple[str, str]], list[tu
     for key in config:
         if key not in _SETTINGS and key not in _FEDERATION and key not in _OTHER:
             raise SettingError(f"{key}: unknown key of the run's configuration; docs/flower.md has all")
-    of = lambda names: pairs(**{name: config[key] for key, name in names.items() if key in config and config[key] != ""})  # noqa: E731
+
+    def of(names: dict[str, str]) -> list[tuple[str, str]]:
+        return pairs(**{name: config[key] for key, name in names.items() if config.get(key, "") != ""})
+
     # The command line's default for a federation.
     return pairs(schedule="constant") + of(_SETTINGS), of(_FEDERATION)
 

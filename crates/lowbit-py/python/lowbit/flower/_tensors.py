@@ -113,7 +113,7 @@ def carried(messages: list[bytes], exact: dict[str, Array] | None = None) -> Arr
 
 def carried_messages(record: ArrayRecord) -> tuple[list[bytes], dict[str, Array]]:
     """What `carried` put into a record."""
-    messages = []
+    messages: list[bytes] = []
     while (array := record.get(f"message-{len(messages)}")) is not None:
         messages.append(array.numpy().astype(np.uint8).tobytes())
     exact = {name.removeprefix("exact-"): array for name, array in record.items() if name.startswith("exact-")}
