@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::commands::federate::{Federate, Flagged, only_federated};
+use crate::federate_args::{Federate, Flagged, only_federated};
 use crate::jobs_args::{Submit, TaskArgs, Which};
 use crate::settings::{Flags, Given, of};
 use clap::{Args, Parser, Subcommand, ValueHint};
@@ -149,6 +149,9 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
         /// Points that the sweet spot may lose against 32 bits
         #[arg(long, default_value_t = 1.0, value_name = "POINTS")]
         max_drop: f64,
+        /// What a megabyte costs that federations send, in any currency: the report says what each run cost
+        #[arg(long, value_name = "PRICE", value_parser = price)]
+        cost_per_mb: Option<f64>,
         #[command(flatten)]
         settings: Flags<of::Analyze>,
     },
@@ -252,6 +255,14 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "command")]
         into: Option<PathBuf>,
     },
+    /// Trainings that are worth repeating: their settings, and what they reached
+    #[command(after_help = "Examples:
+  lowbit recipes cifar10-resnet8 > mine.toml             its settings, as --config takes them
+  lowbit train --recipe cifar10-resnet8 --data cifar10.zip --epochs 20")]
+    Recipes {
+        /// Print the settings of this one
+        name: Option<String>,
+    },
     /// Send an experiment to a Slurm cluster or to this machine's own queue
     #[command(after_help = "Examples:
   lowbit submit sweep --data EuroSAT_RGB.zip --seeds 3                    a Slurm array, a task per width and seed
@@ -332,6 +343,15 @@ pub(crate) struct Manners {
     pub(crate) quiet: bool,
 }
 
+/// A price: finite, and not negative.
+fn price(text: &str) -> Result<f64, String> {
+    let price = text
+        .parse()
+        .ok()
+        .filter(|price: &f64| price.is_finite() && *price >= 0.0);
+    price.ok_or_else(|| "use a number that is not negative, e.g. 0.05".into())
+}
+
 impl Command {
     /// The settings that a user gave, for commands that have any.
     pub(crate) fn given(&self) -> Given {
@@ -350,6 +370,7 @@ impl Command {
             Self::Submit(submit) => submit.experiment.given().clone(),
             Self::Completions { .. }
             | Self::Man { .. }
+            | Self::Recipes { .. }
             | Self::Jobs { .. }
             | Self::Logs { .. }
             | Self::Cancel { .. }

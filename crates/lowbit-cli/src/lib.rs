@@ -5,6 +5,7 @@
 mod args;
 mod commands;
 mod failure;
+mod federate_args;
 mod federate_progress;
 mod inside;
 mod jobs_args;

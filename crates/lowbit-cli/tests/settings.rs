@@ -68,7 +68,7 @@ fn help_groups_settings_and_shows_defaults_and_values() {
         "\nData:\n",
         "[default: 0.001]",
         "[default: adam]",
-        "[possible values: adam, sgd]",
+        "[possible values: adam, sgd, nesterov]",
         "[possible values: eurosat-cnn, resnet8, mlp]",
     ] {
         let filled = train.split_whitespace().collect::<Vec<_>>().join(" ");

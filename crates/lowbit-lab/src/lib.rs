@@ -4,7 +4,6 @@
 //! (docs/results-format.md). One experiment is one file in [`experiments`].
 
 pub mod analysis;
-pub mod augment;
 pub mod config;
 pub mod decisive;
 pub mod evaluate;

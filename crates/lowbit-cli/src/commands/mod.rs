@@ -14,6 +14,7 @@ mod logs;
 mod manual;
 mod qat_vs_ptq;
 mod quantize;
+mod recipes;
 mod serve;
 mod submit;
 mod sweep;
@@ -50,6 +51,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
     let done = match &command {
         Command::Completions { shell } => manual::completions(*shell),
         Command::Man { command, into } => manual::manual(command.as_deref(), into.as_deref()),
+        Command::Recipes { name } => recipes::run(output, name.as_deref()),
         Command::Submit(arguments) => submit::run(output, arguments),
         Command::Jobs { which, watch } => jobs::run(output, which, *watch),
         Command::Logs {
@@ -114,8 +116,17 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
         } => sweep::run(&context, &widths, jobs, part.map(|part| (part, of_seed))),
         Command::Federate(args) => federate::run(&context, &args),
         Command::Analyze {
-            folder, max_drop, ..
-        } => analyze::run(&context, folder, max_drop),
+            folder,
+            max_drop,
+            cost_per_mb,
+            ..
+        } => {
+            let terms = analyze::Terms {
+                max_drop,
+                cost_per_mb,
+            };
+            analyze::run(&context, folder, terms)
+        }
         Command::Quantize {
             file,
             output,
@@ -146,6 +157,7 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
         } => data::run(&context, path.as_deref(), sheet.as_deref(), per_class),
         Command::Completions { .. }
         | Command::Man { .. }
+        | Command::Recipes { .. }
         | Command::Submit(_)
         | Command::Jobs { .. }
         | Command::Logs { .. }

@@ -17,7 +17,12 @@ pub use pair::pair_figures;
 
 /// The page.
 #[must_use]
-pub fn page(runs: &Runs, analysis: &Analysis, roofline: Option<&Roofline>) -> String {
+pub fn page(
+    runs: &Runs,
+    analysis: &Analysis,
+    roofline: Option<&Roofline>,
+    cost_per_mb: Option<f64>,
+) -> String {
     // The page is about the sweep with the newest run; the others have a table each.
     let all = series(&runs.runs);
     let groups = all.first().map_or(&[][..], |series| &series.groups);
@@ -71,7 +76,7 @@ pub fn page(runs: &Runs, analysis: &Analysis, roofline: Option<&Roofline>) -> St
                             (figure(&figures::learning(groups, "Train loss", |round| round.train_loss)))
                         }
                     }
-                    (federation::section(runs))
+                    (federation::section(runs, cost_per_mb))
                     @if !layers.is_empty() { (layer_section(&layers)) }
                     @if let Some(roofline) = roofline { (roofline_section(roofline)) }
                     @if !(analysis.others.is_empty() && analysis.beside.is_empty()) {

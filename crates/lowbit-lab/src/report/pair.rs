@@ -11,6 +11,7 @@ use maud::{PreEscaped, html};
 #[must_use]
 pub fn pair_figures(names: [&str; 2], speed: &[SpeedCell], layers: &[LayerSpeed]) -> String {
     let speeds = Bars {
+        stacked: false,
         title: "Images per second".into(),
         y_label: "img/s",
         groups: speed
@@ -25,6 +26,7 @@ pub fn pair_figures(names: [&str; 2], speed: &[SpeedCell], layers: &[LayerSpeed]
         ),
     };
     let times = Bars {
+        stacked: false,
         title: "Milliseconds by layer, one thread".into(),
         y_label: "ms",
         groups: layers.iter().map(|layer| layer.name.clone()).collect(),

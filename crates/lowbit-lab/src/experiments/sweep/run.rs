@@ -10,7 +10,7 @@ use crate::experiments::inputs::{Input, float_model};
 use crate::experiments::learning::Outcome;
 use crate::experiments::results::DataResults;
 use crate::machine::Machine;
-use crate::training::{Plan, Trained, train};
+use crate::training::{Plan, StartWeights, Trained, train};
 use crate::{Config, Events, LabError, timing};
 use lowbit::exec::{FloatModel, IntegerModel};
 use lowbit::format::{self, StoredModel};
@@ -28,6 +28,7 @@ pub(super) struct Run<'a> {
     graph: &'a Graph,
     input: &'a Input,
     isa: Isa,
+    start: Option<&'a StartWeights>,
 }
 
 impl<'a> Run<'a> {
@@ -37,6 +38,7 @@ impl<'a> Run<'a> {
         graph: &'a Graph,
         input: &'a Input,
         isa: Isa,
+        start: Option<&'a StartWeights>,
     ) -> Self {
         let mut config = config.with_seed(id.seed);
         config.widths.bits = id.bits.min(16);
@@ -46,12 +48,14 @@ impl<'a> Run<'a> {
             graph,
             input,
             isa,
+            start,
         }
     }
 
     fn plan(&self) -> Plan<'static> {
         let is_float = self.id.bits == 32;
         Plan {
+            start: self.start.cloned(),
             qat: (!is_float).then(|| self.config.qat(self.id.bits)),
             frozen_norm_epochs: if is_float {
                 0
