@@ -37,18 +37,9 @@ def test_it_learns_numbers_and_says_what_it_cannot(data: lb.Dataset) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_scikit_learns_own_checks_pass_but_those_named_here() -> None:
+def test_scikit_learns_own_checks_pass() -> None:
     checks = pytest.importorskip("sklearn.utils.estimator_checks")
-    expected = {
-        name: reason
-        for name, reason in {
-            "check_readonly_memmap_input": "",
-        }.items()
-        if reason
-    }
-    failed = {}
     made = lb.Classifier(model="mlp", epochs=30, lr=0.01, batch_size=16, bits=8)
-    for result in checks.check_estimator(made, on_fail=None):
-        if result["status"] == "failed":
-            failed[result["check_name"]] = str(result["exception"])[:300]
-    assert set(failed) == set(expected), failed
+    results = checks.check_estimator(made, on_fail=None)
+    failed = {each["check_name"]: str(each["exception"])[:300] for each in results if each["status"] == "failed"}
+    assert len(results) > 40 and not failed, failed

@@ -83,6 +83,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any) -> Classifier:
         """Train on images and their classes; all of them, none is set apart."""
+        if y is None:
+            raise DataError("this Classifier requires y to be passed, but the target y is None")
         X, y = _checked(self, X, y)
         if X.ndim == 2:
             self._low = X.min(axis=0)

@@ -83,6 +83,12 @@ def train(
     optimizer: str = "adam",
     schedule: str = "cosine",
     augment: str = "none",
+    weight_decay: float = 0.0,
+    label_smoothing: float = 0.0,
+    clip_norm: float = 0.0,
+    warmup_epochs: int = 0,
+    mixup: float = 0.0,
+    cutmix: float = 0.0,
     seed: int = 1,
     act_bits: int | str = 8,
     edge_bits: int = 8,
@@ -108,9 +114,15 @@ def train(
         bits: bits per weight; with 16, 8, 4, 2 or 1 the training is quantization-aware, and the run's model the packed one.
         batch_size: images per step.
         lr: base learning rate.
-        optimizer: ``"adam"`` or ``"sgd"``.
-        schedule: ``"cosine"`` or ``"constant"``.
+        optimizer: ``"adam"``, ``"sgd"`` or ``"nesterov"``.
+        schedule: ``"cosine"``, ``"constant"`` or ``"onecycle"``.
         augment: ``"none"``, ``"flip"``, ``"dihedral"``, ``"shift:4"``, or several as ``"flip,shift:4"``.
+        weight_decay: L2 of convolutions' and linear layers' weights.
+        label_smoothing: share of each label that is spread over all classes.
+        clip_norm: largest norm of all gradients together, 0 for any.
+        warmup_epochs: first epochs, in which the learning rate climbs to its base.
+        mixup: mix pairs of images with shares from Beta(A, A), 0 for not.
+        cutmix: paste rectangles of images into others, with areas from Beta(A, A), 0 for not.
         seed: seed of the order of images and of augmentation.
         act_bits: bits per activation (8, 4, 2, 1 or ``"float"``), of a quantization-aware training.
         edge_bits: bits per weight of the first and the last layer, of a quantization-aware training.
@@ -135,6 +147,12 @@ def train(
         optimizer=optimizer,
         schedule=schedule,
         augment=augment,
+        weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
+        clip_norm=clip_norm,
+        warmup_epochs=warmup_epochs,
+        mixup=mixup,
+        cutmix=cutmix,
         seed=seed,
         act_bits=act_bits,
         edge_bits=edge_bits,

@@ -84,10 +84,12 @@ def serve(grid: Grid, context: Context) -> Path:
             content = RecordDict({"model": carried(parts), "round": ConfigRecord({"round": round, "counted": counted, "client": client})})
             messages.append(Message(content=content, message_type="train", dst_node_id=nodes[client]))
         asked = {places[message.metadata.dst_node_id] for message in messages}
-        answers = []
+        answers, reason = [], "its node did not answer in time"
         for reply in grid.send_and_receive(messages, timeout=float(config.get("round-timeout", 3600))):
-            client = places[reply.metadata.src_node_id]
-            if client not in asked:
+            client = places.get(reply.metadata.src_node_id)
+            if client is None or client not in asked:
+                # Of a node that is gone the SuperLink says so, in its own name.
+                reason = f"its node is gone: {reply.error.reason}" if reply.has_error() else reason
                 continue
             asked.discard(client)
             if reply.has_error():
@@ -96,7 +98,7 @@ def serve(grid: Grid, context: Context) -> Path:
             parts, _ = carried_messages(reply.content.array_records["update"])
             seconds = float(reply.content.metric_records["training"]["seconds"])  # type: ignore[arg-type]
             answers.append((client, seconds, b"".join(parts)))
-        lost += [(client, "its node did not answer in time") for client in asked]
+        lost += [(client, reason) for client in asked]
         # Whose node failed may come again as another node.
         for client, _ in lost:
             nodes.pop(client, None)
