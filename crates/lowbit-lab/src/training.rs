@@ -231,7 +231,10 @@ pub fn train(
             .average
             .as_ref()
             .map_or_else(|| last.clone(), |average| average.weights().clone());
-        quantized = shipped(&mut trainer, &last, &weights)?;
+        quantized = match beside.average {
+            None => trainer.quantized_model(),
+            Some(_) => averaged(&mut trainer, &last, &weights)?,
+        };
         let test = deployed(graph, &weights, quantized.as_ref(), isa)
             .map(|model| evaluate(&*model, &data.test))
             .map_err(|reason| overflowed(epoch, reason))?;
@@ -278,7 +281,7 @@ pub fn train(
     if quantized.is_none() {
         // Nothing was left to train.
         let last = trainer.weights();
-        quantized = shipped(&mut trainer, &last, &weights)?;
+        quantized = averaged(&mut trainer, &last, &weights)?;
     }
     let digest = epochs.last().and_then(|epoch| epoch.logits_digest);
     if let (Some(model), Some(digest)) = (&mut quantized, digest) {
@@ -293,15 +296,12 @@ pub fn train(
     })
 }
 
-/// The integer model of `weights`, which are the trainer's `last` ones or an average of them.
-fn shipped(
+/// The integer model of `weights`, an average of those of which `last` are the trainer's.
+fn averaged(
     trainer: &mut Trainer,
     last: &Weights,
     weights: &Weights,
 ) -> Result<Option<QuantizedModel>, LabError> {
-    if last == weights {
-        return Ok(trainer.quantized_model());
-    }
     let state = trainer.state();
     trainer.restore(weights, &state)?;
     let model = trainer.quantized_model();
