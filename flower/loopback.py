@@ -27,16 +27,18 @@ APP = Path(__file__).resolve().parent
 class Loopback:
     """The processes of a federation, ended together."""
 
-    def __init__(self, folder: Path, nodes: int, app: Path = APP, port: int | None = None) -> None:
-        self.folder, self.nodes = folder, nodes
+    def __init__(self, folder: Path, nodes: int, secure: bool = False) -> None:
+        """`secure`: with TLS, and nodes that are registered beforehand, as between real machines."""
+        self.folder, self.nodes, self.secure = folder, nodes, secure
         self.out = folder / "outputs"
         self.app = folder / "app"
-        shutil.copytree(app, self.app, ignore=shutil.ignore_patterns("__pycache__", "*.py~", "test_*"))
+        shutil.copytree(APP, self.app, ignore=shutil.ignore_patterns("__pycache__", "tests", "loopback.py"))
         home = folder / "home"
         home.mkdir()
-        self.port = port or _free_port()
+        self.port = _free_port()
+        trust = f'root-certificates = "{folder / "ca.crt"}"' if secure else "insecure = true"
         (home / "config.toml").write_text(
-            f'[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = "127.0.0.1:{self.port}"\ninsecure = true\n'
+            f'[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = "127.0.0.1:{self.port}"\n{trust}\n'
         )
         self.environment = {
             **os.environ,
@@ -49,7 +51,12 @@ class Loopback:
         self.logs: list[IO[bytes]] = []
 
     def __enter__(self) -> Loopback:
-        self.start("superlink", "flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(self.port),
+        how = ["--insecure"]
+        if self.secure:
+            self._certify()
+            how = ["--ssl-certfile", "server.pem", "--ssl-keyfile", "server.key", "--ssl-ca-certfile", "ca.crt"]
+            how += ["--enable-supernode-auth"]
+        self.start("superlink", "flower-superlink", *how, "--host", "127.0.0.1", "--port", str(self.port),
                    "--disable-runtime-dependency-installation")  # fmt: skip
         _wait_for_port(self.port)
         for node in range(self.nodes):
@@ -58,8 +65,28 @@ class Loopback:
 
     def start_node(self, node: int, through: int | None = None) -> None:
         """Start a SuperNode; it reaches the SuperLink at another port if `through` says so."""
-        self.start(f"supernode-{node}", "flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{through or self.port}",
+        how = ["--insecure"]
+        if self.secure:
+            key = self.folder / f"node-{node}"
+            self._call("ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "", "-f", str(key))
+            self._call("flwr", "supernode", "register", f"{key}.pub", "here")
+            how = ["--root-certificates", "ca.crt", "--auth-supernode-private-key", str(key)]
+        self.start(f"supernode-{node}", "flower-supernode", *how, "--superlink", f"127.0.0.1:{through or self.port}",
                    "--host", "127.0.0.1", "--port", str(_free_port()), "--node-config", f"partition-id={node}")  # fmt: skip
+
+    def _certify(self) -> None:
+        """Make an authority, and a certificate of the SuperLink's that it signs."""
+        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        self._call("openssl", "req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.crt", "-days", "2", "-subj", "/CN=lowbit test")
+        self._call("openssl", "req", *curve, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=127.0.0.1")
+        (self.folder / "server.ext").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+        self._call("openssl", "x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
+                   "-days", "2", "-extfile", "server.ext", "-out", "server.pem")  # fmt: skip
+
+    def _call(self, *command: str) -> None:
+        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
 
     def start(self, name: str, *command: str) -> None:
         log = (self.folder / f"{name}.log").open("wb")

@@ -125,3 +125,14 @@ def test_a_node_that_is_killed_in_a_round_is_named_and_the_round_goes_on(tmp_pat
     assert isinstance(rounds, list) and [each["clients"] for each in rounds] == [1, 1, 1], rounds
     assert all(each["failures"][0]["client"] == 1 for each in rounds), rounds
     print("\n", [each["failures"] for each in rounds])
+
+
+@whole
+def test_with_certificates_and_registered_nodes_it_is_the_same_model(tmp_path: Path) -> None:
+    here = tmp_path / "flower"
+    here.mkdir()
+    with Loopback(here, 2, secure=True) as secure:
+        secure.submit("num-server-rounds=2", *SMALL)
+        folder = Path(str(secure.results(PATIENCE)["folder"]))
+    expected = in_one_process(tmp_path / "one", 2, 8)
+    assert (folder / "model_8bit.safetensors").read_bytes() == (expected / "model_8bit.safetensors").read_bytes()

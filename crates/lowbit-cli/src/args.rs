@@ -217,6 +217,26 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
         #[command(flatten)]
         settings: Flags<of::Inspect>,
     },
+    /// Write a model file as ONNX, for ONNX Runtime, OpenVINO and others
+    #[command(after_help = "Examples:
+  lowbit export model_int8.safetensors --to model_int8.onnx
+  lowbit export model_fp32.safetensors --to model_fp32.onnx
+  lowbit export model_int8.safetensors --to camera.onnx --input pixels    takes u8 pixels as they are
+
+8-bit models give the same bits in ONNX Runtime as here. docs/onnx.md says what each width becomes.")]
+    Export {
+        /// A model file, quantized or not
+        #[arg(value_name = "MODEL", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// Where to write the ONNX file
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        to: PathBuf,
+        /// What the exported model reads: f32 that are normalized as in training, or u8 pixels
+        #[arg(long, value_enum, default_value_t = ExportInput::Normalized)]
+        input: ExportInput,
+        #[command(flatten)]
+        settings: Flags<of::Export>,
+    },
     /// Images per class and split, and a contact sheet
     #[command(after_help = "Examples:
   lowbit data photos/
@@ -331,6 +351,24 @@ pub(crate) enum Part {
     Measure,
 }
 
+/// What an exported model reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ExportInput {
+    /// f32, normalized.
+    Normalized,
+    /// u8 pixels.
+    Pixels,
+}
+
+impl From<ExportInput> for lowbit_lab::models::ExportInput {
+    fn from(input: ExportInput) -> Self {
+        match input {
+            ExportInput::Normalized => Self::Normalized,
+            ExportInput::Pixels => Self::Pixels,
+        }
+    }
+}
+
 /// Manners, which mean the same in every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Manners")]
@@ -367,6 +405,7 @@ impl Command {
             Self::Bench { settings, .. } => settings.given.clone(),
             Self::Inspect { settings, .. } => settings.given.clone(),
             Self::Data { settings, .. } => settings.given.clone(),
+            Self::Export { settings, .. } => settings.given.clone(),
             Self::Submit(submit) => submit.experiment.given().clone(),
             Self::Completions { .. }
             | Self::Man { .. }

@@ -37,6 +37,7 @@ impl From<LabError> for Failure {
         }
         match error {
             LabError::Format(FormatError::Write { .. })
+            | LabError::Export(lowbit_lab::models::ExportError::Write(_))
             | LabError::Diverged { .. }
             | LabError::Overflowed { .. }
             | LabError::Unquantizable { .. }

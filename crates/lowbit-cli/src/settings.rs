@@ -338,5 +338,6 @@ pub(crate) mod of {
     pub(crate) type Eval = (Images, Input, Onnx, Run);
     pub(crate) type Bench = (Network, Input, Onnx, Widths, OtherWidths, Ptq, Run, Results);
     pub(crate) type Inspect = (Input, Onnx);
+    pub(crate) type Export = (Input, Onnx);
     pub(crate) type Data = (Images, Input, Run);
 }

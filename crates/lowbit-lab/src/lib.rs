@@ -131,6 +131,9 @@ pub enum LabError {
     /// An ONNX file that is no model which lowbit runs.
     #[error(transparent)]
     Onnx(#[from] lowbit_onnx::OnnxError),
+    /// A model that was not written as ONNX.
+    #[error(transparent)]
+    Export(#[from] lowbit_onnx::ExportError),
     /// Images that the model has learned from.
     #[error("{0}")]
     Seen(String),

@@ -3,7 +3,9 @@
 use crate::{Config, LabError};
 use lowbit::format::{StoredModel, TrainingRecord, load_with_record};
 use lowbit::graph::Normalization;
+pub use lowbit_onnx::Input as ExportInput;
 use lowbit_onnx::Options;
+pub use lowbit_onnx::{ExportError, Exported};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -52,6 +54,21 @@ pub fn open(file: &Path, config: &Config) -> Result<ModelFile, LabError> {
         stored,
         record,
         foreign: None,
+    })
+}
+
+/// Makes an ONNX file of a model that was read from `file`.
+///
+/// # Errors
+/// [`LabError::Export`] naming the layer that has no form in ONNX.
+pub fn export(stored: &StoredModel, input: ExportInput, file: &Path) -> Result<Exported, LabError> {
+    let exported = match stored {
+        StoredModel::Float { graph, weights } => lowbit_onnx::export_float(graph, weights, input),
+        StoredModel::Quantized(model) => lowbit_onnx::export_quantized(model, input),
+    };
+    exported.map_err(|error| match error {
+        ExportError::Write(_) => error.into(),
+        other => LabError::Mismatch(format!("{}: {other}", file.display())),
     })
 }
 

@@ -7,6 +7,7 @@ mod collect;
 mod compare;
 mod data;
 mod eval;
+mod export;
 pub(crate) mod federate;
 mod inspect;
 mod jobs;
@@ -150,6 +151,9 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
             bench::run(&context, file.as_deref(), what)
         }
         Command::Inspect { file, .. } => inspect::run(&context, &file),
+        Command::Export {
+            file, to, input, ..
+        } => export::run(&context, &file, &to, input.into()),
         Command::Data {
             path,
             sheet,

@@ -74,12 +74,13 @@ pub(super) fn engine(
 ) -> Result<Engine, RuntimeError> {
     let program = model.graph.program()?;
     let plan = Plan::new(ExecProgram::new(program, mode, u8::has_form))?;
-    let pixels = Pixels::of(&model.graph);
+    let pixels = Pixels::of_model(&model.graph, model.activations[0]);
     let values = Values {
         params: params(model, &pixels),
         high: model.activation_bits.level_max(),
         pixels: pixels.params,
         dynamic: mode == Mode::Dynamic,
+        arithmetic: model.arithmetic,
     };
     let kernel = |index: usize| -> Box<dyn Kernel> {
         let step = &plan.exec.steps[index];

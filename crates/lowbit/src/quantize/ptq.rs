@@ -5,8 +5,8 @@ use crate::bits::{ActivationBits, WeightBits};
 use crate::exec::{FloatModel, RuntimeError};
 use crate::graph::{Graph, GraphError, Program, Step, fold_batch_norm};
 use crate::quant::{
-    ActivationParams, ActivationQuant, Granularity, Observer, QuantizedLayer, QuantizedModel,
-    quantizers,
+    ActivationParams, ActivationQuant, Arithmetic, Granularity, Observer, QuantizedLayer,
+    QuantizedModel, quantizers,
 };
 use crate::{Weights, WeightsError};
 use lowbit_kernels::Isa;
@@ -140,14 +140,16 @@ pub fn quantize(
             (0..program.values()).map(params).collect()
         }
     };
-    Ok(QuantizedModel {
+    let model = QuantizedModel {
         graph: graph.clone(),
         method: config.method,
+        arithmetic: Arithmetic::RealBias,
         layers,
         activations,
         activation_bits: config.activation_bits,
         provenance,
-    })
+    };
+    Ok(model.with_integer_biases_of(&program))
 }
 
 fn check(

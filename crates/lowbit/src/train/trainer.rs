@@ -14,7 +14,7 @@ use crate::graph::{Graph, Pixels};
 use crate::lower::Plan;
 use crate::lower::{ExecProgram, Mode};
 use crate::pool::awake;
-use crate::quant::{ActivationQuant, QuantizedModel};
+use crate::quant::{ActivationQuant, Arithmetic, QuantizedModel};
 use lowbit_kernels::{Isa, random};
 use rayon::prelude::*;
 
@@ -440,16 +440,18 @@ impl Trainer {
                 config.activation_quantizer.to_string(),
             ),
         ];
-        Some(QuantizedModel {
+        let model = QuantizedModel {
             graph: self.graph.clone(),
             method,
+            arithmetic: Arithmetic::RealBias,
             layers: self.layers.iter_mut().map(|layer| layer.export()).collect(),
             activations,
             activation_bits: config.activation_bits,
             provenance: provenance
                 .map(|(key, value)| (key.to_owned(), value))
                 .into(),
-        })
+        };
+        Some(model.with_integer_biases_of(&self.pass.plan.exec.program))
     }
 
     /// Steps taken.
