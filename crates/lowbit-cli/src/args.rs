@@ -234,6 +234,9 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
         /// What the exported model reads: f32 that are normalized as in training, or u8 pixels
         #[arg(long, value_enum, default_value_t = ExportInput::Normalized)]
         input: ExportInput,
+        /// Weights of 7 bits in layers whose sums CPUs without VNNI may cut to 16 bits in ONNX Runtime
+        #[arg(long)]
+        reduce_range: bool,
         #[command(flatten)]
         settings: Flags<of::Export>,
     },

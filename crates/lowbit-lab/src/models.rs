@@ -57,19 +57,61 @@ pub fn open(file: &Path, config: &Config) -> Result<ModelFile, LabError> {
     })
 }
 
-/// Makes an ONNX file of a model that was read from `file`.
+/// Makes an ONNX file of a model that was read from `file`; `reduce_range` gives weights of 7 bits to layers that may
+/// saturate elsewhere ([`QuantizedModel::saturating_layers`](lowbit::quant::QuantizedModel::saturating_layers)).
 ///
 /// # Errors
-/// [`LabError::Export`] naming the layer that has no form in ONNX.
-pub fn export(stored: &StoredModel, input: ExportInput, file: &Path) -> Result<Exported, LabError> {
-    let exported = match stored {
-        StoredModel::Float { graph, weights } => lowbit_onnx::export_float(graph, weights, input),
-        StoredModel::Quantized(model) => lowbit_onnx::export_quantized(model, input),
-    };
-    exported.map_err(|error| match error {
+/// [`LabError::Mismatch`] naming the layer that has no form in ONNX.
+pub fn export(
+    stored: &StoredModel,
+    input: ExportInput,
+    reduce_range: bool,
+    file: &Path,
+) -> Result<Exported, LabError> {
+    let failed = |error: ExportError| match error {
         ExportError::Write(_) => error.into(),
         other => LabError::Mismatch(format!("{}: {other}", file.display())),
-    })
+    };
+    let model = match stored {
+        StoredModel::Float { graph, weights } => {
+            return lowbit_onnx::export_float(graph, weights, input).map_err(failed);
+        }
+        StoredModel::Quantized(model) => model,
+    };
+    let layers = model.saturating_layers()?;
+    if layers.is_empty() {
+        return lowbit_onnx::export_quantized(model, input).map_err(failed);
+    }
+    let names = some_of(&layers);
+    let (exported, note) = match reduce_range {
+        true => (
+            lowbit_onnx::export_quantized(&model.clone().with_reduced_range()?, input),
+            format!(
+                "weights of 7 bits in {names}: the answers are not quite those of {}",
+                file.display()
+            ),
+        ),
+        false => (
+            lowbit_onnx::export_quantized(model, input),
+            format!(
+                "on CPUs with AVX2 and without VNNI, ONNX Runtime may cut sums of {names} to 16 bits: set session.x64quantprecision=1 there, or export with --reduce-range"
+            ),
+        ),
+    };
+    let mut exported = exported.map_err(failed)?;
+    exported.notes.push(note);
+    Ok(exported)
+}
+
+/// `a, b, c and 4 other layers`.
+fn some_of(layers: &[String]) -> String {
+    let shown = layers.len().min(3);
+    let names = layers[..shown].join(", ");
+    match layers.len() - shown {
+        0 => names,
+        1 => format!("{names} and another layer"),
+        more => format!("{names} and {more} other layers"),
+    }
 }
 
 /// Reads an ONNX file as if `--preprocess` had been `preprocess`.

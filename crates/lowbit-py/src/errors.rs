@@ -72,6 +72,7 @@ pub(crate) fn of(error: impl Into<LabError>) -> PyErr {
         | LabError::Quant(_)
         | LabError::Runtime(_)
         | LabError::Onnx(_) => Class::Model,
+        LabError::Export(_) => Class::File,
         LabError::Train(_)
         | LabError::Diverged { .. }
         | LabError::Overflowed { .. }

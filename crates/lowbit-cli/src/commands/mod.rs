@@ -152,8 +152,12 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
         }
         Command::Inspect { file, .. } => inspect::run(&context, &file),
         Command::Export {
-            file, to, input, ..
-        } => export::run(&context, &file, &to, input.into()),
+            file,
+            to,
+            input,
+            reduce_range,
+            ..
+        } => export::run(&context, &file, &to, input.into(), reduce_range),
         Command::Data {
             path,
             sheet,
