@@ -206,4 +206,13 @@ mod tests {
         assert_eq!(metrics.compression_ratio, 4.0);
         assert_eq!(metrics.size_reduction_percent, 75.0);
     }
+
+    #[test]
+    fn what_an_older_run_does_not_say_is_no_number() {
+        let found: RoundRecord =
+            serde_json::from_str("{\"round\": 3, \"test_accuracy\": 0.5}").unwrap();
+        assert_eq!((found.round, found.test_accuracy), (3, 0.5));
+        let others = [found.train_loss, found.train_accuracy, found.test_loss];
+        assert!(others.iter().all(|x| x.is_nan()), "{found:?}");
+    }
 }
