@@ -196,6 +196,17 @@ mod tests {
     }
 
     #[test]
+    fn now_is_a_date_of_this_century() {
+        let now = timestamp();
+        let (date, time) = now.split_once('_').unwrap();
+        let (date, time): (u32, u32) = (date.parse().unwrap(), time.parse().unwrap());
+        assert!(
+            (20_251_101..21_000_000).contains(&date) && time < 240_000,
+            "{now}"
+        );
+    }
+
+    #[test]
     fn sizes_are_those_of_both_files() {
         let metrics = CompressionMetrics::of(4, 1_000_000, 250_000);
         assert_eq!(metrics.bit_width, 4);
