@@ -262,6 +262,7 @@ pub(crate) mod of {
     pub(crate) type Federate = (Network, Images, Input, Training, Qat, Run, Results);
     pub(crate) type Analyze = (Results,);
     pub(crate) type Quantize = (Images, Input, Onnx, Widths, Ptq, Calibration, Run);
+    pub(crate) type Recommend = (Images, Input, Onnx, Calibration, Run, Results);
     pub(crate) type Eval = (Images, Input, Onnx, Run);
     pub(crate) type Bench = (Network, Input, Onnx, Widths, Ptq, Run, Results);
     pub(crate) type Inspect = (Input, Onnx);

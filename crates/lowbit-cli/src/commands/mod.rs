@@ -14,6 +14,7 @@ mod logs;
 mod manual;
 mod qat_vs_ptq;
 mod quantize;
+pub(crate) mod recommend;
 mod serve;
 mod submit;
 mod sweep;
@@ -123,6 +124,7 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
             which,
             ..
         } => quantize::run(&context, &file, output, which.into()),
+        Command::Recommend(args) => recommend::run(&context, &args),
         Command::Eval { file, which, .. } => eval::run(&context, &file, which.into()),
         Command::Bench {
             file,

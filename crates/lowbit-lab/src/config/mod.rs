@@ -90,6 +90,7 @@ impl Config {
             weight_bits: weight_bits(bits),
             activation_bits: self.activation_bits(),
             edge_bits: weight_bits(self.widths.edge_bits),
+            passes: self.ptq.passes,
             ..PtqConfig::default()
         }
     }

@@ -7,6 +7,7 @@ pub mod federate;
 pub mod inputs;
 pub mod learning;
 pub mod qat_vs_ptq;
+pub mod recommend;
 pub mod results;
 pub mod sweep;
 pub mod train;

@@ -230,19 +230,59 @@ impl Engine {
 
     /// Runs the whole batch step by step: what is found at run time is found over all of its images.
     fn batch(&self, images: &[u8], count: usize, mut clock: Clock<'_>, logits: &mut [f32]) {
+        let mut workspace = self.begin_batch(images, count);
+        for index in 0..self.plan.exec.steps.len() {
+            self.timed(clock.as_deref_mut(), index, &mut || {
+                self.batch_step(&mut workspace, index, count, logits);
+            });
+        }
+        self.give_back(workspace);
+    }
+
+    /// Brings a batch into the first value.
+    pub(super) fn begin_batch(&self, images: &[u8], count: usize) -> Workspace {
         let mut workspace = self.workspace(count);
         workspace.forget();
         for (number, image) in images.chunks(images.len() / count).enumerate() {
             self.load(&mut workspace, image, number, None);
         }
-        for (index, step) in self.plan.exec.steps.iter().enumerate() {
-            let is_image_wise = index < self.plan.split && step.work != Work::QuantizeDynamic;
-            self.timed(clock.as_deref_mut(), index, &mut || match is_image_wise {
-                true => self.batch_of_images(&mut workspace, index, count, logits),
-                false => self.chunk_step(&mut workspace, index, count, None, logits),
-            });
+        workspace
+    }
+
+    /// One step for all images of a batch that was begun.
+    pub(super) fn batch_step(
+        &self,
+        workspace: &mut Workspace,
+        index: usize,
+        count: usize,
+        logits: &mut [f32],
+    ) {
+        let step = &self.plan.exec.steps[index];
+        match index < self.plan.split && step.work != Work::QuantizeDynamic {
+            true => self.batch_of_images(workspace, index, count, logits),
+            false => self.chunk_step(workspace, index, count, None, logits),
         }
-        self.give_back(workspace);
+    }
+
+    /// Takes another kernel for a step.
+    pub(super) fn replace(&mut self, index: usize, kernel: Box<dyn Kernel>) {
+        self.kernels[index] = kernel;
+    }
+
+    /// The inputs of a step in a batch that was begun.
+    pub(super) fn inputs<'a>(&'a self, workspace: &'a Workspace, index: usize) -> Inputs<'a> {
+        Inputs {
+            workspace,
+            plan: &self.plan,
+            slots: &self.slots,
+            step: &self.plan.exec.steps[index],
+            number: 0,
+        }
+    }
+
+    /// Bytes of the values of one image in a batch that runs step by step.
+    pub(super) fn bytes_per_image(&self) -> usize {
+        self.slots.bytes(1)
     }
 
     fn timed(&self, clock: Clock<'_>, index: usize, work: &mut dyn FnMut()) {

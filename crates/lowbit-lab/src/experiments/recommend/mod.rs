@@ -1,0 +1,500 @@
+//! Which model to ship: FP32, or one of the quantized ones that are tried, measured on images that chose nothing.
+
+mod cache;
+mod candidates;
+mod page;
+mod parts;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+pub use candidates::{Candidate, candidates};
+pub use page::HEADER;
+pub use parts::{FEWEST, Parts, parts};
+pub use verdict::{Verdict, decide, front, too_few};
+
+use super::artifacts::{Held, write_json};
+use super::inputs::FloatFile;
+use super::unseen::Chosen;
+use crate::evaluate::{Evaluation, evaluate};
+use crate::machine::Machine;
+use crate::statistics::{Difference, Summary, paired_difference};
+use crate::timing::SpeedCell;
+use crate::{Config, Events, LabError, timing};
+use cache::Cache;
+use lowbit::exec::{FloatModel, IntegerModel, Model};
+use lowbit_kernels::Isa;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// What the model to ship should be best at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// Time of one call.
+    #[default]
+    Latency,
+    /// Images per second in large batches.
+    Throughput,
+    /// Bytes of the file.
+    Size,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request<'a> {
+    /// The model's file.
+    pub file: &'a Path,
+    /// What it holds.
+    pub model: &'a FloatFile,
+    /// Points of accuracy that may be lost.
+    pub max_drop: f64,
+    /// How long trying may take.
+    pub time: Duration,
+    /// What counts.
+    pub target: Target,
+    /// Images of a timed call.
+    pub batch: usize,
+    /// Whether candidates that an earlier run has measured are taken from it.
+    pub resume: bool,
+}
+
+/// A model on one part of the images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PartScore {
+    /// Images of the part.
+    pub images: usize,
+    /// Right ones, percent.
+    pub accuracy_percent: f64,
+    /// FP32's accuracy less this one's, in points, paired, with its 95 % interval.
+    pub drop_points: Difference,
+    /// Images whose predicted class is not FP32's.
+    pub changed: usize,
+}
+
+/// One model of the table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Its name.
+    pub name: String,
+    /// Candidates of one group differ in their passes alone.
+    pub group: String,
+    /// The file's bytes.
+    pub bytes: u64,
+    /// Seconds that quantizing took.
+    pub seconds: f64,
+    /// On the images that choose.
+    pub choosing: PartScore,
+    /// On the images that chose nothing; none where it was not chosen.
+    pub verdict: Option<PartScore>,
+    /// Milliseconds per call; none where it was not chosen.
+    pub latency_ms: Option<Summary>,
+    /// FP32's time over its own, in rounds that take turns.
+    pub speedup: Option<Summary>,
+    /// Bytes of its file and of the values between its layers on one thread.
+    pub memory_bytes: Option<u64>,
+    /// Whether no other row is better in accuracy, latency and bytes at once.
+    pub on_front: bool,
+    /// Its file in the results folder, where it is kept.
+    pub file: Option<String>,
+    /// The command that makes the file.
+    pub command: String,
+}
+
+/// Everything that `lowbit recommend` found: `recommendation.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recommendation {
+    /// Always `recommendation`.
+    pub experiment: String,
+    /// The model's file.
+    pub model: String,
+    /// The data.
+    pub data: String,
+    /// How pixels become the model's input, where it was found by the labels.
+    pub preprocess: Option<String>,
+    /// What counts.
+    pub target: Target,
+    /// Points of accuracy that may be lost.
+    pub max_drop_points: f64,
+    /// Threads of the timed calls.
+    pub threads: usize,
+    /// Images of the timed calls.
+    pub batch: usize,
+    /// Images that set ranges, that choose, and that give the verdict.
+    pub images: [usize; 3],
+    /// FP32 first, then what was tried, in that order.
+    pub rows: Vec<Row>,
+    /// What was not tried, and why.
+    pub skipped: Vec<String>,
+    /// Why trying came to its end.
+    pub ended: String,
+    /// What to ship.
+    pub verdict: Verdict,
+    /// Seconds of the whole run.
+    pub seconds: f64,
+    /// What it was measured on.
+    pub machine: Machine,
+}
+
+/// Where things are written.
+pub const FOLDER: &str = "recommend";
+/// The name of FP32's row.
+pub const FP32: &str = "FP32";
+
+/// Share of the time that is kept for timing what was chosen.
+const FOR_TIMING: f64 = 0.2;
+
+/// Points beyond the allowed drop at which fewer bits are not tried.
+const HOPELESS: f64 = 20.0;
+
+/// A candidate that was tried.
+struct Tried {
+    row: Row,
+    at: usize,
+}
+
+/// Runs the experiment and writes `recommendation.json`, `report.html` and the models of the front into the folder `recommend`
+/// of the results.
+///
+/// # Errors
+/// [`LabError`] saying what stopped it, and what to do.
+pub fn recommend(
+    config: &Config,
+    request: &Request<'_>,
+    chosen: &Chosen,
+    isa: Isa,
+    events: &dyn Events,
+) -> Result<Recommendation, LabError> {
+    let started = Instant::now();
+    let parts = parts(chosen, config)?;
+    if let Some(line) = too_few(parts.verdict.len(), request.max_drop) {
+        return Err(LabError::Mismatch(line));
+    }
+    let folder = Held::take(config.results.out.join(FOLDER))?;
+    let FloatFile { graph, weights, .. } = request.model;
+    let fp32 = FloatModel::compile(graph, weights, isa)?;
+    let measured = Float::measure(&fp32, &parts, request)?;
+    let cache = Cache::open(&folder, request, chosen, config, &parts)?;
+    let search = Search {
+        config,
+        request,
+        parts: &parts,
+        cache: &cache,
+        float: &measured.choosing,
+        started,
+        isa,
+        events,
+    };
+    let (tried, skipped, ended) = search.run()?;
+    let mut rows = vec![measured.row(request, &fp32)?];
+    let kept = best_of_groups(&tried, request.max_drop);
+    events.stage("timing");
+    for (number, tried) in tried.into_iter().enumerate() {
+        let mut row = tried.row;
+        if kept.contains(&number) {
+            let candidate = &candidates()[tried.at];
+            let model = cache.model(candidate)?;
+            let model = IntegerModel::compile(&model, isa)?;
+            measured.complete(&mut row, &model, &parts, request);
+            let file = format!("{}.safetensors", cache::slug(&candidate.name));
+            cache.keep(candidate, &folder.join(&file))?;
+            row.file = Some(file);
+            if let (Some(part), Some(speedup)) = (&row.verdict, row.speedup) {
+                events.note(&format!(
+                    "{}: {:.2} % of {} images that chose nothing, {:.2}× FP32's speed",
+                    row.name, part.accuracy_percent, part.images, speedup.median
+                ));
+            }
+        }
+        rows.push(row);
+    }
+    let complete = |row: &&Row| row.verdict.is_some();
+    let finalists: Vec<&Row> = rows.iter().filter(complete).collect();
+    let on_front = front(&finalists);
+    let verdict = decide(
+        &finalists,
+        request.target,
+        request.max_drop,
+        parts.verdict.len(),
+    );
+    for (row, on_front) in rows.iter_mut().filter(|row| row.verdict.is_some()).zip(on_front) {
+        row.on_front = on_front;
+    }
+    let data = &chosen.input.data;
+    let found = Recommendation {
+        experiment: "recommendation".into(),
+        model: request.file.display().to_string(),
+        data: data.name.clone(),
+        preprocess: Some(config.onnx.preprocess.clone()).filter(|name| !name.is_empty()),
+        target: request.target,
+        max_drop_points: request.max_drop,
+        threads: rayon::current_num_threads(),
+        batch: request.batch,
+        images: [
+            parts.calibration_images,
+            parts.choosing.len(),
+            parts.verdict.len(),
+        ],
+        rows,
+        skipped,
+        ended,
+        verdict,
+        seconds: started.elapsed().as_secs_f64(),
+        machine: Machine::here(isa),
+    };
+    write_json(&folder.join("recommendation.json"), &found)?;
+    let page = page::page(&found);
+    lowbit::format::write_atomically(&folder.join("report.html"), page.as_bytes())?;
+    Ok(found)
+}
+
+/// FP32 on both parts.
+struct Float<'a> {
+    model: &'a FloatModel,
+    choosing: Evaluation,
+    verdict: Evaluation,
+    images: Vec<u8>,
+    latency: Option<Summary>,
+}
+
+impl<'a> Float<'a> {
+    fn measure(
+        model: &'a FloatModel,
+        parts: &Parts,
+        request: &Request<'_>,
+    ) -> Result<Self, LabError> {
+        let file = request.file.display();
+        let some = parts.choosing.take(&(0..parts.choosing.len().min(32)).collect::<Vec<_>>());
+        let begun = Instant::now();
+        evaluate(model, &some);
+        let each = begun.elapsed().as_secs_f64() / some.len() as f64;
+        let needed = each * (parts.choosing.len() + parts.verdict.len()) as f64;
+        if needed > 0.5 * request.time.as_secs_f64() {
+            return Err(LabError::Mismatch(format!(
+                "{file}: FP32 alone takes some {needed:.0} s on these images, of {} s: give more --time, or fewer images with --limit",
+                request.time.as_secs(),
+            )));
+        }
+        let choosing = evaluate(model, &parts.choosing);
+        let classes = model.graph().classes();
+        let (chance, count) = (1.0 / classes as f64, parts.choosing.len() as f64);
+        let limit = chance + 3.0 * (chance * (1.0 - chance) / count).sqrt();
+        if choosing.accuracy() <= limit {
+            return Err(LabError::Mismatch(format!(
+                "{file}: FP32 has {:.1} % of {count} images right, on {classes} classes no more than chance: nothing can be said about quantization; are these its classes, in its order (--labels), and its preprocessing (--preprocess)?",
+                100.0 * choosing.accuracy(),
+            )));
+        }
+        let batch = request.batch.min(parts.verdict.len());
+        Ok(Self {
+            images: parts.verdict.images()[..batch * model.graph().input().len()].to_vec(),
+            model,
+            choosing,
+            verdict: evaluate(model, &parts.verdict),
+            latency: None,
+        })
+    }
+
+    fn row(&self, request: &Request<'_>, model: &FloatModel) -> Result<Row, LabError> {
+        let bytes = std::fs::metadata(request.file).map_or(0, |file| file.len());
+        let same = timing::in_turns(model, model, &self.images);
+        Ok(Row {
+            name: FP32.into(),
+            group: FP32.into(),
+            bytes,
+            seconds: 0.0,
+            choosing: score(&self.choosing, &self.choosing),
+            verdict: Some(score(&self.verdict, &self.verdict)),
+            latency_ms: Some(self.latency.unwrap_or(same.fp32_ms)),
+            speedup: None,
+            memory_bytes: Some(bytes + model.value_bytes(request.batch) as u64),
+            on_front: false,
+            file: None,
+            command: String::new(),
+        })
+    }
+
+    /// Measures a quantized model on the images that chose nothing, and its speed in turns with FP32.
+    fn complete(&self, row: &mut Row, model: &IntegerModel, parts: &Parts, request: &Request<'_>) {
+        row.verdict = Some(score(&self.verdict, &evaluate(model, &parts.verdict)));
+        let SpeedCell {
+            quantized_ms,
+            speedup,
+            ..
+        } = timing::in_turns(self.model, model, &self.images);
+        row.latency_ms = Some(quantized_ms);
+        row.speedup = Some(speedup);
+        row.memory_bytes = Some(row.bytes + model.value_bytes(request.batch) as u64);
+    }
+}
+
+/// What a model says about a part, beside FP32.
+fn score(fp32: &Evaluation, other: &Evaluation) -> PartScore {
+    PartScore {
+        images: other.correct.len(),
+        accuracy_percent: 100.0 * other.accuracy(),
+        drop_points: paired_difference(&fp32.correct, &other.correct).in_percent(),
+        changed: fp32.changed(other),
+    }
+}
+
+/// The numbers of the candidates that are measured to the end: the best of each group, where it lost no more than allowed or
+/// images may say so; and the best of all in any case.
+fn best_of_groups(tried: &[Tried], max_drop: f64) -> Vec<usize> {
+    let drop = |number: &usize| tried[*number].row.choosing.drop_points;
+    let mut kept = Vec::new();
+    for (number, one) in tried.iter().enumerate() {
+        let group: Vec<usize> = (0..tried.len())
+            .filter(|&other| tried[other].row.group == one.row.group)
+            .collect();
+        // The first of equals: it took less.
+        let best = group.iter().min_by(|a, b| drop(a).value.total_cmp(&drop(b).value));
+        if best == Some(&number) && drop(&number).low <= max_drop {
+            kept.push(number);
+        }
+    }
+    if kept.is_empty() {
+        let all: Vec<usize> = (0..tried.len()).collect();
+        kept.extend(all.iter().min_by(|a, b| drop(a).value.total_cmp(&drop(b).value)));
+    }
+    kept
+}
+
+struct Search<'a> {
+    config: &'a Config,
+    request: &'a Request<'a>,
+    parts: &'a Parts,
+    cache: &'a Cache,
+    float: &'a Evaluation,
+    started: Instant,
+    isa: Isa,
+    events: &'a dyn Events,
+}
+
+impl Search<'_> {
+    /// Seconds until trying must end.
+    fn left(&self) -> f64 {
+        let all = self.request.time.as_secs_f64() * (1.0 - FOR_TIMING);
+        all - self.started.elapsed().as_secs_f64()
+    }
+
+    /// Tries the candidates in their order; what was not tried is said.
+    fn run(&self) -> Result<(Vec<Tried>, Vec<String>, String), LabError> {
+        let mut tried: Vec<Tried> = Vec::new();
+        let mut skipped = Vec::new();
+        let mut ended = "nothing was left to try".to_owned();
+        for (at, candidate) in candidates().iter().enumerate() {
+            let cached = self.request.resume && self.cache.has(candidate);
+            if let Some(reason) = self.is_hopeless(candidate, &tried) {
+                skipped.push(format!("{}: {reason}", candidate.name));
+                continue;
+            }
+            if !cached && self.left() <= 0.0 {
+                skipped.push(format!("{}: the time was up", candidate.name));
+                ended = "the time was up".into();
+                continue;
+            }
+            let learning = self.seconds_of_learning(candidate);
+            if !cached && learning > self.left() {
+                skipped.push(format!(
+                    "{}: takes some {learning:.0} s, {:.0} were left",
+                    candidate.name,
+                    self.left()
+                ));
+                ended = "the time was too short for the rest".into();
+                continue;
+            }
+            self.events.stage(&format!(
+                "{} ({:.0} s left)",
+                candidate.name,
+                self.left().max(0.0)
+            ));
+            let row = self.one(candidate)?;
+            self.events.note(&format!(
+                "{}: {:.2} % of {} images that choose, {:+.2} points, {:.1} s",
+                row.name,
+                row.choosing.accuracy_percent,
+                row.choosing.images,
+                -row.choosing.drop_points.value,
+                row.seconds
+            ));
+            tried.push(Tried { row, at });
+        }
+        Ok((tried, skipped, ended))
+    }
+
+    /// Why fewer bits cannot change the verdict: more of them, rounded as well as can be, lost far more than is allowed.
+    fn is_hopeless(&self, candidate: &Candidate, tried: &[Tried]) -> Option<String> {
+        let bits = candidate.config.weight_bits;
+        let all = candidates();
+        let wider = tried.iter().filter(|other| {
+            let config = &all[other.at].config;
+            config.weight_bits > bits && config.passes.bias_correction
+        });
+        let nearest = wider
+            .filter(|other| all[other.at].learns() || bits.get() == 1)
+            .min_by_key(|other| all[other.at].config.weight_bits)?;
+        let lost = nearest.row.choosing.drop_points.low;
+        (lost > self.request.max_drop + HOPELESS)
+            .then(|| format!("{} lost {lost:.0} points or more already", nearest.row.name))
+    }
+
+    /// What learning its rounding takes, about: multiply-adds of 256 pixels per weight and step, forwards and backwards.
+    fn seconds_of_learning(&self, candidate: &Candidate) -> f64 {
+        const GMAC_PER_S_AND_THREAD: f64 = 8.0;
+        let Some(steps) = candidate.config.passes.adaround else {
+            return 0.0;
+        };
+        let weights = self.request.model.graph.parameter_count() as f64;
+        let work = weights * 2.0 * 256.0 * f64::from(steps) * 1e-9;
+        work / GMAC_PER_S_AND_THREAD / rayon::current_num_threads() as f64
+    }
+
+    fn one(&self, candidate: &Candidate) -> Result<Row, LabError> {
+        let made = self.cache.made(candidate, self.request, self.parts, self.isa)?;
+        let model = IntegerModel::compile(&made.model, self.isa)?;
+        let evaluation = evaluate(&model, &self.parts.choosing);
+        Ok(Row {
+            name: candidate.name.clone(),
+            group: candidate.group.to_owned(),
+            bytes: made.bytes,
+            seconds: made.seconds,
+            choosing: score(self.float, &evaluation),
+            verdict: None,
+            latency_ms: None,
+            speedup: None,
+            memory_bytes: None,
+            on_front: false,
+            file: None,
+            command: self.command(candidate),
+        })
+    }
+
+    /// The command that makes the same file.
+    fn command(&self, candidate: &Candidate) -> String {
+        let config = self.config;
+        let mut command = format!(
+            "lowbit quantize {} --data {} {}",
+            self.request.file.display(),
+            config.images.data,
+            candidate.flags()
+        );
+        for (flag, value, default) in [
+            ("preprocess", config.onnx.preprocess.clone(), String::new()),
+            ("seed", config.run.seed.to_string(), "1".into()),
+            ("image-size", config.input.image_size.to_string(), "0".into()),
+            ("limit", config.images.limit.to_string(), "0".into()),
+            (
+                "calibration-images",
+                self.parts.calibration_images.to_string(),
+                "512".into(),
+            ),
+        ] {
+            if value != default {
+                command += &format!(" --{flag} {value}");
+            }
+        }
+        command
+    }
+}
