@@ -220,7 +220,9 @@ fn percent(accuracy: f64) -> String {
 }
 
 fn listed(found: &[(&str, f64)]) -> String {
-    let each = found.iter().map(|(name, accuracy)| format!("{name} {}", percent(*accuracy)));
+    let each = found
+        .iter()
+        .map(|(name, accuracy)| format!("{name} {}", percent(*accuracy)));
     each.collect::<Vec<_>>().join(", ")
 }
 

@@ -72,7 +72,11 @@ fn weights(graph: &Graph) -> Weights {
                 let size = 1.0 / (fan_in as f32).sqrt();
                 for w in filter.iter_mut() {
                     let steps = (7.0 * random::uniform(&mut rng)).floor() + 0.4;
-                    let sign = if random::uniform(&mut rng) < 0.3 { -1.0 } else { 1.0 };
+                    let sign = if random::uniform(&mut rng) < 0.3 {
+                        -1.0
+                    } else {
+                        1.0
+                    };
                     *w = sign * size * steps / 7.0;
                 }
                 filter[0] = size;
@@ -140,7 +144,12 @@ fn the_mean_logits_of_a_corrected_model_are_those_of_fp32() {
         let expected = float(&graph);
         let spread = error(&expected, &vec![0.0; expected.len()]);
         for method in [ActivationQuant::Static, ActivationQuant::WeightOnly] {
-            for bits in [WeightBits::B8, WeightBits::B4, WeightBits::B2, WeightBits::B1] {
+            for bits in [
+                WeightBits::B8,
+                WeightBits::B4,
+                WeightBits::B2,
+                WeightBits::B1,
+            ] {
                 let found = run(&graph, &made(&graph, bits, "bias-correction", method));
                 let apart = error(&means(&expected), &means(&found));
                 assert!(
@@ -164,15 +173,28 @@ fn weights_that_round_badly_come_nearer_to_fp32_with_each_pass() {
         let (nearest, corrected) = (off("none"), off("bias-correction"));
         let learned = off("adaround:300,bias-correction");
         let name = graph.name();
-        assert!(corrected < 0.6 * nearest, "{name}: {corrected} of {nearest}");
-        assert!(learned < 0.6 * corrected, "{name}: {learned} of {corrected}");
+        assert!(
+            corrected < 0.6 * nearest,
+            "{name}: {corrected} of {nearest}"
+        );
+        assert!(
+            learned < 0.6 * corrected,
+            "{name}: {learned} of {corrected}"
+        );
     }
 }
 
 #[test]
 fn learned_weights_lie_beside_the_real_ones_and_do_not_depend_on_threads() {
     let graph = mobile();
-    let learn = || made(&graph, WeightBits::B4, "adaround:50", ActivationQuant::Static);
+    let learn = || {
+        made(
+            &graph,
+            WeightBits::B4,
+            "adaround:50",
+            ActivationQuant::Static,
+        )
+    };
     let nearest = made(&graph, WeightBits::B4, "none", ActivationQuant::Static);
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
@@ -181,7 +203,12 @@ fn learned_weights_lie_beside_the_real_ones_and_do_not_depend_on_threads() {
     let (one, three) = (on(1), on(3));
     assert_eq!(one, three);
     let mut moved = 0;
-    for (learned, nearest) in one.layers.iter().flatten().zip(nearest.layers.iter().flatten()) {
+    for (learned, nearest) in one
+        .layers
+        .iter()
+        .flatten()
+        .zip(nearest.layers.iter().flatten())
+    {
         assert_eq!(learned.scale, nearest.scale);
         for (a, b) in learned.weights.iter().zip(&nearest.weights) {
             assert!((a - b).abs() <= 1, "{a} and {b}");

@@ -177,7 +177,10 @@ fn plural(images: usize) -> String {
 
 /// `90s`, `5m`, `1h`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()));
+    let (number, unit) = text.split_at(
+        text.find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(text.len()),
+    );
     let seconds = match unit {
         "s" | "" => 1.0,
         "m" => 60.0,

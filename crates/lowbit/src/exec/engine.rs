@@ -1,12 +1,14 @@
 //! Running a plan: chunks of images over threads, one image's pixels over threads, or a whole batch step by step.
 
+mod batch;
+
 use super::LayerProfile;
 use super::divide::{divide, load_shared, pixels_of};
 use super::kernel::{Call, Kernel, Out};
 use super::load::Loader;
 use super::workspace::{Buffer, Inputs, Workspace};
 use crate::lower::{ExecStep, Layout, Numbers, Plan, Slots, ValueId, Work, assign};
-use crate::pool::{for_each_chunk, for_each_pair, in_team, share, threads};
+use crate::pool::{for_each_pair, in_team, share, threads};
 use lowbit_kernels::team::Team;
 use lowbit_kernels::{Isa, Level};
 use std::ops::Range;
@@ -228,63 +230,6 @@ impl Engine {
         self.give_back(workspace);
     }
 
-    /// Runs the whole batch step by step: what is found at run time is found over all of its images.
-    fn batch(&self, images: &[u8], count: usize, mut clock: Clock<'_>, logits: &mut [f32]) {
-        let mut workspace = self.begin_batch(images, count);
-        for index in 0..self.plan.exec.steps.len() {
-            self.timed(clock.as_deref_mut(), index, &mut || {
-                self.batch_step(&mut workspace, index, count, logits);
-            });
-        }
-        self.give_back(workspace);
-    }
-
-    /// Brings a batch into the first value.
-    pub(super) fn begin_batch(&self, images: &[u8], count: usize) -> Workspace {
-        let mut workspace = self.workspace(count);
-        workspace.forget();
-        for (number, image) in images.chunks(images.len() / count).enumerate() {
-            self.load(&mut workspace, image, number, None);
-        }
-        workspace
-    }
-
-    /// One step for all images of a batch that was begun.
-    pub(super) fn batch_step(
-        &self,
-        workspace: &mut Workspace,
-        index: usize,
-        count: usize,
-        logits: &mut [f32],
-    ) {
-        let step = &self.plan.exec.steps[index];
-        match index < self.plan.split && step.work != Work::QuantizeDynamic {
-            true => self.batch_of_images(workspace, index, count, logits),
-            false => self.chunk_step(workspace, index, count, None, logits),
-        }
-    }
-
-    /// Takes another kernel for a step.
-    pub(super) fn replace(&mut self, index: usize, kernel: Box<dyn Kernel>) {
-        self.kernels[index] = kernel;
-    }
-
-    /// The inputs of a step in a batch that was begun.
-    pub(super) fn inputs<'a>(&'a self, workspace: &'a Workspace, index: usize) -> Inputs<'a> {
-        Inputs {
-            workspace,
-            plan: &self.plan,
-            slots: &self.slots,
-            step: &self.plan.exec.steps[index],
-            number: 0,
-        }
-    }
-
-    /// Bytes of the values of one image in a batch that runs step by step.
-    pub(super) fn bytes_per_image(&self) -> usize {
-        self.slots.bytes(1)
-    }
-
     fn timed(&self, clock: Clock<'_>, index: usize, work: &mut dyn FnMut()) {
         let Some(clock) = clock else {
             return work();
@@ -451,32 +396,6 @@ impl Engine {
                 images,
                 out,
             });
-        });
-    }
-
-    /// One step for all images of a batch, the images over threads.
-    fn batch_of_images(
-        &self,
-        workspace: &mut Workspace,
-        index: usize,
-        images: usize,
-        logits: &mut [f32],
-    ) {
-        let layout = self.plan.output(index);
-        let kernel = self.kernels[index].as_ref();
-        self.with_output(workspace, (index, 0), logits, |inputs, out| {
-            let one = |number: usize, out: Out<'_>| {
-                let inputs = Inputs { number, ..inputs };
-                run_rectangle(kernel, inputs, 0..layout.h, 0..layout.w, out);
-            };
-            match out {
-                Out::F32(out) => for_each_chunk(out, layout.image_len, images, |number, out| {
-                    one(number, Out::F32(out));
-                }),
-                Out::U8(out) => for_each_chunk(out, layout.image_len, images, |number, out| {
-                    one(number, Out::U8(out));
-                }),
-            }
         });
     }
 

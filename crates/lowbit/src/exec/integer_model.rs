@@ -160,7 +160,11 @@ pub(super) fn engine(
 ) -> Result<Engine, RuntimeError> {
     let program = model.graph.program()?;
     let plan = Plan::new(ExecProgram::new(program, mode, u8::has_form))?;
-    Ok(engine_of(model, plan, &Kernels::new(model, mode, isa, signs)))
+    Ok(engine_of(
+        model,
+        plan,
+        &Kernels::new(model, mode, isa, signs),
+    ))
 }
 
 /// The engine of a plan of `model`.

@@ -98,9 +98,8 @@ impl Layerwise {
     /// The executed step that is a layer's operator.
     fn operator(&self, layer: usize) -> usize {
         let mut steps = self.engine.plan().exec.steps.iter();
-        let found = steps.position(|step| {
-            step.layer == layer && matches!(step.work, Work::Operator(_))
-        });
+        let found =
+            steps.position(|step| step.layer == layer && matches!(step.work, Work::Operator(_)));
         found.expect("every layer has its operator")
     }
 
@@ -201,7 +200,13 @@ impl<'a> Patches<'a> {
                 ];
                 let extents = [layer.main_shape.h(), layer.main_shape.w()];
                 let [top, left, ..] = conv.padding;
-                (conv.groups, extents, offsets, steps, layout.border(top, left))
+                (
+                    conv.groups,
+                    extents,
+                    offsets,
+                    steps,
+                    layout.border(top, left),
+                )
             }
             _ => {
                 let offsets = (0..layout.dense_len()).collect();
@@ -241,11 +246,15 @@ impl<'a> Patches<'a> {
             match self.elements {
                 Elements::F32(elements) => {
                     let elements = &elements[range];
-                    sums.iter_mut().zip(elements).for_each(|(sum, &x)| *sum += f64::from(x));
+                    sums.iter_mut()
+                        .zip(elements)
+                        .for_each(|(sum, &x)| *sum += f64::from(x));
                 }
                 Elements::U8(elements) => {
                     let elements = &elements[range];
-                    sums.iter_mut().zip(elements).for_each(|(sum, &x)| *sum += f64::from(x));
+                    sums.iter_mut()
+                        .zip(elements)
+                        .for_each(|(sum, &x)| *sum += f64::from(x));
                 }
             }
         }

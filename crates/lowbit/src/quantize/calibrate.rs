@@ -1,75 +1,14 @@
 //! Running the float model over calibration images to see what its activations hold.
 
 use super::ties::ties;
-use crate::exec::{FloatModel, Model, RuntimeError};
-use crate::graph::ValueId;
-use crate::quant::{ActivationParams, BINS, Observer, QuantizedModel, Seen};
-use lowbit_kernels::Isa;
+use crate::exec::{FloatModel, Model};
+use crate::quant::{BINS, Observer, Seen};
 
 /// What was seen of every value of a model.
 #[derive(Clone, Debug)]
 pub struct Calibration {
     pub(super) seen: Vec<Seen>,
     pub(super) images: usize,
-}
-
-impl Calibration {
-    /// Returns how many images were seen.
-    #[must_use]
-    pub fn images(&self) -> usize {
-        self.images
-    }
-
-    /// Returns the smallest and the largest number seen of a value; none of the logits.
-    #[must_use]
-    pub fn extremes(&self, value: ValueId) -> Option<(f32, f32)> {
-        let seen = self.seen.get(value)?;
-        (seen.low <= seen.high).then_some((seen.low, seen.high))
-    }
-
-    /// Returns what `observer` makes of a value at this highest level; none of the logits, and none for an observer that reads
-    /// a histogram where the calibration has not kept one.
-    #[must_use]
-    pub fn params(
-        &self,
-        value: ValueId,
-        observer: Observer,
-        level_max: u8,
-    ) -> Option<ActivationParams> {
-        self.extremes(value)?;
-        let seen = &self.seen[value];
-        let can = observer == Observer::MinMax || !seen.histogram.is_empty();
-        can.then(|| observer.params(seen, level_max))
-    }
-}
-
-/// Returns for each value of a static model the share of its numbers that lie beyond what its integers can stand for, when
-/// images go through its weights in f32; none for the image, the logits and a model without fixed ranges.
-///
-/// # Errors
-/// [`RuntimeError`] when the model cannot be run.
-pub fn clipped(
-    model: &QuantizedModel,
-    images: &[u8],
-    isa: Isa,
-) -> Result<Vec<Option<f64>>, RuntimeError> {
-    model.validate()?;
-    let float = FloatModel::dequantized(model, isa)?;
-    let levels = f32::from(model.activation_bits.level_max());
-    let mut counts = vec![(0u64, 0u64); float.values()];
-    let whole = images.len() - images.len() % model.graph.input().len();
-    float.observe(&images[..whole], &mut |value, numbers| {
-        let Some(params) = model.activations[value] else {
-            return;
-        };
-        let low = (-0.5 - f32::from(params.zero_point)) * params.scale;
-        let high = (levels + 0.5 - f32::from(params.zero_point)) * params.scale;
-        let outside = numbers.iter().filter(|&&x| x < low || x > high).count();
-        counts[value].0 += outside as u64;
-        counts[value].1 += numbers.len() as u64;
-    });
-    let share = |(outside, all): (u64, u64)| (all > 0).then(|| outside as f64 / all as f64);
-    Ok(counts.into_iter().map(share).collect())
 }
 
 /// Images that are run at once.

@@ -6,7 +6,7 @@ mod ptq;
 mod quantizer;
 mod ties;
 
-pub use calibrate::{Calibration, calibrate, clipped};
+pub use calibrate::{Calibration, calibrate};
 pub use passes::{Passes, PassesError};
 pub use ptq::{PtqConfig, QuantError, quantize};
 pub use quantizer::Quantizer;

@@ -1,7 +1,7 @@
 //! Post-training quantization: fold batch-norm, calibrate, round.
 
-use super::passes::{self, Passes};
 use super::calibrate;
+use super::passes::{self, Passes};
 use crate::bits::{ActivationBits, WeightBits};
 use crate::exec::{FloatModel, RuntimeError};
 use crate::graph::{Graph, GraphError, Program, Step, fold_batch_norm};
@@ -84,7 +84,9 @@ pub enum QuantError {
         method: ActivationQuant,
     },
     /// Passes that look at images, with a method that finds its ranges at run time.
-    #[error("the passes {passes} need fixed activation ranges: use the static method, or drop them")]
+    #[error(
+        "the passes {passes} need fixed activation ranges: use the static method, or drop them"
+    )]
     PassesOfDynamic {
         /// The passes asked for.
         passes: Passes,

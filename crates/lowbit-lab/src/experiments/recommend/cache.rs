@@ -55,7 +55,10 @@ impl Cache {
         ];
         let mut digest = fnv(FNV_START, file.into_iter());
         for part in said {
-            digest = fnv(digest, part.len().to_le_bytes().into_iter().chain(part.bytes()));
+            digest = fnv(
+                digest,
+                part.len().to_le_bytes().into_iter().chain(part.bytes()),
+            );
         }
         digest = fnv(digest, parts.calibration.iter().copied());
         let folder = folder.join("candidates");

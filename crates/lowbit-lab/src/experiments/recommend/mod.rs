@@ -2,8 +2,10 @@
 
 mod cache;
 mod candidates;
+mod float;
 mod page;
 mod parts;
+mod search;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -19,11 +21,12 @@ use super::unseen::Chosen;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::machine::Machine;
 use crate::statistics::{Difference, Summary, paired_difference};
-use crate::timing::SpeedCell;
-use crate::{Config, Events, LabError, timing};
+use crate::{Config, Events, LabError};
 use cache::Cache;
-use lowbit::exec::{FloatModel, IntegerModel, Model};
+use float::Float;
+use lowbit::exec::{FloatModel, IntegerModel};
 use lowbit_kernels::Isa;
+use search::{Search, Tried};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -142,18 +145,6 @@ pub const FOLDER: &str = "recommend";
 /// The name of FP32's row.
 pub const FP32: &str = "FP32";
 
-/// Share of the time that is kept for timing what was chosen.
-const FOR_TIMING: f64 = 0.2;
-
-/// Points beyond the allowed drop at which fewer bits are not tried.
-const HOPELESS: f64 = 20.0;
-
-/// A candidate that was tried.
-struct Tried {
-    row: Row,
-    at: usize,
-}
-
 /// Runs the experiment and writes `recommendation.json`, `report.html` and the models of the front into the folder `recommend`
 /// of the results.
 ///
@@ -218,7 +209,11 @@ pub fn recommend(
         request.max_drop,
         parts.verdict.len(),
     );
-    for (row, on_front) in rows.iter_mut().filter(|row| row.verdict.is_some()).zip(on_front) {
+    for (row, on_front) in rows
+        .iter_mut()
+        .filter(|row| row.verdict.is_some())
+        .zip(on_front)
+    {
         row.on_front = on_front;
     }
     let data = &chosen.input.data;
@@ -249,86 +244,6 @@ pub fn recommend(
     Ok(found)
 }
 
-/// FP32 on both parts.
-struct Float<'a> {
-    model: &'a FloatModel,
-    choosing: Evaluation,
-    verdict: Evaluation,
-    images: Vec<u8>,
-    latency: Option<Summary>,
-}
-
-impl<'a> Float<'a> {
-    fn measure(
-        model: &'a FloatModel,
-        parts: &Parts,
-        request: &Request<'_>,
-    ) -> Result<Self, LabError> {
-        let file = request.file.display();
-        let some = parts.choosing.take(&(0..parts.choosing.len().min(32)).collect::<Vec<_>>());
-        let begun = Instant::now();
-        evaluate(model, &some);
-        let each = begun.elapsed().as_secs_f64() / some.len() as f64;
-        let needed = each * (parts.choosing.len() + parts.verdict.len()) as f64;
-        if needed > 0.5 * request.time.as_secs_f64() {
-            return Err(LabError::Mismatch(format!(
-                "{file}: FP32 alone takes some {needed:.0} s on these images, of {} s: give more --time, or fewer images with --limit",
-                request.time.as_secs(),
-            )));
-        }
-        let choosing = evaluate(model, &parts.choosing);
-        let classes = model.graph().classes();
-        let (chance, count) = (1.0 / classes as f64, parts.choosing.len() as f64);
-        let limit = chance + 3.0 * (chance * (1.0 - chance) / count).sqrt();
-        if choosing.accuracy() <= limit {
-            return Err(LabError::Mismatch(format!(
-                "{file}: FP32 has {:.1} % of {count} images right, on {classes} classes no more than chance: nothing can be said about quantization; are these its classes, in its order (--labels), and its preprocessing (--preprocess)?",
-                100.0 * choosing.accuracy(),
-            )));
-        }
-        let batch = request.batch.min(parts.verdict.len());
-        Ok(Self {
-            images: parts.verdict.images()[..batch * model.graph().input().len()].to_vec(),
-            model,
-            choosing,
-            verdict: evaluate(model, &parts.verdict),
-            latency: None,
-        })
-    }
-
-    fn row(&self, request: &Request<'_>, model: &FloatModel) -> Result<Row, LabError> {
-        let bytes = std::fs::metadata(request.file).map_or(0, |file| file.len());
-        let same = timing::in_turns(model, model, &self.images);
-        Ok(Row {
-            name: FP32.into(),
-            group: FP32.into(),
-            bytes,
-            seconds: 0.0,
-            choosing: score(&self.choosing, &self.choosing),
-            verdict: Some(score(&self.verdict, &self.verdict)),
-            latency_ms: Some(self.latency.unwrap_or(same.fp32_ms)),
-            speedup: None,
-            memory_bytes: Some(bytes + model.value_bytes(request.batch) as u64),
-            on_front: false,
-            file: None,
-            command: String::new(),
-        })
-    }
-
-    /// Measures a quantized model on the images that chose nothing, and its speed in turns with FP32.
-    fn complete(&self, row: &mut Row, model: &IntegerModel, parts: &Parts, request: &Request<'_>) {
-        row.verdict = Some(score(&self.verdict, &evaluate(model, &parts.verdict)));
-        let SpeedCell {
-            quantized_ms,
-            speedup,
-            ..
-        } = timing::in_turns(self.model, model, &self.images);
-        row.latency_ms = Some(quantized_ms);
-        row.speedup = Some(speedup);
-        row.memory_bytes = Some(row.bytes + model.value_bytes(request.batch) as u64);
-    }
-}
-
 /// What a model says about a part, beside FP32.
 fn score(fp32: &Evaluation, other: &Evaluation) -> PartScore {
     PartScore {
@@ -349,152 +264,19 @@ fn best_of_groups(tried: &[Tried], max_drop: f64) -> Vec<usize> {
             .filter(|&other| tried[other].row.group == one.row.group)
             .collect();
         // The first of equals: it took less.
-        let best = group.iter().min_by(|a, b| drop(a).value.total_cmp(&drop(b).value));
+        let best = group
+            .iter()
+            .min_by(|a, b| drop(a).value.total_cmp(&drop(b).value));
         if best == Some(&number) && drop(&number).low <= max_drop {
             kept.push(number);
         }
     }
     if kept.is_empty() {
         let all: Vec<usize> = (0..tried.len()).collect();
-        kept.extend(all.iter().min_by(|a, b| drop(a).value.total_cmp(&drop(b).value)));
+        kept.extend(
+            all.iter()
+                .min_by(|a, b| drop(a).value.total_cmp(&drop(b).value)),
+        );
     }
     kept
-}
-
-struct Search<'a> {
-    config: &'a Config,
-    request: &'a Request<'a>,
-    parts: &'a Parts,
-    cache: &'a Cache,
-    float: &'a Evaluation,
-    started: Instant,
-    isa: Isa,
-    events: &'a dyn Events,
-}
-
-impl Search<'_> {
-    /// Seconds until trying must end.
-    fn left(&self) -> f64 {
-        let all = self.request.time.as_secs_f64() * (1.0 - FOR_TIMING);
-        all - self.started.elapsed().as_secs_f64()
-    }
-
-    /// Tries the candidates in their order; what was not tried is said.
-    fn run(&self) -> Result<(Vec<Tried>, Vec<String>, String), LabError> {
-        let mut tried: Vec<Tried> = Vec::new();
-        let mut skipped = Vec::new();
-        let mut ended = "nothing was left to try".to_owned();
-        for (at, candidate) in candidates().iter().enumerate() {
-            let cached = self.request.resume && self.cache.has(candidate);
-            if let Some(reason) = self.is_hopeless(candidate, &tried) {
-                skipped.push(format!("{}: {reason}", candidate.name));
-                continue;
-            }
-            if !cached && self.left() <= 0.0 {
-                skipped.push(format!("{}: the time was up", candidate.name));
-                ended = "the time was up".into();
-                continue;
-            }
-            let learning = self.seconds_of_learning(candidate);
-            if !cached && learning > self.left() {
-                skipped.push(format!(
-                    "{}: takes some {learning:.0} s, {:.0} were left",
-                    candidate.name,
-                    self.left()
-                ));
-                ended = "the time was too short for the rest".into();
-                continue;
-            }
-            self.events.stage(&format!(
-                "{} ({:.0} s left)",
-                candidate.name,
-                self.left().max(0.0)
-            ));
-            let row = self.one(candidate)?;
-            self.events.note(&format!(
-                "{}: {:.2} % of {} images that choose, {:+.2} points, {:.1} s",
-                row.name,
-                row.choosing.accuracy_percent,
-                row.choosing.images,
-                -row.choosing.drop_points.value,
-                row.seconds
-            ));
-            tried.push(Tried { row, at });
-        }
-        Ok((tried, skipped, ended))
-    }
-
-    /// Why fewer bits cannot change the verdict: more of them, rounded as well as can be, lost far more than is allowed.
-    fn is_hopeless(&self, candidate: &Candidate, tried: &[Tried]) -> Option<String> {
-        let bits = candidate.config.weight_bits;
-        let all = candidates();
-        let wider = tried.iter().filter(|other| {
-            let config = &all[other.at].config;
-            config.weight_bits > bits && config.passes.bias_correction
-        });
-        let nearest = wider
-            .filter(|other| all[other.at].learns() || bits.get() == 1)
-            .min_by_key(|other| all[other.at].config.weight_bits)?;
-        let lost = nearest.row.choosing.drop_points.low;
-        (lost > self.request.max_drop + HOPELESS)
-            .then(|| format!("{} lost {lost:.0} points or more already", nearest.row.name))
-    }
-
-    /// What learning its rounding takes, about: multiply-adds of 256 pixels per weight and step, forwards and backwards.
-    fn seconds_of_learning(&self, candidate: &Candidate) -> f64 {
-        const GMAC_PER_S_AND_THREAD: f64 = 8.0;
-        let Some(steps) = candidate.config.passes.adaround else {
-            return 0.0;
-        };
-        let weights = self.request.model.graph.parameter_count() as f64;
-        let work = weights * 2.0 * 256.0 * f64::from(steps) * 1e-9;
-        work / GMAC_PER_S_AND_THREAD / rayon::current_num_threads() as f64
-    }
-
-    fn one(&self, candidate: &Candidate) -> Result<Row, LabError> {
-        let made = self.cache.made(candidate, self.request, self.parts, self.isa)?;
-        let model = IntegerModel::compile(&made.model, self.isa)?;
-        let evaluation = evaluate(&model, &self.parts.choosing);
-        Ok(Row {
-            name: candidate.name.clone(),
-            group: candidate.group.to_owned(),
-            bytes: made.bytes,
-            seconds: made.seconds,
-            choosing: score(self.float, &evaluation),
-            verdict: None,
-            latency_ms: None,
-            speedup: None,
-            memory_bytes: None,
-            on_front: false,
-            file: None,
-            command: self.command(candidate),
-        })
-    }
-
-    /// The command that makes the same file.
-    fn command(&self, candidate: &Candidate) -> String {
-        let config = self.config;
-        let mut command = format!(
-            "lowbit quantize {} --data {} {}",
-            self.request.file.display(),
-            config.images.data,
-            candidate.flags()
-        );
-        for (flag, value, default) in [
-            ("preprocess", config.onnx.preprocess.clone(), String::new()),
-            ("seed", config.run.seed.to_string(), "1".into()),
-            ("image-size", config.input.image_size.to_string(), "0".into()),
-            ("limit", config.images.limit.to_string(), "0".into()),
-            (
-                "calibration-images",
-                self.parts.calibration_images.to_string(),
-                "512".into(),
-            ),
-        ] {
-            if value != default {
-                command += &format!(" --{flag} {value}");
-            }
-        }
-        command
-    }
 }

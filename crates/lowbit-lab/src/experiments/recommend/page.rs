@@ -5,7 +5,15 @@ use maud::{DOCTYPE, PreEscaped, html};
 
 /// The header of the table, for people.
 pub const HEADER: [&str; 9] = [
-    "model", "bytes", "choosing %", "verdict %", "points [95 %]", "changed", "ms [quartiles]", "faster", "MB of memory",
+    "model",
+    "bytes",
+    "choosing %",
+    "verdict %",
+    "points [95 %]",
+    "changed",
+    "ms [quartiles]",
+    "faster",
+    "MB of memory",
 ];
 
 impl Recommendation {
@@ -26,10 +34,15 @@ impl Recommendation {
                 }),
                 part.map_or_else(none, |part| part.changed.to_string()),
                 row.latency_ms.map_or_else(none, |ms| {
-                    format!("{:.3} [{:.3}, {:.3}]", ms.median, ms.quartile_1, ms.quartile_3)
+                    format!(
+                        "{:.3} [{:.3}, {:.3}]",
+                        ms.median, ms.quartile_1, ms.quartile_3
+                    )
                 }),
-                row.speedup.map_or_else(none, |s| format!("{:.2}×", s.median)),
-                row.memory_bytes.map_or_else(none, |bytes| format!("{:.2}", bytes as f64 / 1e6)),
+                row.speedup
+                    .map_or_else(none, |s| format!("{:.2}×", s.median)),
+                row.memory_bytes
+                    .map_or_else(none, |bytes| format!("{:.2}", bytes as f64 / 1e6)),
             ]
         };
         self.rows.iter().map(row).collect()

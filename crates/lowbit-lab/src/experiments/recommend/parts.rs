@@ -48,7 +48,8 @@ pub fn parts(chosen: &Chosen, config: &Config) -> Result<Parts, LabError> {
             // Where all images are measured, the training images stand before the others.
             let first = if which == Which::All { train.len() } else { 0 };
             let rest = rest.map(|index| (train, index));
-            rest.chain((first..test.len()).map(|index| (test, index))).collect()
+            rest.chain((first..test.len()).map(|index| (test, index)))
+                .collect()
         }
     };
     if labelled.len() < FEWEST {
@@ -70,11 +71,14 @@ pub fn parts(chosen: &Chosen, config: &Config) -> Result<Parts, LabError> {
             pixels.extend_from_slice(split.image(index));
             labels.push(split.labels()[index]);
         }
-        Split::new(chosen.input.shape().len(), pixels, labels)
-            .expect("whole images, a label each")
+        Split::new(chosen.input.shape().len(), pixels, labels).expect("whole images, a label each")
     };
     Ok(Parts {
-        calibration: calibrating.iter().flat_map(|&index| train.image(index)).copied().collect(),
+        calibration: calibrating
+            .iter()
+            .flat_map(|&index| train.image(index))
+            .copied()
+            .collect(),
         calibration_images: calibrating.len(),
         choosing: take(&order[..choosing]),
         verdict: take(&order[choosing..]),
@@ -139,6 +143,9 @@ mod tests {
     fn too_few_images_are_refused_with_the_number_that_would_do() {
         let chosen = chosen(Which::TestOfTraining, 240, 49);
         let error = parts(&chosen, &Config::default()).unwrap_err().to_string();
-        assert!(error.contains("49 images") && error.contains("at least 100"), "{error}");
+        assert!(
+            error.contains("49 images") && error.contains("at least 100"),
+            "{error}"
+        );
     }
 }

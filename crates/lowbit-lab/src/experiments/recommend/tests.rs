@@ -53,8 +53,16 @@ fn the_fastest_that_is_shown_to_fit_ships_and_of_equals_the_smaller() {
     ];
     let verdict = decided(Target::Latency, &rows);
     assert_eq!((verdict.ship.as_str(), verdict.fits), ("b", true));
-    assert!(verdict.sentence.contains("8.00× smaller"), "{}", verdict.sentence);
-    assert!(verdict.sentence.contains("-0.20 points"), "{}", verdict.sentence);
+    assert!(
+        verdict.sentence.contains("8.00× smaller"),
+        "{}",
+        verdict.sentence
+    );
+    assert!(
+        verdict.sentence.contains("-0.20 points"),
+        "{}",
+        verdict.sentence
+    );
     // Where it is not equal, speed wins.
     let mut slower = rows.clone();
     slower[2] = row("b", 0.2, 0.4, 2.2, 50);
@@ -64,10 +72,17 @@ fn the_fastest_that_is_shown_to_fit_ships_and_of_equals_the_smaller() {
 
 #[test]
 fn fp32_stays_where_nothing_is_faster() {
-    let rows = [row(FP32, 0.0, 0.4, 10.0, 400), row("a", 0.1, 0.4, 11.0, 100)];
+    let rows = [
+        row(FP32, 0.0, 0.4, 10.0, 400),
+        row("a", 0.1, 0.4, 11.0, 100),
+    ];
     let verdict = decided(Target::Latency, &rows);
     assert_eq!((verdict.ship.as_str(), verdict.fits), (FP32, true));
-    assert!(verdict.sentence.contains("0.91× its speed"), "{}", verdict.sentence);
+    assert!(
+        verdict.sentence.contains("0.91× its speed"),
+        "{}",
+        verdict.sentence
+    );
     assert_eq!(decided(Target::Size, &rows).ship, "a");
 }
 
@@ -76,13 +91,25 @@ fn fp32_stays_where_nothing_fits_and_where_images_cannot_tell() {
     let lost = [row(FP32, 0.0, 0.4, 10.0, 400), row("a", 3.0, 0.5, 2.0, 100)];
     let verdict = decided(Target::Latency, &lost);
     assert_eq!((verdict.ship.as_str(), verdict.fits), (FP32, false));
-    assert!(verdict.sentence.contains("loses 3.00 points"), "{}", verdict.sentence);
+    assert!(
+        verdict.sentence.contains("loses 3.00 points"),
+        "{}",
+        verdict.sentence
+    );
     // 400 · (2 / (1 − 0.5))² = 6400.
     let unclear = [row(FP32, 0.0, 0.4, 10.0, 400), row("a", 0.5, 2.0, 2.0, 100)];
     let verdict = decided(Target::Latency, &unclear);
     assert!(!verdict.fits);
-    assert!(verdict.sentence.contains("some 6400"), "{}", verdict.sentence);
-    assert!(decided(Target::Size, &lost[..1]).sentence.contains("Keep FP32"));
+    assert!(
+        verdict.sentence.contains("some 6400"),
+        "{}",
+        verdict.sentence
+    );
+    assert!(
+        decided(Target::Size, &lost[..1])
+            .sentence
+            .contains("Keep FP32")
+    );
 }
 
 #[test]
@@ -90,7 +117,10 @@ fn what_images_can_never_tell_is_refused_with_their_number() {
     assert_eq!(too_few(200, 1.0), None);
     // 1.96² · 0.05 / 0.01² = 1921, and as many that choose.
     let line = too_few(100, 1.0).unwrap();
-    assert!(line.contains("100 images") && line.contains("some 4000"), "{line}");
+    assert!(
+        line.contains("100 images") && line.contains("some 4000"),
+        "{line}"
+    );
     assert!(too_few(1_000_000, 0.0).is_some());
 }
 
@@ -141,12 +171,17 @@ fn summing(sign: f32) -> FloatFile {
     for (name, values) in [
         ("hidden.weight", [0.3, 0.25, 0.2, 0.25].repeat(4)),
         ("hidden.bias", vec![1.0; 4]),
-        ("fc.weight", [[-1.0, -0.9, -0.8, -1.0], [1.0, 0.9, 0.8, 1.0]].concat()),
+        (
+            "fc.weight",
+            [[-1.0, -0.9, -0.8, -1.0], [1.0, 0.9, 0.8, 1.0]].concat(),
+        ),
         ("fc.bias", vec![3.7, -3.7]),
     ] {
         let data = weights.get_mut(name).unwrap().data_mut();
         let factor = if name.starts_with("fc") { sign } else { 1.0 };
-        data.iter_mut().zip(values).for_each(|(x, value)| *x = factor * value);
+        data.iter_mut()
+            .zip(values)
+            .for_each(|(x, value)| *x = factor * value);
     }
     FloatFile {
         graph,
@@ -180,7 +215,10 @@ fn the_whole_experiment_leaves_what_it_says_and_goes_on_where_it_was() {
     let place = folder.path().join(FOLDER);
     let written = std::fs::read_to_string(place.join("recommendation.json")).unwrap();
     assert_eq!(written, serde_json::to_string_pretty(&found).unwrap());
-    assert_eq!(found.rows.len() + found.skipped.len(), 1 + candidates().len());
+    assert_eq!(
+        found.rows.len() + found.skipped.len(),
+        1 + candidates().len()
+    );
     assert_eq!(found.rows[0].choosing.accuracy_percent, 100.0);
     let mut kept = 0;
     for row in &found.rows[1..] {
@@ -202,7 +240,8 @@ fn the_whole_experiment_leaves_what_it_says_and_goes_on_where_it_was() {
     let again = go(&summing(1.0), true, 600.0).unwrap();
     let made = |found: &Recommendation| -> Vec<(String, f64, u64)> {
         let rows = found.rows.iter();
-        rows.map(|row| (row.name.clone(), row.seconds, row.bytes)).collect()
+        rows.map(|row| (row.name.clone(), row.seconds, row.bytes))
+            .collect()
     };
     assert_eq!(made(&again)[1..], made(&found)[1..]);
     // Another model's are not.

@@ -43,11 +43,16 @@ pub fn too_few(images: usize, max_drop: f64) -> Option<String> {
         true => {
             let share = max_drop / 100.0;
             let wanted = rounded(1.96f64.powi(2) * DISAGREEMENT / (share * share));
-            format!("give some {} (half of them choose), or a larger --max-drop", 2 * wanted)
+            format!(
+                "give some {} (half of them choose), or a larger --max-drop",
+                2 * wanted
+            )
         }
         false => "give a --max-drop above 0".into(),
     };
-    Some(format!("{images} images for the verdict cannot tell {max_drop} points: {enough}"))
+    Some(format!(
+        "{images} images for the verdict cannot tell {max_drop} points: {enough}"
+    ))
 }
 
 /// Decides among measured rows, of which the first is FP32.
@@ -80,7 +85,11 @@ pub fn decide(rows: &[&Row], target: Target, max_drop: f64, images: usize) -> Ve
         Target::Size => row.bytes as f64,
         Target::Latency | Target::Throughput => speed(row),
     };
-    let Some(first) = gaining.iter().copied().min_by(|a, b| key(a).total_cmp(&key(b))) else {
+    let Some(first) = gaining
+        .iter()
+        .copied()
+        .min_by(|a, b| key(a).total_cmp(&key(b)))
+    else {
         let nearest = shown[0];
         let reason = match target {
             Target::Size => format!("no file is smaller than its {} bytes", fp32.bytes),
@@ -158,13 +167,17 @@ fn unproven(fp32: &Row, quantized: &[&Row], max_drop: f64, images: usize) -> Ver
 #[must_use]
 pub fn front(rows: &[&Row]) -> Vec<bool> {
     let key = |row: &Row| {
-        let accuracy = row.verdict.as_ref().map_or(0.0, |part| part.accuracy_percent);
-        let latency = row.latency_ms.map_or(f64::INFINITY, |summary| summary.median);
+        let accuracy = row
+            .verdict
+            .as_ref()
+            .map_or(0.0, |part| part.accuracy_percent);
+        let latency = row
+            .latency_ms
+            .map_or(f64::INFINITY, |summary| summary.median);
         [-accuracy, latency, row.bytes as f64]
     };
-    let beats = |a: [f64; 3], b: [f64; 3]| {
-        (0..3).all(|i| a[i] <= b[i]) && (0..3).any(|i| a[i] < b[i])
-    };
+    let beats =
+        |a: [f64; 3], b: [f64; 3]| (0..3).all(|i| a[i] <= b[i]) && (0..3).any(|i| a[i] < b[i]);
     rows.iter()
         .map(|row| !rows.iter().any(|other| beats(key(other), key(row))))
         .collect()

@@ -79,7 +79,10 @@ impl Rounding<'_> {
                 .map(|group| self.sample(group, &drawn, [float, quantized]))
                 .collect();
             let of_groups = first * channels..(first + count) * channels;
-            let (scale, bias) = (&layer.scale[of_groups.clone()], &layer.bias[of_groups.clone()]);
+            let (scale, bias) = (
+                &layer.scale[of_groups.clone()],
+                &layer.bias[of_groups.clone()],
+            );
             let kernel = &self.kernel[of_groups.start * taps..of_groups.end * taps];
             let integers = &mut layer.weights[of_groups.start * taps..of_groups.end * taps];
             if blocks == 1 {
@@ -110,7 +113,12 @@ impl Rounding<'_> {
         }
     }
 
-    fn sample(&self, group: usize, drawn: &[usize], [float, quantized]: [&Patches<'_>; 2]) -> Sample {
+    fn sample(
+        &self,
+        group: usize,
+        drawn: &[usize],
+        [float, quantized]: [&Patches<'_>; 2],
+    ) -> Sample {
         let (taps, pixels) = (float.taps(), drawn.len());
         let channels = self.bias.len() / float.groups;
         let mut read = AlignedBuffer::zeroed(pixels * taps);
@@ -125,7 +133,14 @@ impl Rounding<'_> {
             ceiling: self.epilogue.ceiling,
         };
         let mut wanted = vec![0.0; pixels * channels];
-        conv_f32::conv(&packed, &geometry, 0..1, read.with_slack(), &epilogue, &mut wanted);
+        conv_f32::conv(
+            &packed,
+            &geometry,
+            0..1,
+            read.with_slack(),
+            &epilogue,
+            &mut wanted,
+        );
         quantized.gather(group, drawn, &mut read);
         Sample {
             wanted,
@@ -183,8 +198,16 @@ impl<'a> Learner<'a> {
         let (taps, channels) = (sample.taps, block.bias.len());
         let batch = BATCH.min(sample.pixels);
         let shape = WeightShape::linear(channels, taps);
-        let scales = block.scale.iter().flat_map(|&s| std::iter::repeat_n(s, taps));
-        let steps: Vec<f32> = block.kernel.iter().zip(scales).map(|(w, s)| w / s).collect();
+        let scales = block
+            .scale
+            .iter()
+            .flat_map(|&s| std::iter::repeat_n(s, taps));
+        let steps: Vec<f32> = block
+            .kernel
+            .iter()
+            .zip(scales)
+            .map(|(w, s)| w / s)
+            .collect();
         let floor: Vec<f32> = steps.iter().map(|x| x.floor()).collect();
         let at = steps.iter().zip(&floor).map(|(x, floor)| {
             // Where the stretched sigmoid gives the weight itself.
@@ -250,7 +273,10 @@ impl<'a> Learner<'a> {
         for first in (0..self.sample.pixels).step_by(batch) {
             let count = batch.min(self.sample.pixels - first);
             self.forward(first, count);
-            for (at, row) in self.results[..count * channels].chunks_exact(channels).enumerate() {
+            for (at, row) in self.results[..count * channels]
+                .chunks_exact(channels)
+                .enumerate()
+            {
                 let pairs = row.iter().zip(self.wanted(first + at));
                 let squares = pairs.map(|(&x, &y)| f64::from(self.activated(x) - y).powi(2));
                 error += squares.sum::<f64>();
@@ -306,7 +332,13 @@ impl<'a> Learner<'a> {
         let geometry = ConvGeometry::linear(batch, taps, channels);
         let read = &self.sample.read.with_slack()[first * taps..];
         let grads = self.grad_results.with_slack();
-        conv_f32::conv_grad_weights(self.rounding.isa, &geometry, read, grads, &mut self.grad_weights);
+        conv_f32::conv_grad_weights(
+            self.rounding.isa,
+            &geometry,
+            read,
+            grads,
+            &mut self.grad_weights,
+        );
         self.update(step, steps);
     }
 

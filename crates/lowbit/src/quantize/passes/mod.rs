@@ -77,7 +77,10 @@ impl std::str::FromStr for Passes {
                 None if name == "bias-correction" => passes.bias_correction = true,
                 None if name == "adaround" => passes.adaround = Some(STEPS),
                 Some(("adaround", steps)) => {
-                    let steps = steps.parse().ok().filter(|steps| (1..=1_000_000).contains(steps));
+                    let steps = steps
+                        .parse()
+                        .ok()
+                        .filter(|steps| (1..=1_000_000).contains(steps));
                     passes.adaround = Some(steps.ok_or_else(unknown)?);
                 }
                 _ => return Err(unknown()),
@@ -106,7 +109,9 @@ pub(super) fn apply(
     let mut quantized = Layerwise::quantized(model, isa)?;
     let fitting = MEMORY / (float.bytes_per_image() + quantized.bytes_per_image());
     let image_len = graph.input().len();
-    let count = (calibration.len() / image_len).min(IMAGES).min(fitting.max(1));
+    let count = (calibration.len() / image_len)
+        .min(IMAGES)
+        .min(fitting.max(1));
     let images = &calibration[..count * image_len];
     float.begin(images, graph);
     quantized.begin(images, graph);
