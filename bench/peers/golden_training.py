@@ -2,7 +2,7 @@
 
 The same run in f64 stands beside the f32 one: their distance is what rounding alone does, and so the measure for a
 tolerance. How to read the files: `recipe` makes weights and data; `loss[i]` is the mean cross-entropy of step i before its
-update; `gradient_norm` is each parameter's L2 norm at step 0, `weight_norm` after the last step; `eval_logits` are those
+update; `gradient_norm` is each parameter's L2 norm at step 0 (clipped, where gradients are), `weight_norm` after the last step; `eval_logits` are those
 of the first four samples of step 0 after the last step, with running statistics.
 """
 
@@ -23,11 +23,29 @@ OPTIMIZERS = {
 }
 
 
+def decaying(parameters):
+    """Nesterov's momentum, and weight decay for what has more than one dimension."""
+    groups = {True: [], False: []}
+    for parameter in parameters:
+        groups[parameter.ndim > 1].append(parameter)
+    of = [{"params": groups[True], "weight_decay": 5e-2}, {"params": groups[False], "weight_decay": 0.0}]
+    return torch.optim.SGD(of, lr=1e-2, momentum=0.9, nesterov=True)
+
+
+OPTIMIZERS["regularized"] = (
+    "SGD, lr 0.01, Nesterov momentum 0.9, weight decay 0.05 on weights of convolutions and linear layers alone, gradients "
+    "clipped to a norm of 1 before that; label smoothing 0.1",
+    decaying,
+)
+SMOOTHING = {"regularized": 0.1}
+CLIP = {"regularized": 1.0}
+
+
 def norms(model, of):
     return {name: float(of(p).double().norm()) for name, p in model.named_parameters()}
 
 
-def train(build, size, batch, steps, optimizer, dtype):
+def train(build, size, batch, steps, optimizer, dtype, smoothing=0.0, clip=None):
     model = build().train()
     parameters = models.initialize(model)
     model.to(dtype)
@@ -36,10 +54,12 @@ def train(build, size, batch, steps, optimizer, dtype):
         images, labels = recipe.batch(step, batch, size)
         optimizer.zero_grad()
         logits = model(models.normalized(images, dtype))
-        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels))
+        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels), label_smoothing=smoothing)
         loss.backward()
         for convolution in (m for m in model.modules() if isinstance(m, torch.nn.Conv2d) and m.bias is not None):
             convolution.bias.grad.zero_()
+        if clip:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
         if step == 0:
             result["first_logits"] = logits[:4].tolist()
             result["gradient_norm"] = norms(model, lambda p: p.grad)
@@ -56,8 +76,9 @@ def train(build, size, batch, steps, optimizer, dtype):
 
 def write(name, build, size, batch, steps, optimizer):
     words, make = OPTIMIZERS[optimizer]
-    parameters, f32 = train(build, size, batch, steps, make, torch.float32)
-    _, f64 = train(build, size, batch, steps, make, torch.float64)
+    more = SMOOTHING.get(optimizer, 0.0), CLIP.get(optimizer)
+    parameters, f32 = train(build, size, batch, steps, make, torch.float32, *more)
+    _, f64 = train(build, size, batch, steps, make, torch.float64, *more)
     apart = [abs(a - b) for a, b in zip(f32["loss"], f64["loss"])]
     logits_apart = np.abs(np.array(f32["eval_logits"]) - np.array(f64["eval_logits"])).max()
     golden = {
@@ -96,6 +117,7 @@ def main():
     write("eurosat_cnn_sgd", models.eurosat_cnn, 64, 16, 10, "sgd")
     write("resnet8_adam", models.resnet8, 32, 8, 5, "adam")
     write("resnet8_sgd", models.resnet8, 32, 8, 5, "sgd")
+    write("resnet8_regularized", models.resnet8, 32, 8, 5, "regularized")
 
 
 if __name__ == "__main__":

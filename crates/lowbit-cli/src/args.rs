@@ -1,7 +1,7 @@
 //! The command line.
 
-use crate::commands::federate::{Federate, Flagged, only_federated};
 use crate::commands::recommend::Recommend;
+use crate::federate_args::{Federate, Flagged, only_federated};
 use crate::jobs_args::{Submit, TaskArgs, Which};
 use crate::settings::{Flags, Given, of};
 use clap::{Args, Parser, Subcommand, ValueHint};
@@ -150,6 +150,9 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
         /// Points that the sweet spot may lose against 32 bits
         #[arg(long, default_value_t = 1.0, value_name = "POINTS")]
         max_drop: f64,
+        /// What a megabyte costs that federations send, in any currency: the report says what each run cost
+        #[arg(long, value_name = "PRICE", value_parser = price)]
+        cost_per_mb: Option<f64>,
         #[command(flatten)]
         settings: Flags<of::Analyze>,
     },
@@ -224,6 +227,26 @@ Exit code 3 if no quantized model is shown to stay within --max-drop. docs/recom
         #[command(flatten)]
         settings: Flags<of::Inspect>,
     },
+    /// Write a model file as ONNX, for ONNX Runtime, OpenVINO and others
+    #[command(after_help = "Examples:
+  lowbit export model_int8.safetensors --to model_int8.onnx
+  lowbit export model_fp32.safetensors --to model_fp32.onnx
+  lowbit export model_int8.safetensors --to camera.onnx --input pixels    takes u8 pixels as they are
+
+8-bit models give the same bits in ONNX Runtime as here. docs/onnx.md says what each width becomes.")]
+    Export {
+        /// A model file, quantized or not
+        #[arg(value_name = "MODEL", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// Where to write the ONNX file
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        to: PathBuf,
+        /// What the exported model reads: f32 that are normalized as in training, or u8 pixels
+        #[arg(long, value_enum, default_value_t = ExportInput::Normalized)]
+        input: ExportInput,
+        #[command(flatten)]
+        settings: Flags<of::Export>,
+    },
     /// Images per class and split, and a contact sheet
     #[command(after_help = "Examples:
   lowbit data photos/
@@ -261,6 +284,14 @@ Exit code 3 if no quantized model is shown to stay within --max-drop. docs/recom
         /// Write the pages of all commands into this folder
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "command")]
         into: Option<PathBuf>,
+    },
+    /// Trainings that are worth repeating: their settings, and what they reached
+    #[command(after_help = "Examples:
+  lowbit recipes cifar10-resnet8 > mine.toml             its settings, as --config takes them
+  lowbit train --recipe cifar10-resnet8 --data cifar10.zip --epochs 20")]
+    Recipes {
+        /// Print the settings of this one
+        name: Option<String>,
     },
     /// Send an experiment to a Slurm cluster or to this machine's own queue
     #[command(after_help = "Examples:
@@ -330,6 +361,24 @@ pub(crate) enum Part {
     Measure,
 }
 
+/// What an exported model reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ExportInput {
+    /// f32, normalized.
+    Normalized,
+    /// u8 pixels.
+    Pixels,
+}
+
+impl From<ExportInput> for lowbit_lab::models::ExportInput {
+    fn from(input: ExportInput) -> Self {
+        match input {
+            ExportInput::Normalized => Self::Normalized,
+            ExportInput::Pixels => Self::Pixels,
+        }
+    }
+}
+
 /// Manners, which mean the same in every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Manners")]
@@ -340,6 +389,15 @@ pub(crate) struct Manners {
     /// Print nothing but errors and where the results are
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
+}
+
+/// A price: finite, and not negative.
+fn price(text: &str) -> Result<f64, String> {
+    let price = text
+        .parse()
+        .ok()
+        .filter(|price: &f64| price.is_finite() && *price >= 0.0);
+    price.ok_or_else(|| "use a number that is not negative, e.g. 0.05".into())
 }
 
 impl Command {
@@ -358,9 +416,11 @@ impl Command {
             Self::Bench { settings, .. } => settings.given.clone(),
             Self::Inspect { settings, .. } => settings.given.clone(),
             Self::Data { settings, .. } => settings.given.clone(),
+            Self::Export { settings, .. } => settings.given.clone(),
             Self::Submit(submit) => submit.experiment.given().clone(),
             Self::Completions { .. }
             | Self::Man { .. }
+            | Self::Recipes { .. }
             | Self::Jobs { .. }
             | Self::Logs { .. }
             | Self::Cancel { .. }

@@ -1,7 +1,6 @@
 //! How a command ends when it cannot go on: one line, a hint where there is one, an exit code.
 
 use lowbit_lab::LabError;
-use std::process::ExitCode;
 
 /// Why a command ends early.
 #[derive(Debug)]
@@ -19,13 +18,13 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match self {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
             Self::Input(_) | Self::Usage(_) => 2,
             Self::Run(_) => 1,
             Self::Told(code) => *code,
             Self::Closed => 0,
-        })
+        }
     }
 }
 
@@ -41,10 +40,12 @@ impl From<LabError> for Failure {
         }
         match error {
             LabError::Format(FormatError::Write { .. })
+            | LabError::Export(lowbit_lab::models::ExportError::Write(_))
             | LabError::Diverged { .. }
             | LabError::Overflowed { .. }
             | LabError::Unquantizable { .. }
             | LabError::Busy { .. }
+            | LabError::Stopped { .. }
             | LabError::Federation(lowbit_fed::FedError::TooFew { .. })
             | LabError::Io { .. } => Self::Run(text),
             _ => Self::Input(text),

@@ -1,7 +1,7 @@
 //! Arguments of the commands that send experiments away.
 
-use crate::commands::federate::{Flagged, only_federated, width};
 use crate::failure::Failure;
+use crate::federate_args::{Flagged, only_federated, width};
 use crate::settings::{Flags, Given, of};
 use clap::builder::Resettable;
 use clap::{Arg, Args, Subcommand, ValueHint};

@@ -3,13 +3,16 @@
 use clap::builder::PossibleValue;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, ValueHint, value_parser};
-use lowbit_lab::config::{Area, Config, ConfigError, Group, Layers, Setting, Values, areas};
+use lowbit_lab::config::{
+    Area, Config, ConfigError, Group, Layers, Setting, Values, areas, recipes,
+};
 use std::marker::PhantomData;
 use std::path::PathBuf;
 
 /// What a user has set: a file, pairs and flags.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Given {
+    recipe: Option<String>,
     file: Option<PathBuf>,
     pairs: Vec<String>,
     /// Flag, key and value.
@@ -24,10 +27,13 @@ impl Given {
         &self.used
     }
 
-    /// `defaults`, overlaid by the file, by the pairs, by the flags. A file may hold settings of other commands, since one
+    /// `defaults`, overlaid by the recipe, by the file, by the pairs, by the flags. A file may hold settings of other commands, since one
     /// file serves several; a pair and a flag may not.
     pub(crate) fn over(&self, defaults: Config) -> Result<Config, ConfigError> {
         let mut layers = Layers::over(defaults);
+        if let Some(name) = &self.recipe {
+            layers.recipe(name)?;
+        }
         if let Some(file) = &self.file {
             layers.file(file)?;
         }
@@ -48,10 +54,25 @@ impl Given {
 }
 
 /// The settings of the areas `A`, flattened into a command.
-#[derive(Clone, Debug)]
 pub(crate) struct Flags<A> {
     pub(crate) given: Given,
     areas: PhantomData<A>,
+}
+
+// Not derived: a derive would ask the areas for these traits, and tuples of more than twelve have none.
+impl<A> Clone for Flags<A> {
+    fn clone(&self) -> Self {
+        Self {
+            given: self.given.clone(),
+            areas: PhantomData,
+        }
+    }
+}
+
+impl<A> std::fmt::Debug for Flags<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.given.fmt(f)
+    }
 }
 
 /// Areas of settings that a command uses.
@@ -81,6 +102,8 @@ areas!(A B C D E F G H I);
 areas!(A B C D E F G H I J);
 areas!(A B C D E F G H I J K);
 areas!(A B C D E F G H I J K L);
+areas!(A B C D E F G H I J K L M);
+areas!(A B C D E F G H I J K L M N);
 
 impl<A: Areas> clap::Args for Flags<A> {
     fn augment_args(command: clap::Command) -> clap::Command {
@@ -90,6 +113,17 @@ impl<A: Areas> clap::Args for Flags<A> {
             let of = |setting| flag(setting, group.heading, &defaults);
             group.settings.iter().map(of).collect::<Vec<_>>()
         });
+        let command = match trains(&groups) {
+            false => command,
+            true => command.arg(
+                Arg::new("recipe")
+                    .long("recipe")
+                    .value_name("NAME")
+                    .value_parser(Suggested(recipes::names()))
+                    .help_heading("Settings from elsewhere")
+                    .help("Settings of a training that is worth repeating (lowbit recipes lists them); a file and flags win over it"),
+            ),
+        };
         command
             .args(flags)
             .arg(
@@ -134,6 +168,10 @@ impl<A: Areas> clap::FromArgMatches for Flags<A> {
         };
         Ok(Self {
             given: Given {
+                recipe: match trains(&groups) {
+                    true => matches.get_one("recipe").cloned(),
+                    false => None,
+                },
                 file: matches.get_one("config").cloned(),
                 pairs: matches
                     .get_many("set")
@@ -153,6 +191,12 @@ impl<A: Areas> clap::FromArgMatches for Flags<A> {
         *self = Self::from_arg_matches(matches)?;
         Ok(())
     }
+}
+
+/// Whether a command with these groups trains by a recipe.
+fn trains(groups: &[&Group]) -> bool {
+    let mut settings = groups.iter().flat_map(|group| group.settings);
+    settings.any(|setting| setting.key == "weight_decay")
 }
 
 /// A setting as an argument of clap. Its value is read by the lab, as one of a file is, so that the same error comes of it.
@@ -227,20 +271,24 @@ pub(crate) mod of {
         Input,
         Onnx,
         Training,
+        Recipe,
         Widths,
+        OtherWidths,
         Ptq,
         Calibration,
         Run,
         Results,
     );
-    pub(crate) type Train = (Network, Images, Input, Training, Run, Results);
+    pub(crate) type Train = (Network, Images, Input, Training, Recipe, Run, Results);
     pub(crate) type QatVsPtq = (
         Network,
         Images,
         Input,
         Onnx,
         Training,
+        Recipe,
         Widths,
+        OtherWidths,
         Ptq,
         Calibration,
         Qat,
@@ -253,18 +301,39 @@ pub(crate) mod of {
         Images,
         Input,
         Training,
+        Recipe,
         Widths,
+        OtherWidths,
         Qat,
         Run,
         Repeats,
         Results,
     );
-    pub(crate) type Federate = (Network, Images, Input, Training, Qat, Run, Results);
+    pub(crate) type Federate = (
+        Network,
+        Images,
+        Input,
+        Training,
+        OtherWidths,
+        Qat,
+        Run,
+        Results,
+    );
     pub(crate) type Analyze = (Results,);
-    pub(crate) type Quantize = (Images, Input, Onnx, Widths, Ptq, Calibration, Run);
+    pub(crate) type Quantize = (
+        Images,
+        Input,
+        Onnx,
+        Widths,
+        OtherWidths,
+        Ptq,
+        Calibration,
+        Run,
+    );
     pub(crate) type Recommend = (Images, Input, Onnx, Calibration, Run, Results);
     pub(crate) type Eval = (Images, Input, Onnx, Run);
-    pub(crate) type Bench = (Network, Input, Onnx, Widths, Ptq, Run, Results);
+    pub(crate) type Bench = (Network, Input, Onnx, Widths, OtherWidths, Ptq, Run, Results);
     pub(crate) type Inspect = (Input, Onnx);
+    pub(crate) type Export = (Input, Onnx);
     pub(crate) type Data = (Images, Input, Run);
 }

@@ -18,6 +18,7 @@ fn help_of_every_command_has_an_example_and_fits_a_terminal() {
         "eval",
         "bench",
         "inspect",
+        "export",
         "data",
         "qat-vs-ptq",
         "sweep",

@@ -86,12 +86,41 @@ fn a_federation_writes_what_analyze_reads_and_counts_its_bytes() {
         "{}",
         stderr(&again)
     );
-    let analyzed = lowbit(path, &["analyze", "outputs"]);
-    assert!(analyzed.status.success(), "{}", stderr(&analyzed));
-    let page = std::fs::read_to_string(path.join("outputs/report.html")).unwrap();
+    let page = |more: &[&str]| {
+        let analyzed = lowbit(path, &[&["analyze", "outputs"], more].concat());
+        assert!(analyzed.status.success(), "{}", stderr(&analyzed));
+        std::fs::read_to_string(path.join("outputs/report.html")).unwrap()
+    };
+    let plain = page(&[]);
     assert!(
-        page.contains("Accuracy by bytes sent") && page.contains("Images per client and class")
+        plain.contains("Accuracy by bytes sent") && plain.contains("Images per client and class")
     );
+    assert!(!plain.contains("Cost:"));
+    let bytes = |key: &str| found["federation"][key].as_f64().unwrap();
+    let cost = 200.0 * (bytes("bytes_up") + bytes("bytes_down")) / 1e6;
+    let priced = page(&["--cost-per-mb", "200"]);
+    assert!(priced.contains("Cost: 200 per MB.") && priced.contains(&format!("{cost:.2}")));
+    let line = lowbit(path, &["analyze", "outputs", "--cost-per-mb", "-1"]);
+    assert_eq!(line.status.code(), Some(2), "{}", stderr(&line));
+}
+
+#[test]
+fn clients_take_the_widths_and_the_augmentation_of_any_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let more = [
+        "--bits=4",
+        "--act-bits=4",
+        "--edge-bits=4",
+        "--augment=flip",
+    ];
+    let found = run(path, &more);
+    let settings = &found["federation"]["settings"];
+    assert_eq!(settings["augment"], "flip");
+    let quantizers = settings["quantizers"].as_str().unwrap();
+    for part in ["weight_bits\":4", "activation_bits\":4", "edge_bits\":4"] {
+        assert!(quantizers.contains(part), "{part}: {quantizers}");
+    }
 }
 
 #[test]
@@ -184,6 +213,9 @@ fn bad_input_gets_one_line() {
             stderr(&output)
         );
     }
+    // A file serves several commands; what would be left out without a word is refused.
+    std::fs::write(path.join("recipe.toml"), "weight_decay = 0.001").unwrap();
+    std::fs::write(path.join("start.toml"), "start_from = \"m.safetensors\"").unwrap();
     for (arguments, part) in [
         (
             &["--clients", "100"][..],
@@ -195,6 +227,14 @@ fn bad_input_gets_one_line() {
         ),
         (&["--dropout", "1.5"], "dropout is 1.5"),
         (&["--epochs", "3"], "--rounds and --local-epochs"),
+        (
+            &["--config", "recipe.toml"],
+            "weight_decay = 0.001: clients of a federation train without a recipe's settings",
+        ),
+        (
+            &["--config", "start.toml"],
+            "start_from: a federation begins with the fresh weights of its seed",
+        ),
     ] {
         let line = refused(path, &with(arguments), 2);
         assert!(line.contains(part), "{arguments:?}: {line}");

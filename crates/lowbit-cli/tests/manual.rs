@@ -36,7 +36,7 @@ fn bash_completes_commands_their_flags_and_their_values() {
     for (words, expected) in [
         (
             &["lowbit", "train", "--optimizer", ""][..],
-            &["adam", "sgd"][..],
+            &["adam", "sgd", "nesterov"][..],
         ),
         (&["lowbit", "train", "--sch"], &["--schedule"]),
         (

@@ -71,6 +71,46 @@ fn a_foreign_model_is_read_measured_and_quantized() {
 }
 
 #[test]
+fn a_model_goes_out_as_onnx_and_never_over_what_it_came_from() {
+    let folder = place();
+    let path = folder.path();
+    let flags = ["--data", "photos", "--preprocess", "none"];
+    let quantized = [&["quantize", MODEL, "-o", "q.safetensors"], &flags[..]].concat();
+    let output = lowbit(path, &quantized);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let found = json(
+        path,
+        &["export", "q.safetensors", "--to", "q.onnx", "--json"],
+    );
+    assert_eq!(found["opset"], 13, "{found}");
+    let bytes = std::fs::read(path.join("q.onnx")).unwrap();
+    assert_eq!(found["output_bytes"], bytes.len(), "{found}");
+    let has = |text: &str| {
+        bytes
+            .windows(text.len())
+            .any(|part| part == text.as_bytes())
+    };
+    assert!(has("QuantizeLinear") && has("logits"));
+    // What goes out in f32 comes back as the same function.
+    let export = [
+        "export",
+        MODEL,
+        "--preprocess",
+        "none",
+        "--to",
+        "again.onnx",
+    ];
+    assert!(lowbit(path, &export).status.success());
+    let eval = ["eval", "again.onnx", "--all", "--json"];
+    let found = json(path, &[&eval, &flags[..]].concat());
+    assert_eq!(found["accuracy_percent"], 100.0, "{found}");
+    let line = refused(path, &["export", MODEL, "--to", MODEL], 2);
+    assert!(line.contains(MODEL), "{line}");
+    let line = refused(path, &["export", MODEL, "--to", "x.safetensors"], 2);
+    assert!(line.contains(".onnx"), "{line}");
+}
+
+#[test]
 fn a_preprocessing_that_cannot_be_right_is_named_with_the_one_that_would_be() {
     let folder = place();
     let path = folder.path();

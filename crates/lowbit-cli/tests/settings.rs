@@ -68,7 +68,7 @@ fn help_groups_settings_and_shows_defaults_and_values() {
         "\nData:\n",
         "[default: 0.001]",
         "[default: adam]",
-        "[possible values: adam, sgd]",
+        "[possible values: adam, sgd, nesterov]",
         "[possible values: eurosat-cnn, resnet8, mlp]",
     ] {
         let filled = train.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -101,4 +101,54 @@ fn a_sweep_takes_its_seeds_from_a_file() {
     assert!(output.status.success(), "{}", stderr(&output));
     let runs = std::fs::read_dir(path.join("outputs/1bit")).unwrap();
     assert_eq!(runs.count(), 2);
+}
+
+#[test]
+fn a_recipe_is_settings_that_flags_win_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let list = stdout(&lowbit(path, &["recipes"]));
+    assert!(
+        list.contains("cifar10-resnet8") && list.contains("not run to its end yet"),
+        "{list}"
+    );
+    let toml = stdout(&lowbit(path, &["recipes", "cifar10-resnet8"]));
+    assert!(toml.contains("optimizer = \"nesterov\""), "{toml}");
+    let small = [
+        "train",
+        "--recipe=cifar10-resnet8",
+        "--limit=20",
+        "--epochs=1",
+        "--model=mlp",
+        "--image-size=16",
+        "--json",
+    ];
+    let trained = lowbit(path, &small);
+    assert!(trained.status.success(), "{}", stderr(&trained));
+    let results: serde_json::Value = serde_json::from_str(&stdout(&trained)).unwrap();
+    let config = &results["config"];
+    assert_eq!(config["optimizer"], "nesterov");
+    assert_eq!(
+        (&config["epochs"], &config["model"]),
+        (&1.into(), &"mlp".into())
+    );
+    let line = refused(path, &["train", "--recipe=none-such"], 2);
+    assert!(
+        line.contains("use cifar10-resnet8 or eurosat-cnn"),
+        "{line}"
+    );
+    let line = refused(path, &["recipes", "none-such"], 2);
+    assert!(
+        line.contains("use cifar10-resnet8 or eurosat-cnn"),
+        "{line}"
+    );
+    let line = refused(path, &["qat-vs-ptq", "--start-from=m.safetensors"], 2);
+    assert!(line.contains("--from"), "{line}");
+    // What does not train takes none.
+    assert_eq!(
+        lowbit(path, &["data", "--recipe=eurosat-cnn"])
+            .status
+            .code(),
+        Some(2)
+    );
 }

@@ -420,21 +420,44 @@ fn no_more_tasks_run_than_fit_into_cores_and_memory() {
 }
 
 #[test]
+fn a_queue_ends_when_its_folder_is_gone() {
+    let place = Place::new();
+    place.good("submit sweep --model mlp --limit 60 --image-size 16 --epochs 2000 --widths 8 --on local --cpus 1 --mem 1G --out o");
+    place.disturb("o", 0, 1, |wrapper, experiment| {
+        let queue = queue_of(&place);
+        std::fs::remove_dir_all(place.path().join("queue")).unwrap();
+        // Nobody serves the task any more.
+        for process in [wrapper, experiment] {
+            common::place::signal(process, "KILL");
+        }
+        until("the queue has ended", || !is_alive(queue));
+        true
+    });
+}
+
+/// The process that serves the queue of a place.
+fn queue_of(place: &Place) -> u32 {
+    let log = std::fs::read_to_string(place.path().join("queue/queue.log")).unwrap();
+    let last = log.rsplit("queue ").next().unwrap();
+    last.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// Whether a process is there, and no zombie.
+fn is_alive(process: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| {
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| !rest.trim().starts_with('Z'))
+    })
+}
+
+#[test]
 fn after_a_restart_of_the_machine_the_same_submit_goes_on() {
     let place = Place::new();
     let submit = "submit sweep --model mlp --limit 60 --image-size 16 --batch-size 16 --epochs 200 --widths 8 --on local --cpus 1 --mem 1G --out o";
     place.good(submit);
     place.disturb("o", 0, 3, |wrapper, experiment| {
-        let log = std::fs::read_to_string(place.path().join("queue/queue.log")).unwrap();
-        let queue = log
-            .rsplit("queue ")
-            .next()
-            .unwrap()
-            .split(' ')
-            .next()
-            .unwrap()
-            .parse()
-            .unwrap();
+        let queue = queue_of(&place);
         // The queue first: it would start anew what has been killed.
         [queue, wrapper, experiment]
             .iter()

@@ -5,8 +5,8 @@ use crate::schema::Schema;
 use crate::wire::{self, Encoding, Header, Kind, Report};
 use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit::graph::Graph;
-use lowbit::train::{Optimizer, QatConfig, Schedule, Trainer, epoch_order};
-use lowbit_kernels::Isa;
+use lowbit::train::{Augment, Optimizer, QatConfig, Schedule, Trainer, epoch_order};
+use lowbit_kernels::{Isa, random};
 
 /// Training on a client's own images.
 pub trait Local: Sync {
@@ -53,6 +53,8 @@ pub struct LocalTraining<'a> {
     pub lr: f32,
     /// How it falls over the whole federation.
     pub schedule: Schedule,
+    /// Random changes to the images that clients train on; those that they keep apart stay as they are.
+    pub augment: Augment,
     /// Images per step.
     pub batch_size: usize,
     /// Passes over the client's images in a round.
@@ -77,19 +79,10 @@ pub struct LocalTraining<'a> {
 const BATCH: usize = 64;
 
 impl LocalTraining<'_> {
-    fn gather(
-        &self,
-        indices: impl Iterator<Item = usize>,
-        images: &mut Vec<u8>,
-        labels: &mut Vec<u32>,
-    ) {
+    /// An image of the set, `[h, w, c]`, and its label.
+    fn image(&self, index: usize) -> (&[u8], u32) {
         let len = self.graph.input().len();
-        images.clear();
-        labels.clear();
-        for index in indices {
-            images.extend_from_slice(&self.images[index * len..][..len]);
-            labels.push(self.labels[index]);
-        }
+        (&self.images[index * len..][..len], self.labels[index])
     }
 
     fn fit(
@@ -111,8 +104,15 @@ impl LocalTraining<'_> {
             (loss, correct) = (0.0, 0);
             let order = epoch_order(seed, epochs * u64::from(round - 1) + epoch, shard.len());
             for batch in order.chunks(self.batch_size) {
-                let chosen = batch.iter().map(|&at| shard[at as usize]);
-                self.gather(chosen, &mut images, &mut labels);
+                images.clear();
+                labels.clear();
+                let mut rng = random::stream(seed, "augment", step);
+                for &at in batch {
+                    let (image, label) = self.image(shard[at as usize]);
+                    let shape = self.graph.input();
+                    self.augment.apply(&mut rng, image, shape, &mut images);
+                    labels.push(label);
+                }
                 let lr = self.schedule.lr(self.lr, step, total);
                 let metrics = trainer.step(&images, &labels, lr)?;
                 loss += metrics.loss * batch.len() as f64;
@@ -148,7 +148,13 @@ impl LocalTraining<'_> {
         let mut logits = vec![0.0; BATCH * classes];
         let mut correct = 0;
         for batch in held.chunks(BATCH) {
-            self.gather(batch.iter().copied(), &mut images, &mut labels);
+            images.clear();
+            labels.clear();
+            for &index in batch {
+                let (image, label) = self.image(index);
+                images.extend_from_slice(image);
+                labels.push(label);
+            }
             let logits = &mut logits[..batch.len() * classes];
             model.run(&images, logits)?;
             for (row, &label) in logits.chunks_exact(classes).zip(&labels) {

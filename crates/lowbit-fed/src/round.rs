@@ -2,7 +2,9 @@
 
 use crate::aggregate::{Aggregator, WeightedMean};
 use crate::client::{Trained, Upload, upload};
+use crate::schema::Schema;
 use crate::screen::{self, ClientFailure, Failure};
+use crate::server::Server;
 use crate::simulate::{Fault, FedError, Federation, Settings};
 use crate::wire::{Parts, Report};
 use lowbit_kernels::random;
@@ -123,20 +125,33 @@ impl Federation<'_> {
         let client_seconds = answers.iter().map(|answer| answer.seconds).sum();
         let encoding_seconds: f64 = answers.iter().map(|answer| answer.encoding_seconds).sum();
         let mut up = Parts::default();
-        let taken = self.screen(round, answers, &mut up, &mut failures);
-        if taken.len() < self.settings.min_clients.max(1) as usize {
-            return Err(FedError::TooFew {
-                round,
-                accepted: taken.len(),
-                needed: self.settings.min_clients.max(1),
-                failures,
-            });
+        let mut uploads = Vec::new();
+        for answer in answers {
+            let client = answer.client;
+            match answer.upload {
+                Ok(upload) => uploads.push((client, answer.seconds, upload)),
+                Err(failure) => failures.push(ClientFailure { client, failure }),
+            }
         }
-        let report = self.combine(&taken);
-        let accepted = taken.iter().map(|(client, _)| *client).collect();
-        for (client, upload) in taken {
+        let arrived: Vec<Arrived<'_>> = uploads
+            .iter()
+            .map(|(client, seconds, upload)| Arrived {
+                client: *client,
+                seconds: *seconds,
+                message: &upload.message,
+            })
+            .collect();
+        let (schema, settings) = (self.server.schema(), &self.settings);
+        let taken = screen(schema, settings, round, &arrived, &mut up, &mut failures);
+        enough(settings, round, taken.len(), &failures)?;
+        let messages = taken.iter().map(|&place| arrived[place].message);
+        let report = combine(&mut self.server, settings, messages);
+        let accepted = taken.iter().map(|&place| arrived[place].client).collect();
+        for place in taken {
+            let (client, _, upload) = &mut uploads[place];
             if !upload.residual.is_empty() {
-                self.residuals.insert(client, upload.residual);
+                let residual = std::mem::take(&mut upload.residual);
+                self.residuals.insert(*client, residual);
             }
         }
         failures.sort_by_key(|failed| failed.client);
@@ -246,99 +261,178 @@ impl Federation<'_> {
         }
         upload
     }
+}
 
-    /// Reads every message and keeps those that can be trusted.
-    fn screen(
-        &self,
-        round: u32,
-        answers: Vec<Answer>,
-        up: &mut Parts,
-        failures: &mut Vec<ClientFailure>,
-    ) -> Vec<(u32, Upload)> {
-        let schema = self.server.schema();
-        let mut values = vec![0.0; schema.len()];
-        let mut read = Vec::new();
-        for Answer {
-            client,
-            seconds,
-            upload,
-            ..
-        } in answers
-        {
-            let mut refuse = |failure| failures.push(ClientFailure { client, failure });
-            let upload = match upload {
-                Ok(upload) => upload,
-                Err(failure) => {
-                    refuse(failure);
-                    continue;
-                }
-            };
-            let bytes = upload.message.len() as u64;
-            match screen::open(schema, (client, round), &upload.message, &mut values) {
-                Ok((_, parts)) => {
-                    *up += parts;
-                    if self
-                        .settings
-                        .deadline
-                        .is_some_and(|deadline| seconds > deadline)
-                    {
-                        refuse(Failure::Late { seconds });
-                    } else {
-                        read.push((client, upload, screen::norm(schema, &values)));
-                    }
-                }
-                Err(failure) => {
-                    // It went over the wire all the same; what is in it is not known.
-                    up.codes += bytes;
-                    refuse(failure);
-                }
-            }
-        }
-        let norms: Vec<f64> = read.iter().map(|(_, _, norm)| *norm).collect();
-        let mut taken = Vec::new();
-        for ((client, upload, _), failure) in read.into_iter().zip(screen::too_large(&norms)) {
-            match failure {
-                None => taken.push((client, upload)),
-                Some(failure) => failures.push(ClientFailure { client, failure }),
-            }
-        }
-        taken
-    }
+/// A message of a client, and the seconds that it took.
+struct Arrived<'a> {
+    client: u32,
+    seconds: f64,
+    message: &'a [u8],
+}
 
-    /// Averages and steps; the clients' mean report.
-    fn combine(&mut self, taken: &[(u32, Upload)]) -> Report {
-        let schema = self.server.schema();
-        let mut values = vec![0.0; schema.len()];
-        let mut mean = WeightedMean::new(schema.len());
-        let mut reports = WeightedMean::new(3);
-        let mut all = Vec::new();
-        for (_, upload) in taken {
-            let read = crate::wire::decode(schema, &upload.message, &mut values);
-            let (header, _) = read.expect("it was read before");
-            let Report {
-                train_loss,
-                train_accuracy,
-                local_test_accuracy,
-            } = header.report;
-            reports.add(
-                &[train_loss, train_accuracy, local_test_accuracy],
-                header.images,
-            );
-            match self.settings.aggregator {
-                Aggregator::Mean => mean.add(&values, header.images),
-                _ => all.push(values.clone()),
+/// Reads every message; returns the places of those that can be trusted.
+fn screen(
+    schema: &Schema,
+    settings: &Settings,
+    round: u32,
+    arrived: &[Arrived<'_>],
+    up: &mut Parts,
+    failures: &mut Vec<ClientFailure>,
+) -> Vec<usize> {
+    let mut values = vec![0.0; schema.len()];
+    let mut read = Vec::new();
+    for (place, one) in arrived.iter().enumerate() {
+        let client = one.client;
+        let mut refuse = |failure| failures.push(ClientFailure { client, failure });
+        match screen::open(schema, (client, round), one.message, &mut values) {
+            Ok((_, parts)) => {
+                *up += parts;
+                let seconds = one.seconds;
+                if settings.deadline.is_some_and(|deadline| seconds > deadline) {
+                    refuse(Failure::Late { seconds });
+                } else {
+                    read.push((place, screen::norm(schema, &values)));
+                }
             }
-        }
-        let combined = match self.settings.aggregator {
-            Aggregator::Mean => mean.finish(),
-            other => other.combine(&all),
-        };
-        self.server.step(self.settings.strategy, &combined);
-        let reports = reports.finish();
-        Report {
-            train_loss: reports[0] as f32,
-            train_accuracy: reports[1] as f32,
-            local_test_accuracy: reports[2] as f32,
+            Err(failure) => {
+                // It went over the wire all the same; what is in it is not known.
+                up.codes += one.message.len() as u64;
+                refuse(failure);
+            }
         }
     }
+    let norms: Vec<f64> = read.iter().map(|(_, norm)| *norm).collect();
+    let mut taken = Vec::new();
+    for ((place, _), failure) in read.into_iter().zip(screen::too_large(&norms)) {
+        let client = arrived[place].client;
+        match failure {
+            None => taken.push(place),
+            Some(failure) => failures.push(ClientFailure { client, failure }),
+        }
+    }
+    taken
+}
+
+/// Averages and steps; the clients' mean report.
+fn combine<'a>(
+    server: &mut Server,
+    settings: &Settings,
+    taken: impl Iterator<Item = &'a [u8]>,
+) -> Report {
+    let schema = server.schema();
+    let mut values = vec![0.0; schema.len()];
+    let mut mean = WeightedMean::new(schema.len());
+    let mut reports = WeightedMean::new(3);
+    let mut all = Vec::new();
+    for message in taken {
+        let read = crate::wire::decode(schema, message, &mut values);
+        let (header, _) = read.expect("it was read before");
+        let Report {
+            train_loss,
+            train_accuracy,
+            local_test_accuracy,
+        } = header.report;
+        reports.add(
+            &[train_loss, train_accuracy, local_test_accuracy],
+            header.images,
+        );
+        match settings.aggregator {
+            Aggregator::Mean => mean.add(&values, header.images),
+            _ => all.push(values.clone()),
+        }
+    }
+    let combined = match settings.aggregator {
+        Aggregator::Mean => mean.finish(),
+        other => other.combine(&all),
+    };
+    server.step(settings.strategy, &combined);
+    let reports = reports.finish();
+    Report {
+        train_loss: reports[0] as f32,
+        train_accuracy: reports[1] as f32,
+        local_test_accuracy: reports[2] as f32,
+    }
+}
+
+/// Whether enough clients count.
+fn enough(
+    settings: &Settings,
+    round: u32,
+    accepted: usize,
+    failures: &[ClientFailure],
+) -> Result<(), FedError> {
+    let needed = settings.min_clients.max(1);
+    match accepted < needed as usize {
+        false => Ok(()),
+        true => Err(FedError::TooFew {
+            round,
+            accepted,
+            needed,
+            failures: failures.to_vec(),
+        }),
+    }
+}
+
+/// What the messages of a round came to, whose clients are elsewhere.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Closed {
+    /// Clients whose updates count.
+    pub accepted: Vec<u32>,
+    /// The others, and why.
+    pub failures: Vec<ClientFailure>,
+    /// Means over the accepted clients, weighted by images.
+    pub report: Report,
+    /// From the clients; messages that were refused are counted as well.
+    pub up: Parts,
+}
+
+/// Begins a round whose clients are elsewhere; returns it and its clients. Each is to be sent what [`Server::send`] gives.
+pub fn open(server: &mut Server, settings: &Settings) -> (u32, Vec<u32>) {
+    server.begin();
+    (server.round, selected(settings, server.round))
+}
+
+/// Ends a round with the messages that came, by client in whatever order, and those `lost` that sent none. What a model
+/// becomes does not depend on the order, nor on where the clients are.
+///
+/// # Errors
+/// [`FedError::TooFew`] when fewer clients answered than must.
+pub fn close(
+    server: &mut Server,
+    settings: &Settings,
+    messages: &mut [(u32, f64, Vec<u8>)],
+    lost: Vec<ClientFailure>,
+) -> Result<Closed, FedError> {
+    messages.sort_by_key(|(client, _, _)| *client);
+    let arrived: Vec<Arrived<'_>> = messages
+        .iter()
+        .map(|(client, seconds, message)| Arrived {
+            client: *client,
+            seconds: *seconds,
+            message,
+        })
+        .collect();
+    let round = server.round;
+    let (mut up, mut failures) = (Parts::default(), lost);
+    let taken = screen(
+        server.schema(),
+        settings,
+        round,
+        &arrived,
+        &mut up,
+        &mut failures,
+    );
+    enough(settings, round, taken.len(), &failures)?;
+    let report = combine(
+        server,
+        settings,
+        taken.iter().map(|&place| arrived[place].message),
+    );
+    failures.sort_by_key(|failed| failed.client);
+    Ok(Closed {
+        accepted: taken.iter().map(|&place| arrived[place].client).collect(),
+        failures,
+        report,
+        up,
+    })
 }

@@ -186,6 +186,17 @@ impl Server {
         packet
     }
 
+    /// The round whose message is out; 0 before the first.
+    #[must_use]
+    pub fn round(&self) -> u32 {
+        self.round
+    }
+
+    /// Forgets what `client` holds: it began anew, and is sent all of the model next time.
+    pub fn forget(&mut self, client: u32) {
+        self.in_step.remove(&client);
+    }
+
     /// Changes the model by the clients' mean update; `combined` is as long as the schema, statistics as they are.
     pub fn step(&mut self, strategy: Strategy, combined: &[f64]) {
         let trained = self.schema.trained().end;

@@ -6,6 +6,7 @@ use crate::files::{quoted, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// Version of the manifest's format.
 pub const FORMAT: u32 = 1;
@@ -42,16 +43,37 @@ pub struct Binary {
     pub crc32: u32,
 }
 
+/// The script and the library, where the program is not a file of its own.
+static STARTED_BY: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
+
 impl Binary {
     /// Returns the running program.
     ///
     /// # Errors
     /// [`JobError::Read`] when it cannot be read.
     pub fn running() -> Result<Self, JobError> {
-        let path = std::env::current_exe().map_err(JobError::read(Path::new("the program")))?;
-        let bytes = std::fs::read(&path).map_err(JobError::read(&path))?;
-        let crc32 = crc32fast::hash(&bytes);
+        let (path, library) = match STARTED_BY.get() {
+            Some((script, library)) => (script.clone(), Some(library)),
+            None => {
+                let found = std::env::current_exe();
+                (
+                    found.map_err(JobError::read(Path::new("the program")))?,
+                    None,
+                )
+            }
+        };
+        let mut hasher = crc32fast::Hasher::new();
+        for file in std::iter::once(&path).chain(library) {
+            hasher.update(&std::fs::read(file).map_err(JobError::read(file))?);
+        }
+        let crc32 = hasher.finalize();
         Ok(Self { path, crc32 })
+    }
+
+    /// Says that the program is a script, which an interpreter runs, with all that it does in a library: the process's own
+    /// file is then the interpreter's. What is said first holds.
+    pub fn started_by(script: PathBuf, library: PathBuf) {
+        let _ = STARTED_BY.set((script, library));
     }
 }
 

@@ -4,6 +4,8 @@
 //! place, how a model is quantized afterwards) does not change a trained model.
 
 use crate::Config;
+use crate::config::areas::Recipe;
+use crate::evaluate::{FNV_START, fnv};
 use crate::experiments::inputs::Input;
 use lowbit::Graph;
 use lowbit::train::{Optimizer, QatConfig};
@@ -11,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The names, in the order in which a difference is told.
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 29] = [
     "model",
     "classes",
     "input",
@@ -24,6 +26,15 @@ const KEYS: [&str; 20] = [
     "optimizer",
     "schedule",
     "augment",
+    "weight_decay",
+    "label_smoothing",
+    "clip_norm",
+    "warmup_epochs",
+    "mixup",
+    "cutmix",
+    "ema",
+    "teacher",
+    "distillation",
     "start",
     "bits",
     "edge_bits",
@@ -99,6 +110,8 @@ impl Decisive {
             ("augment", training.augment.to_string()),
             ("start", start.unwrap_or("scratch").to_owned()),
         ];
+        // Those that are off are left out: trainings of versions that had none of them keep their names.
+        list.extend(recipe(&config.recipe));
         match quantized {
             None => list.push(("bits", "32".into())),
             Some(Quantized { qat, frozen_epochs }) => {
@@ -200,6 +213,51 @@ impl Decisive {
                 .collect(),
         )
     }
+}
+
+/// Lists what of a recipe is not off, by name.
+#[must_use]
+pub fn recipe(recipe: &Recipe) -> Vec<(&'static str, String)> {
+    // All fields by name: a new one must be listed.
+    let Recipe {
+        weight_decay,
+        label_smoothing,
+        clip_norm,
+        warmup_epochs,
+        mixup,
+        cutmix,
+        ema,
+        // It is `start`.
+        start_from: _,
+        teacher,
+        teacher_weight,
+        temperature,
+    } = recipe;
+    let numbers = [
+        ("weight_decay", *weight_decay),
+        ("label_smoothing", *label_smoothing),
+        ("clip_norm", *clip_norm),
+        ("mixup", *mixup),
+        ("cutmix", *cutmix),
+        ("ema", *ema),
+    ];
+    let mut list: Vec<_> = numbers
+        .into_iter()
+        .filter(|(_, value)| *value > 0.0)
+        .map(|(key, value)| (key, value.to_string()))
+        .collect();
+    if *warmup_epochs > 0 {
+        list.push(("warmup_epochs", warmup_epochs.to_string()));
+    }
+    if !teacher.as_os_str().is_empty() {
+        // What it is, and not what it is called; one that cannot be read is refused where training begins.
+        let bytes = std::fs::read(teacher).unwrap_or_default();
+        let digest = fnv(FNV_START, bytes.into_iter());
+        list.push(("teacher", format!("{digest:016x}")));
+        let how = format!("weight {teacher_weight}, temperature {temperature}");
+        list.push(("distillation", how));
+    }
+    list
 }
 
 /// Its name; all its numbers where they are not those that the name stands for.

@@ -16,6 +16,11 @@ pub trait Events: Sync {
     /// An epoch is done and its checkpoint written.
     fn epoch_done(&self, _record: &EpochRecord, _epochs: usize) {}
 
+    /// Whether to go on: asked after every batch and every epoch, so that a training ends within a batch of the wish.
+    fn goes_on(&self) -> bool {
+        true
+    }
+
     /// Something worth a line.
     fn note(&self, _line: &str) {}
 }

@@ -4,7 +4,6 @@
 //! (docs/results-format.md). One experiment is one file in [`experiments`].
 
 pub mod analysis;
-pub mod augment;
 pub mod config;
 pub mod decisive;
 pub mod evaluate;
@@ -75,6 +74,12 @@ pub enum LabError {
         /// Last whole epoch.
         kept: usize,
     },
+    /// A listener did not want it to go on.
+    #[error("stopped in epoch {}; {}", kept + 1, what_is_kept(*kept))]
+    Stopped {
+        /// Last whole epoch.
+        kept: usize,
+    },
     /// A trained model that has no integer form.
     #[error("the trained model cannot be quantized: {reason}: training diverged; use a lower --lr")]
     Unquantizable {
@@ -126,6 +131,9 @@ pub enum LabError {
     /// An ONNX file that is no model which lowbit runs.
     #[error(transparent)]
     Onnx(#[from] lowbit_onnx::OnnxError),
+    /// A model that was not written as ONNX.
+    #[error(transparent)]
+    Export(#[from] lowbit_onnx::ExportError),
     /// Images that the model has learned from.
     #[error("{0}")]
     Seen(String),

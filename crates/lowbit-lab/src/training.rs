@@ -1,8 +1,18 @@
 //! The epoch loop: shuffling, schedule, test accuracy per epoch, checkpoints and resume.
 
-use crate::config::areas::Training as Settings;
+mod average;
+mod epoch;
+mod mix;
+mod teacher;
+
+pub use teacher::start_weights;
+
+use self::average::Average;
+use self::epoch::{Beside, run_epoch};
+use self::teacher::Teacher;
+use crate::config::areas::{Recipe, Training as Settings};
 use crate::decisive::{Decisive, Quantized};
-use crate::evaluate::{Evaluation, FNV_START, Score, evaluate, fnv, images_digest};
+use crate::evaluate::{Evaluation, FNV_START, evaluate, fnv, images_digest};
 use crate::experiments::inputs::Input;
 use crate::records::EpochRecord;
 use crate::{Config, Events, LabError};
@@ -10,10 +20,10 @@ use lowbit::exec::{FloatModel, IntegerModel, Model, RuntimeError};
 use lowbit::format::{Checkpoint, TrainingRecord, load_checkpoint, save_checkpoint};
 use lowbit::quant::QuantizedModel;
 use lowbit::quantize::{PtqConfig, QuantError, quantize};
-use lowbit::train::{QatConfig, TrainError, Trainer, TrainerState, epoch_order};
-use lowbit::{Graph, Shape, Weights};
-use lowbit_data::{Dataset, Split};
-use lowbit_kernels::{Isa, random};
+use lowbit::train::{QatConfig, Regularization, Trainer, TrainerState};
+use lowbit::{Graph, Weights};
+use lowbit_data::Dataset;
+use lowbit_kernels::Isa;
 use std::path::Path;
 use std::time::Instant;
 
@@ -170,12 +180,35 @@ pub fn train(
     let start = plan.start.as_ref().map(|start| start.weights.clone());
     let mut weights = start.unwrap_or_else(|| Weights::init(graph, config.run.seed));
     let mut trainer = Trainer::compile(graph, &weights, optimizer, plan.qat, isa)?;
+    let Recipe {
+        weight_decay,
+        label_smoothing,
+        clip_norm,
+        ..
+    } = config.recipe;
+    trainer.regularize(
+        Regularization::default()
+            .weight_decay(weight_decay)
+            .label_smoothing(label_smoothing)
+            .clip_norm(clip_norm),
+    );
+    let mut beside = Beside {
+        average: Average::new(config.recipe.ema),
+        teacher: Teacher::of(config, graph, isa)?,
+    };
     let mut epochs: Vec<EpochRecord> = Vec::new();
     let decisive = plan.decisive(config, input, graph);
     let trained_on = plan.record(config, input);
     if let Some(path) = plan.checkpoint.filter(|path| plan.resume && path.exists()) {
         let saved = load_checkpoint(path)?;
-        (weights, epochs) = restore(path, &saved, &decisive, &mut trainer)?;
+        epochs = restore(path, &saved, &decisive, &mut trainer)?;
+        weights = saved.weights.clone();
+        if let Some(average) = &mut beside.average {
+            if !average.restore(&saved.optimizer) {
+                return Err(damaged(path, "average of the weights"));
+            }
+            weights = average.weights().clone();
+        }
         events.note(&format!(
             "resumed after epoch {} of {epoch_count}",
             epochs.len(),
@@ -183,15 +216,26 @@ pub fn train(
     }
     let steps_per_epoch = data.train.len().div_ceil(batch_size);
     let total = (steps_per_epoch * epoch_count) as u64;
+    let warmup_epochs = config.recipe.warmup_epochs;
+    let mut quantized = None;
     for epoch in epochs.len()..epoch_count {
         events.epoch_started(epoch + 1, epoch_count, data.train.len());
         trainer.freeze_statistics(epoch + plan.frozen_norm_epochs >= epoch_count);
         let start = Instant::now();
         let shown = (&data.train, graph.input());
-        let (score, lr) = run_epoch(config, &mut trainer, shown, epoch, total, events)?;
+        let schedule = (epoch, (warmup_epochs * steps_per_epoch) as u64, total);
+        let (score, lr) = run_epoch(config, &mut trainer, &mut beside, shown, schedule, events)?;
         let train_seconds = start.elapsed().as_secs_f64();
-        weights = trainer.weights();
-        let test = deployed(graph, &weights, trainer.quantized_model().as_ref(), isa)
+        let last = trainer.weights();
+        weights = beside
+            .average
+            .as_ref()
+            .map_or_else(|| last.clone(), |average| average.weights().clone());
+        quantized = match beside.average {
+            None => trainer.quantized_model(),
+            Some(_) => averaged(&mut trainer, &last, &weights)?,
+        };
+        let test = deployed(graph, &weights, quantized.as_ref(), isa)
             .map(|model| evaluate(&*model, &data.test))
             .map_err(|reason| overflowed(epoch, reason))?;
         if !test.loss.is_finite() {
@@ -216,18 +260,29 @@ pub fn train(
             metadata.insert(STEPS.into(), state.steps.to_string());
             let history = serde_json::to_string(&epochs).expect("records are plain data");
             metadata.insert(EPOCHS.into(), history);
+            let mut optimizer = state.tensors;
+            if let Some(average) = &beside.average {
+                average.save(&mut optimizer);
+            }
             let checkpoint = Checkpoint {
                 graph: graph.clone(),
-                weights: weights.clone(),
-                optimizer: state.tensors,
+                weights: last,
+                optimizer,
                 metadata,
                 record: trained_on.clone(),
             };
             save_checkpoint(path, &checkpoint)?;
         }
         events.epoch_done(&record, epoch_count);
+        if epoch + 1 < epoch_count && !events.goes_on() {
+            return Err(LabError::Stopped { kept: epoch + 1 });
+        }
     }
-    let mut quantized = trainer.quantized_model();
+    if quantized.is_none() {
+        // Nothing was left to train.
+        let last = trainer.weights();
+        quantized = averaged(&mut trainer, &last, &weights)?;
+    }
     let digest = epochs.last().and_then(|epoch| epoch.logits_digest);
     if let (Some(model), Some(digest)) = (&mut quantized, digest) {
         let value = digest_of(digest, data);
@@ -239,6 +294,19 @@ pub fn train(
         epochs,
         record: trained_on,
     })
+}
+
+/// The integer model of `weights`, an average of those of which `last` are the trainer's.
+fn averaged(
+    trainer: &mut Trainer,
+    last: &Weights,
+    weights: &Weights,
+) -> Result<Option<QuantizedModel>, LabError> {
+    let state = trainer.state();
+    trainer.restore(weights, &state)?;
+    let model = trainer.quantized_model();
+    trainer.restore(last, &state)?;
+    Ok(model)
 }
 
 /// The model as it is deployed, or what cannot be a model.
@@ -318,7 +386,7 @@ fn restore(
     saved: &Checkpoint,
     decisive: &Decisive,
     trainer: &mut Trainer,
-) -> Result<(Weights, Vec<EpochRecord>), LabError> {
+) -> Result<Vec<EpochRecord>, LabError> {
     let theirs = Decisive::from_metadata(&saved.metadata);
     if let Some(difference) = decisive.first_difference(&theirs) {
         return Err(LabError::OtherRun {
@@ -328,76 +396,29 @@ fn restore(
             expected: difference.expected,
         });
     }
-    let damaged = |what: &str| {
-        LabError::Format(lowbit::format::FormatError::Damaged {
-            path: path.to_owned(),
-            reason: format!("its {what} cannot be read"),
-        })
-    };
     let steps = saved.metadata.get(STEPS).and_then(|text| text.parse().ok());
-    let steps = steps.ok_or_else(|| damaged("step count"))?;
+    let steps = steps.ok_or_else(|| damaged(path, "step count"))?;
     let history = saved
         .metadata
         .get(EPOCHS)
         .and_then(|text| serde_json::from_str(text).ok());
-    let history = history.ok_or_else(|| damaged("history"))?;
+    let history = history.ok_or_else(|| damaged(path, "history"))?;
     let state = TrainerState {
         steps,
         tensors: saved.optimizer.clone(),
     };
     trainer.restore(&saved.weights, &state)?;
-    Ok((saved.weights.clone(), history))
+    Ok(history)
 }
 
-/// One pass over the training images; mean loss and accuracy, and the last learning rate.
-fn run_epoch(
-    config: &Config,
-    trainer: &mut Trainer,
-    (split, shape): (&Split, Shape),
-    epoch: usize,
-    total: u64,
-    events: &dyn Events,
-) -> Result<(Score, f32), LabError> {
-    let settings = &config.training;
-    let seed = config.run.seed;
-    let order = epoch_order(seed, epoch as u64, split.len());
-    let (mut loss, mut correct, mut done, mut lr) = (0.0, 0, 0, settings.lr);
-    let (mut images, mut labels) = (Vec::new(), Vec::new());
-    for (step, batch) in order.chunks(settings.batch_size).enumerate() {
-        images.clear();
-        labels.clear();
-        let mut rng = random::stream(seed, "augment", trainer.steps());
-        for &index in batch {
-            let image = split.image(index as usize);
-            settings.augment.apply(&mut rng, image, shape, &mut images);
-            labels.push(split.labels()[index as usize]);
-        }
-        lr = settings.schedule.lr(settings.lr, trainer.steps(), total);
-        let metrics = trainer
-            .step(&images, &labels, lr)
-            .map_err(|error| match error {
-                TrainError::Diverged { loss, .. } => LabError::Diverged {
-                    epoch: epoch + 1,
-                    step: step + 1,
-                    loss,
-                    kept: epoch,
-                },
-                other => LabError::Train(other),
-            })?;
-        loss += metrics.loss * batch.len() as f64;
-        correct += metrics.correct;
-        done += batch.len();
-        events.batch_done(done, loss / done as f64, correct as f64 / done as f64);
-    }
-    let count = split.len() as f64;
-    Ok((
-        Score {
-            accuracy: correct as f64 / count,
-            loss: loss / count,
-        },
-        lr,
-    ))
+fn damaged(path: &Path, what: &str) -> LabError {
+    LabError::Format(lowbit::format::FormatError::Damaged {
+        path: path.to_owned(),
+        reason: format!("its {what} cannot be read"),
+    })
 }
 
+#[cfg(test)]
+mod recipe_tests;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,5 @@
-//! ONNX in: reads image classifiers that other frameworks export, and makes lowbit's graphs of them.
+//! ONNX in and out: reads image classifiers that other frameworks export, and makes lowbit's graphs of them; writes lowbit's
+//! models, quantized or not, as files that other engines run.
 //!
 //! ```no_run
 //! use lowbit::exec::{FloatModel, Model};
@@ -16,6 +17,7 @@
 mod constant;
 mod draft;
 mod error;
+mod export;
 mod file;
 mod fold;
 mod import;
@@ -28,6 +30,7 @@ mod window;
 mod wire;
 
 pub use error::{Fault, OnnxError};
+pub use export::{ExportError, Exported, Input, export_float, export_quantized};
 
 #[cfg(test)]
 mod tests;

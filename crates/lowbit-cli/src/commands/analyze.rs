@@ -12,16 +12,27 @@ use lowbit_lab::roofline::Roofline;
 use lowbit_lab::{plural, report};
 use std::path::{Path, PathBuf};
 
-/// Points that the sweet spot may lose where nothing else is said.
-pub(super) const MAX_DROP: f64 = 1.0;
+/// What a user says of how runs are judged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// Points that the sweet spot may lose.
+    pub(super) max_drop: f64,
+    /// What a megabyte costs that a federation sends.
+    pub(super) cost_per_mb: Option<f64>,
+}
 
-pub(super) fn run(
-    context: &Context,
-    folder: Option<PathBuf>,
-    max_drop: f64,
-) -> Result<(), Failure> {
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            max_drop: 1.0,
+            cost_per_mb: None,
+        }
+    }
+}
+
+pub(super) fn run(context: &Context, folder: Option<PathBuf>, terms: Terms) -> Result<(), Failure> {
     let folder = folder.unwrap_or_else(|| context.config.results.out.clone());
-    write_and_report(context, &folder, &runs::read(&folder)?, max_drop)
+    write_and_report(context, &folder, &runs::read(&folder)?, terms)
 }
 
 /// Where `lowbit bench --roofline` and `lowbit sweep` put the roofline.
@@ -31,15 +42,16 @@ pub(super) fn write_and_report(
     context: &Context,
     folder: &Path,
     runs: &Runs,
-    max_drop: f64,
+    terms: Terms,
 ) -> Result<(), Failure> {
-    let found = analyze(runs, max_drop);
+    let found = analyze(runs, terms.max_drop);
     for skipped in &found.skipped {
         context.output.note(&format!("warning: skipped {skipped}"));
     }
     write_json(&folder.join("results_summary.json"), &found)?;
     write_atomically(&folder.join("results_summary.csv"), found.csv().as_bytes())?;
-    let page = report::page(runs, &found, roofline(context, folder).as_ref());
+    let roofline = roofline(context, folder);
+    let page = report::page(runs, &found, roofline.as_ref(), terms.cost_per_mb);
     write_atomically(&folder.join("report.html"), page.as_bytes())?;
     context.output.results(&found, || report(&found, folder))?;
     context.output.written(&folder.join("report.html"))

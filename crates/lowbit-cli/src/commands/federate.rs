@@ -3,197 +3,16 @@
 use super::{Context, analyze};
 use crate::args::Part;
 use crate::failure::Failure;
+use crate::federate_args::{Federate, Flagged};
 use crate::federate_progress::{FederateProgress, megabytes, round_line};
 use crate::output::grouped;
-use crate::settings::{Flags, of};
 use crate::table::table;
-use clap::Args;
-use lowbit_data::{Dataset, Partition, labels_per_client};
-use lowbit_fed::codec::MessageBits;
-use lowbit_fed::simulate::ClientFault;
-use lowbit_fed::wire::Encoding;
-use lowbit_fed::{Aggregator, Settings, Strategy};
+use lowbit_data::{Dataset, labels_per_client};
 use lowbit_lab::analysis::runs;
+use lowbit_lab::decisive::recipe;
 use lowbit_lab::experiments::federate::{self, FederateConfig, Federated, Resume, deal, federate};
 use lowbit_lab::experiments::sweep::WIDTHS;
 use lowbit_lab::{Config, plural};
-
-/// What makes a federation.
-#[derive(Debug, Args)]
-pub(crate) struct Federate {
-    #[command(flatten)]
-    pub(crate) federation: Flagged,
-    /// Bits per weight of the model that clients train and the server deploys: 32, 16, 8, 4, 2 or 1
-    #[arg(long, default_value = "8", value_name = "N", help_heading = "Federation", value_parser = width)]
-    pub(crate) bits: u8,
-    /// Go on with a run that was stopped
-    #[arg(long)]
-    resume: bool,
-    /// Show how many images of each class each client has, and stop
-    #[arg(long)]
-    show_partitions: bool,
-    #[command(flatten)]
-    pub(crate) settings: Flags<of::Federate>,
-}
-
-/// Settings of a federation of any width.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Federation")]
-pub(crate) struct Flagged {
-    /// Clients that hold the training images
-    #[arg(long, default_value_t = 10, value_name = "N")]
-    clients: u32,
-    /// Rounds: clients train, the server averages
-    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    rounds: u32,
-    /// Passes of a client over its images in a round
-    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    local_epochs: u32,
-    /// Share of the clients that is chosen for a round
-    #[arg(long, default_value_t = 1.0, value_name = "SHARE")]
-    fraction: f64,
-    /// Bits per weight of messages from the clients: 32, 16, 8, 4, 2, 1, or ternary:1 for the largest 1 percent
-    #[arg(long, default_value = "8", value_name = "N")]
-    up_bits: MessageBits,
-    /// The same for messages to the clients
-    #[arg(long, default_value = "8", value_name = "N")]
-    down_bits: MessageBits,
-    /// How images are spread over clients: iid, dirichlet:0.3 or shards:2
-    #[arg(
-        id = "deal",
-        long = "partition",
-        visible_alias = "deal",
-        default_value = "iid",
-        value_name = "HOW"
-    )]
-    partition: Partition,
-    /// What the server does with the mean update: fedavg, fedprox:0.01, fedavgm:0.9 or fedadam:0.01
-    #[arg(long, default_value = "fedavg", value_name = "NAME")]
-    strategy: Strategy,
-    /// How updates become one: mean, median, trimmed-mean:0.1 or krum:1
-    #[arg(long, default_value = "mean", value_name = "NAME")]
-    aggregator: Aggregator,
-    /// Probability that a client drops out of a round after it received the model
-    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
-    dropout: f64,
-    /// Time after which a client's answer does not count, e.g. 30s; with it, runs do not repeat to the bit
-    #[arg(long, value_name = "TIME", value_parser = seconds)]
-    deadline: Option<f64>,
-    /// Fewest clients that must answer in a round
-    #[arg(long, default_value_t = 2, value_name = "N")]
-    min_clients: u32,
-    /// A client that misbehaves in every round: 3=nan, 3=x100 or 3=cut (may be repeated)
-    #[arg(long, value_name = "CLIENT=WHAT")]
-    fault: Vec<ClientFault>,
-    /// Forget what rounding lost instead of sending it with the next message
-    #[arg(long)]
-    no_feedback: bool,
-    /// Do not rotate messages below 4 bits
-    #[arg(long)]
-    no_rotation: bool,
-    /// Clients that train at the same time, each on its share of the threads; 0 for as many as there are threads
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    at_a_time: usize,
-}
-
-/// The flags of [`Flagged`]: a sweep takes them with `--federated` alone.
-pub(crate) fn only_federated(arg: clap::Arg) -> clap::Arg {
-    match arg.get_help_heading() {
-        Some("Federation") => arg.requires("federated"),
-        _ => arg,
-    }
-}
-
-pub(crate) fn width(text: &str) -> Result<u8, String> {
-    let width = text.parse().ok().filter(|width| WIDTHS.contains(width));
-    width.ok_or_else(|| "use 32, 16, 8, 4, 2 or 1".into())
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    let number = text.strip_suffix('s').unwrap_or(text).parse();
-    number.map_err(|_| format!("{text}: use seconds, e.g. 30s"))
-}
-
-impl Flagged {
-    /// The flags that say the same, each of them.
-    pub(crate) fn argv(&self) -> Vec<String> {
-        // All fields by name: a new one must be passed on.
-        let Self {
-            clients,
-            rounds,
-            local_epochs,
-            fraction,
-            up_bits,
-            down_bits,
-            partition,
-            strategy,
-            aggregator,
-            dropout,
-            deadline,
-            min_clients,
-            fault,
-            no_feedback,
-            no_rotation,
-            at_a_time,
-        } = self;
-        let mut argv = vec![
-            format!("--clients={clients}"),
-            format!("--rounds={rounds}"),
-            format!("--local-epochs={local_epochs}"),
-            format!("--fraction={fraction}"),
-            format!("--up-bits={up_bits}"),
-            format!("--down-bits={down_bits}"),
-            format!("--partition={partition}"),
-            format!("--strategy={strategy}"),
-            format!("--aggregator={aggregator}"),
-            format!("--dropout={dropout}"),
-            format!("--min-clients={min_clients}"),
-            format!("--at-a-time={at_a_time}"),
-        ];
-        argv.extend(deadline.map(|seconds| format!("--deadline={seconds}s")));
-        argv.extend(fault.iter().map(|fault| format!("--fault={fault}")));
-        let switches = [
-            ("--no-feedback", no_feedback),
-            ("--no-rotation", no_rotation),
-        ];
-        let on = switches.into_iter().filter(|(_, on)| **on);
-        argv.extend(on.map(|(flag, _)| flag.to_owned()));
-        argv
-    }
-
-    fn config(&self, config: &Config, bits: u8, resume: Resume) -> FederateConfig {
-        let encoding = |bits| Encoding {
-            bits,
-            feedback: !self.no_feedback,
-            rotate: !self.no_rotation,
-        };
-        let at_a_time = match self.at_a_time {
-            0 => rayon::current_num_threads(),
-            given => given,
-        };
-        FederateConfig {
-            rounds: self.rounds,
-            local_epochs: self.local_epochs,
-            bits,
-            partition: self.partition,
-            settings: Settings {
-                clients: self.clients,
-                fraction: self.fraction,
-                up: encoding(self.up_bits),
-                down: encoding(self.down_bits),
-                strategy: self.strategy,
-                aggregator: self.aggregator,
-                dropout: self.dropout,
-                deadline: self.deadline,
-                min_clients: self.min_clients,
-                seed: config.run.seed,
-                faults: self.fault.clone(),
-                at_a_time,
-            },
-            resume,
-        }
-    }
-}
 
 pub(super) fn run(context: &Context, args: &Federate) -> Result<(), Failure> {
     let config = &context.config;
@@ -238,9 +57,15 @@ fn check(config: &Config) -> Result<(), Failure> {
             "epochs: a federation has --rounds and --local-epochs".into(),
         ));
     }
-    if config.training.augment != default.augment {
+    if let Some((key, value)) = recipe(&config.recipe).first() {
+        return Err(Failure::Input(format!(
+            "{key} = {value}: clients of a federation train without a recipe's settings; leave it out"
+        )));
+    }
+    if !config.recipe.start_from.as_os_str().is_empty() {
         return Err(Failure::Input(
-            "augment: clients of a federation train on their images as they are".into(),
+            "start_from: a federation begins with the fresh weights of its seed; leave it out"
+                .into(),
         ));
     }
     Ok(())
@@ -292,7 +117,7 @@ pub(crate) fn sweep(
         return Ok(());
     }
     let out = &context.config.results.out;
-    analyze::write_and_report(context, out, &runs::read(out)?, analyze::MAX_DROP)
+    analyze::write_and_report(context, out, &runs::read(out)?, analyze::Terms::default())
 }
 
 /// The table of images per client and class.

@@ -7,6 +7,7 @@ mod collect;
 mod compare;
 mod data;
 mod eval;
+mod export;
 pub(crate) mod federate;
 mod inspect;
 mod jobs;
@@ -14,6 +15,7 @@ mod logs;
 mod manual;
 mod qat_vs_ptq;
 mod quantize;
+mod recipes;
 pub(crate) mod recommend;
 mod serve;
 mod submit;
@@ -29,10 +31,10 @@ use lowbit_data::{Dataset, LoadOptions};
 use lowbit_kernels::Isa;
 use lowbit_lab::Config;
 use lowbit_lab::experiments::inputs::{self, FloatFile, Input};
+use lowbit_lab::experiments::preprocessing::check_preprocessing;
 use lowbit_lab::experiments::unseen::{Choice, Chosen, Measured, Purpose, images_for};
-use lowbit_lab::models::{self, Foreign, ModelFile, check_preprocessing};
+use lowbit_lab::models::{self, Foreign, ModelFile};
 use std::path::Path;
-use std::process::ExitCode;
 
 /// What every command works with.
 pub(crate) struct Context {
@@ -43,7 +45,7 @@ pub(crate) struct Context {
     pub(crate) resume: bool,
 }
 
-pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
+pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
     let Cli { command, manners } = cli;
     let output = Output {
         json: manners.json,
@@ -52,6 +54,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let done = match &command {
         Command::Completions { shell } => manual::completions(*shell),
         Command::Man { command, into } => manual::manual(command.as_deref(), into.as_deref()),
+        Command::Recipes { name } => recipes::run(output, name.as_deref()),
         Command::Submit(arguments) => submit::run(output, arguments),
         Command::Jobs { which, watch } => jobs::run(output, which, *watch),
         Command::Logs {
@@ -65,7 +68,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Task(arguments) => return task::run(arguments),
         _ => experiment(command, &manners, output),
     };
-    done.map(|()| ExitCode::SUCCESS)
+    done.map(|()| 0)
 }
 
 /// Runs a command that works on models and data.
@@ -116,8 +119,17 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
         } => sweep::run(&context, &widths, jobs, part.map(|part| (part, of_seed))),
         Command::Federate(args) => federate::run(&context, &args),
         Command::Analyze {
-            folder, max_drop, ..
-        } => analyze::run(&context, folder, max_drop),
+            folder,
+            max_drop,
+            cost_per_mb,
+            ..
+        } => {
+            let terms = analyze::Terms {
+                max_drop,
+                cost_per_mb,
+            };
+            analyze::run(&context, folder, terms)
+        }
         Command::Quantize {
             file,
             output,
@@ -141,6 +153,9 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
             bench::run(&context, file.as_deref(), what)
         }
         Command::Inspect { file, .. } => inspect::run(&context, &file),
+        Command::Export {
+            file, to, input, ..
+        } => export::run(&context, &file, &to, input.into()),
         Command::Data {
             path,
             sheet,
@@ -149,6 +164,7 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
         } => data::run(&context, path.as_deref(), sheet.as_deref(), per_class),
         Command::Completions { .. }
         | Command::Man { .. }
+        | Command::Recipes { .. }
         | Command::Submit(_)
         | Command::Jobs { .. }
         | Command::Logs { .. }

@@ -19,6 +19,11 @@ pub(super) fn run(
     if context.config.widths.bits == 16 {
         return Err(Failure::Input("--bits 16: use 8, 4, 2 or 1".into()));
     }
+    if !context.config.recipe.start_from.as_os_str().is_empty() {
+        return Err(Failure::Input(
+            "start_from: qat-vs-ptq begins with fresh weights, or takes a trained FP32 model with --from".into(),
+        ));
+    }
     let start = Start {
         from: None,
         runs: runs.as_deref(),

@@ -8,13 +8,13 @@ use crate::settings::{Flags, of};
 use crate::table::table;
 use clap::{Args, ValueHint};
 use lowbit_lab::experiments::inputs::float_model;
+use lowbit_lab::experiments::preprocessing::{check_preprocessing, find_preprocessing};
 use lowbit_lab::experiments::recommend::{
-    FOLDER, HEADER, Recommendation, Request, Target, candidates, recommend,
+    FOLDER, HEADER, Recommendation, Request, Target, candidates, labelled_calibration, recommend,
 };
 use lowbit_lab::experiments::unseen::{Measured, Purpose, images_for};
-use lowbit_lab::models::{check_preprocessing, find_preprocessing};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The flags of the command.
 #[derive(Debug, Args)]
@@ -83,6 +83,7 @@ impl From<What> for Target {
 }
 
 pub(super) fn run(context: &Context, asked: &Recommend) -> Result<(), Failure> {
+    let begun = Instant::now();
     let file = asked.file.as_path();
     if !(asked.max_drop > 0.0 && asked.max_drop <= 100.0) {
         return Err(Failure::Input(format!(
@@ -115,7 +116,9 @@ pub(super) fn run(context: &Context, asked: &Recommend) -> Result<(), Failure> {
     )?;
     if let Some(foreign) = &model.foreign {
         if config.onnx.preprocess.is_empty() {
-            let found = find_preprocessing(foreign, &chosen.input, &config, context.isa)?;
+            let some = labelled_calibration(&chosen, &config);
+            let labelled = (&some, chosen.input.data.class_names.len());
+            let found = find_preprocessing(foreign, labelled, &config, context.isa)?;
             context.output.note(&found.describe());
             config.onnx.preprocess = found.name;
             model = float_model(file, &config)?;
@@ -130,6 +133,7 @@ pub(super) fn run(context: &Context, asked: &Recommend) -> Result<(), Failure> {
         file,
         model: &model,
         max_drop: asked.max_drop,
+        begun,
         time: asked.time,
         target: asked.target.into(),
         batch: asked.batch.map_or(asked.target.batch(), usize::from),

@@ -1,8 +1,8 @@
 //! `lowbit submit`: an experiment as tasks of a cluster or of this machine's queue.
 
-use super::federate::Flagged;
 use super::jobs::open;
 use crate::failure::Failure;
+use crate::federate_args::Flagged;
 use crate::jobs_args::{Experiment, Submit};
 use crate::output::{Output, print};
 use crate::settings::shown;

@@ -60,6 +60,6 @@ pub(super) fn run(
         context,
         out,
         &Runs::of_call(&finished, out),
-        analyze::MAX_DROP,
+        analyze::Terms::default(),
     )
 }

@@ -4,9 +4,8 @@ use crate::failure::Failure;
 use crate::jobs_args::TaskArgs;
 use lowbit_jobs::local::{Spool, serve};
 use lowbit_jobs::task;
-use std::process::ExitCode;
 
-pub(super) fn run(arguments: &TaskArgs) -> Result<ExitCode, Failure> {
+pub(super) fn run(arguments: &TaskArgs) -> Result<u8, Failure> {
     let index = match arguments.index {
         Some(index) => index,
         None => from_slurm()?,
@@ -17,8 +16,8 @@ pub(super) fn run(arguments: &TaskArgs) -> Result<ExitCode, Failure> {
         cpus: arguments.cpus,
         mem_mib: arguments.mem_mib,
     };
-    let code = task::run(&arguments.manifest, index, options, &mut std::io::stdout())?;
-    Ok(ExitCode::from(code))
+    let manifest = &arguments.manifest;
+    Ok(task::run(manifest, index, options, &mut std::io::stdout())?)
 }
 
 fn from_slurm() -> Result<u32, Failure> {

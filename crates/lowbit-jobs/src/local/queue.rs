@@ -135,11 +135,13 @@ impl Queue<'_> {
         }
     }
 
-    /// Lets go of jobs that are finished.
+    /// Lets go of jobs that are finished, and of those whose entry somebody has removed: nobody can say any more what is to
+    /// become of them, and a queue that waits for them would never end.
     fn let_go(&mut self, free: &BTreeSet<PathBuf>) {
         self.jobs.retain(|entry, queued| {
-            let keep =
+            let goes_on =
                 !queued.pending.is_empty() || !queued.running.is_empty() || !free.contains(entry);
+            let keep = goes_on && entry.exists();
             if !keep {
                 let _ = std::fs::remove_file(entry);
             }

@@ -86,6 +86,56 @@ pub fn add_u8(isa: Isa, a: &[u8], b: &[u8], sum: &AddU8, out: &mut [u8]) {
     );
 }
 
+/// The sum of two quantized values with all zero points in one number:
+/// `clamp(round_ties_even(fma(a, multiplier_a, fma(b, multiplier_b, offset))), low, high)`.
+#[derive(Clone, Copy, Debug)]
+pub struct SumU8 {
+    /// Scale of the first operand in output steps.
+    pub multiplier_a: f32,
+    /// Scale of the second operand in output steps.
+    pub multiplier_b: f32,
+    /// The result's zero point without what the operands' zero points come to.
+    pub offset: f32,
+    /// Lowest result; the zero point where a ReLU is fused.
+    pub low: u8,
+    /// Highest result.
+    pub high: u8,
+}
+
+impl SumU8 {
+    /// The definition, for one pair; NaN becomes `low`.
+    #[must_use]
+    pub fn apply(&self, a: u8, b: u8) -> u8 {
+        let second = f32::from(b).mul_add(self.multiplier_b, self.offset);
+        let level = f32::from(a).mul_add(self.multiplier_a, second);
+        let level = level.round_ties_even();
+        level.max(f32::from(self.low)).min(f32::from(self.high)) as u8
+    }
+}
+
+/// Adds two u8 slices as `sum` says; `b` may be one pixel's channels, which are added to each.
+///
+/// # Panics
+/// As [`add_f32`].
+pub fn sum_u8(isa: Isa, a: &[u8], b: &[u8], sum: &SumU8, out: &mut [u8]) {
+    check(a.len(), b.len(), out.len());
+    let (low, high) = (f32::from(sum.low), f32::from(sum.high));
+    let pixel = b.len().max(1);
+    vectorized!(
+        isa,
+        || for (out, a) in out.chunks_exact_mut(pixel).zip(a.chunks_exact(pixel)) {
+            for ((q, &a), &b) in out.iter_mut().zip(a).zip(b) {
+                let second = f32::from(b).mul_add(sum.multiplier_b, sum.offset);
+                let level = f32::from(a).mul_add(sum.multiplier_a, second);
+                // As in `add_u8`.
+                let cut = if level > low { level } else { low };
+                let cut = if cut < high { cut } else { high };
+                *q = (cut + ROUNDING).to_bits() as u8;
+            }
+        }
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +187,33 @@ mod tests {
                 add_u8(isa, &x, &y, &sum, &mut added);
                 assert_eq!(added, expected, "{isa}, {multiplier_a} and {multiplier_b}");
             }
+        }
+    }
+
+    #[test]
+    fn every_isa_gives_the_defined_sums_with_one_offset() {
+        let x: Vec<u8> = (0..1003).map(|i| (i * 37 % 256) as u8).collect();
+        let y: Vec<u8> = (0..1003).map(|i| (i * 91 % 256) as u8).collect();
+        for (multiplier_a, multiplier_b, offset) in
+            [(0.37, 0.77, -31.5), (3.0, 0.5, 9.0), (0.0, f32::NAN, 1.0)]
+        {
+            let sum = SumU8 {
+                multiplier_a,
+                multiplier_b,
+                offset,
+                low: 9,
+                high: 250,
+            };
+            let expected: Vec<u8> = x.iter().zip(&y).map(|(&x, &y)| sum.apply(x, y)).collect();
+            for isa in Isa::available() {
+                let mut added = vec![0; x.len()];
+                sum_u8(isa, &x, &y, &sum, &mut added);
+                assert_eq!(added, expected, "{isa}, {multiplier_a} and {multiplier_b}");
+            }
+            let one = &y[..1003 / 17];
+            let mut added = vec![0; x.len()];
+            sum_u8(Isa::best(), &x, one, &sum, &mut added);
+            assert_eq!(added[60], sum.apply(x[60], one[1]));
         }
     }
 }

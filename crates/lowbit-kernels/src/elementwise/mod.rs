@@ -13,7 +13,7 @@ mod pool;
 mod quantize;
 mod scale;
 
-pub use add::{AddU8, add_f32, add_u8};
+pub use add::{AddU8, SumU8, add_f32, add_u8, sum_u8};
 pub use fake_quant::{FakeQuantGradient, fake_quant, fake_quant_gradient};
 pub use lut::lut_u8;
 pub use map::{exp_f32, map_f32, normal_f32, sigmoid_f32};

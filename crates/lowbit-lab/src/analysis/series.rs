@@ -112,6 +112,12 @@ fn title(run: &RunResults) -> String {
         if augment != "none" {
             parts.push(augment);
         }
+        let recipe = crate::decisive::recipe(&config.recipe);
+        parts.extend(
+            recipe
+                .into_iter()
+                .map(|(key, value)| format!("{key} {value}")),
+        );
     }
     parts.join(", ")
 }

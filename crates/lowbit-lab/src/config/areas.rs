@@ -1,12 +1,11 @@
 //! The settings, by what they are for. Each stands here once: its key, its type, its default, what it takes and what the
 //! help says of it. The command line, TOML files, completions and the manual are made of these tables.
 
-use crate::augment::Augment;
 use lowbit::ActivationBits;
 use lowbit::graph::zoo;
 use lowbit::quant::{ActivationQuant, Observer};
 use lowbit::quantize::Passes;
-use lowbit::train::{ActivationQuantizer, Optimizer, Schedule, WeightQuantizer};
+use lowbit::train::{ActivationQuantizer, Augment, Optimizer, Schedule, WeightQuantizer};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -163,10 +162,10 @@ area! {
         lr: f32 = 1e-3, Any("RATE");
         /// Optimizer
         #[serde(with = "super::text")]
-        optimizer: Optimizer = Optimizer::default(), OneOf(|| vec!["adam", "sgd"]);
+        optimizer: Optimizer = Optimizer::default(), OneOf(|| vec!["adam", "sgd", "nesterov"]);
         /// How the learning rate goes on from its base
         #[serde(with = "super::text")]
-        schedule: Schedule = Schedule::default(), OneOf(|| vec!["cosine", "constant"]);
+        schedule: Schedule = Schedule::default(), OneOf(|| vec!["cosine", "constant", "onecycle"]);
         /// Random changes to training images: none, flip, dihedral (flips and quarter turns), shift:4, or several as
         /// flip,shift:4
         #[serde(with = "super::text")]
@@ -175,10 +174,45 @@ area! {
 }
 
 area! {
+    /// What makes long trainings generalize, and narrow weights learn.
+    Recipe, "Training" {
+        /// Weight decay (L2) of convolutions' and linear layers' weights
+        weight_decay: f32 = 0.0, Any("LAMBDA");
+        /// Share of each label that is spread over all classes
+        label_smoothing: f32 = 0.0, Any("SHARE");
+        /// Largest norm of all gradients together, 0 for any
+        clip_norm: f32 = 0.0, Any("NORM");
+        /// First epochs, in which the learning rate climbs to its base
+        warmup_epochs: usize = 0, Any("N");
+        /// Mix pairs of images and their labels with shares from Beta(A, A), 0 for not
+        mixup: f32 = 0.0, Any("A");
+        /// Paste rectangles of images into others, with areas from Beta(A, A), 0 for not
+        cutmix: f32 = 0.0, Any("A");
+        /// Evaluate and ship a moving average of the weights that keeps this share in each step, e.g. 0.999; 0 for the last
+        /// weights
+        ema: f32 = 0.0, Any("SHARE");
+        /// Weights to begin with: a model file with FP32 weights of the same network [default: fresh ones]
+        start_from: PathBuf = PathBuf::new(), Path("FILE");
+        /// Learn the answers of this model too (distillation): a model file with FP32 weights [default: none]
+        teacher: PathBuf = PathBuf::new(), Path("FILE");
+        /// Share of the loss that is the teacher's
+        teacher_weight: f32 = 0.5, Any("SHARE");
+        /// Temperature that softens both answers
+        temperature: f32 = 4.0, Any("T");
+    }
+}
+
+area! {
     /// How many bits a quantized model has.
     Widths, "Quantization" {
         /// Bits per weight of a quantized model
         bits: u8 = 8, OneOf(|| vec!["16", "8", "4", "2", "1"]);
+    }
+}
+
+area! {
+    /// How many bits those parts of it have that are no weights, or weights at its ends.
+    OtherWidths, "Quantization" {
         /// Bits per activation; float quantizes weights only
         #[serde(deserialize_with = "super::activation_bits")]
         act_bits: u8 = 8, OneOf(|| vec!["8", "4", "2", "1", "float"]);
@@ -253,7 +287,7 @@ area! {
     }
 }
 
-impl Widths {
+impl OtherWidths {
     /// Whether activations stay in f32.
     #[must_use]
     pub fn float_activations(&self) -> bool {

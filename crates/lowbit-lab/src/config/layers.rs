@@ -1,5 +1,6 @@
 //! Settings from several places, each laid over the one before.
 
+use super::recipes::{RECIPES, names};
 use super::{Config, ConfigError};
 use std::ops::Range;
 use std::path::Path;
@@ -32,8 +33,26 @@ impl Layers {
             path: path.to_owned(),
             source,
         })?;
-        let (table, keys) = parse(&text).map_err(|error| {
-            let (line, column) = place(&text, error.span());
+        self.toml(&text, path)
+    }
+
+    /// Lays a recipe over what there is.
+    ///
+    /// # Errors
+    /// [`ConfigError`] where none has that name.
+    pub fn recipe(&mut self, name: &str) -> Result<(), ConfigError> {
+        match RECIPES.iter().find(|recipe| recipe.name == name) {
+            Some(recipe) => self.toml(recipe.toml, Path::new(name)),
+            None => Err(ConfigError::Value {
+                origin: format!("--recipe {name}"),
+                reason: format!("there is none of that name; use {}", names().join(" or ")),
+            }),
+        }
+    }
+
+    fn toml(&mut self, text: &str, path: &Path) -> Result<(), ConfigError> {
+        let (table, keys) = parse(text).map_err(|error| {
+            let (line, column) = place(text, error.span());
             ConfigError::Toml {
                 path: path.to_owned(),
                 line,
@@ -42,7 +61,7 @@ impl Layers {
             }
         })?;
         for (key, span) in keys {
-            let (line, column) = place(&text, Some(span));
+            let (line, column) = place(text, Some(span));
             let origin = format!("{}:{line}:{column}", path.display());
             let value = table[&key].clone();
             self.set(&key.replace('-', "_"), Given::Toml(value), &origin)?;

@@ -6,6 +6,7 @@
 pub mod areas;
 mod error;
 mod layers;
+pub mod recipes;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +15,8 @@ pub use error::ConfigError;
 pub use layers::Layers;
 
 use areas::{
-    Calibration, Images, Input, Network, Onnx, Ptq, Qat, Repeats, Results, Run, Training, Widths,
+    Calibration, Images, Input, Network, Onnx, OtherWidths, Ptq, Qat, Recipe, Repeats, Results,
+    Run, Training, Widths,
 };
 use lowbit::quant::ActivationQuant;
 use lowbit::quantize::PtqConfig;
@@ -47,8 +49,12 @@ config! {
     onnx: Onnx,
     /// How it is trained.
     training: Training,
-    /// How many bits it has.
+    /// What its training does besides.
+    recipe: Recipe,
+    /// How many bits its weights have.
     widths: Widths,
+    /// How many its other parts have.
+    other_widths: OtherWidths,
     /// How it is quantized after training.
     ptq: Ptq,
     /// What activation ranges are set from.
@@ -70,7 +76,7 @@ impl Config {
         QatConfig {
             weight_bits: weight_bits(bits),
             activation_bits: self.activation_bits(),
-            edge_bits: weight_bits(self.widths.edge_bits),
+            edge_bits: weight_bits(self.other_widths.edge_bits),
             quantizer: self.qat.quantizer,
             activation_quantizer: self.qat.act_quantizer,
             ste: self.qat.ste,
@@ -81,7 +87,7 @@ impl Config {
     #[must_use]
     pub fn ptq(&self, bits: u8) -> PtqConfig {
         PtqConfig {
-            method: if self.widths.float_activations() {
+            method: if self.other_widths.float_activations() {
                 ActivationQuant::WeightOnly
             } else {
                 self.ptq.method
@@ -89,14 +95,14 @@ impl Config {
             observer: self.ptq.observer,
             weight_bits: weight_bits(bits),
             activation_bits: self.activation_bits(),
-            edge_bits: weight_bits(self.widths.edge_bits),
+            edge_bits: weight_bits(self.other_widths.edge_bits),
             passes: self.ptq.passes,
             ..PtqConfig::default()
         }
     }
 
     fn activation_bits(&self) -> ActivationBits {
-        ActivationBits::try_from(self.widths.act_bits).expect(CHECKED)
+        ActivationBits::try_from(self.other_widths.act_bits).expect(CHECKED)
     }
 
     /// The same settings with another seed.
@@ -112,7 +118,9 @@ impl Config {
         let widths = [16, 8, 4, 2, 1];
         let Self {
             training,
+            recipe,
             widths: bits,
+            other_widths: other,
             ..
         } = self;
         let rules = [
@@ -126,15 +134,40 @@ impl Config {
                 "lr must be a positive number",
             ),
             (
+                recipe.weight_decay.is_finite() && recipe.weight_decay >= 0.0,
+                "weight_decay must be 0 or a positive number",
+            ),
+            (
+                (0.0..1.0).contains(&recipe.label_smoothing),
+                "label_smoothing must lie in 0..1",
+            ),
+            (
+                recipe.clip_norm.is_finite() && recipe.clip_norm >= 0.0,
+                "clip_norm must be 0 or a positive number",
+            ),
+            (
+                (0.0..=1.0).contains(&recipe.mixup) && (0.0..=1.0).contains(&recipe.cutmix),
+                "mixup and cutmix must lie in 0..1",
+            ),
+            ((0.0..1.0).contains(&recipe.ema), "ema must lie in 0..1"),
+            (
+                (0.0..=1.0).contains(&recipe.teacher_weight),
+                "teacher_weight must lie in 0..1",
+            ),
+            (
+                recipe.temperature.is_finite() && recipe.temperature > 0.0,
+                "temperature must be a positive number",
+            ),
+            (
                 self.calibration.calibration_images > 0,
                 "calibration_images must be at least 1",
             ),
             (
-                widths.contains(&bits.bits) && widths.contains(&bits.edge_bits),
+                widths.contains(&bits.bits) && widths.contains(&other.edge_bits),
                 "bits and edge_bits must be 16, 8, 4, 2 or 1",
             ),
             (
-                ActivationBits::try_from(bits.act_bits).is_ok(),
+                ActivationBits::try_from(other.act_bits).is_ok(),
                 "act_bits must be 8, 4, 2, 1 or float",
             ),
             (

@@ -41,7 +41,7 @@ fn flags_beat_pairs_and_pairs_beat_the_file() {
     assert_eq!(config.ptq.observer, Observer::Percentile(99.9));
     assert_eq!(config.network, areas::Network::default());
     for (text, bits) in [("act_bits=float", 32), ("act_bits=4", 4)] {
-        assert_eq!(of_pairs(&[text]).unwrap().widths.act_bits, bits);
+        assert_eq!(of_pairs(&[text]).unwrap().other_widths.act_bits, bits);
     }
 }
 

@@ -22,18 +22,28 @@ fn every_setting_that_touches_training_makes_another_run() {
     let (config, input) = (Config::default(), input());
     let one = float(&config, &input);
     type Change = fn(&mut Config);
-    let changes: [(&str, Change); 7] = [
+    let changes: [(&str, Change); 14] = [
         ("seed", |c| c.run.seed = 2),
         ("epochs", |c| c.training.epochs = 11),
         ("batch_size", |c| c.training.batch_size = 32),
         ("lr", |c| c.training.lr = 2e-3),
         ("optimizer", |c| {
-            c.training.optimizer = Optimizer::Sgd { momentum: 0.9 }
+            c.training.optimizer = Optimizer::Sgd {
+                momentum: 0.9,
+                nesterov: false,
+            }
         }),
         ("schedule", |c| {
             c.training.schedule = "constant".parse().unwrap()
         }),
         ("augment", |c| c.training.augment = "flip".parse().unwrap()),
+        ("weight_decay", |c| c.recipe.weight_decay = 0.1),
+        ("label_smoothing", |c| c.recipe.label_smoothing = 0.1),
+        ("clip_norm", |c| c.recipe.clip_norm = 0.1),
+        ("warmup_epochs", |c| c.recipe.warmup_epochs = 1),
+        ("mixup", |c| c.recipe.mixup = 0.1),
+        ("cutmix", |c| c.recipe.cutmix = 0.1),
+        ("ema", |c| c.recipe.ema = 0.1),
     ];
     let mut folders = vec![one.folder()];
     for (key, change) in changes {
@@ -43,12 +53,12 @@ fn every_setting_that_touches_training_makes_another_run() {
         let difference = other.first_difference(&one).expect(key);
         assert_eq!(difference.key, key);
         assert_eq!(difference.found.as_deref(), one.get(key));
-        assert_eq!(Some(difference.expected.as_str()), other.get(key));
+        assert_eq!(other.get(key), Some(difference.expected.as_str()));
         folders.push(other.folder());
     }
     folders.sort();
     folders.dedup();
-    assert_eq!(folders.len(), 8);
+    assert_eq!(folders.len(), 15);
 }
 
 #[test]
@@ -80,7 +90,7 @@ fn settings_that_do_not_touch_training_change_nothing() {
     other.ptq.observer = "mse".parse().unwrap();
     other.images.cache = false;
     // Of f32 training, all that belongs to quantization.
-    other.widths.edge_bits = 4;
+    other.other_widths.edge_bits = 4;
     other.qat.ste = false;
     other.qat.freeze_bn_epochs = 2;
     assert_eq!(float(&config, &input), float(&other, &input));
@@ -129,7 +139,16 @@ fn a_list_survives_a_checkpoint_and_an_older_one_lacks_what_it_did_not_know() {
 
 #[test]
 fn an_optimizer_with_other_numbers_is_another_one() {
-    assert_eq!(optimizer(Optimizer::Sgd { momentum: 0.9 }), "sgd");
-    let odd = optimizer(Optimizer::Sgd { momentum: 0.5 });
+    assert_eq!(
+        optimizer(Optimizer::Sgd {
+            momentum: 0.9,
+            nesterov: false
+        }),
+        "sgd"
+    );
+    let odd = optimizer(Optimizer::Sgd {
+        momentum: 0.5,
+        nesterov: false,
+    });
     assert!(odd.contains("0.5"), "{odd}");
 }

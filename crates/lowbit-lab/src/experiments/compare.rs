@@ -9,7 +9,7 @@ use crate::evaluate::{Evaluation, evaluate};
 use crate::machine::Machine;
 use crate::statistics::{Difference, paired_difference};
 use crate::timing::{self, LayerSpeed, SpeedCell};
-use crate::training::{Plan, Trained, quantized, train};
+use crate::training::{Plan, Trained, quantized, start_weights, train};
 use crate::{Config, Events, LabError};
 use lowbit::Graph;
 use lowbit::exec::{FloatModel, IntegerModel};
@@ -189,6 +189,7 @@ fn float_model(
     events.stage("training");
     let checkpoint = folder.join(CHECKPOINT);
     let plan = Plan {
+        start: start_weights(config, &graph)?,
         checkpoint: Some(&checkpoint),
         resume: start.resume,
         ..Plan::default()

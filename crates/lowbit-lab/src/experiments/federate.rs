@@ -1,5 +1,14 @@
 //! A federation in one process: clients train on their own images, a server averages, every byte between them is counted.
 
+mod identity;
+mod remote;
+mod results;
+
+pub use remote::{Client, ClientState, Server};
+pub use results::{Federated, FederatedRound, FederationResults, json, read};
+
+use self::identity::{identity, name};
+use self::results::{overhead, record, write};
 use super::inputs::Input;
 use super::sweep::{CompressionMetrics, RunResults};
 use crate::decisive::Decisive;
@@ -13,13 +22,11 @@ use lowbit::train::{QatConfig, Trainer};
 use lowbit::{Graph, Weights};
 use lowbit_data::{ClientImages, Dataset, Partition, labels_per_client};
 use lowbit_fed::client::{LocalTraining, Shard};
-use lowbit_fed::round::{FedEvents, RoundSummary};
-use lowbit_fed::screen::ClientFailure;
+use lowbit_fed::round::FedEvents;
 use lowbit_fed::server::Start;
 use lowbit_fed::wire::Parts;
 use lowbit_fed::{FedError, Federation, Schema, Settings, checkpoint};
 use lowbit_kernels::Isa;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -50,79 +57,6 @@ pub enum Resume {
     Expected,
     /// It goes on if there is one, and begins otherwise: runs of a sweep lie side by side.
     IfStopped,
-}
-
-/// One round, as it stands in `results_per_round`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FederatedRound {
-    /// From 1.
-    pub round: u32,
-    /// Mean of the clients' last local epoch, while the weights changed, weighted by images.
-    pub train_loss: f64,
-    /// The same for accuracy, 0–1.
-    pub train_accuracy: f64,
-    /// Of the global model as deployed.
-    pub test_loss: f64,
-    /// Of the global model as deployed, 0–1.
-    pub test_accuracy: f64,
-    /// Of the clients' own models on the images that they keep apart, 0–1.
-    pub local_test_accuracy: f64,
-    /// From the clients, all counted.
-    pub bytes_up: u64,
-    /// To the clients, all counted.
-    pub bytes_down: u64,
-    /// The former by what they hold.
-    pub up: Parts,
-    /// The latter by what they hold.
-    pub down: Parts,
-    /// Part of `down` that clients needed who had missed rounds.
-    pub catch_up: Parts,
-    /// Clients whose updates count.
-    pub clients: usize,
-    /// The others.
-    pub failures: Vec<ClientFailure>,
-    /// Seconds in which clients trained.
-    pub training_seconds: f64,
-    /// Seconds of measuring the global model.
-    pub evaluation_seconds: f64,
-    /// Seconds of everything else: encoding, decoding, averaging, the checkpoint.
-    pub other_seconds: f64,
-}
-
-/// `federation` of `training_results.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FederationResults {
-    /// Settings by their names on the command line.
-    pub settings: BTreeMap<String, String>,
-    /// Images per client (row) and class (column).
-    pub labels_per_client: Vec<Vec<usize>>,
-    /// Names of the classes.
-    pub class_names: Vec<String>,
-    /// Bytes from the clients over the whole run.
-    pub bytes_up: u64,
-    /// Bytes to the clients over the whole run.
-    pub bytes_down: u64,
-    /// Both by what they hold.
-    pub parts: Parts,
-    /// Clients that did not count, over all rounds.
-    pub failures: usize,
-    /// Seconds of everything but clients' training and measuring the model, share of all.
-    pub overhead: f64,
-}
-
-/// A federation, done.
-#[derive(Clone, Debug)]
-pub struct Federated {
-    /// Its folder.
-    pub folder: PathBuf,
-    /// What any run comes to.
-    pub results: RunResults,
-    /// Round by round.
-    pub rounds: Vec<FederatedRound>,
-    /// What only a federation comes to.
-    pub federation: FederationResults,
-    /// Whether an earlier call had finished it.
-    pub earlier: bool,
 }
 
 /// A listener to a federation.
@@ -184,102 +118,41 @@ pub fn federate(
         return Ok(done);
     }
     run.checked_resume(&parent)?;
+    let _lock = hold(&run.folder)?;
+    run.rounds(events)
+}
+
+/// Makes the folder of a run, and keeps others from working on it.
+fn hold(folder: &Path) -> Result<std::fs::File, LabError> {
     let io = |source| LabError::Io {
-        path: run.folder.clone(),
+        path: folder.to_owned(),
         source,
     };
-    std::fs::create_dir_all(&run.folder).map_err(io)?;
-    let lock = std::fs::File::create(run.folder.join(LOCK)).map_err(io)?;
+    std::fs::create_dir_all(folder).map_err(io)?;
+    let lock = std::fs::File::create(folder.join(LOCK)).map_err(io)?;
     if lock.try_lock().is_err() {
         return Err(LabError::Mismatch(format!(
             "{}: another lowbit works on this run; wait for it, or use another --out or --seed",
-            run.folder.display()
+            folder.display()
         )));
     }
-    run.rounds(events)
+    Ok(lock)
 }
 
 const RESULTS: &str = "training_results.json";
 const CHECKPOINT: &str = "checkpoint.lbfc";
 const LOCK: &str = "lock";
 
-/// All settings that decide the result, by name.
-fn identity(config: &Config, federate: &FederateConfig, input: &Input) -> BTreeMap<String, String> {
-    let FederateConfig {
-        rounds,
-        local_epochs,
-        bits,
-        partition,
-        settings,
-        resume: _,
-    } = federate;
-    let qat = qat(config, *bits).map_or("none".to_owned(), |qat| {
-        serde_json::to_string(&qat.chosen()).expect("plain data")
-    });
-    let deadline = settings
-        .deadline
-        .map_or("none".to_owned(), |seconds| format!("{seconds}s"));
-    let faults: Vec<String> = settings
-        .faults
-        .iter()
-        .map(|fault| format!("{fault:?}"))
-        .collect();
-    [
-        ("model", config.network.model.clone()),
-        // What the images are, and not what they are called.
-        ("data", input.identity.fingerprint.clone()),
-        ("batch-size", config.training.batch_size.to_string()),
-        ("lr", config.training.lr.to_string()),
-        ("optimizer", config.training.optimizer.to_string()),
-        ("schedule", config.training.schedule.to_string()),
-        ("seed", config.run.seed.to_string()),
-        ("bits", bits.to_string()),
-        ("quantizers", qat),
-        ("rounds", rounds.to_string()),
-        ("local-epochs", local_epochs.to_string()),
-        ("partition", partition.to_string()),
-        ("clients", settings.clients.to_string()),
-        ("fraction", settings.fraction.to_string()),
-        ("up-bits", settings.up.bits.to_string()),
-        ("down-bits", settings.down.bits.to_string()),
-        (
-            "feedback",
-            format!(
-                "{} up, {} down",
-                settings.up.feedback, settings.down.feedback
-            ),
-        ),
-        (
-            "rotate",
-            format!("{} up, {} down", settings.up.rotate, settings.down.rotate),
-        ),
-        ("strategy", settings.strategy.to_string()),
-        ("aggregator", settings.aggregator.to_string()),
-        ("dropout", settings.dropout.to_string()),
-        ("deadline", deadline),
-        ("min-clients", settings.min_clients.to_string()),
-        ("faults", faults.join(", ")),
-    ]
-    .into_iter()
-    .map(|(key, value)| (key.to_owned(), value))
-    .collect()
-}
-
-/// Eight digits for a set of settings (FNV-1a).
-fn name(identity: &BTreeMap<String, String>) -> String {
-    let text = identity
-        .iter()
-        .flat_map(|(key, value)| [key.as_str(), "=", value, "\n"]);
-    let hash = text
-        .flat_map(str::bytes)
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-    format!("{:08x}", (hash ^ (hash >> 32)) as u32)
-}
-
 fn qat(config: &Config, bits: u8) -> Option<QatConfig> {
     (bits < 32).then(|| config.qat(bits))
+}
+
+fn shards(clients: &[ClientImages]) -> Vec<Shard> {
+    let shard = |client: &ClientImages| Shard {
+        train: client.train.clone(),
+        held: client.held.clone(),
+    };
+    clients.iter().map(shard).collect()
 }
 
 struct Run<'a> {
@@ -364,22 +237,16 @@ impl Run<'_> {
         })
     }
 
-    fn rounds(&self, events: &dyn FederateEvents) -> Result<Federated, LabError> {
-        let weights = self.start()?;
-        let schema = Schema::of(self.graph, &weights);
-        let model = schema.flatten(&weights).expect("a schema of these weights");
-        let shard = |client: &ClientImages| Shard {
-            train: client.train.clone(),
-            held: client.held.clone(),
-        };
-        let shards: Vec<Shard> = self.clients.iter().map(shard).collect();
-        let local = LocalTraining {
+    /// What clients do with their images.
+    fn local<'b>(&'b self, schema: &'b Schema, shards: &'b [Shard]) -> LocalTraining<'b> {
+        LocalTraining {
             graph: self.graph,
-            schema: &schema,
+            schema,
             qat: qat(self.config, self.federate.bits),
             optimizer: self.config.training.optimizer,
             lr: self.config.training.lr,
             schedule: self.config.training.schedule,
+            augment: self.config.training.augment,
             batch_size: self.config.training.batch_size,
             local_epochs: self.federate.local_epochs,
             rounds: self.federate.rounds,
@@ -388,8 +255,16 @@ impl Run<'_> {
             isa: self.isa,
             images: self.data.train.images(),
             labels: self.data.train.labels(),
-            shards: &shards,
-        };
+            shards,
+        }
+    }
+
+    fn rounds(&self, events: &dyn FederateEvents) -> Result<Federated, LabError> {
+        let weights = self.start()?;
+        let schema = Schema::of(self.graph, &weights);
+        let model = schema.flatten(&weights).expect("a schema of these weights");
+        let shards = shards(self.clients);
+        let local = self.local(&schema, &shards);
         let settings = self.federate.settings.clone();
         let start = Start::Seed(self.config.run.seed);
         let mut federation = Federation::new(settings, schema.clone(), model, start, &local)?;
@@ -507,81 +382,6 @@ impl Run<'_> {
             overhead: overhead(rounds),
         }
     }
-}
-
-/// Seconds of everything but training and measuring, share of all.
-fn overhead(rounds: &[FederatedRound]) -> f64 {
-    let sum = |of: fn(&FederatedRound) -> f64| rounds.iter().map(of).sum::<f64>();
-    let other = sum(|round| round.other_seconds);
-    let work = sum(|round| round.training_seconds) + sum(|round| round.evaluation_seconds);
-    other / (other + work)
-}
-
-fn record(summary: &RoundSummary, test: &Evaluation, evaluation_seconds: f64) -> FederatedRound {
-    FederatedRound {
-        round: summary.round,
-        train_loss: f64::from(summary.report.train_loss),
-        train_accuracy: f64::from(summary.report.train_accuracy),
-        test_loss: test.loss,
-        test_accuracy: test.accuracy(),
-        local_test_accuracy: f64::from(summary.report.local_test_accuracy),
-        bytes_up: summary.up.total(),
-        bytes_down: summary.down.total(),
-        up: summary.up,
-        down: summary.down,
-        catch_up: summary.catch_up,
-        clients: summary.accepted.len(),
-        failures: summary.failures.clone(),
-        training_seconds: summary.training_seconds,
-        evaluation_seconds,
-        other_seconds: summary.other_seconds,
-    }
-}
-
-/// `training_results.json`: any run's keys, with the federation's own rounds, and what only a federation has.
-fn write(
-    path: &Path,
-    results: &RunResults,
-    rounds: &[FederatedRound],
-    federation: &FederationResults,
-) -> Result<(), LabError> {
-    let value = value(results, rounds, federation);
-    let json = serde_json::to_string_pretty(&value).expect("plain data");
-    format::write_atomically(path, json.as_bytes())?;
-    Ok(())
-}
-
-fn value(
-    results: &RunResults,
-    rounds: &[FederatedRound],
-    federation: &FederationResults,
-) -> serde_json::Value {
-    let mut value = serde_json::to_value(results).expect("plain data");
-    value["results_per_round"] = serde_json::to_value(rounds).expect("plain data");
-    value["federation"] = serde_json::to_value(federation).expect("plain data");
-    value
-}
-
-/// A federation's results as they stand in its file.
-#[must_use]
-pub fn json(done: &Federated) -> serde_json::Value {
-    value(&done.results, &done.rounds, &done.federation)
-}
-
-/// A federation's results, from its file; none if there is none, or it is another kind of run's.
-#[must_use]
-pub fn read(path: &Path) -> Option<Federated> {
-    let bytes = std::fs::read(path).ok()?;
-    let mut value: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
-    let rounds = serde_json::from_value(value.get("results_per_round")?.clone()).ok()?;
-    let federation = serde_json::from_value(value.get_mut("federation")?.take()).ok()?;
-    Some(Federated {
-        folder: path.parent()?.to_owned(),
-        results: serde_json::from_value(value).ok()?,
-        rounds,
-        federation,
-        earlier: true,
-    })
 }
 
 impl From<FedError> for LabError {

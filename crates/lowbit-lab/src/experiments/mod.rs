@@ -1,4 +1,4 @@
-//! The experiments: one file each, and the rooms that they share: what they begin with ([`inputs`], [`unseen`]), what they
+//! The experiments: one file each, and the rooms that they share: what they begin with ([`inputs`], [`unseen`], [`preprocessing`]), what they
 //! find ([`results`], [`learning`]) and what they leave ([`artifacts`]).
 
 pub mod artifacts;
@@ -6,6 +6,7 @@ pub mod compare;
 pub mod federate;
 pub mod inputs;
 pub mod learning;
+pub mod preprocessing;
 pub mod qat_vs_ptq;
 pub mod recommend;
 pub mod results;

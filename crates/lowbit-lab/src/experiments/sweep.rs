@@ -2,6 +2,7 @@
 
 use super::artifacts::Held;
 use super::inputs::Input;
+use crate::training::start_weights;
 use crate::{Config, Events, LabError, timing};
 use lowbit_kernels::Isa;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ mod run;
 pub use results::{CompressionMetrics, RoundRecord, RunResults};
 
 pub(super) use results::timestamp;
-pub(super) use run::deployable;
+pub use run::deployable;
 
 use run::Run;
 
@@ -94,7 +95,8 @@ pub fn train_widths(
     let mut ids = run_ids(config, widths);
     ids.retain(|id| of_seed.is_none_or(|seed| id.seed == seed));
     events.planned(&ids, config.training.epochs);
-    let run = |id: RunId| Run::new(config, id, &graph, input, isa).finish(events);
+    let start = start_weights(config, &graph)?;
+    let run = |id: RunId| Run::new(config, id, &graph, input, isa, start.as_ref()).finish(events);
     if jobs <= 1 {
         ids.iter().map(|&id| run(id)).collect()
     } else {
@@ -115,7 +117,8 @@ pub fn measure(
     events: &dyn SweepEvents,
 ) -> Result<Vec<Finished>, LabError> {
     let graph = input.graph(&config.network.model)?;
-    let finished = |id| Run::new(config, id, &graph, input, isa).finished();
+    let start = start_weights(config, &graph)?;
+    let finished = |id| Run::new(config, id, &graph, input, isa, start.as_ref()).finished();
     let mut all: Vec<Finished> = run_ids(config, widths)
         .into_iter()
         .filter_map(finished)

@@ -56,6 +56,7 @@ pub fn train(
     let folder = Held::take(config.results.out.join(FOLDER))?;
     let checkpoint = folder.join(CHECKPOINT);
     let plan = Plan {
+        start: training::start_weights(config, &graph)?,
         checkpoint: Some(&checkpoint),
         resume,
         ..Plan::default()

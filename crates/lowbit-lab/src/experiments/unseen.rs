@@ -311,6 +311,35 @@ fn evaluated(images: Which, input: &Input, found: Option<Overlap>) -> Evaluated 
     }
 }
 
+/// Brings images to the model's classes and channels.
+///
+/// # Errors
+/// [`LabError::Mismatch`] where classes or shapes are others than the model's.
+pub fn fit(model: &Measured<'_>, input: Input) -> Result<Input, LabError> {
+    fitted(model, input)
+}
+
+/// Refuses to measure a model on the test images of `input` where some of them are known to have been training images of it;
+/// those of the split that it was trained with are none. Returns what is known of them.
+///
+/// # Errors
+/// [`LabError::Seen`] unless `all` says that they may be.
+pub fn check_test(
+    model: &Measured<'_>,
+    input: &Input,
+    all: bool,
+) -> Result<Option<Overlap>, LabError> {
+    let same = is_same(model, input);
+    let earlier = model.record.and_then(|record| record.earlier.as_deref());
+    let record = if same { earlier } else { model.record };
+    let found = overlap(record, model.file, &input.data.test)?;
+    match found {
+        Some(found) if found.seen > 0 && !all => Err(seen(model, input, Purpose::Evaluate, found)),
+        None if same => Ok(Some(none_of(input))),
+        _ => Ok(found),
+    }
+}
+
 /// Looks for images among those that the model was trained on, and those before them; none where nothing is known.
 fn overlap(
     record: Option<&TrainingRecord>,

@@ -68,6 +68,8 @@ pub(super) struct Bars {
     pub(super) groups: Vec<String>,
     /// Name, color and one value per group; none where there is no bar.
     pub(super) series: Vec<(String, usize, Vec<Option<f64>>)>,
+    /// Whether the bars of a group stand on each other; else side by side.
+    pub(super) stacked: bool,
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -180,7 +182,17 @@ impl Bars {
                 .iter()
                 .flat_map(|(_, _, values)| values.iter().flatten())
         };
-        let (low, high) = range(values().copied().chain([0.0]), false)?;
+        let (low, high) = match self.stacked {
+            false => range(values().copied().chain([0.0]), false)?,
+            true => {
+                let of_group = |group| {
+                    let values = self.series.iter().map(move |(_, _, values)| values[group]);
+                    values.map(Option::unwrap_or_default).sum()
+                };
+                let sums = (0..self.groups.len()).map(of_group);
+                range(sums.chain([0.0]), false)?
+            }
+        };
         // Bars stand on zero, without a margin below.
         let lowest = values().fold(0.0, |low: f64, &value| low.min(value));
         let low = if lowest < 0.0 { low } else { 0.0 };
@@ -217,14 +229,22 @@ impl Bars {
                 let label = Text::new(name.clone(), (center, bottom + 8), style);
                 area.draw(&label).expect(MEMORY);
             }
-            let width = 0.8 / self.series.len().max(1) as f64;
+            let beside = match self.stacked {
+                true => 1,
+                false => self.series.len().max(1),
+            };
+            let width = 0.8 / beside as f64;
+            let mut tops = vec![0.0; self.groups.len()];
             for (index, (name, color, values)) in self.series.iter().enumerate() {
                 for (group, value) in values.iter().enumerate() {
                     let Some(value) = value.filter(|value| value.is_finite()) else {
                         continue;
                     };
-                    let left = group as f64 + 0.1 + index as f64 * width;
-                    let corners = [(left, 0.0), (left + 0.92 * width, value)];
+                    let place = if self.stacked { 0 } else { index };
+                    let left = group as f64 + 0.1 + place as f64 * width;
+                    let bottom = if self.stacked { tops[group] } else { 0.0 };
+                    let corners = [(left, bottom), (left + 0.92 * width, bottom + value)];
+                    tops[group] += value;
                     let color = SERIES[color % SERIES.len()];
                     let bar = Rectangle::new(corners, color.filled());
                     chart.draw_series([bar]).expect(MEMORY);

@@ -8,7 +8,9 @@ use crate::experiments::federate::{self, Federated, FederatedRound};
 use maud::{Markup, html};
 
 /// Every federation among the runs; nothing if there is none.
-pub(super) fn section(runs: &Runs) -> Markup {
+///
+/// With `cost_per_mb`, a column says what the bytes cost.
+pub(super) fn section(runs: &Runs, cost_per_mb: Option<f64>) -> Markup {
     let read = runs
         .runs
         .iter()
@@ -17,7 +19,7 @@ pub(super) fn section(runs: &Runs) -> Markup {
     if all.is_empty() {
         return html! {};
     }
-    let header = [
+    let mut header = vec![
         "run",
         "rounds",
         "test %",
@@ -28,12 +30,19 @@ pub(super) fn section(runs: &Runs) -> Markup {
         "did not count",
         "overhead %",
     ];
-    let rows: Vec<Vec<String>> = all.iter().map(|run| row(run, &all)).collect();
+    let mut rows: Vec<Vec<String>> = all.iter().map(|run| row(run, &all)).collect();
+    if let Some(price) = cost_per_mb {
+        header.push("cost");
+        for (row, run) in rows.iter_mut().zip(&all) {
+            row.push(format!("{:.2}", price * megabytes(total(run))));
+        }
+    }
     html! {
         section {
             h2 { "Federation" }
             p { "A run is named by the bits of its model, of messages up and down, by its partition and seed. Bytes are those "
-                "of all messages in both directions, headers, scales and batch-norm statistics included." }
+                "of all messages in both directions, headers, scales and batch-norm statistics included."
+                @if let Some(price) = cost_per_mb { " Cost: " (price) " per MB." } }
             div class="figures" {
                 (figure(&by_round(&all)))
                 (figure(&by_bytes(&all)))
@@ -64,6 +73,7 @@ fn name(run: &Federated) -> String {
         ("aggregator", "mean"),
         ("dropout", "0"),
         ("faults", ""),
+        ("augment", "none"),
     ] {
         let value = setting(run, key);
         if value != usual && value != "?" {
@@ -209,6 +219,7 @@ fn parts(all: &[Federated]) -> Figure {
             ("statistics".into(), 3, of(|parts| parts.statistics)),
             ("headers".into(), 4, of(|parts| parts.headers)),
         ],
+        stacked: false,
     };
     Figure {
         title: bars.title.clone(),
@@ -229,6 +240,41 @@ fn partitions(all: &[Federated]) -> Vec<&Federated> {
         }
     }
     found
+}
+
+/// Images of each class, one bar to a client.
+fn labels_figure(run: &Federated) -> Figure {
+    let counts = &run.federation.labels_per_client;
+    let of_class = |class: usize| {
+        let count = |client: &Vec<usize>| client.get(class).map(|&count| count as f64);
+        counts.iter().map(count).collect()
+    };
+    let names = run.federation.class_names.iter().enumerate();
+    let bars = Bars {
+        title: format!(
+            "Images per client, {}, seed {}",
+            setting(run, "partition"),
+            run.results.seed
+        ),
+        y_label: "images",
+        // Numbers of more clients would lie over each other.
+        groups: (0..counts.len())
+            .map(|client| match counts.len() {
+                ..=30 => client.to_string(),
+                many if client % many.div_ceil(20) == 0 => client.to_string(),
+                _ => String::new(),
+            })
+            .collect(),
+        series: names
+            .map(|(class, name)| (name.clone(), class, of_class(class)))
+            .collect(),
+        stacked: true,
+    };
+    Figure {
+        title: bars.title.clone(),
+        svg: bars.svg(),
+        legend: bars.legend(),
+    }
 }
 
 fn labels(run: &Federated) -> Markup {
@@ -253,6 +299,7 @@ fn labels(run: &Federated) -> Markup {
     html! {
         details {
             summary { "Images per client and class: " (setting(run, "partition")) ", seed " (seed) }
+            (figure(&labels_figure(run)))
             (table(&id, &header, &rows))
         }
     }
@@ -364,5 +411,36 @@ mod tests {
         let mut old = plain;
         old.federation.settings.remove("strategy");
         assert_eq!(name(&old), "8 · 4/4 · iid · seed 3");
+    }
+
+    /// Top and height of each value's rectangle.
+    fn rectangles(svg: &str) -> Vec<(f64, f64)> {
+        let number = |hit: &str, key: &str| -> f64 {
+            let (_, rest) = hit.split_once(key).unwrap();
+            rest.split('"').next().unwrap().parse().unwrap()
+        };
+        let hits = svg.split("<rect class=\"hit\"").skip(1);
+        hits.map(|hit| (number(hit, " y=\""), number(hit, " height=\"")))
+            .collect()
+    }
+
+    #[test]
+    fn a_clients_classes_stand_on_each_other() {
+        let mut run = run(8, 8, &[], vec![]);
+        run.federation.class_names = vec!["a".into(), "b".into()];
+        run.federation.labels_per_client = vec![vec![30, 10], vec![20, 20]];
+        let figure = labels_figure(&run);
+        assert_eq!(figure.title, "Images per client, iid, seed 3");
+        let found = rectangles(&figure.svg.unwrap());
+        // Of the first class for both clients, then of the second.
+        let [a0, a1, b0, b1] = found[..] else {
+            panic!("four bars: {found:?}")
+        };
+        for (under, over) in [(a0, b0), (a1, b1)] {
+            assert!((over.0 + over.1 - under.0).abs() <= 1.0, "{found:?}");
+        }
+        assert!((a0.1 - 3.0 * b0.1).abs() <= 3.0, "{found:?}");
+        // Both have forty images.
+        assert!((b0.0 - b1.0).abs() <= 1.0, "{found:?}");
     }
 }

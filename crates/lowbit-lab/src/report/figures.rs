@@ -159,6 +159,7 @@ pub(super) fn overfitting(analysis: &Table) -> Figure {
             .map(|row| row.label.clone())
             .collect(),
         series: vec![("train − test".into(), 1, value(|row| row.overfitting_gap))],
+        stacked: false,
     }
     .into()
 }
@@ -217,6 +218,7 @@ pub(super) fn sqnr(widths: &[WidthLayers]) -> Figure {
         y_label: "dB",
         series: series.collect(),
         groups: names,
+        stacked: false,
     }
     .into()
 }

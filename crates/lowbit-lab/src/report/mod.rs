@@ -6,15 +6,23 @@ mod charts;
 mod federation;
 mod figures;
 mod layers;
+mod pair;
 
 use crate::analysis::{Analysis, Table, WidthRow, runs::Runs, series};
 use crate::roofline::Roofline;
 use figures::Figure;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+pub use pair::pair_figures;
+
 /// The page.
 #[must_use]
-pub fn page(runs: &Runs, analysis: &Analysis, roofline: Option<&Roofline>) -> String {
+pub fn page(
+    runs: &Runs,
+    analysis: &Analysis,
+    roofline: Option<&Roofline>,
+    cost_per_mb: Option<f64>,
+) -> String {
     // The page is about the sweep with the newest run; the others have a table each.
     let all = series(&runs.runs);
     let groups = all.first().map_or(&[][..], |series| &series.groups);
@@ -68,7 +76,7 @@ pub fn page(runs: &Runs, analysis: &Analysis, roofline: Option<&Roofline>) -> St
                             (figure(&figures::learning(groups, "Train loss", |round| round.train_loss)))
                         }
                     }
-                    (federation::section(runs))
+                    (federation::section(runs, cost_per_mb))
                     @if !layers.is_empty() { (layer_section(&layers)) }
                     @if let Some(roofline) = roofline { (roofline_section(roofline)) }
                     @if !(analysis.others.is_empty() && analysis.beside.is_empty()) {
@@ -306,7 +314,11 @@ pub fn roofline_svg(roofline: &Roofline) -> String {
             format!("<text x=\"560\" y=\"{y}\" font-family=\"sans-serif\" font-size=\"13\" fill=\"{color}\">{}</text>\n", crate::plural::bits(bits))
         })
         .collect();
-    let svg = svg.replace("</svg>", &format!("{names}</svg>"));
+    alone(&svg.replace("</svg>", &format!("{names}</svg>")))
+}
+
+/// A chart with the style sheet's light colors, for where there is no style sheet.
+fn alone(svg: &str) -> String {
     svg.replacen("<svg ", "<svg style=\"background:#fff\" ", 1)
         .replace("#010101", "#1b1f24")
         .replace("#020202", "#d9dde3")

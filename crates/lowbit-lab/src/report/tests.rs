@@ -43,7 +43,7 @@ fn the_page_stands_alone_and_escapes_what_came_from_outside() {
         skipped: vec!["x/training_results.json: <half>".into()],
         beside: vec![],
     };
-    let page = page(&runs, &analyze(&runs, 1.0), None);
+    let page = page(&runs, &analyze(&runs, 1.0), None, None);
     assert!(page.contains("model &lt;b&gt; on data &amp; more"));
     assert!(page.contains("&lt;half&gt;") && !page.contains("<half>"));
     for outside in ["http://", "https://", "<link", "src="] {
@@ -71,7 +71,7 @@ fn runs_that_say_little_still_make_a_page() {
         skipped: vec![],
         beside: vec![],
     };
-    let page = page(&runs, &analyze(&runs, 1.0), None);
+    let page = page(&runs, &analyze(&runs, 1.0), None, None);
     assert!(page.contains("No run tells.") && page.contains("These runs do not say."));
 }
 
@@ -110,9 +110,9 @@ fn a_roofline_stands_on_the_page_with_its_peaks() {
         beside: vec![],
     };
     let analysis = analyze(&runs, 1.0);
-    let without = page(&runs, &analysis, None);
+    let without = page(&runs, &analysis, None, None);
     assert!(!without.contains("Roofline"));
-    let with = page(&runs, &analysis, Some(&roofline()));
+    let with = page(&runs, &analysis, Some(&roofline()), None);
     for told in [
         "One thread, batches of 64",
         "51.2 GMAC/s in f32",

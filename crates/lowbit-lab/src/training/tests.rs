@@ -1,7 +1,7 @@
 use super::*;
 use crate::Silent;
 use crate::experiments::inputs::tests::{input, split};
-use lowbit_data::Silent as NoProgress;
+use lowbit_data::{Silent as NoProgress, Split};
 
 fn landcover(images: usize, seed: u64) -> Input {
     let mut config = Config::default().with_seed(seed);

@@ -78,12 +78,13 @@ pub(super) struct Kernels {
 impl Kernels {
     /// `signs` says whether products of signs run where both sides have one bit.
     pub(super) fn new(model: &QuantizedModel, mode: Mode, isa: Isa, signs: bool) -> Self {
-        let pixels = Pixels::of(&model.graph);
+        let pixels = Pixels::of_model(&model.graph, model.activations[0]);
         let values = Values {
             params: params(model, &pixels),
             high: model.activation_bits.level_max(),
             pixels: pixels.params,
             dynamic: mode == Mode::Dynamic,
+            arithmetic: model.arithmetic,
         };
         Self {
             values,

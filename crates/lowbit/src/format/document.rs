@@ -5,7 +5,8 @@ use super::{pack_bits, packed_len, unpack_bits};
 use crate::bits::{ActivationBits, WeightBits};
 use crate::graph::Graph;
 use crate::quant::{
-    ActivationParams, ActivationQuant, QuantizedLayer, QuantizedModel, QuantizedModelError,
+    ActivationParams, ActivationQuant, Arithmetic, QuantizedLayer, QuantizedModel,
+    QuantizedModelError,
 };
 use crate::{Tensor, Weights};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -35,12 +36,19 @@ struct Header {
 #[derive(Serialize, Deserialize)]
 struct Quantization {
     method: ActivationQuant,
+    /// Files of before version 4 have none.
+    #[serde(default, skip_serializing_if = "is_real_bias")]
+    arithmetic: Arithmetic,
     activation_bits: ActivationBits,
     /// Bits per weight of each layer, by name.
     weight_bits: BTreeMap<String, WeightBits>,
     /// Parameters of each layer's result, by name.
     activations: BTreeMap<String, ActivationParams>,
     provenance: BTreeMap<String, String>,
+}
+
+fn is_real_bias(arithmetic: &Arithmetic) -> bool {
+    *arithmetic == Arithmetic::RealBias
 }
 
 struct Entry {
@@ -97,6 +105,9 @@ pub(super) fn quantized(
     let mut entries = Vec::new();
     let mut weight_bits = BTreeMap::new();
     let mut activations = BTreeMap::new();
+    if let Some(params) = model.activations[0] {
+        activations.insert(model.graph.nodes()[0].name.clone(), params);
+    }
     for (index, step) in program.steps().iter().enumerate() {
         if let Some(params) = model.activations[index + 1] {
             activations.insert(step.name.clone(), params);
@@ -115,12 +126,17 @@ pub(super) fn quantized(
         ));
         entries.push(f32_entry(name("bias"), vec![channels], &layer.bias));
     }
+    let of_arithmetic = match model.arithmetic {
+        Arithmetic::RealBias => 1,
+        Arithmetic::IntegerBias => 4,
+    };
     let header = Header {
-        format_version: model.graph.format_version(),
+        format_version: model.graph.format_version().max(of_arithmetic),
         kind: "quantized".into(),
         graph: Some(graph_json(&model.graph)),
         quantization: Some(Quantization {
             method: model.method,
+            arithmetic: model.arithmetic,
             activation_bits: model.activation_bits,
             weight_bits,
             activations,
@@ -299,7 +315,9 @@ impl Opened<'_> {
             .as_ref()
             .ok_or_else(|| self.damaged("it has no quantization parameters"))?;
         let mut layers = Vec::new();
-        let mut activations = vec![None];
+        let image = graph.nodes().first().map(|node| node.name.as_str());
+        let of_image = image.and_then(|name| quantization.activations.get(name));
+        let mut activations = vec![of_image.copied()];
         for step in program.steps() {
             activations.push(quantization.activations.get(&step.name).copied());
             let Some(shape) = step.weight_shape() else {
@@ -326,6 +344,7 @@ impl Opened<'_> {
         let model = QuantizedModel {
             graph,
             method: quantization.method,
+            arithmetic: quantization.arithmetic,
             layers,
             activations,
             activation_bits: quantization.activation_bits,

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 /// The newest version of the files that this build writes and reads; it reads all before. A file states the first version
 /// that can say what is in it.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
 /// What a model file holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,6 +129,34 @@ pub enum FormatError {
         /// What is wrong.
         source: WeightsError,
     },
+}
+
+/// Returns a file of f32 weights as bytes: those that [`save_float`] writes.
+#[must_use]
+pub fn encode_float(graph: &Graph, weights: &Weights, record: Option<&TrainingRecord>) -> Vec<u8> {
+    document::float(graph, weights, record)
+}
+
+/// Returns a file of packed integers as bytes: those that [`save_quantized`] writes.
+///
+/// # Errors
+/// [`QuantizedModelError`] when the model's parts do not fit together.
+pub fn encode_quantized(
+    model: &QuantizedModel,
+    record: Option<&TrainingRecord>,
+) -> Result<Vec<u8>, QuantizedModelError> {
+    document::quantized(model, record)
+}
+
+/// Reads the bytes of a model file; errors call it `name`.
+///
+/// # Errors
+/// [`FormatError`] saying what is wrong with them.
+pub fn decode(
+    name: &Path,
+    bytes: &[u8],
+) -> Result<(StoredModel, Option<TrainingRecord>), FormatError> {
+    document::parse(name, bytes)
 }
 
 /// Writes f32 weights; returns the file's size in bytes. `record` says what they were trained on, where that is known.

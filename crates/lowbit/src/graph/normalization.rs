@@ -132,12 +132,26 @@ impl Pixels {
             };
         }
         // Channels that differ meet on the grid that covers all of them.
-        let ends = maps
-            .iter()
-            .flat_map(|&(scale, shift)| [shift, 255.0 * scale + shift]);
-        let low = ends.clone().fold(f32::INFINITY, f32::min);
-        let high = ends.fold(f32::NEG_INFINITY, f32::max);
-        let params = ActivationParams::covering(low, high, u8::MAX);
+        let params = covering(&maps);
+        Self::on_grid(maps, params)
+    }
+
+    /// The pixels of a model, whose image may have a grid of its own.
+    pub(crate) fn of_model(graph: &Graph, grid: Option<ActivationParams>) -> Self {
+        let pixels = Self::of(graph);
+        match grid {
+            None => pixels,
+            Some(grid) => Self::on_grid(pixels.maps, grid),
+        }
+    }
+
+    /// Whether the integers of pixels are the pixels themselves.
+    pub(crate) fn stand_for_themselves(&self) -> bool {
+        self.tables.is_empty()
+    }
+
+    /// Pixels as the nearest levels of a grid.
+    fn on_grid(maps: Vec<(f32, f32)>, params: ActivationParams) -> Self {
         let table = |&(scale, shift): &(f32, f32)| {
             std::array::from_fn(|x| {
                 let real = x as f64 * f64::from(scale) + f64::from(shift);
@@ -171,6 +185,16 @@ impl Pixels {
         };
         self.maps.iter().map(table).collect()
     }
+}
+
+/// The grid that covers the pixels of all channels.
+fn covering(maps: &[(f32, f32)]) -> ActivationParams {
+    let ends = maps
+        .iter()
+        .flat_map(|&(scale, shift)| [shift, 255.0 * scale + shift]);
+    let low = ends.clone().fold(f32::INFINITY, f32::min);
+    let high = ends.fold(f32::NEG_INFINITY, f32::max);
+    ActivationParams::covering(low, high, u8::MAX)
 }
 
 /// Pixels that stand for themselves.

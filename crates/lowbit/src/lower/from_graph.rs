@@ -47,6 +47,7 @@ impl Program {
         Ok(Self {
             input: graph.input(),
             steps,
+            of_nodes: value_of,
         })
     }
 }

@@ -127,6 +127,8 @@ impl Step {
 pub struct Program {
     pub(super) input: Shape,
     pub(super) steps: Vec<Step>,
+    /// The value that holds each node's result.
+    pub(super) of_nodes: Vec<ValueId>,
 }
 
 impl Program {
@@ -134,6 +136,15 @@ impl Program {
     #[must_use]
     pub fn steps(&self) -> &[Step] {
         &self.steps
+    }
+
+    /// Returns the value that holds the result of node `node` of the graph, or of what was fused behind it.
+    ///
+    /// # Panics
+    /// If the graph has no such node.
+    #[must_use]
+    pub fn value_of(&self, node: usize) -> ValueId {
+        self.of_nodes[node]
     }
 
     /// Returns the shape of a value.

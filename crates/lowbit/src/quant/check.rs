@@ -1,6 +1,8 @@
 //! Whether a quantized model is one: everything that an executor and a file rely on.
 
-use super::{ActivationQuant, QuantizedLayer, QuantizedModel, product};
+use super::arithmetic::steps_fit;
+use super::requant::bias_steps;
+use super::{ActivationQuant, Arithmetic, QuantizedLayer, QuantizedModel, product};
 use crate::bits::ActivationBits;
 use crate::graph::{GraphError, Step};
 
@@ -51,6 +53,19 @@ impl QuantizedModel {
                 steps: steps.len(),
             });
         }
+        if self.activations[0].is_some() {
+            let wrong = |reason: String| QuantizedModelError::Layer {
+                layer: self.graph.nodes()[0].name.clone(),
+                reason,
+            };
+            if self.method != ActivationQuant::Static {
+                return Err(wrong(format!(
+                    "an activation scale in a {} model",
+                    self.method
+                )));
+            }
+            self.check_activation(0).map_err(wrong)?;
+        }
         let is_float = self.activation_bits == ActivationBits::Float;
         for (index, step) in steps.iter().enumerate() {
             let wrong = |reason: String| QuantizedModelError::Layer {
@@ -58,12 +73,42 @@ impl QuantizedModel {
                 reason,
             };
             check_layer(step, self.layers[index].as_ref()).map_err(wrong)?;
+            self.check_bias_steps(index, step).map_err(wrong)?;
             if is_float && self.method != ActivationQuant::WeightOnly {
                 return Err(wrong(format!("f32 activations in a {} model", self.method)));
             }
             let is_last = index + 1 == steps.len();
             if self.method == ActivationQuant::Static && !is_last {
                 self.check_activation(index + 1).map_err(wrong)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether biases that are whole steps fit the accumulators.
+    fn check_bias_steps(&self, index: usize, step: &Step) -> Result<(), String> {
+        if self.arithmetic == Arithmetic::IntegerBias && self.method != ActivationQuant::Static {
+            return Err(format!("biases of whole steps in a {} model", self.method));
+        }
+        let Some(layer) = &self.layers[index] else {
+            return Ok(());
+        };
+        // Without parameters of its input, the model is refused where that is checked.
+        let (true, Some(input)) = (
+            self.arithmetic.has_bias_steps(layer.bits),
+            self.input_params(step.inputs[0]),
+        ) else {
+            return Ok(());
+        };
+        let fan_in = (layer.weights.len() / layer.scale.len().max(1)).max(1);
+        for (c, weights) in layer.weights.chunks_exact(fan_in).enumerate() {
+            let sum = weights.iter().map(|&w| i64::from(w)).sum();
+            let steps = bias_steps(layer.bias[c], layer.scale[c], sum, input);
+            if !steps_fit(layer.bits, weights, steps) {
+                return Err(format!(
+                    "bias {} of channel {c} has {steps} steps, which no accumulator holds",
+                    layer.bias[c]
+                ));
             }
         }
         Ok(())

@@ -2,20 +2,21 @@
 //! (`requant.rs`): unsigned asymmetric activations per tensor, signed symmetric weights per output channel, i32
 //! accumulators. The passes that make a [`QuantizedModel`] stand in [`crate::quantize`].
 
+mod arithmetic;
 mod check;
+mod constants;
 mod observers;
 mod product;
 pub mod quantizers;
 mod requant;
 mod types;
 
+pub use arithmetic::Arithmetic;
 pub use check::QuantizedModelError;
 pub(crate) use observers::{BINS, Seen};
 pub use observers::{Observer, ObserverError};
 pub(crate) use product::{Levels, Product, ProductConstants};
-pub(crate) use requant::{
-    InputParams, Requant, mean_ratio, move_to_grid, product_ratio, ratio, table,
-};
+pub(crate) use requant::{InputParams, Requant, ratio, table};
 pub use types::{
     ActivationParams, ActivationQuant, ActivationQuantError, Granularity, QuantizedLayer,
     QuantizedModel,

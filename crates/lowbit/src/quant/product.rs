@@ -47,6 +47,8 @@ pub(crate) struct ProductConstants {
     acc_offset: Vec<Vec<i32>>,
     multiplier: Vec<f32>,
     bias: Vec<f32>,
+    /// Where the sums of parts start; empty where accumulators start there.
+    bias_steps: Vec<i64>,
 }
 
 /// Largest Σ|w| of a part: its accumulator stays within 2²⁴, and so exact in f32.
@@ -102,14 +104,19 @@ impl Product {
             input_zero_point,
             multiplier,
             bias,
+            bias_steps,
         } = requant;
-        let offset = |sum: i64| i32::try_from(-i64::from(input_zero_point) * sum);
-        let offset = |sum: i64| offset(sum).expect("sums of packed weights times a byte fit");
+        let moved = |sum: i64, steps: i64| i32::try_from(steps - i64::from(input_zero_point) * sum);
+        let with_steps = |(&sum, &steps): (&i64, &i64)| {
+            moved(sum, steps).expect("a checked layer's bias fits beside its products")
+        };
+        let offset = |sum: i64| moved(sum, 0).expect("sums of packed weights times a byte fit");
         match &self.form {
             Form::Whole(_) => ProductConstants {
-                acc_offset: vec![self.sums.iter().map(|&sum| offset(sum)).collect()],
+                acc_offset: vec![self.sums.iter().zip(&bias_steps).map(with_steps).collect()],
                 multiplier,
                 bias,
+                bias_steps: Vec::new(),
             },
             // With q = (1 + σ)/2 and σ = ±1, Σ q·w is (Σ w + Σ σ·w)/2: twice the accumulator is Σ σ·w + Σ w + 2·offset,
             // and half the multiplier (exact) undoes it.
@@ -122,6 +129,7 @@ impl Product {
                 ],
                 multiplier: multiplier.iter().map(|m| m / 2.0).collect(),
                 bias,
+                bias_steps: Vec::new(),
             },
             Form::Parts(parts) => ProductConstants {
                 acc_offset: parts
@@ -133,6 +141,7 @@ impl Product {
                     .collect(),
                 multiplier,
                 bias,
+                bias_steps,
             },
         }
     }
@@ -238,7 +247,7 @@ impl Product {
         let channels = self.shape.out_channels;
         let (width, pool) = (geometry.out_w, geometry.pool);
         let rows = rows.start * pool..rows.end * pool;
-        let mut totals = vec![0i64; rows.len() * width * channels];
+        let mut totals = constants.bias_steps.repeat(rows.len() * width);
         let mut sums = vec![0.0f32; totals.len()];
         let (ones, zeros) = (vec![1.0; channels], vec![0.0; channels]);
         for (part, acc_offset) in parts.iter().zip(&constants.acc_offset) {

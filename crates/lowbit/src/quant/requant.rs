@@ -19,6 +19,15 @@
 //! The real zero of an image may lie between two integers, at `z_x − r` with |r| ≤ ½: then
 //! `Σ q_w·(q_x − z_x + r) = acc + r·Σ q_w`, and the last term, exact, goes into the bias. (A padded first layer sees the
 //! integer `z_x` in its border, not the zero between.)
+//!
+//! With [`Arithmetic::IntegerBias`](super::Arithmetic) a layer of 8-bit weights adds its bias before the product with the
+//! multiplier, in whole steps of `s_x·s_w`, as ONNX's integer operators do:
+//!
+//! ```text
+//! acc[c] = Σ q_w·q_x + acc_offset[c]              acc_offset[c] = −z_x·Σ q_w + round_ties_even(b[c]/(s_x·s_w[c]) + r·Σ q_w)
+//! q_y    = clamp(round_ties_even(acc[c]·multiplier[c]) + z_y)
+//!                                                 multiplier[c] = (s_x·s_w[c])/s_y, each rounded to f32
+//! ```
 
 use super::ActivationParams;
 
@@ -46,9 +55,38 @@ pub(crate) struct Requant {
     pub(crate) input_zero_point: i32,
     pub(crate) multiplier: Vec<f32>,
     pub(crate) bias: Vec<f32>,
+    /// Added to the accumulators.
+    pub(crate) bias_steps: Vec<i64>,
+}
+
+/// A bias in steps of `s_x·s_w`, with what the input's zero point moves: a whole number.
+pub(crate) fn bias_steps(bias: f32, scale: f32, sum: i64, input: InputParams) -> f64 {
+    let step = f64::from(input.params.scale) * f64::from(scale);
+    (f64::from(bias) / step + input.residual * sum as f64).round_ties_even()
 }
 
 impl Requant {
+    /// With biases of whole steps: of a layer that was checked.
+    pub(crate) fn with_bias_steps(
+        sums: &[i64],
+        scale: &[f32],
+        bias: &[f32],
+        input: InputParams,
+        output: Option<ActivationParams>,
+    ) -> Self {
+        let s_y = output.map_or(1.0, |output| output.scale);
+        let steps = |c: usize| bias_steps(bias[c], scale[c], sums[c], input) as i64;
+        Self {
+            input_zero_point: i32::from(input.params.zero_point),
+            multiplier: scale
+                .iter()
+                .map(|s_w| input.params.scale * s_w / s_y)
+                .collect(),
+            bias: vec![0.0; sums.len()],
+            bias_steps: (0..sums.len()).map(steps).collect(),
+        }
+    }
+
     /// `sums` is Σ q_w, `scale` s_w per channel; no `output` for f32 results, no `bias` for zeros.
     pub(crate) fn new(
         sums: &[i64],
@@ -69,6 +107,7 @@ impl Requant {
             bias: channels
                 .map(|c| ((own(c) + moved(c)) / s_y) as f32)
                 .collect(),
+            bias_steps: vec![0; sums.len()],
         }
     }
 }
@@ -76,17 +115,6 @@ impl Requant {
 /// From one value's steps to another's: `s_from / s_to`.
 pub(crate) fn ratio(from: ActivationParams, to: ActivationParams) -> f32 {
     (f64::from(from.scale) / f64::from(to.scale)) as f32
-}
-
-/// From the product of two values' steps to a third's: `s_a · s_b / s_to`.
-pub(crate) fn product_ratio(a: ActivationParams, b: ActivationParams, to: ActivationParams) -> f32 {
-    (f64::from(a.scale) * f64::from(b.scale) / f64::from(to.scale)) as f32
-}
-
-/// From the sum of `count` of one value's steps to the mean in another's: `s_from / s_to / count`. With it, a mean is
-/// `clamp(round_ties_even((Σ q − n·z_from) · multiplier) + z_to)` over the `n` pixels that are there.
-pub(crate) fn mean_ratio(from: ActivationParams, to: ActivationParams, count: usize) -> f32 {
-    (f64::from(ratio(from, to)) / count as f64) as f32
 }
 
 /// The integers that stand for a function of every integer, computed in f64 and rounded once.
@@ -103,22 +131,32 @@ pub(crate) fn table(
     })
 }
 
-/// `clamp(round_ties_even((q − z_from) · multiplier) + z_to, low, high)`: a value on another grid.
-pub(crate) fn move_to_grid(
-    q: u8,
-    from: ActivationParams,
-    to: ActivationParams,
-    multiplier: f32,
-    [low, high]: [u8; 2],
-) -> u8 {
-    let centered = f32::from(q) - f32::from(from.zero_point);
-    let level = (centered * multiplier).round_ties_even() + f32::from(to.zero_point);
-    level.clamp(f32::from(low), f32::from(high)) as u8
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Arithmetic;
     use super::*;
+
+    #[test]
+    fn biases_are_whole_steps_of_input_times_weight() {
+        let params = ActivationParams {
+            scale: 0.5,
+            zero_point: 3,
+        };
+        // Steps of 0.125: 6.3 is 50.4 of them, and half a step below the zero point moves 10 by 5.
+        let requant = Requant::with_bias_steps(&[10], &[0.25], &[6.3], params.into(), None);
+        assert_eq!((requant.multiplier[0], requant.bias[0]), (0.125, 0.0));
+        assert_eq!(requant.bias_steps, [50]);
+        let pixels = InputParams {
+            params,
+            residual: 0.5,
+        };
+        let output = ActivationParams {
+            scale: 2.0,
+            zero_point: 7,
+        };
+        let requant = Requant::with_bias_steps(&[10], &[0.25], &[6.3], pixels, Some(output));
+        assert_eq!((requant.multiplier[0], requant.bias_steps[0]), (0.0625, 55));
+    }
 
     #[test]
     fn constants_of_a_layer_worked_out_by_hand() {
@@ -149,10 +187,12 @@ mod tests {
     fn a_value_moves_to_another_grid_by_one_rounding() {
         let of = |scale, zero_point| ActivationParams { scale, zero_point };
         let (from, to) = (of(1.0, 10), of(2.0, 100));
-        let moved = |q, bounds| move_to_grid(q, from, to, ratio(from, to), bounds);
-        assert_eq!(moved(10, [0, 255]), 100);
-        assert_eq!(moved(13, [0, 255]), 102, "1.5 goes to the even 2");
-        assert_eq!(moved(0, [100, 255]), 100);
-        assert_eq!(moved(255, [0, 200]), 200);
+        for arithmetic in [Arithmetic::RealBias, Arithmetic::IntegerBias] {
+            let moved = |q, bounds| arithmetic.move_to_grid(q, from, to, bounds);
+            assert_eq!(moved(10, [0, 255]), 100);
+            assert_eq!(moved(13, [0, 255]), 102, "1.5 goes to the even 2");
+            assert_eq!(moved(0, [100, 255]), 100);
+            assert_eq!(moved(255, [0, 200]), 200);
+        }
     }
 }

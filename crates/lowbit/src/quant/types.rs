@@ -1,5 +1,6 @@
 //! What a quantized model is made of.
 
+use super::Arithmetic;
 use crate::bits::{ActivationBits, WeightBits};
 use crate::graph::Graph;
 use serde::{Deserialize, Serialize};
@@ -111,9 +112,12 @@ pub struct QuantizedModel {
     pub graph: Graph,
     /// When activation ranges are found.
     pub method: ActivationQuant,
+    /// How accumulators become a result's steps.
+    pub arithmetic: Arithmetic,
     /// One per block of the graph; none for blocks without weights.
     pub layers: Vec<Option<QuantizedLayer>>,
-    /// One per value (the image first); none for the image, the logits, and everything in a dynamic or weight-only model.
+    /// One per value (the image first); none for the logits, for everything in a dynamic or weight-only model, and for the
+    /// image where its grid is that of the graph's normalization.
     pub activations: Vec<Option<ActivationParams>>,
     /// Bits per activation.
     pub activation_bits: ActivationBits,

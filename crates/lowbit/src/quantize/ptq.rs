@@ -6,8 +6,8 @@ use crate::bits::{ActivationBits, WeightBits};
 use crate::exec::{FloatModel, RuntimeError};
 use crate::graph::{Graph, GraphError, Program, Step, fold_batch_norm};
 use crate::quant::{
-    ActivationParams, ActivationQuant, Granularity, Observer, QuantizedLayer, QuantizedModel,
-    quantizers,
+    ActivationParams, ActivationQuant, Arithmetic, Granularity, Observer, QuantizedLayer,
+    QuantizedModel, quantizers,
 };
 use crate::{Weights, WeightsError};
 use lowbit_kernels::Isa;
@@ -164,11 +164,14 @@ pub fn quantize(
     let mut model = QuantizedModel {
         graph: graph.clone(),
         method: config.method,
+        arithmetic: Arithmetic::RealBias,
         layers,
         activations,
         activation_bits: config.activation_bits,
         provenance,
-    };
+    }
+    // Passes see the arithmetic that ships: what they repair is what will run.
+    .with_integer_biases_of(&program);
     let passes = config.passes;
     if passes != Passes::default() {
         model.provenance.insert("passes".into(), passes.to_string());

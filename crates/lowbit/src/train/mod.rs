@@ -3,17 +3,22 @@
 //! A step is the same to the bit whatever the number of threads: the batch is cut into slices of [`SLICE`] images, each
 //! slice sums its own gradients of the weights, and slices are added in their order.
 
+mod augment;
 mod loss;
 mod ops;
 mod optimizer;
 mod parameter;
 mod pass;
 mod qat;
+mod regularization;
 mod schedule;
 mod trainer;
 
+pub use augment::Augment;
+pub use loss::{Targets, Teacher};
 pub use optimizer::Optimizer;
 pub use qat::{ActivationQuantizer, QatConfig, QuantizerError, WeightQuantizer};
+pub use regularization::Regularization;
 pub use schedule::Schedule;
 pub use trainer::{StepMetrics, Trainer, TrainerState, epoch_order};
 
@@ -54,6 +59,16 @@ pub enum TrainError {
         label: u32,
         /// Number of classes.
         classes: usize,
+    },
+    /// Targets of another size than the labels.
+    #[error("{labels} labels with {what} for {found} images")]
+    Targets {
+        /// Number of labels.
+        labels: usize,
+        /// What does not fit.
+        what: &'static str,
+        /// For how many images it is.
+        found: usize,
     },
     /// A batch of another shape.
     #[error("a batch of {labels} labels with {bytes} bytes of images, expected {expected} bytes")]

@@ -17,10 +17,14 @@ pub enum Optimizer {
         /// Added to the root of the second moment.
         eps: f32,
     },
-    /// Stochastic gradient descent with momentum (and no dampening): `v ← μ·v + g`, `p ← p − lr·v`.
+    /// Stochastic gradient descent with momentum (and no dampening): `v ← μ·v + g`, `p ← p − lr·v`; with Nesterov's momentum
+    /// `p ← p − lr·(g + μ·v)`.
     Sgd {
         /// μ.
         momentum: f32,
+        /// Whether the step looks ahead along the velocity.
+        #[serde(default)]
+        nesterov: bool,
     },
 }
 
@@ -38,7 +42,10 @@ impl std::fmt::Display for Optimizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Adam { .. } => "adam",
-            Self::Sgd { .. } => "sgd",
+            Self::Sgd {
+                nesterov: false, ..
+            } => "sgd",
+            Self::Sgd { nesterov: true, .. } => "nesterov",
         })
     }
 }
@@ -48,8 +55,13 @@ impl std::str::FromStr for Optimizer {
     fn from_str(name: &str) -> Result<Self, String> {
         match name {
             "adam" => Ok(Self::default()),
-            "sgd" => Ok(Self::Sgd { momentum: 0.9 }),
-            _ => Err(format!("unknown optimizer {name}: use adam or sgd")),
+            "sgd" | "nesterov" => Ok(Self::Sgd {
+                momentum: 0.9,
+                nesterov: name == "nesterov",
+            }),
+            _ => Err(format!(
+                "unknown optimizer {name}: use adam, sgd or nesterov"
+            )),
         }
     }
 }
@@ -88,10 +100,22 @@ impl Optimizer {
                         }
                     });
             }
-            Self::Sgd { momentum } => {
+            Self::Sgd {
+                momentum,
+                nesterov: false,
+            } => {
                 for ((p, &g), velocity) in value.iter_mut().zip(&*grad).zip(first) {
                     *velocity = momentum * *velocity + g;
                     *p -= lr * *velocity;
+                }
+            }
+            Self::Sgd {
+                momentum,
+                nesterov: true,
+            } => {
+                for ((p, &g), velocity) in value.iter_mut().zip(&*grad).zip(first) {
+                    *velocity = momentum * *velocity + g;
+                    *p -= lr * (g + momentum * *velocity);
                 }
             }
         }

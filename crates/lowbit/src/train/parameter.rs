@@ -75,6 +75,26 @@ impl Parameter {
         }
     }
 
+    /// Whether weight decay is for it: weights of products, which have a row for each output; not biases, batch-norm's factors
+    /// or quantizers' steps.
+    fn decays(&self) -> bool {
+        self.shape.len() > 1
+    }
+
+    /// Adds the gradient of `decay / 2 · ‖value‖²` where that is for it.
+    pub(super) fn decay(&mut self, decay: f32) {
+        if self.decays() {
+            for (grad, x) in self.grad.iter_mut().zip(&self.value) {
+                *grad += decay * x;
+            }
+        }
+    }
+
+    /// Sum of the gradient's squares.
+    pub(super) fn grad_square(&self) -> f64 {
+        self.grad.iter().map(|&g| f64::from(g).powi(2)).sum()
+    }
+
     pub(super) fn save(&self, weights: &mut Weights) {
         weights.insert(
             self.name.clone(),

@@ -1,18 +1,20 @@
 //! The training step.
 
 use super::TrainError;
-use super::loss::cross_entropy;
+use super::loss::{Targets, cross_entropy, soft_cross_entropy};
 use super::ops::{self, Layer};
 use super::optimizer::Optimizer;
+use super::parameter::Parameter;
 use super::pass::Pass;
 use super::qat::{ActivationState, QatConfig};
+use super::regularization::Regularization;
 use crate::Weights;
 use crate::exec::RuntimeError;
 use crate::graph::{Graph, Pixels};
 use crate::lower::Plan;
 use crate::lower::{ExecProgram, Mode};
 use crate::pool::awake;
-use crate::quant::{ActivationQuant, QuantizedModel};
+use crate::quant::{ActivationQuant, Arithmetic, QuantizedModel};
 use lowbit_kernels::{Isa, random};
 use rayon::prelude::*;
 
@@ -46,6 +48,7 @@ pub struct Trainer {
     /// What each pixel value is to the network, for all channels or for each.
     reals: Vec<[f32; 256]>,
     optimizer: Optimizer,
+    regularization: Regularization,
     steps: u64,
     layers: Vec<Box<dyn Layer>>,
     pass: Pass,
@@ -54,9 +57,10 @@ pub struct Trainer {
 /// What a step saw before it changed the weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepMetrics {
-    /// Mean cross-entropy of the batch.
+    /// What the step went down: the batch's mean cross-entropy, of smoothed or mixed targets and with a teacher's part where
+    /// there are such.
     pub loss: f64,
-    /// Images whose class was predicted.
+    /// Images whose own label was predicted; of mixed images the first one's.
     pub correct: usize,
 }
 
@@ -134,6 +138,7 @@ impl Trainer {
             reals: pixels.reals(),
             pixels,
             optimizer,
+            regularization: Regularization::default(),
             steps: 0,
             layers,
             pass,
@@ -151,32 +156,90 @@ impl Trainer {
         labels: &[u32],
         lr: f32,
     ) -> Result<StepMetrics, TrainError> {
-        awake(|| self.step_awake(images, labels, lr))
+        self.step_towards(images, &Targets::of(labels), lr)
+    }
+
+    /// Takes one step on `images` (`[n, h, w, c]`) towards targets that may be softer than labels.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn step_towards(
+        &mut self,
+        images: &[u8],
+        targets: &Targets<'_>,
+        lr: f32,
+    ) -> Result<StepMetrics, TrainError> {
+        awake(|| self.step_awake(images, targets, lr))
     }
 
     fn step_awake(
         &mut self,
         images: &[u8],
-        labels: &[u32],
+        targets: &Targets<'_>,
         lr: f32,
     ) -> Result<StepMetrics, TrainError> {
-        let metrics = self.gradients(images, labels)?;
+        let metrics = self.gradients(images, targets)?;
         self.steps += 1;
-        let steps = self.steps;
-        for layer in &mut self.layers {
-            for parameter in layer.parameters() {
+        let (steps, optimizer) = (self.steps, self.optimizer);
+        let Regularization {
+            weight_decay,
+            clip_norm,
+            label_smoothing: _,
+        } = self.regularization;
+        self.each_parameter(|parameter, of_layer| {
+            if of_layer {
                 parameter.pull();
-                self.optimizer.update(parameter, lr, steps);
             }
+        });
+        if clip_norm > 0.0 {
+            self.clip(f64::from(clip_norm));
         }
-        for quantizer in self.pass.quantizers.iter_mut().flatten() {
-            self.optimizer.update(quantizer.parameter(), lr, steps);
-        }
+        self.each_parameter(|parameter, of_layer| {
+            if of_layer && weight_decay > 0.0 {
+                parameter.decay(weight_decay);
+            }
+            optimizer.update(parameter, lr, steps);
+        });
         Ok(metrics)
     }
 
+    /// Calls `change` with all that is trained, in order, and whether it is a layer's; quantizers of activations come last.
+    fn each_parameter(&mut self, mut change: impl FnMut(&mut Parameter, bool)) {
+        for layer in &mut self.layers {
+            for parameter in layer.parameters() {
+                change(parameter, true);
+            }
+        }
+        for quantizer in self.pass.quantizers.iter_mut().flatten() {
+            change(quantizer.parameter(), false);
+        }
+    }
+
+    /// Scales all gradients so that together they are at most `most` long, with PyTorch's 1e-6 in the denominator.
+    fn clip(&mut self, most: f64) {
+        let mut square = 0.0;
+        self.each_parameter(|parameter, _| square += parameter.grad_square());
+        let factor = most / (square.sqrt() + 1e-6);
+        if factor < 1.0 {
+            self.each_parameter(|parameter, _| {
+                let grads = parameter.grad.iter_mut();
+                grads.for_each(|g| *g = (f64::from(*g) * factor) as f32);
+            });
+        }
+    }
+
+    /// Sets what steps do besides going down the gradient, from the next one on.
+    pub fn regularize(&mut self, regularization: Regularization) {
+        self.regularization = regularization;
+    }
+
     /// Forward and backward: the gradients are left in the parameters.
-    fn gradients(&mut self, images: &[u8], labels: &[u32]) -> Result<StepMetrics, TrainError> {
+    fn gradients(
+        &mut self,
+        images: &[u8],
+        targets: &Targets<'_>,
+    ) -> Result<StepMetrics, TrainError> {
+        let labels = targets.labels;
         let (count, classes) = (labels.len(), self.graph.classes());
         let expected = count * self.graph.input().len();
         if images.len() != expected || count == 0 {
@@ -186,13 +249,7 @@ impl Trainer {
                 expected,
             });
         }
-        if let Some(index) = labels.iter().position(|&label| label as usize >= classes) {
-            return Err(TrainError::Label {
-                index,
-                label: labels[index],
-                classes,
-            });
-        }
+        self.check(targets)?;
         self.pass.begin(count);
         self.load(images);
         for layer in &mut self.layers {
@@ -201,7 +258,12 @@ impl Trainer {
         let last = self.layers.len();
         let (logits, grad) = (&self.pass.values[last], &mut self.pass.grads[last]);
         let n = count * classes;
-        let (loss, correct) = cross_entropy(&logits[..n], labels, classes, &mut grad[..n]);
+        let smoothing = self.regularization.label_smoothing;
+        let (logits, grad) = (&logits[..n], &mut grad[..n]);
+        let (loss, correct) = match targets.is_plain() && smoothing == 0.0 {
+            true => cross_entropy(logits, labels, classes, grad),
+            false => soft_cross_entropy(logits, targets, smoothing, classes, grad),
+        };
         if !loss.is_finite() {
             return Err(TrainError::Diverged {
                 step: self.steps,
@@ -213,6 +275,35 @@ impl Trainer {
             layer.backward(&mut self.pass);
         }
         Ok(StepMetrics { loss, correct })
+    }
+
+    fn check(&self, targets: &Targets<'_>) -> Result<(), TrainError> {
+        let classes = self.graph.classes();
+        let others = targets.mixed.map_or(&[][..], |(others, _)| others);
+        for labels in [targets.labels, others] {
+            if let Some(index) = labels.iter().position(|&label| label as usize >= classes) {
+                return Err(TrainError::Label {
+                    index,
+                    label: labels[index],
+                    classes,
+                });
+            }
+        }
+        let count = targets.labels.len();
+        let other = |what, found| TrainError::Targets {
+            labels: count,
+            what,
+            found,
+        };
+        if targets.mixed.is_some() && others.len() != count {
+            return Err(other("labels of mixed images", others.len()));
+        }
+        match targets.teacher {
+            Some(teacher) if teacher.logits.len() != count * classes => {
+                Err(other("a teacher's logits", teacher.logits.len() / classes))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn load(&mut self, images: &[u8]) {
@@ -349,16 +440,18 @@ impl Trainer {
                 config.activation_quantizer.to_string(),
             ),
         ];
-        Some(QuantizedModel {
+        let model = QuantizedModel {
             graph: self.graph.clone(),
             method,
+            arithmetic: Arithmetic::RealBias,
             layers: self.layers.iter_mut().map(|layer| layer.export()).collect(),
             activations,
             activation_bits: config.activation_bits,
             provenance: provenance
                 .map(|(key, value)| (key.to_owned(), value))
                 .into(),
-        })
+        };
+        Some(model.with_integer_biases_of(&self.pass.plan.exec.program))
     }
 
     /// Steps taken.

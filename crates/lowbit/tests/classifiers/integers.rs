@@ -2,8 +2,9 @@
 
 use super::naive::unary;
 use lowbit::Shape;
+use lowbit::WeightBits;
 use lowbit::graph::{Conv, Op, Step};
-use lowbit::quant::{ActivationParams, QuantizedLayer, QuantizedModel};
+use lowbit::quant::{ActivationParams, Arithmetic, QuantizedLayer, QuantizedModel};
 
 /// Integers, their shape, and what they stand for.
 struct Value {
@@ -36,14 +37,21 @@ fn one(model: &QuantizedModel, image: &[u8]) -> Vec<f32> {
         let inputs: Vec<&Value> = step.inputs.iter().map(|&from| &values[from]).collect();
         let layer = model.layers[index].as_ref();
         let Some(params) = model.activations[index + 1] else {
-            return product(step, inputs[0], layer.unwrap(), 1.0, |acc, m, b| {
-                let real = (acc as f32).mul_add(m, b);
-                if step.epilogue.relu {
-                    real.max(0.0)
-                } else {
-                    real
-                }
-            });
+            let whole = model.arithmetic == Arithmetic::IntegerBias;
+            return product(
+                step,
+                inputs[0],
+                layer.unwrap(),
+                (1.0, whole),
+                |acc, m, b| {
+                    let real = (acc as f32).mul_add(m, b);
+                    if step.epilogue.relu {
+                        real.max(0.0)
+                    } else {
+                        real
+                    }
+                },
+            );
         };
         let low = if step.epilogue.relu {
             params.zero_point
@@ -55,7 +63,13 @@ fn one(model: &QuantizedModel, image: &[u8]) -> Vec<f32> {
             (level + f64::from(params.zero_point)).clamp(f64::from(low), 255.0) as u8
         };
         let high = step.epilogue.ceiling.map_or(255, ceiling);
-        let q = integers(step, &inputs, layer, params, [low, high]);
+        let q = integers(
+            step,
+            &inputs,
+            layer,
+            (params, model.arithmetic),
+            [low, high],
+        );
         assert_eq!(q.len(), step.out_shape.len(), "{}", step.name);
         values.push(Value {
             q,
@@ -71,7 +85,7 @@ fn integers(
     step: &Step,
     inputs: &[&Value],
     layer: Option<&QuantizedLayer>,
-    to: ActivationParams,
+    (to, arithmetic): (ActivationParams, Arithmetic),
     [low, high]: [u8; 2],
 ) -> Vec<u8> {
     let [low, high] = [low, high].map(f32::from);
@@ -80,11 +94,19 @@ fn integers(
     let x = inputs[0];
     let ratio = |from: &Value| (f64::from(from.params.scale) / f64::from(to.scale)) as f32;
     let centered = |from: &Value, q: u8| f32::from(q) - f32::from(from.params.zero_point);
-    let moved = |from: &Value, q: u8| level(centered(from, q) * ratio(from));
+    let whole = arithmetic == Arithmetic::IntegerBias;
+    let moved = |from: &Value, q: u8| match whole {
+        true => level(centered(from, q) * from.params.scale / to.scale),
+        false => level(centered(from, q) * ratio(from)),
+    };
+    let mean_multiplier = |from: &Value, count: usize| match whole {
+        true => from.params.scale / (to.scale * count as f32),
+        false => (f64::from(ratio(from)) / count as f64) as f32,
+    };
     let pixels = |value: &Value| value.q.chunks_exact(value.shape.c()).len();
     match step.op {
         Op::Conv(_) | Op::Linear(_) => {
-            product(step, x, layer.unwrap(), f64::from(to.scale), |acc, m, b| {
+            product(step, x, layer.unwrap(), (to.scale, whole), |acc, m, b| {
                 level((acc as f32).mul_add(m, b))
             })
         }
@@ -92,6 +114,14 @@ fn integers(
             let y = inputs[1];
             let pair = |(i, &a): (usize, &u8)| {
                 let b = y.q[i % y.q.len()];
+                if whole {
+                    // All zero points in one number, as ONNX Runtime's x86 code has it.
+                    let zero_b = ratio(y) * f32::from(y.params.zero_point);
+                    let zeros = f32::from(x.params.zero_point).mul_add(ratio(x), zero_b);
+                    let second = f32::from(b).mul_add(ratio(y), zero - zeros);
+                    let sum = f32::from(a).mul_add(ratio(x), second);
+                    return sum.round_ties_even().clamp(low, high) as u8;
+                }
                 let second = centered(y, b) * ratio(y);
                 level(centered(x, a).mul_add(ratio(x), second))
             };
@@ -100,7 +130,10 @@ fn integers(
         Op::Mul => {
             let y = inputs[1];
             let scales = f64::from(x.params.scale) * f64::from(y.params.scale);
-            let multiplier = (scales / f64::from(to.scale)) as f32;
+            let multiplier = match whole {
+                true => x.params.scale * y.params.scale / to.scale,
+                false => (scales / f64::from(to.scale)) as f32,
+            };
             let pair = |(i, &a): (usize, &u8)| {
                 let b = y.q[i % y.q.len()];
                 level(centered(x, a) * centered(y, b) * multiplier)
@@ -133,7 +166,7 @@ fn integers(
         }
         Op::GlobalAvgPool => {
             let (c, count) = (x.shape.c(), pixels(x));
-            let multiplier = (f64::from(ratio(x)) / count as f64) as f32;
+            let multiplier = mean_multiplier(x, count);
             let mean = |channel: usize| {
                 let codes = x.q.iter().skip(channel).step_by(c);
                 let sum: i32 = codes
@@ -161,7 +194,7 @@ fn integers(
                         .count()
                 };
                 let count = counted(0, y, x.shape.h()) * counted(1, column, x.shape.w());
-                let multiplier = (f64::from(ratio(x)) / count as f64) as f32;
+                let multiplier = mean_multiplier(x, count);
                 let zero = i32::from(x.params.zero_point);
                 let sum: i32 = taps.iter().map(|&q| i32::from(q) - zero).sum();
                 level(sum as f32 * multiplier)
@@ -218,7 +251,7 @@ fn product<T>(
     step: &Step,
     x: &Value,
     layer: &QuantizedLayer,
-    s_y: f64,
+    (s_y, whole): (f32, bool),
     store: impl Fn(i64, f32, f32) -> T,
 ) -> Vec<T> {
     let zero = i64::from(x.params.zero_point);
@@ -231,8 +264,14 @@ fn product<T>(
             .map(|&w| i64::from(w))
             .sum();
         let factor = s_x * f64::from(layer.scale[o]);
+        if whole && layer.bits == WeightBits::B8 {
+            let steps = f64::from(layer.bias[o]) / factor + x.residual * sum as f64;
+            let multiplier = x.params.scale * layer.scale[o] / s_y;
+            return (multiplier, 0.0, steps.round_ties_even() as i64);
+        }
         let bias = f64::from(layer.bias[o]) + factor * x.residual * sum as f64;
-        ((factor / s_y) as f32, (bias / s_y) as f32)
+        let s_y = f64::from(s_y);
+        ((factor / s_y) as f32, (bias / s_y) as f32, 0)
     };
     let mut result = Vec::new();
     let Op::Conv(conv) = step.op else {
@@ -240,8 +279,8 @@ fn product<T>(
             let weights = &layer.weights[o * fan_in..][..fan_in];
             let products = weights.iter().zip(&x.q);
             let acc = products.map(|(&w, &q)| i64::from(w) * (i64::from(q) - zero));
-            let (multiplier, bias) = constants(o);
-            result.push(store(acc.sum(), multiplier, bias));
+            let (multiplier, bias, steps) = constants(o);
+            result.push(store(acc.sum::<i64>() + steps, multiplier, bias));
         }
         return result;
     };
@@ -276,8 +315,8 @@ fn product<T>(
                     }
                 }
             }
-            let (multiplier, bias) = constants(o);
-            result.push(store(acc, multiplier, bias));
+            let (multiplier, bias, steps) = constants(o);
+            result.push(store(acc + steps, multiplier, bias));
         }
     }
     result

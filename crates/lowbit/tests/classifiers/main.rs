@@ -7,7 +7,7 @@ mod networks;
 
 use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit::format::{self, StoredModel};
-use lowbit::quant::{ActivationQuant, Granularity, Observer, QuantizedModel};
+use lowbit::quant::{ActivationQuant, Arithmetic, Granularity, Observer, QuantizedModel};
 use lowbit::{Graph, Quantizer, Weights};
 use lowbit_kernels::{Isa, random};
 
@@ -102,8 +102,14 @@ fn quantized(graph: &Graph, observer: Observer) -> QuantizedModel {
 fn integer_logits_are_those_of_the_definition_to_the_bit() {
     for graph in networks::all() {
         let images = images(&graph);
-        for observer in [Observer::MinMax, Observer::Percentile(99.9)] {
-            let model = quantized(&graph, observer);
+        for (observer, arithmetic) in [
+            (Observer::MinMax, Arithmetic::IntegerBias),
+            (Observer::Percentile(99.9), Arithmetic::IntegerBias),
+            (Observer::Percentile(99.9), Arithmetic::RealBias),
+        ] {
+            let mut model = quantized(&graph, observer);
+            assert_eq!(model.arithmetic, Arithmetic::IntegerBias);
+            model.arithmetic = arithmetic;
             let compile =
                 |isa| -> Box<dyn Model> { Box::new(IntegerModel::compile(&model, isa).unwrap()) };
             let found = on_every_isa(graph.name(), &images, compile);
@@ -164,7 +170,7 @@ fn other_methods_run_as_well() {
 }
 
 #[test]
-fn files_hold_all_of_it_and_say_version_3() {
+fn files_hold_all_of_it_and_say_which_version_can() {
     let folder = tempfile::tempdir().unwrap();
     for graph in networks::all() {
         let path = folder.path().join("model.safetensors");

@@ -149,9 +149,9 @@ fn what_belongs_to_quantization_makes_a_row_of_the_same_sweep() {
     let plain = Config::default();
     type Change = fn(&mut Config);
     let changes: [(Change, &str); 8] = [
-        (|c| c.widths.edge_bits = 4, "4 (edges 4)"),
-        (|c| c.widths.act_bits = 4, "4 (activations 4)"),
-        (|c| c.widths.act_bits = 32, "4 (float activations)"),
+        (|c| c.other_widths.edge_bits = 4, "4 (edges 4)"),
+        (|c| c.other_widths.act_bits = 4, "4 (activations 4)"),
+        (|c| c.other_widths.act_bits = 32, "4 (float activations)"),
         (
             |c| c.qat.quantizer = "absmax".parse().unwrap(),
             "4 (weights by absmax)",
@@ -164,7 +164,7 @@ fn what_belongs_to_quantization_makes_a_row_of_the_same_sweep() {
         (|c| c.qat.freeze_bn_epochs = 2, "4 (2 frozen)"),
         (
             |c| {
-                c.widths.edge_bits = 4;
+                c.other_widths.edge_bits = 4;
                 c.qat.ste = false;
             },
             "4 (edges 4, no STE)",
@@ -203,7 +203,7 @@ fn what_belongs_to_quantization_makes_a_row_of_the_same_sweep() {
 fn rows_stand_widest_first() {
     let config = Config::default();
     let mut narrow = config.clone();
-    narrow.widths.edge_bits = 2;
+    narrow.other_widths.edge_bits = 2;
     let runs = [
         run(&input(), &narrow, 2, 0.9, "1"),
         run(&input(), &config, 2, 0.9, "1"),

@@ -1,6 +1,8 @@
 use super::*;
 use crate::experiments::inputs::tests::input;
 use lowbit_fed::round::Silent;
+use lowbit_fed::wire::Parts;
+use std::collections::BTreeMap;
 
 fn two_clients(bits: u8) -> FederateConfig {
     FederateConfig {
@@ -16,7 +18,7 @@ fn two_clients(bits: u8) -> FederateConfig {
     }
 }
 
-fn config(out: &Path) -> Config {
+pub(super) fn config(out: &Path) -> Config {
     let mut config = Config::default();
     config.results.out = out.to_owned();
     config.network.model = "mlp".into();
@@ -77,6 +79,26 @@ fn a_runs_name_is_a_hash_of_its_settings() {
     assert_eq!(name(&list(&[])), "4fd0bfc1");
     assert_eq!(name(&list(&[("a", "b")])), "2ffe1a79");
     assert_eq!(name(&list(&[("c", "d"), ("a", "b")])), "bf98742a");
+}
+
+#[test]
+fn clients_change_their_training_images_as_the_settings_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    let isa = Isa::current().unwrap();
+    let plain = federate(&config, &two_clients(32), &input(), isa, &Silent).unwrap();
+    // Runs of versions that knew no augmentation are still found.
+    assert!(!plain.federation.settings.contains_key("augment"));
+    config.training.augment = "flip,shift:2".parse().unwrap();
+    let moved = federate(&config, &two_clients(32), &input(), isa, &Silent).unwrap();
+    assert_eq!(moved.federation.settings["augment"], "flip,shift:2");
+    assert_ne!(moved.folder, plain.folder);
+    assert_ne!(moved.rounds[0].train_loss, plain.rounds[0].train_loss);
+    let elsewhere = tempfile::tempdir().unwrap();
+    config.results.out = elsewhere.path().to_owned();
+    let twice = federate(&config, &two_clients(32), &input(), isa, &Silent).unwrap();
+    assert_eq!(twice.rounds[1].train_loss, moved.rounds[1].train_loss);
+    assert_eq!(twice.rounds[1].test_loss, moved.rounds[1].test_loss);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Quantized models that an earlier run has made, named by everything that decides them.
 
-use super::{Candidate, Parts, Request};
+use super::{Candidate, Parts, Request, Row, candidates};
 use crate::evaluate::{FNV_START, fnv};
 use crate::experiments::artifacts::{Held, make_folder, write_json};
 use crate::experiments::unseen::Chosen;
@@ -9,8 +9,9 @@ use lowbit::format::{self, StoredModel};
 use lowbit::quant::QuantizedModel;
 use lowbit::quantize::quantize;
 use lowbit_kernels::Isa;
+use lowbit_onnx::{Input as ExportInput, export_quantized};
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// The folder of quantized models.
@@ -134,12 +135,36 @@ impl Cache {
         })
     }
 
-    /// Puts a copy of a candidate's file where people look for it.
-    pub(super) fn keep(&self, candidate: &Candidate, to: &Path) -> Result<(), LabError> {
+    /// Puts a copy of a candidate's file where people look for it, and the model as ONNX beside it, where it has such a form.
+    pub(super) fn keep(
+        &self,
+        candidate: &Candidate,
+        folder: &Held,
+        row: &mut Row,
+    ) -> Result<(), LabError> {
         let from = self.path(candidate, "safetensors");
         let bytes = std::fs::read(&from).map_err(|source| LabError::Io { path: from, source })?;
-        format::write_atomically(to, &bytes)?;
+        let name = slug(&candidate.name);
+        let file = format!("{name}.safetensors");
+        format::write_atomically(&folder.join(&file), &bytes)?;
+        row.file = Some(file);
+        if let Ok(exported) = export_quantized(&self.model(candidate)?, ExportInput::default()) {
+            let file = format!("{name}.onnx");
+            exported.write(&folder.join(&file))?;
+            row.onnx = Some(file);
+        }
         Ok(())
+    }
+
+    /// Removes what an earlier run has left on its front.
+    pub(super) fn forget_front(&self, folder: &Held) {
+        for candidate in candidates() {
+            for extension in ["safetensors", "onnx"] {
+                let name = format!("{}.{extension}", slug(&candidate.name));
+                // What is not there need not go.
+                let _ = std::fs::remove_file(folder.join(name));
+            }
+        }
     }
 }
 

@@ -17,7 +17,7 @@ pub struct Candidate {
 
 impl Candidate {
     fn new(group: &'static str, weight_bits: WeightBits, passes: &str) -> Self {
-        let weights_alone = group.ends_with("float");
+        let weights_alone = group.ends_with("A32");
         let config = PtqConfig {
             method: match group {
                 _ if weights_alone => ActivationQuant::WeightOnly,
@@ -79,9 +79,9 @@ pub fn candidates() -> Vec<Candidate> {
         ("W8A8", B8, "bias-correction"),
         ("W16A8", B16, "none"),
         ("W8 dynamic", B8, "none"),
-        ("W8A float", B8, "none"),
+        ("W8A32", B8, "none"),
         ("W4A8", B4, "mse-weights,bias-correction"),
-        ("W4A float", B4, "mse-weights,bias-correction"),
+        ("W4A32", B4, "mse-weights,bias-correction"),
         ("W4A8", B4, learned),
         ("W2A8", B2, learned),
         ("W1A8", B1, "bias-correction"),
@@ -108,6 +108,6 @@ mod tests {
             "--bits 4 --observer mse --passes mse-weights,adaround,bias-correction"
         );
         assert_eq!(of("W8 dynamic"), "--bits 8 --method dynamic");
-        assert_eq!(of("W8A float"), "--bits 8 --act-bits float");
+        assert_eq!(of("W8A32"), "--bits 8 --act-bits float");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{FP32, Parts, Request, Row, score};
 use crate::evaluate::{Evaluation, evaluate};
+use crate::statistics::Summary;
 use crate::timing::SpeedCell;
 use crate::{LabError, timing};
 use lowbit::exec::{FloatModel, IntegerModel, Model};
@@ -54,35 +55,37 @@ impl<'a> Float<'a> {
         })
     }
 
-    pub(super) fn row(&self, request: &Request<'_>, model: &FloatModel) -> Result<Row, LabError> {
+    /// FP32's row; its time comes from the rounds with the others.
+    pub(super) fn row(&self, request: &Request<'_>) -> Row {
         let bytes = std::fs::metadata(request.file).map_or(0, |file| file.len());
-        let same = timing::in_turns(model, model, &self.images);
-        Ok(Row {
+        Row {
             name: FP32.into(),
             group: FP32.into(),
             bytes,
             seconds: 0.0,
             choosing: score(&self.choosing, &self.choosing),
             verdict: Some(score(&self.verdict, &self.verdict)),
-            latency_ms: Some(same.fp32_ms),
+            latency_ms: None,
             speedup: None,
-            memory_bytes: Some(bytes + model.value_bytes(request.batch) as u64),
+            memory_bytes: Some(bytes + self.model.value_bytes(request.batch) as u64),
             on_front: false,
             file: None,
+            onnx: None,
             command: String::new(),
-        })
+        }
     }
 
-    /// Measures a quantized model on the images that chose nothing, and its speed in turns with FP32.
+    /// Measures a quantized model on the images that chose nothing, and its speed in turns with FP32, whose time it returns.
     pub(super) fn complete(
         &self,
         row: &mut Row,
         model: &IntegerModel,
         parts: &Parts,
         request: &Request<'_>,
-    ) {
+    ) -> Summary {
         row.verdict = Some(score(&self.verdict, &evaluate(model, &parts.verdict)));
         let SpeedCell {
+            fp32_ms,
             quantized_ms,
             speedup,
             ..
@@ -90,5 +93,6 @@ impl<'a> Float<'a> {
         row.latency_ms = Some(quantized_ms);
         row.speedup = Some(speedup);
         row.memory_bytes = Some(row.bytes + model.value_bytes(request.batch) as u64);
+        fp32_ms
     }
 }

@@ -12,13 +12,13 @@ mod verdict;
 
 pub use candidates::{Candidate, candidates};
 pub use page::HEADER;
-pub use parts::{FEWEST, Parts, parts};
+pub use parts::{FEWEST, Parts, labelled_calibration, parts};
 pub use verdict::{Verdict, decide, front, too_few};
 
 use super::artifacts::{Held, write_json};
 use super::inputs::FloatFile;
 use super::unseen::Chosen;
-use crate::evaluate::{Evaluation, evaluate};
+use crate::evaluate::Evaluation;
 use crate::machine::Machine;
 use crate::statistics::{Difference, Summary, paired_difference};
 use crate::{Config, Events, LabError};
@@ -53,7 +53,9 @@ pub struct Request<'a> {
     pub model: &'a FloatFile,
     /// Points of accuracy that may be lost.
     pub max_drop: f64,
-    /// How long trying may take.
+    /// When it was asked for.
+    pub begun: Instant,
+    /// How long trying may take, from then on.
     pub time: Duration,
     /// What counts.
     pub target: Target,
@@ -61,6 +63,12 @@ pub struct Request<'a> {
     pub batch: usize,
     /// Whether candidates that an earlier run has measured are taken from it.
     pub resume: bool,
+}
+
+impl Request<'_> {
+    fn is_over(&self) -> bool {
+        self.begun.elapsed() > self.time
+    }
 }
 
 /// A model on one part of the images.
@@ -99,8 +107,10 @@ pub struct Row {
     pub memory_bytes: Option<u64>,
     /// Whether no other row is better in accuracy, latency and bytes at once.
     pub on_front: bool,
-    /// Its file in the results folder, where it is kept.
+    /// Its file in the results folder, where it is on the front.
     pub file: Option<String>,
+    /// The same model as an ONNX file beside it, where it has a form in ONNX.
+    pub onnx: Option<String>,
     /// The command that makes the file.
     pub command: String,
 }
@@ -157,7 +167,6 @@ pub fn recommend(
     isa: Isa,
     events: &dyn Events,
 ) -> Result<Recommendation, LabError> {
-    let started = Instant::now();
     let parts = parts(chosen, config)?;
     if let Some(line) = too_few(parts.verdict.len(), request.max_drop) {
         return Err(LabError::Mismatch(line));
@@ -173,24 +182,28 @@ pub fn recommend(
         parts: &parts,
         cache: &cache,
         float: &measured.choosing,
-        started,
         isa,
         events,
     };
-    let (tried, skipped, ended) = search.run()?;
-    let mut rows = vec![measured.row(request, &fp32)?];
+    let (tried, mut skipped, mut ended) = search.run()?;
+    let mut rows = vec![measured.row(request)];
     let kept = best_of_groups(&tried, request.max_drop);
+    let (mut float_times, mut made_by) = (Vec::new(), vec![None]);
     events.stage("timing");
     for (number, tried) in tried.into_iter().enumerate() {
         let mut row = tried.row;
-        if kept.contains(&number) {
+        made_by.push(Some(tried.at));
+        if kept.contains(&number) && !float_times.is_empty() && request.is_over() {
+            skipped.push(format!(
+                "{}: tried, but the time was up before it was timed",
+                row.name
+            ));
+            ended = "the time was up".into();
+        } else if kept.contains(&number) {
             let candidate = &candidates()[tried.at];
             let model = cache.model(candidate)?;
             let model = IntegerModel::compile(&model, isa)?;
-            measured.complete(&mut row, &model, &parts, request);
-            let file = format!("{}.safetensors", cache::slug(&candidate.name));
-            cache.keep(candidate, &folder.join(&file))?;
-            row.file = Some(file);
+            float_times.push(measured.complete(&mut row, &model, &parts, request));
             if let (Some(part), Some(speedup)) = (&row.verdict, row.speedup) {
                 events.note(&format!(
                     "{}: {:.2} % of {} images that chose nothing, {:.2}× FP32's speed",
@@ -200,6 +213,8 @@ pub fn recommend(
         }
         rows.push(row);
     }
+    float_times.sort_by(|a, b| a.median.total_cmp(&b.median));
+    rows[0].latency_ms = float_times.get(float_times.len() / 2).copied();
     let complete = |row: &&Row| row.verdict.is_some();
     let finalists: Vec<&Row> = rows.iter().filter(complete).collect();
     let on_front = front(&finalists);
@@ -215,6 +230,12 @@ pub fn recommend(
         .zip(on_front)
     {
         row.on_front = on_front;
+    }
+    cache.forget_front(&folder);
+    for (row, at) in rows.iter_mut().zip(made_by) {
+        if let Some(at) = at.filter(|_| row.on_front) {
+            cache.keep(&candidates()[at], &folder, row)?;
+        }
     }
     let data = &chosen.input.data;
     let found = Recommendation {
@@ -235,7 +256,7 @@ pub fn recommend(
         skipped,
         ended,
         verdict,
-        seconds: started.elapsed().as_secs_f64(),
+        seconds: request.begun.elapsed().as_secs_f64(),
         machine: Machine::here(isa),
     };
     write_json(&folder.join("recommendation.json"), &found)?;

@@ -24,6 +24,21 @@ pub struct Parts {
     pub verdict: Split,
 }
 
+/// The numbers of the training images that set ranges: a third at most, so that others are left to choose by.
+fn calibrating(chosen: &Chosen, config: &Config) -> Vec<usize> {
+    let mut own = config.clone();
+    let wanted = config.calibration.calibration_images;
+    own.calibration.calibration_images = wanted.min(chosen.input.data.train.len() / 3).max(1);
+    chosen.input.calibration_indices(&own)
+}
+
+/// The images that set ranges, with their labels: what they decide, the verdict's images do not.
+#[must_use]
+pub fn labelled_calibration(chosen: &Chosen, config: &Config) -> Split {
+    let indices = calibrating(chosen, config);
+    chosen.input.data.train.take(&indices)
+}
+
 /// Tells the images apart. Training images of the model only set ranges.
 ///
 /// # Errors
@@ -31,11 +46,7 @@ pub struct Parts {
 pub fn parts(chosen: &Chosen, config: &Config) -> Result<Parts, LabError> {
     let data = &chosen.input.data;
     let (train, test) = (&data.train, &data.test);
-    // A third of the training images at most, so that others are left to choose by.
-    let mut own = config.clone();
-    let wanted = config.calibration.calibration_images;
-    own.calibration.calibration_images = wanted.min(train.len() / 3).max(1);
-    let calibrating = chosen.input.calibration_indices(&own);
+    let calibrating = calibrating(chosen, config);
     let labelled: Vec<(&Split, usize)> = match chosen.evaluated.images {
         // The model may have learned from the rest.
         Which::TestOfTraining | Which::ShippedTest => {

@@ -6,7 +6,6 @@ use crate::evaluate::{Evaluation, evaluate};
 use crate::{Config, Events, LabError};
 use lowbit::exec::IntegerModel;
 use lowbit_kernels::Isa;
-use std::time::Instant;
 
 /// Share of the time that is kept for timing what was chosen.
 const FOR_TIMING: f64 = 0.2;
@@ -28,7 +27,6 @@ pub(super) struct Search<'a> {
     pub(super) parts: &'a Parts,
     pub(super) cache: &'a Cache,
     pub(super) float: &'a Evaluation,
-    pub(super) started: Instant,
     pub(super) isa: Isa,
     pub(super) events: &'a dyn Events,
 }
@@ -37,7 +35,7 @@ impl Search<'_> {
     /// Seconds until trying must end.
     fn left(&self) -> f64 {
         let all = self.request.time.as_secs_f64() * (1.0 - FOR_TIMING);
-        all - self.started.elapsed().as_secs_f64()
+        all - self.request.begun.elapsed().as_secs_f64()
     }
 
     /// Tries the candidates in their order; what was not tried is said.
@@ -130,6 +128,7 @@ impl Search<'_> {
             memory_bytes: None,
             on_front: false,
             file: None,
+            onnx: None,
             command: self.command(candidate),
         })
     }

@@ -35,6 +35,7 @@ fn row(name: &str, lost: f64, half: f64, ms: f64, bytes: u64) -> Row {
         memory_bytes: Some(bytes),
         on_front: false,
         file: None,
+        onnx: None,
         command: String::new(),
     }
 }
@@ -204,6 +205,7 @@ fn the_whole_experiment_leaves_what_it_says_and_goes_on_where_it_was() {
             file: &file,
             model,
             max_drop: 5.0,
+            begun: Instant::now(),
             time: Duration::from_secs_f64(seconds),
             target: Target::Size,
             batch: 1,
@@ -220,16 +222,20 @@ fn the_whole_experiment_leaves_what_it_says_and_goes_on_where_it_was() {
         1 + candidates().len()
     );
     assert_eq!(found.rows[0].choosing.accuracy_percent, 100.0);
-    let mut kept = 0;
+    let (mut kept, mut exported) = (0, 0);
     for row in &found.rows[1..] {
         if let Some(file) = &row.file {
             let bytes = std::fs::metadata(place.join(file)).unwrap().len();
             assert_eq!(bytes, row.bytes, "{}", row.name);
-            assert!(row.verdict.is_some() && row.speedup.is_some());
+            assert!(row.verdict.is_some() && row.speedup.is_some() && row.on_front);
+            if let Some(file) = &row.onnx {
+                assert!(std::fs::metadata(place.join(file)).unwrap().len() > 0);
+                exported += 1;
+            }
             kept += 1;
         }
     }
-    assert!(kept > 1);
+    assert!(kept > 0 && exported > 0, "{kept} and {exported}");
     assert!(found.verdict.fits, "{}", found.verdict.sentence);
     let shipped = found.rows.iter().find(|row| row.name == found.verdict.ship);
     let smallest = found.rows.iter().map(|row| row.bytes).min();

@@ -14,6 +14,11 @@ pub struct Verdict {
     pub sentence: String,
 }
 
+/// A row's time as a share of FP32's: rounds in turns cancel what else the machine does, medians of different minutes do not.
+fn time(row: &Row) -> f64 {
+    row.speedup.map_or(1.0, |speedup| 1.0 / speedup.median)
+}
+
 /// Latencies that differ by less than this share are taken as equal: then the smaller model wins.
 const EQUAL: f64 = 0.03;
 
@@ -62,7 +67,6 @@ pub fn too_few(images: usize, max_drop: f64) -> Option<String> {
 #[must_use]
 pub fn decide(rows: &[&Row], target: Target, max_drop: f64, images: usize) -> Verdict {
     let fp32 = rows[0];
-    let speed = |row: &Row| row.latency_ms.expect("measured rows have a latency").median;
     let drop = |row: &Row| row.verdict.as_ref().expect("measured").drop_points;
     let quantized = &rows[1..];
     let shown: Vec<&Row> = quantized
@@ -83,7 +87,7 @@ pub fn decide(rows: &[&Row], target: Target, max_drop: f64, images: usize) -> Ve
     let gaining: Vec<&Row> = shown.iter().copied().filter(|row| gains(row)).collect();
     let key = |row: &Row| match target {
         Target::Size => row.bytes as f64,
-        Target::Latency | Target::Throughput => speed(row),
+        Target::Latency | Target::Throughput => time(row),
     };
     let Some(first) = gaining
         .iter()
@@ -110,7 +114,7 @@ pub fn decide(rows: &[&Row], target: Target, max_drop: f64, images: usize) -> Ve
         _ => gaining
             .iter()
             .copied()
-            .filter(|row| speed(row) <= speed(first) * (1.0 + EQUAL))
+            .filter(|row| time(row) <= time(first) * (1.0 + EQUAL))
             .min_by_key(|row| row.bytes)
             .unwrap_or(first),
     };
@@ -171,10 +175,7 @@ pub fn front(rows: &[&Row]) -> Vec<bool> {
             .verdict
             .as_ref()
             .map_or(0.0, |part| part.accuracy_percent);
-        let latency = row
-            .latency_ms
-            .map_or(f64::INFINITY, |summary| summary.median);
-        [-accuracy, latency, row.bytes as f64]
+        [-accuracy, time(row), row.bytes as f64]
     };
     let beats =
         |a: [f64; 3], b: [f64; 3]| (0..3).all(|i| a[i] <= b[i]) && (0..3).any(|i| a[i] < b[i]);

@@ -10,7 +10,7 @@ use crate::experiments::inputs::{Input, float_model};
 use crate::experiments::learning::Outcome;
 use crate::experiments::results::DataResults;
 use crate::machine::Machine;
-use crate::training::{Plan, Trained, train};
+use crate::training::{Plan, StartWeights, Trained, train};
 use crate::{Config, Events, LabError, timing};
 use lowbit::exec::{FloatModel, IntegerModel};
 use lowbit::format::{self, StoredModel};
@@ -28,6 +28,7 @@ pub(super) struct Run<'a> {
     graph: &'a Graph,
     input: &'a Input,
     isa: Isa,
+    start: Option<&'a StartWeights>,
 }
 
 impl<'a> Run<'a> {
@@ -37,6 +38,7 @@ impl<'a> Run<'a> {
         graph: &'a Graph,
         input: &'a Input,
         isa: Isa,
+        start: Option<&'a StartWeights>,
     ) -> Self {
         let mut config = config.with_seed(id.seed);
         config.widths.bits = id.bits.min(16);
@@ -46,12 +48,14 @@ impl<'a> Run<'a> {
             graph,
             input,
             isa,
+            start,
         }
     }
 
     fn plan(&self) -> Plan<'static> {
         let is_float = self.id.bits == 32;
         Plan {
+            start: self.start.cloned(),
             qat: (!is_float).then(|| self.config.qat(self.id.bits)),
             frozen_norm_epochs: if is_float {
                 0
@@ -240,8 +244,9 @@ pub(super) fn time(run: &mut Finished, input: &Input, isa: Isa) -> Result<(), La
     write_json(&run.folder.join(TRAINING_RESULTS), &run.results)
 }
 
-/// The graph's own tensors: without those of the quantizers.
-pub(in crate::experiments) fn deployable(graph: &Graph, weights: &Weights) -> Weights {
+/// Returns the graph's own tensors: without those that quantization-aware training adds.
+#[must_use]
+pub fn deployable(graph: &Graph, weights: &Weights) -> Weights {
     let mut own = Weights::new();
     for parameter in graph.parameters() {
         if let Some(tensor) = weights.get(&parameter.name) {

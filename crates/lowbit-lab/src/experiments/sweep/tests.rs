@@ -127,7 +127,7 @@ fn other_images_and_other_recipes_have_folders_of_their_own_and_are_told() {
     assert_eq!(Runs::of_call(&third, folder.path()).beside.len(), 2);
     // Float training knows nothing of quantization: the same run.
     config.qat.freeze_bn_epochs = 1;
-    config.widths.edge_bits = 2;
+    config.other_widths.edge_bits = 2;
     config.run.threads = 1;
     let (_, counted) = go(&config, &[32], 1, &others);
     assert!(counted.finished.lock().unwrap()[0].1);

@@ -3,15 +3,21 @@
 use super::StepParams;
 use crate::exec::kernel::{Call, Kernel, out_row};
 use crate::lower::{Layout, Plan};
-use crate::quant::{product_ratio, ratio};
+use crate::quant::{Arithmetic, ratio};
 use lowbit_kernels::Isa;
-use lowbit_kernels::elementwise::{self, AddU8, MulU8};
+use lowbit_kernels::elementwise::{self, AddU8, MulU8, SumU8};
 
 pub(super) struct Add {
     inputs: [Layout; 2],
     output: Layout,
-    sum: AddU8,
+    sum: Sum,
     isa: Isa,
+}
+
+/// The two definitions of a sum.
+enum Sum {
+    Centered(AddU8),
+    Offset(SumU8),
 }
 
 impl Add {
@@ -21,14 +27,27 @@ impl Add {
         Self {
             inputs: [plan.input(index, 0), plan.input(index, 1)],
             output: plan.output(index),
-            sum: AddU8 {
-                zero_point_a: a.zero_point,
-                multiplier_a: ratio(a, output),
-                zero_point_b: b.zero_point,
-                multiplier_b: ratio(b, output),
-                zero_point: output.zero_point,
-                low,
-                high,
+            sum: match params.arithmetic {
+                Arithmetic::RealBias => Sum::Centered(AddU8 {
+                    zero_point_a: a.zero_point,
+                    multiplier_a: ratio(a, output),
+                    zero_point_b: b.zero_point,
+                    multiplier_b: ratio(b, output),
+                    zero_point: output.zero_point,
+                    low,
+                    high,
+                }),
+                Arithmetic::IntegerBias => Sum::Offset(SumU8 {
+                    multiplier_a: ratio(a, output),
+                    multiplier_b: ratio(b, output),
+                    offset: {
+                        let of_b = ratio(b, output) * f32::from(b.zero_point);
+                        let zeros = f32::from(a.zero_point).mul_add(ratio(a, output), of_b);
+                        f32::from(output.zero_point) - zeros
+                    },
+                    low,
+                    high,
+                }),
             },
             isa,
         }
@@ -45,7 +64,10 @@ impl Kernel for Add {
                 let a = &a[self.inputs[0].row(image, y)];
                 let b = &b[self.inputs[1].row(image, if per_channel { 0 } else { y })];
                 let out = &mut out[out_row(&self.output, image, y)];
-                elementwise::add_u8(self.isa, a, b, &self.sum, out);
+                match &self.sum {
+                    Sum::Centered(sum) => elementwise::add_u8(self.isa, a, b, sum, out),
+                    Sum::Offset(sum) => elementwise::sum_u8(self.isa, a, b, sum, out),
+                }
             }
         }
     }
@@ -68,7 +90,7 @@ impl Mul {
             product: MulU8 {
                 zero_point_a: a.zero_point,
                 zero_point_b: b.zero_point,
-                multiplier: product_ratio(a, b, output),
+                multiplier: params.arithmetic.product_ratio(a, b, output),
                 zero_point: output.zero_point,
                 low,
                 high,

@@ -20,6 +20,8 @@ pub(super) struct Depthwise {
     bounds: [u8; 2],
     relu: bool,
     ceiling: Option<f32>,
+    /// Whether biases are whole steps.
+    has_bias_steps: bool,
     /// Elements from one image to the next, of input and output.
     image_len: [usize; 2],
 }
@@ -63,6 +65,7 @@ impl Depthwise {
             bounds: bounds(epilogue, output, values.high),
             relu: epilogue.relu,
             ceiling: epilogue.ceiling,
+            has_bias_steps: values.arithmetic.has_bias_steps(layer.layer.bits),
             image_len: [plan.input(index, 0).image_len, plan.output(index).image_len],
         };
         let output = (!values.dynamic).then_some(output);
@@ -76,11 +79,16 @@ impl Depthwise {
 
     fn constants(&self, input: InputParams, output: Option<ActivationParams>) -> Constants {
         let sums = self.weights.sums();
-        let requant = Requant::new(sums, &self.scale, Some(&self.bias), input, output);
-        let offset = |&sum: &i64| -i64::from(requant.input_zero_point) * sum;
-        let offset = |sum| i32::try_from(offset(sum)).expect("sums that fit do so times a byte");
+        let requant = match self.has_bias_steps {
+            true => Requant::with_bias_steps(sums, &self.scale, &self.bias, input, output),
+            false => Requant::new(sums, &self.scale, Some(&self.bias), input, output),
+        };
+        let offset = |(&sum, &steps): (&i64, &i64)| {
+            let offset = steps - i64::from(requant.input_zero_point) * sum;
+            i32::try_from(offset).expect("a checked layer's bias fits beside its products")
+        };
         Constants {
-            acc_offset: sums.iter().map(offset).collect(),
+            acc_offset: sums.iter().zip(&requant.bias_steps).map(offset).collect(),
             multiplier: requant.multiplier,
             bias: requant.bias,
         }

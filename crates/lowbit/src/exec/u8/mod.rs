@@ -12,7 +12,7 @@ mod product;
 use super::kernel::Kernel;
 use crate::lower::{Epilogue, Plan, Step};
 use crate::ops::Op;
-use crate::quant::{ActivationParams, InputParams, QuantizedLayer, move_to_grid, ratio};
+use crate::quant::{ActivationParams, Arithmetic, InputParams, QuantizedLayer};
 use lowbit_kernels::Isa;
 
 /// What the integers of a model's values mean.
@@ -25,6 +25,8 @@ pub(super) struct Values {
     pub(super) pixels: InputParams,
     /// Whether parameters are found in each batch.
     pub(super) dynamic: bool,
+    /// How accumulators become a result's steps.
+    pub(super) arithmetic: Arithmetic,
 }
 
 /// The integers of a step that has them.
@@ -40,6 +42,7 @@ struct StepParams {
     output: ActivationParams,
     /// Lowest and highest result; a ReLU cuts at the zero point.
     bounds: [u8; 2],
+    arithmetic: Arithmetic,
 }
 
 /// Lowest and highest level of a result: a ReLU cuts at the zero point, a ceiling at its own level.
@@ -61,6 +64,7 @@ impl StepParams {
             inputs: step.inputs.iter().map(|&value| of(value)).collect(),
             output,
             bounds: bounds(&plan.exec.layer(step).epilogue, output, values.high),
+            arithmetic: values.arithmetic,
         }
     }
 }
@@ -69,8 +73,8 @@ impl StepParams {
     /// The levels of an input on the result's grid.
     fn moved(&self, which: usize) -> [u8; 256] {
         let (from, to) = (self.inputs[which], self.output);
-        let multiplier = ratio(from, to);
-        std::array::from_fn(|q| move_to_grid(q as u8, from, to, multiplier, self.bounds))
+        let level = |q: usize| self.arithmetic.move_to_grid(q as u8, from, to, self.bounds);
+        std::array::from_fn(level)
     }
 }
 

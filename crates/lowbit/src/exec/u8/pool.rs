@@ -4,7 +4,6 @@ use super::StepParams;
 use crate::exec::kernel::{Call, Kernel};
 use crate::lower::{Layout, Plan, Window};
 use crate::ops::{AvgPool, MaxPool};
-use crate::quant::mean_ratio;
 use lowbit_kernels::Isa;
 use lowbit_kernels::elementwise::{self, AvgPoolU8};
 
@@ -69,7 +68,7 @@ impl Mean {
         let (input, output) = (plan.input(index, 0), plan.output(index));
         let (from, to) = (params.inputs[0], params.output);
         let counts = pool.counts([input.h, input.w], [output.h, output.w]);
-        let multiplier = |&count: &usize| mean_ratio(from, to, count);
+        let multiplier = |&count: &usize| params.arithmetic.mean_ratio(from, to, count);
         Self {
             input,
             output,
@@ -129,7 +128,7 @@ impl Global {
             output: plan.output(index),
             mean: AvgPoolU8 {
                 zero_point_in: from.zero_point,
-                multiplier: mean_ratio(from, to, input.h * input.w),
+                multiplier: params.arithmetic.mean_ratio(from, to, input.h * input.w),
                 zero_point: to.zero_point,
                 low,
                 high,

@@ -68,9 +68,12 @@ impl LayerProduct {
                 .expect("the layer was checked");
             let of_group = |values: &[f32]| values[group * channels..][..channels].to_vec();
             let (scale, bias) = (of_group(scale), of_group(bias));
+            let has_bias_steps = values.arithmetic.has_bias_steps(*bits);
             let constants = input.map(|input| {
-                let requant = Requant::new(product.sums(), &scale, Some(&bias), input, output);
-                product.constants(requant)
+                product.constants(match has_bias_steps {
+                    true => Requant::with_bias_steps(product.sums(), &scale, &bias, input, output),
+                    false => Requant::new(product.sums(), &scale, Some(&bias), input, output),
+                })
             });
             Self {
                 product,

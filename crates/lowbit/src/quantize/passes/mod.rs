@@ -122,23 +122,29 @@ pub(super) fn apply(
         let (kernel, bias) = fold_batch_norm(step, weights);
         let (before, after) = (float.before(index), quantized.before(index));
         let means = [before.means(), after.means()];
-        if passes.bias_correction {
-            correct(layer, (&kernel, &bias), &means);
-        }
         if let Some(steps) = passes.adaround {
             let rounding = Rounding {
                 kernel: &kernel,
                 bias: &bias,
                 epilogue: &step.epilogue,
+                means: passes.bias_correction.then_some(&means),
                 steps,
                 isa,
             };
             rounding.learn(layer, index, [&before, &after]);
-            if passes.bias_correction {
+        }
+        if passes.bias_correction {
+            correct(layer, (&kernel, &bias), &means);
+            // A channel of wider steps has other integers, and so another mean.
+            if model.fit_biases(index, step)
+                && let Some(layer) = &mut model.layers[index]
+            {
                 correct(layer, (&kernel, &bias), &means);
             }
         }
-        quantized.replace(index, layer);
+        if let Some(layer) = &model.layers[index] {
+            quantized.replace(index, layer);
+        }
     }
     Ok(count)
 }

@@ -42,7 +42,7 @@ fn check_gradients(graph: &Graph) {
     let (images, labels) = batch(graph, 11, 5);
     let trainer = |weights: &Weights| Trainer::new(graph, weights, Optimizer::default()).unwrap();
     let mut reference = trainer(&weights);
-    reference.gradients(&images, &labels).unwrap();
+    reference.gradients(&images, &Targets::of(&labels)).unwrap();
     for layer in &mut reference.layers {
         for parameter in layer.parameters() {
             let largest = parameter
@@ -63,7 +63,10 @@ fn check_gradients(graph: &Graph) {
                 let loss = |step: f32| {
                     let mut moved = weights.clone();
                     moved.get_mut(&parameter.name).unwrap().data_mut()[at] += step;
-                    trainer(&moved).gradients(&images, &labels).unwrap().loss
+                    trainer(&moved)
+                        .gradients(&images, &Targets::of(&labels))
+                        .unwrap()
+                        .loss
                 };
                 let difference = (loss(eps) - loss(-eps)) / f64::from(2.0 * eps);
                 let error = (difference - f64::from(parameter.grad[at])).abs();
@@ -195,7 +198,10 @@ fn pulling_back_adds_the_distance_to_the_gradient() {
     let weights = Weights::init(&graph, 3);
     let (images, labels) = batch(&graph, 8, 5);
     let after = |steps: usize, pulled: bool| {
-        let optimizer = Optimizer::Sgd { momentum: 0.0 };
+        let optimizer = Optimizer::Sgd {
+            momentum: 0.0,
+            nesterov: false,
+        };
         let mut trainer = Trainer::new(&graph, &weights, optimizer).unwrap();
         if pulled {
             trainer.pull_back(mu);
@@ -226,7 +232,10 @@ fn a_step_that_diverges_says_where() {
     let mut trainer = Trainer::new(
         &graph,
         &Weights::init(&graph, 1),
-        Optimizer::Sgd { momentum: 0.9 },
+        Optimizer::Sgd {
+            momentum: 0.9,
+            nesterov: false,
+        },
     )
     .unwrap();
     let (images, labels) = batch(&graph, 8, 1);
@@ -351,7 +360,7 @@ fn weights_alone_can_be_trained_quantized_and_are_what_is_exported() {
         assert!(model.activations.iter().all(Option::is_none));
         let (images, labels) = learnable(&graph, 8, 99);
         trainer.freeze_statistics(true);
-        trainer.gradients(&images, &labels).unwrap();
+        trainer.gradients(&images, &Targets::of(&labels)).unwrap();
         let trained = &trainer.pass.values.last().unwrap()[..8 * 6];
         let mut logits = vec![0.0; 8 * 6];
         let deployed = IntegerModel::compile(&model, Isa::best()).unwrap();
@@ -393,7 +402,7 @@ fn the_exported_integers_are_what_was_trained() {
         let model = trainer.quantized_model().unwrap();
         // The training forward pass with the running statistics, in float behind the integer products.
         trainer.freeze_statistics(true);
-        trainer.gradients(&images, &labels).unwrap();
+        trainer.gradients(&images, &Targets::of(&labels)).unwrap();
         let trained = trainer.pass.values.last().unwrap()[..16 * 6].to_vec();
         let mut reference = None;
         for isa in Isa::available() {

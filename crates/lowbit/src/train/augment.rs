@@ -1,6 +1,6 @@
 //! Random changes to training images that leave their class alone, drawn anew each time an image is shown.
 
-use lowbit::Shape;
+use crate::Shape;
 use lowbit_kernels::random::{RngCore, below};
 use std::fmt;
 use std::str::FromStr;

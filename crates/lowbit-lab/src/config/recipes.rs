@@ -1,0 +1,38 @@
+//! Settings of trainings that are worth repeating, by name: a TOML file each under `recipes/`.
+
+/// A training that is worth repeating.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NamedRecipe {
+    /// Its name.
+    pub name: &'static str,
+    /// What it trains, on what.
+    pub about: &'static str,
+    /// Test accuracy of its runs, on which split, with how many seeds, in how long, on which machine; none where it has not been
+    /// run to its end.
+    pub reached: Option<&'static str>,
+    /// Its settings, as a file of `--config`.
+    pub toml: &'static str,
+}
+
+/// All of them.
+pub const RECIPES: &[NamedRecipe] = &[
+    NamedRecipe {
+        name: "cifar10-resnet8",
+        about: "resnet8 on CIFAR-10 (--data cifar10.zip)",
+        reached: None,
+        toml: include_str!("../../recipes/cifar10-resnet8.toml"),
+    },
+    NamedRecipe {
+        name: "eurosat-cnn",
+        about: "eurosat-cnn on EuroSAT",
+        reached: None,
+        toml: include_str!("../../recipes/eurosat-cnn.toml"),
+    },
+];
+
+/// Names of all of them.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    RECIPES.iter().map(|recipe| recipe.name).collect()
+}

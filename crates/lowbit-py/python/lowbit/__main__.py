@@ -1,0 +1,7 @@
+"""`python -m lowbit` is the command `lowbit`."""
+
+import sys
+
+from ._command import main
+
+sys.exit(main())

@@ -1,0 +1,244 @@
+"""Models."""
+
+from __future__ import annotations
+
+import os
+
+from . import _arrays
+from ._data import Dataset
+from ._errors import ModelError, SettingError
+from ._lowbit import Model as _Inner
+from ._record import parsed
+from ._settings import pairs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Model:
+    """A model of f32 weights, or of packed integers: `load`, `zoo` and `quantize` make one.
+
+    Calling it runs it: uint8 images ``[n, height, width, channels]`` in, float32 logits ``[n, classes]`` out. C-contiguous
+    arrays are read where they lie; others are copied once.
+    """
+
+    __slots__ = ("_inner",)
+
+    _inner: _Inner
+
+    def __init__(self) -> None:
+        raise ModelError("a model comes from lowbit.load(file), lowbit.zoo(name) or lowbit.quantize(model, data)")
+
+    @classmethod
+    def _of(cls, inner: _Inner) -> Model:
+        self = cls.__new__(cls)
+        self._inner = inner
+        return self
+
+    def __call__(self, images: Any) -> NDArray[np.float32]:
+        """The logits of images.
+
+        Args:
+            images: uint8 ``[n, height, width, channels]``; anything numpy can look at, a torch tensor on the CPU too.
+
+        Returns:
+            float32 ``[n, classes]``.
+
+        Raises:
+            DataError: images of another type or shape.
+        """
+        return self._inner.run(_arrays.images(images))
+
+    def predict(self, images: Any) -> NDArray[np.intp]:
+        """The classes of images, ``[n]``: indices into `class_names`, the first of equal logits."""
+        result: NDArray[np.intp] = self(images).argmax(axis=1)
+        return result
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """All that is known of it: name, input, classes, parameters, multiply-accumulates, size in bytes, bits, ..."""
+        about: dict[str, Any] = parsed(self._inner.describe())
+        return about
+
+    @property
+    def name(self) -> str:
+        """Name of the network."""
+        return str(self.about["name"])
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, in the order of the logits."""
+        return list(self.about["class_names"])
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the images that it takes."""
+        height, width, channels = self.about["input"]
+        return height, width, channels
+
+    @property
+    def bits(self) -> int:
+        """Bits per weight; 32 of a float model."""
+        return self._inner.bits()
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether it is one of packed integers."""
+        return self.bits < 32
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its file."""
+        return int(self.about["size_bytes"])
+
+    def save(self, path: str | os.PathLike[str]) -> int:
+        """Write a file (safetensors, docs/format.md), whole or not at all; returns its size in bytes.
+
+        Raises:
+            FileError: it cannot be written.
+        """
+        return self._inner.save(os.fspath(path))
+
+    def state_dict(self) -> dict[str, NDArray[np.float32]]:
+        """Copies of its tensors by name, float32; weights are ``[out, kernel_h, kernel_w, in]``.
+
+        Raises:
+            ModelError: it is quantized.
+        """
+        return self._inner.tensors()
+
+    def load_state_dict(self, tensors: Mapping[str, Any]) -> None:
+        """Take tensors of the names, shapes and type that `state_dict` gives; what it was trained on is then not known.
+
+        Raises:
+            ModelError: a tensor is missing, unknown, of another shape or not finite.
+            DataError: a tensor of another type than float32.
+        """
+        self._inner.set_tensors([(name, _arrays.floats(given, name)) for name, given in tensors.items()])
+
+    def __repr__(self) -> str:
+        about = self.about
+        height, width, channels = about["input"]
+        kind = "float32" if about["bits"] == 32 else f"{about['bits']}-bit weights"
+        return (
+            f"<lowbit.Model {about['name']}: {kind}, {height}×{width}×{channels} to {len(about['class_names'])} classes, "
+            f"{about['parameters']:,} parameters, {about['size_bytes']:,} bytes>"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _decoded, self._inner.encoded()
+
+    def __copy__(self) -> Model:
+        return _decoded(*self._inner.encoded())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        return self.__copy__()
+
+
+def _decoded(name: str, data: bytes, fresh: int | None, unnamed: bool) -> Model:
+    return Model._of(_Inner.decoded(name, data, fresh, unnamed))
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    preprocess: str | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    image_size: int = 0,
+) -> Model:
+    """Load a model file: lowbit's own, f32 or quantized, or an ONNX file.
+
+    Args:
+        path: the file.
+        preprocess: how pixels become the input of an ONNX model, which does not say it: ``"imagenet"``, ``"half"`` (-1..1),
+            ``"unit"`` (0..1), ``"none"`` (0..255), or a .toml file with mean and std.
+        labels: a file with the names of an ONNX model's classes, one a line.
+        image_size: height and width where an ONNX file leaves them open.
+
+    Raises:
+        ModelError: no model file, a damaged one, one of a newer format, or an operator that lowbit does not run.
+        FileError: it cannot be read.
+        SettingError: an ONNX file without ``preprocess``.
+    """
+    path = os.fspath(path)
+    if preprocess is None and path.lower().endswith(".onnx"):
+        raise SettingError(
+            f"{path}: say how pixels become its input, with preprocess='imagenet', 'half', 'unit', 'none' or a .toml file; "
+            f"`lowbit eval {path} --data ...` tries them on labelled images"
+        )
+    settings = pairs(preprocess=preprocess, labels=labels, image_size=image_size)
+    return Model._of(_Inner.open(path, settings))
+
+
+def zoo(
+    name: str, classes: int | Sequence[str] = 10, *, input: tuple[int, int, int] = (64, 64, 3), seed: int = 1
+) -> Model:
+    """A model of the zoo with fresh weights.
+
+    Args:
+        name: one of `zoo_names`.
+        classes: how many classes, or their names; without names they get those of the data that it is trained on.
+        input: height, width and channels of the images.
+        seed: seed of the weights.
+
+    Raises:
+        ModelError: no such model, or images too small for it.
+    """
+    unnamed = isinstance(classes, int)
+    names = [str(index) for index in range(classes)] if isinstance(classes, int) else [str(each) for each in classes]
+    return Model._of(_Inner.zoo(name, input, names, seed, unnamed))
+
+
+def zoo_names() -> list[str]:
+    """The names that `zoo` takes."""
+    return _Inner.zoo_names()
+
+
+def quantize(
+    model: Model,
+    data: Dataset | Any = None,
+    *,
+    bits: int = 8,
+    act_bits: int | str = 8,
+    edge_bits: int = 8,
+    method: str = "static",
+    observer: str = "minmax",
+    calibration_images: int = 512,
+    seed: int = 1,
+) -> Model:
+    """Quantize a trained model.
+
+    Args:
+        model: f32 weights.
+        data: a `Dataset`, whose training images set the activation ranges; or uint8 images
+            ``[n, height, width, channels]``, all of which do. Not needed with ``method="dynamic"``.
+        bits: bits per weight: 16, 8, 4, 2 or 1.
+        act_bits: bits per activation: 8, 4, 2, 1, or ``"float"`` for weights alone.
+        edge_bits: bits per weight of the first and the last layer, at least ``bits``.
+        method: ``"static"``: ranges set once; ``"dynamic"``: anew for every image.
+        observer: how ranges are found: ``"minmax"``, ``"percentile"``, ``"percentile:99.9"`` or ``"mse"``.
+        calibration_images: how many training images set the ranges.
+        seed: seed of their choice.
+
+    Raises:
+        ModelError: it is quantized already, or cannot be.
+        SettingError: a value that a setting cannot have.
+        DataError: images of another type or shape than the model's.
+    """
+    settings = pairs(
+        bits=bits,
+        act_bits=act_bits,
+        edge_bits=edge_bits,
+        method=method,
+        observer=observer,
+        calibration_images=calibration_images,
+        seed=seed,
+    )
+    if data is None or isinstance(data, Dataset):
+        inner = None if data is None else data._inner
+        return Model._of(model._inner.quantized(inner, None, settings))
+    return Model._of(model._inner.quantized(None, _arrays.images(data), settings))

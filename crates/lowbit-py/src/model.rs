@@ -1,0 +1,432 @@
+//! Models: f32 weights or packed integers, compiled when they are first run.
+
+use crate::arrays::{self, Images};
+use crate::dataset::PyInput;
+use crate::errors::{self, Class};
+use crate::settings::{self, Pairs};
+use crate::threads::work;
+use lowbit::exec::{FloatModel, IntegerModel, Model, RuntimeError};
+use lowbit::format::{self, StoredModel, TrainingRecord};
+use lowbit::graph::zoo;
+use lowbit::quant::{ActivationQuant, QuantizedModel};
+use lowbit::quantize::quantize;
+use lowbit::{Graph, Isa, Shape, Tensor, Weights};
+use lowbit_lab::experiments::inputs::Input;
+use lowbit_lab::experiments::unseen::{Measured, fit};
+use lowbit_lab::models::{self, Foreign, ModelFile};
+use lowbit_lab::{Config, LabError};
+use numpy::PyArrayDyn;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+/// One state of a model: whoever runs it keeps it, whatever training makes of the model meanwhile.
+pub(crate) struct State {
+    /// What it is called in messages: its file, or the graph's name.
+    pub(crate) name: PathBuf,
+    pub(crate) stored: StoredModel,
+    pub(crate) record: Option<TrainingRecord>,
+    pub(crate) foreign: Option<Foreign>,
+    /// The seed of its weights, where nothing has trained or changed them.
+    pub(crate) fresh: Option<u64>,
+    pub(crate) compiled: OnceLock<Arc<dyn Model>>,
+}
+
+/// The inner part of `lowbit.Model`.
+#[pyclass(frozen, name = "Model", module = "lowbit._lowbit")]
+pub(crate) struct PyModel {
+    state: RwLock<Arc<State>>,
+}
+
+impl State {
+    pub(crate) fn new(name: impl Into<PathBuf>, stored: StoredModel) -> Self {
+        Self {
+            name: name.into(),
+            stored,
+            record: None,
+            foreign: None,
+            fresh: None,
+            compiled: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn graph(&self) -> &Graph {
+        match &self.stored {
+            StoredModel::Float { graph, .. } => graph,
+            StoredModel::Quantized(model) => &model.graph,
+        }
+    }
+
+    /// The model as it runs.
+    pub(crate) fn compiled(&self) -> Result<Arc<dyn Model>, RuntimeError> {
+        if let Some(model) = self.compiled.get() {
+            return Ok(Arc::clone(model));
+        }
+        let isa = Isa::current()?;
+        let model: Arc<dyn Model> = match &self.stored {
+            StoredModel::Float { graph, weights } => {
+                Arc::new(FloatModel::compile(graph, weights, isa)?)
+            }
+            StoredModel::Quantized(model) => Arc::new(IntegerModel::compile(model, isa)?),
+        };
+        // Of two threads that come here at once, one's work is for nothing.
+        Ok(Arc::clone(self.compiled.get_or_init(|| model)))
+    }
+
+    /// Whether nobody has named its classes: they are the data's then, in their order.
+    pub(crate) fn is_unnamed(&self) -> bool {
+        self.foreign
+            .as_ref()
+            .is_some_and(|foreign| !foreign.has_class_names)
+    }
+
+    /// The graph and f32 weights.
+    pub(crate) fn float(&self) -> PyResult<(&Graph, &Weights)> {
+        match &self.stored {
+            StoredModel::Float { graph, weights } => Ok((graph, weights)),
+            StoredModel::Quantized(_) => Err(Class::Model.error(format!(
+                "{}: is quantized already; give an FP32 model",
+                self.name.display()
+            ))),
+        }
+    }
+
+    /// As the experiments know it.
+    pub(crate) fn measured(&self) -> Measured<'_> {
+        Measured {
+            file: &self.name,
+            graph: self.graph(),
+            record: self.record.as_ref(),
+            foreign: self.foreign.as_ref(),
+        }
+    }
+
+    /// Images as it takes them.
+    pub(crate) fn fitted(&self, input: &Arc<Input>) -> Result<Arc<Input>, LabError> {
+        let data = &input.data;
+        let shape = self.graph().input();
+        if input.shape() == shape && data.class_names == self.graph().class_names() {
+            return Ok(Arc::clone(input));
+        }
+        Ok(Arc::new(fit(&self.measured(), Input::clone(input))?))
+    }
+
+    /// The file as bytes.
+    pub(crate) fn encoded(&self) -> Result<Vec<u8>, LabError> {
+        let record = self.record.as_ref();
+        Ok(match &self.stored {
+            StoredModel::Float { graph, weights } => format::encode_float(graph, weights, record),
+            StoredModel::Quantized(model) => {
+                format::encode_quantized(model, record).map_err(RuntimeError::Quantized)?
+            }
+        })
+    }
+}
+
+impl PyModel {
+    pub(crate) fn of(state: State) -> Self {
+        Self {
+            state: RwLock::new(Arc::new(state)),
+        }
+    }
+
+    pub(crate) fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn replace(&self, state: State) {
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
+    }
+}
+
+#[pymethods]
+impl PyModel {
+    /// A model of the zoo with fresh weights; `shape` is `(h, w, c)`.
+    #[staticmethod]
+    fn zoo(
+        name: &str,
+        shape: (usize, usize, usize),
+        class_names: Vec<String>,
+        seed: u64,
+        unnamed: bool,
+    ) -> PyResult<Self> {
+        let (h, w, c) = shape;
+        let fits = |side: usize| (1..=4096).contains(&side);
+        if !fits(h) || !fits(w) || !matches!(c, 1 | 3) {
+            let line = format!(
+                "input {h}×{w}×{c}: use 1 to 4096 pixels a side, and 1 channel (gray) or 3 (RGB)"
+            );
+            return Err(Class::Model.error(line));
+        }
+        let graph = zoo::build(name, Shape::new(h, w, c), &class_names).map_err(errors::of)?;
+        let weights = Weights::init(&graph, seed);
+        let state = State {
+            fresh: Some(seed),
+            foreign: unnamed.then(|| unnamed_classes(name)),
+            ..State::new(
+                graph.name().to_owned(),
+                StoredModel::Float { graph, weights },
+            )
+        };
+        Ok(Self::of(state))
+    }
+
+    /// The names of the zoo.
+    #[staticmethod]
+    fn zoo_names() -> Vec<&'static str> {
+        zoo::names().collect()
+    }
+
+    /// Reads a file of lowbit's or ONNX's.
+    #[staticmethod]
+    fn open(py: Python<'_>, path: PathBuf, settings: Pairs) -> PyResult<Self> {
+        let config = settings::config(&settings)?;
+        let ModelFile {
+            stored,
+            record,
+            foreign,
+        } = work(py, || models::open(&path, &config))?;
+        Ok(Self::of(State {
+            record,
+            foreign,
+            ..State::new(path, stored)
+        }))
+    }
+
+    /// What `encoded` gave, as a model again.
+    #[staticmethod]
+    fn decoded(
+        py: Python<'_>,
+        name: PathBuf,
+        bytes: Vec<u8>,
+        fresh: Option<u64>,
+        unnamed: bool,
+    ) -> PyResult<Self> {
+        let (stored, record) = work(py, || format::decode(&name, &bytes))?;
+        Ok(Self::of(State {
+            record,
+            fresh,
+            foreign: unnamed.then(|| unnamed_classes(&name)),
+            ..State::new(name, stored)
+        }))
+    }
+
+    /// Its name, its file's bytes, the seed of its weights if they are fresh, and whether its classes have no names.
+    fn encoded<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<(PathBuf, Bound<'py, PyBytes>, Option<u64>, bool)> {
+        let state = self.state();
+        let bytes = work(py, || state.encoded())?;
+        let unnamed = state.is_unnamed();
+        let bytes = PyBytes::new(py, &bytes);
+        Ok((state.name.clone(), bytes, state.fresh, unnamed))
+    }
+
+    /// Bits per weight of the layers between the edges; 32 of a float model.
+    fn bits(&self) -> u8 {
+        self.state().bits()
+    }
+
+    /// Writes its file; returns the size in bytes.
+    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<u64> {
+        let state = self.state();
+        work(py, || -> Result<u64, LabError> {
+            let record = state.record.as_ref();
+            Ok(match &state.stored {
+                StoredModel::Float { graph, weights } => {
+                    format::save_float(&path, graph, weights, record)?
+                }
+                StoredModel::Quantized(model) => format::save_quantized(&path, model, record)?,
+            })
+        })
+    }
+
+    /// What it is, as JSON.
+    fn describe(&self, py: Python<'_>) -> PyResult<String> {
+        let state = self.state();
+        let graph = state.graph();
+        let input = graph.input();
+        let bytes = work(py, || state.encoded())?.len();
+        let mut value = serde_json::json!({
+            "name": graph.name(),
+            "file": state.name,
+            "input": [input.h(), input.w(), input.c()],
+            "class_names": graph.class_names(),
+            "parameters": graph.parameter_count(),
+            "macs": graph.macs(),
+            "size_bytes": bytes,
+            "bits": state.bits(),
+            "trained_on": state.record.as_ref().map(|record| &record.data),
+            "notes": state.foreign.iter().flat_map(|foreign| &foreign.notes).collect::<Vec<_>>(),
+        });
+        if let StoredModel::Quantized(model) = &state.stored {
+            value["activation_bits"] = model.activation_bits.get().into();
+            value["method"] = serde_json::to_value(model.method).expect("plain data");
+            value["provenance"] = serde_json::to_value(&model.provenance).expect("plain data");
+        }
+        Ok(value.to_string())
+    }
+
+    /// Logits `[n, classes]` of images `[n, h, w, c]`.
+    fn run<'py>(
+        &self,
+        py: Python<'py>,
+        images: Bound<'py, PyArrayDyn<u8>>,
+    ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+        let state = self.state();
+        let images = Images::of(&images)?;
+        let input = state.graph().input();
+        let expected = [input.h(), input.w(), input.c()];
+        if images.shape().len() != 4 || images.shape()[1..] != expected {
+            let [h, w, c] = expected;
+            let mut line = format!(
+                "{}: images have shape {:?}, expected [n, {h}, {w}, {c}]",
+                state.name.display(),
+                images.shape()
+            );
+            if images.shape().get(1..) == Some(&[c, h, w][..]) {
+                line +=
+                    ": the channels come last here; move them with numpy.moveaxis(images, 1, -1)";
+            }
+            return Err(Class::Data.error(line));
+        }
+        let (count, classes) = (images.shape()[0], state.graph().classes());
+        let bytes = images.bytes()?;
+        let logits = work(py, || -> Result<Vec<f32>, RuntimeError> {
+            let mut logits = vec![0.0; count * classes];
+            state.compiled()?.run(bytes, &mut logits)?;
+            Ok(logits)
+        })?;
+        arrays::owned(py, logits, &[count, classes])
+    }
+
+    /// Copies of its f32 tensors by name.
+    fn tensors<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let state = self.state();
+        let (_, weights) = state.float()?;
+        let tensors = PyDict::new(py);
+        for (name, tensor) in weights.iter() {
+            let array = arrays::owned(py, tensor.data().to_vec(), tensor.shape())?;
+            tensors.set_item(name, array)?;
+        }
+        Ok(tensors)
+    }
+
+    /// Takes f32 tensors: all that the graph needs, and no others.
+    fn set_tensors(&self, tensors: Vec<(String, Bound<'_, PyArrayDyn<f32>>)>) -> PyResult<()> {
+        use numpy::PyUntypedArrayMethods;
+        let state = self.state();
+        let (graph, _) = state.float()?;
+        let known: Vec<String> = graph.parameters().into_iter().map(|p| p.name).collect();
+        let mut weights = Weights::new();
+        for (name, array) in tensors {
+            if !known.contains(&name) {
+                let line = format!(
+                    "{}: has no tensor {name}; it has {}",
+                    state.name.display(),
+                    known.join(", ")
+                );
+                return Err(Class::Model.error(line));
+            }
+            let values = arrays::copied(&array, &name)?;
+            weights.insert(name, Tensor::new(array.shape().to_vec(), values));
+        }
+        weights
+            .check(graph)
+            .map_err(|error| Class::Model.error(format!("{}: {error}", state.name.display())))?;
+        let graph = graph.clone();
+        self.replace(State {
+            foreign: state.foreign.clone(),
+            ..State::new(state.name.clone(), StoredModel::Float { graph, weights })
+        });
+        Ok(())
+    }
+
+    /// The model in integers; activation ranges are those of training images of `input`, or of `images`.
+    fn quantized(
+        &self,
+        py: Python<'_>,
+        input: Option<&PyInput>,
+        images: Option<Bound<'_, PyArrayDyn<u8>>>,
+        settings: Pairs,
+    ) -> PyResult<Self> {
+        let config = settings::config(&settings)?;
+        let state = self.state();
+        state.float()?;
+        let given = match &images {
+            None => None,
+            Some(images) => Some(Images::of(images)?),
+        };
+        let bytes = match &given {
+            None => None,
+            Some(images) => Some(images.bytes()?),
+        };
+        let input = input.map(|input| Arc::clone(&input.input));
+        let unnamed = input.is_none();
+        let stored = work(py, || state.ptq(&config, input.as_ref(), bytes))?;
+        Ok(Self::of(State {
+            record: state.record.clone(),
+            // With data, the classes have the data's names now.
+            foreign: state.foreign.clone().filter(|_| unnamed),
+            ..State::new(state.name.clone(), StoredModel::Quantized(stored))
+        }))
+    }
+}
+
+impl State {
+    fn ptq(
+        &self,
+        config: &Config,
+        input: Option<&Arc<Input>>,
+        images: Option<&[u8]>,
+    ) -> Result<QuantizedModel, LabError> {
+        let StoredModel::Float { graph, weights } = &self.stored else {
+            unreachable!("it was looked at before");
+        };
+        let how = config.ptq(config.widths.bits);
+        let mut graph = graph.clone();
+        let mut calibration = Vec::new();
+        if let Some(input) = input {
+            let input = self.fitted(input)?;
+            graph = graph.with_class_names(&input.data.class_names)?;
+            if how.method == ActivationQuant::Static {
+                calibration = input.calibration(config);
+            }
+        }
+        let calibration = images.unwrap_or(&calibration);
+        Ok(quantize(
+            &graph,
+            weights,
+            &how,
+            calibration,
+            Isa::current()?,
+        )?)
+    }
+}
+
+impl State {
+    /// Bits per weight of the layers between the edges; 32 of a float model.
+    pub(crate) fn bits(&self) -> u8 {
+        match &self.stored {
+            StoredModel::Float { .. } => 32,
+            StoredModel::Quantized(model) => narrowest(model),
+        }
+    }
+}
+
+/// What is known of a model whose classes have no names.
+fn unnamed_classes(name: impl Into<PathBuf>) -> Foreign {
+    Foreign {
+        file: name.into(),
+        has_class_names: false,
+        notes: Vec::new(),
+    }
+}
+
+/// Bits per weight of the layers between the edges: the fewest there are.
+fn narrowest(model: &QuantizedModel) -> u8 {
+    let bits = model.layers.iter().flatten().map(|layer| layer.bits.get());
+    bits.min().unwrap_or(32)
+}

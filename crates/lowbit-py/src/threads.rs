@@ -1,0 +1,110 @@
+//! The threads that work is done on, while other Python threads go on.
+
+use crate::errors::{self, Class};
+use lowbit_lab::LabError;
+use pyo3::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Threads per call; 0 for one per core.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// Most threads that can be asked for.
+const MOST: usize = 1024;
+
+/// Pools of one process. After a fork the child has none of the parent's threads, so that a pool that was made before would
+/// never answer.
+struct Pools {
+    process: u32,
+    of: HashMap<usize, Arc<ThreadPool>>,
+}
+
+static SHARED: Mutex<Option<ManuallyDrop<Pools>>> = Mutex::new(None);
+
+thread_local! {
+    /// Calls of one thread each do not wait for each other: every Python thread has its own.
+    static ALONE: RefCell<Option<ManuallyDrop<Pools>>> = const { RefCell::new(None) };
+}
+
+/// Sets the number of threads of later calls.
+#[pyfunction]
+pub(crate) fn set_num_threads(threads: usize) -> PyResult<()> {
+    if threads > MOST {
+        let line = format!("threads={threads}: must be at most {MOST}");
+        return Err(Class::Setting.error(line));
+    }
+    THREADS.store(threads, Ordering::Relaxed);
+    Ok(())
+}
+
+/// The number of threads of later calls.
+#[pyfunction]
+pub(crate) fn num_threads() -> usize {
+    match THREADS.load(Ordering::Relaxed) {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
+}
+
+/// The pool that a call of now works on.
+pub(crate) fn pool() -> PyResult<Arc<ThreadPool>> {
+    let threads = num_threads();
+    if threads == 1 {
+        return ALONE.with_borrow_mut(|pools| of(pools, threads));
+    }
+    of(
+        &mut SHARED.lock().unwrap_or_else(PoisonError::into_inner),
+        threads,
+    )
+}
+
+fn of(pools: &mut Option<ManuallyDrop<Pools>>, threads: usize) -> PyResult<Arc<ThreadPool>> {
+    let process = std::process::id();
+    if pools.as_ref().is_none_or(|pools| pools.process != process) {
+        // What was there is a parent's, whose threads nobody can end from here.
+        *pools = Some(ManuallyDrop::new(Pools {
+            process,
+            of: HashMap::new(),
+        }));
+    }
+    let pools = pools.as_mut().expect("it was just made");
+    if let Some(pool) = pools.of.get(&threads) {
+        return Ok(Arc::clone(pool));
+    }
+    let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.map_err(|error| {
+        Class::Setting.error(format!("cannot start {threads} threads: {error}"))
+    })?;
+    let pool = Arc::new(pool);
+    pools.of.insert(threads, Arc::clone(&pool));
+    Ok(pool)
+}
+
+/// Does `work` on the pool, detached from the interpreter. A panic, which is a fault of ours, is an exception as well.
+pub(crate) fn work<R: Send, E: Into<LabError> + Send>(
+    py: Python<'_>,
+    work: impl FnOnce() -> Result<R, E> + Send,
+) -> PyResult<R> {
+    let pool = pool()?;
+    let done = py.detach(|| catch_unwind(AssertUnwindSafe(|| pool.install(work))));
+    match done {
+        Ok(result) => result.map_err(errors::of),
+        Err(panic) => Err(internal(&*panic)),
+    }
+}
+
+/// The exception of a panic.
+pub(crate) fn internal(panic: &(dyn std::any::Any + Send)) -> PyErr {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no reason given");
+    let text = text.replace('\n', " ");
+    Class::Internal.error(format!("a fault of lowbit's own, please report it: {text}"))
+}

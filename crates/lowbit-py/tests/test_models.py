@@ -1,0 +1,269 @@
+"""Models, arrays and data sets: what goes in, what comes out, what is refused and how."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lowbit as lb
+
+
+def test_logits_do_not_depend_on_where_an_array_lies(model: lb.Model, data: lb.Dataset) -> None:
+    images = data.test_images
+    expected = model(images)
+    assert expected.dtype == np.float32 and expected.shape == (len(images), len(data.class_names))
+    assert expected.flags["WRITEABLE"] and expected.flags["C_CONTIGUOUS"]
+    spread = np.zeros((2 * len(images), *images.shape[1:]), np.uint8)
+    spread[::2] = images
+    for other in [np.asfortranarray(images), spread[::2], images.tolist() and np.array(images)]:
+        assert np.array_equal(model(other), expected)
+    assert np.array_equal(model(images[:3]), expected[:3])
+    assert model(images[:0]).shape == (0, len(data.class_names))
+    assert np.array_equal(model.predict(images), expected.argmax(axis=1))
+
+
+def test_what_has_a_buffer_is_not_copied(model: lb.Model, data: lb.Dataset) -> None:
+    from lowbit import _arrays
+
+    class Foreign:
+        """An array of another package."""
+
+        def __init__(self, array: np.ndarray) -> None:
+            self.array = array
+            self.__array_interface__ = array.__array_interface__
+
+    class Capsule:
+        """The same by DLPack."""
+
+        def __init__(self, array: np.ndarray) -> None:
+            self.array = array
+
+        def __dlpack__(self, **how: object) -> object:
+            return self.array.__dlpack__(**how)
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return self.array.__dlpack_device__()
+
+    images = data.test_images
+    for given in [images, Foreign(images), Capsule(images)]:
+        assert np.shares_memory(_arrays.images(given), images)
+        assert np.array_equal(model(given), model(images))
+
+
+def test_images_of_another_kind_are_refused_in_one_line(model: lb.Model, data: lb.Dataset) -> None:
+    images = data.test_images
+    wrong = [
+        (images.astype(np.float32) / 255, "dtype float32, expected uint8"),
+        (images.astype(np.int64), "dtype int64"),
+        (images[:, :16], "expected [n, 32, 32, 3]"),
+        (np.moveaxis(images, -1, 1), "channels come last"),
+        (images[0], "expected [n, 32, 32, 3]"),
+        (images.reshape(len(images), -1), "expected [n, height, width, channels]"),
+        ("images", "dtype"),
+        (object(), "dtype object"),
+    ]
+    for given, part in wrong:
+        with pytest.raises(lb.DataError) as error:
+            model(given)
+        assert part in str(error.value) and "\n" not in str(error.value)
+        assert isinstance(error.value, ValueError) and isinstance(error.value, lb.Error)
+
+
+def test_a_state_goes_out_and_in_and_nothing_else_does(model: lb.Model, data: lb.Dataset) -> None:
+    images, before = data.test_images, model(data.test_images)
+    state = model.state_dict()
+    assert all(tensor.dtype == np.float32 for tensor in state.values())
+    other = lb.zoo("resnet8", len(data.class_names), input=data.image_shape, seed=9)
+    assert not np.array_equal(other(images), before)
+    other.load_state_dict(state)
+    assert np.array_equal(other(images), before)
+    # What came out is a copy.
+    state["fc.weight"][:] = 0
+    assert np.array_equal(model(images), before)
+    name, tensor = next(iter(state.items()))
+    refused: list[tuple[dict[str, np.ndarray], type[lb.Error], str]] = [
+        ({**state, "none": tensor}, lb.ModelError, "no tensor none"),
+        ({key: value for key, value in state.items() if key != name}, lb.ModelError, "missing"),
+        ({**state, name: tensor[:1]}, lb.ModelError, "shape"),
+        ({**state, name: np.full_like(tensor, np.nan)}, lb.ModelError, "NaN"),
+        ({**state, name: tensor.astype(np.float64)}, lb.DataError, "float64"),
+    ]
+    for tensors, kind, part in refused:
+        with pytest.raises(kind, match=part):
+            model.load_state_dict(tensors)
+        assert np.array_equal(model(images), before)
+    q = lb.quantize(model, data)
+    with pytest.raises(lb.ModelError, match="quantized already"):
+        q.state_dict()
+
+
+def test_files_pickles_and_copies_are_the_same_model(model: lb.Model, data: lb.Dataset, tmp_path: Path) -> None:
+    for one in [model, lb.quantize(model, data, bits=4)]:
+        size = one.save(tmp_path / "m.safetensors")
+        assert size == one.size_bytes == (tmp_path / "m.safetensors").stat().st_size
+        expected = one(data.test_images)
+        for other in [lb.load(tmp_path / "m.safetensors"), pickle.loads(pickle.dumps(one)), copy.deepcopy(one)]:
+            assert np.array_equal(other(data.test_images), expected)
+            assert other.bits == one.bits and other.class_names == data.class_names
+            assert lb.evaluate(other, data).seen == 0
+    restored = pickle.loads(pickle.dumps(data))
+    assert restored.fingerprint == data.fingerprint and repr(restored) == repr(data)
+    assert np.array_equal(restored.test_images, data.test_images)
+
+
+def test_reprs_say_what_a_thing_is(model: lb.Model, data: lb.Dataset) -> None:
+    assert "resnet8: float32, 32×32×3 to" in repr(model) and "parameters" in repr(model)
+    assert "4-bit weights" in repr(lb.quantize(model, data, bits=4))
+    assert "landcover" in repr(data) and "test images of 32×32×3" in repr(data)
+    assert "% of" in repr(lb.evaluate(model, data))
+
+
+def test_arrays_are_split_as_a_folder_is(data: lb.Dataset) -> None:
+    images, labels = data.train_images, data.train_labels
+    ours = lb.Dataset(images, labels, class_names=data.class_names, seed=3, name="mine")
+    assert ours.split == "seeded stratified 80/20 (seed 3)" and len(ours) == len(images)
+    kept = {image.tobytes(): label for image, label in zip(images, labels)}
+    for part, classes in [(ours.train_images, ours.train_labels), (ours.test_images, ours.test_labels)]:
+        assert [kept[image.tobytes()] for image in part] == classes.tolist()
+    whole = lb.Dataset(
+        images, labels, class_names=data.class_names, test_images=data.test_images, test_labels=data.test_labels
+    )
+    assert whole.fingerprint == data.fingerprint
+    gray = lb.Dataset(images[..., 0], labels.astype(np.int64), name="gray")
+    assert gray.image_shape == (32, 32, 1) and gray.class_names[0] == "0"
+
+
+def test_a_data_set_that_is_none_is_refused(data: lb.Dataset, tmp_path: Path) -> None:
+    images, labels = data.train_images, data.train_labels
+    wrong = [
+        (lambda: lb.Dataset(images, labels[:-1]), "labels for"),
+        (lambda: lb.Dataset(images, labels.astype(float)), "whole numbers"),
+        (lambda: lb.Dataset(images, labels.astype(int) - 1), "expected classes from 0"),
+        (lambda: lb.Dataset(images, labels, class_names=["one", "two"]), "label"),
+        (lambda: lb.Dataset(images, 0 * labels), "at least two"),
+        (lambda: lb.Dataset(images[..., :2], labels), "1 channel"),
+        (lambda: lb.Dataset(images, labels, test_images=images), "both"),
+        (lambda: lb.Dataset(images, labels, test_images=images[:, :8], test_labels=labels), "test images are"),
+        (lambda: lb.Dataset(images, labels, test_fraction=1.5), "between 0 and 1"),
+        (lambda: lb.Dataset(images[:0], labels[:0]), "at least two"),
+        (lambda: lb.load_dataset(tmp_path / "none"), "none"),
+        (lambda: lb.load_dataset(tmp_path), "expected a folder"),
+        (lambda: lb.load_dataset("landcover", image_size=100_000), "1 to 4096"),
+    ]
+    for make, part in wrong:
+        with pytest.raises(lb.DataError) as error:
+            make()
+        assert part in str(error.value) and "\n" not in str(error.value), error.value
+
+
+def test_files_that_are_no_models_are_refused(tmp_path: Path, model: lb.Model) -> None:
+    with pytest.raises(lb.FileError) as missing:
+        lb.load(tmp_path / "none.safetensors")
+    assert isinstance(missing.value, OSError)
+    file = tmp_path / "m.safetensors"
+    model.save(file)
+    whole = file.read_bytes()
+    for damaged in [whole[: len(whole) // 2], b"", b"\xff" * 200]:
+        file.write_bytes(damaged)
+        with pytest.raises(lb.ModelError, match="m.safetensors"):
+            lb.load(file)
+    # A safetensors header is 8 bytes of length and JSON: a format of the future, in as many bytes.
+    newer = whole.replace(b'format_version\\":1', b'format_version\\":9', 1)
+    assert newer != whole
+    file.write_bytes(newer)
+    with pytest.raises(lb.ModelError, match="format version 9"):
+        lb.load(file)
+    onnx = tmp_path / "m.onnx"
+    onnx.write_bytes(b"\x08\x07" + b"\xff" * 50)
+    with pytest.raises(lb.ModelError, match="m.onnx"):
+        lb.load(onnx, preprocess="unit")
+    # Accuracy hangs on it, and the file does not say it.
+    with pytest.raises(lb.SettingError, match="m.onnx: say how pixels become its input"):
+        lb.load(onnx)
+    with pytest.raises(lb.FileError):
+        model.save(tmp_path / "no" / "such" / "folder.safetensors")
+
+
+def test_settings_are_those_of_the_command_line(model: lb.Model, data: lb.Dataset) -> None:
+    wrong = [
+        (lambda: lb.quantize(model, data, bits=3), "bits=3"),
+        (lambda: lb.quantize(model, data, observer="median"), "observer=median"),
+        (lambda: lb.quantize(model, data, method="exact"), "method=exact"),
+        (lambda: lb.train(model, data, epochs=0), "epochs=0: epochs must be at least 1"),
+        (lambda: lb.train(model, data, lr=float("nan")), "lr"),
+        (lambda: lb.train(model, data, augment="rotate"), "augment=rotate"),
+        (lambda: lb.set_num_threads(100_000), "at most 1024"),
+    ]
+    for call, part in wrong:
+        with pytest.raises(lb.SettingError) as error:
+            call()
+        assert part in str(error.value) and "--set" not in str(error.value), error.value
+    with pytest.raises(lb.ModelError, match="choose one of"):
+        lb.zoo("alexnet")
+    with pytest.raises(lb.ModelError, match="conv3"):
+        lb.zoo("eurosat-cnn", input=(16, 16, 3))
+    with pytest.raises(lb.Error):
+        lb.zoo("mlp", 0)
+    with pytest.raises(lb.ModelError, match="lowbit.load"):
+        lb.Model()
+
+
+def test_a_model_is_not_measured_on_what_it_has_seen(model: lb.Model, data: lb.Dataset) -> None:
+    turned = lb.Dataset(
+        data.test_images, data.test_labels, class_names=data.class_names,
+        test_images=data.train_images, test_labels=data.train_labels, name="turned",
+    )  # fmt: skip
+    with pytest.raises(lb.SeenError, match="training images of this model"):
+        lb.evaluate(model, turned)
+    assert lb.evaluate(model, turned, all=True).seen == len(data.train_images)
+    other = lb.Dataset(data.train_images, data.train_labels, class_names=["x"] * 0 or None)
+    with pytest.raises(lb.DataError):
+        lb.evaluate(model, other)
+
+
+def test_calibration_images_may_be_an_array(model: lb.Model, data: lb.Dataset) -> None:
+    q = lb.quantize(model, data.train_images[:8], bits=8)
+    assert lb.evaluate(q, data).accuracy > 0
+    dynamic = lb.quantize(model, method="dynamic")
+    assert dynamic.about["method"] == "dynamic"
+    with pytest.raises(lb.DataError):
+        lb.quantize(model, data.train_images[:8].astype(np.float32))
+    with pytest.raises(lb.Error):
+        lb.quantize(model, data.train_images[:0])
+    with pytest.raises(lb.ModelError, match="quantized already"):
+        lb.quantize(q, data)
+
+
+def test_a_comparison_is_a_table_a_frame_and_a_page(model: lb.Model, data: lb.Dataset) -> None:
+    q = lb.quantize(model, data)
+    found = lb.compare(model, q, data)
+    a, b = found.models
+    assert (a["bits"], b["bits"]) == (32, 8)
+    assert found.compression_ratio == model.size_bytes / q.size_bytes
+    one, other = lb.evaluate(model, data), lb.evaluate(q, data)
+    assert a["accuracy_percent"] == 100 * one.accuracy and b["logits_digest"] == other.logits_digest
+    assert found.predictions_changed == int((one.predictions != other.predictions).sum())
+    drop = found.accuracy_drop_points
+    # Agresti & Min 2005: half an observation more in each cell of the matched pairs.
+    n, x = len(one.correct), int((one.correct & ~other.correct).sum()) + 0.5
+    y = int((~one.correct & other.correct).sum()) + 0.5
+    center, half = (x - y) / (n + 2), 1.959964 * np.sqrt((x + y) - (x - y) ** 2 / (n + 2)) / (n + 2)
+    assert drop["value"] == pytest.approx(100 * (one.accuracy - other.accuracy), abs=1e-9)
+    assert drop["low"] == pytest.approx(100 * (center - half), abs=1e-4)
+    assert drop["high"] == pytest.approx(100 * (center + half), abs=1e-4)
+    html = found._repr_html_()
+    assert (a["label"], b["label"]) == ("FP32", "8 bits")
+    assert all(cell["first_ms"]["median"] > 0 and cell["second_ms"]["median"] > 0 for cell in found.speed)
+    twice = lb.compare(q, q, data)
+    assert twice._names() == ("first, 8 bits", "second, 8 bits") and "FP32" not in str(twice)
+    weights = lb.quantize(model, data, act_bits="float")
+    assert lb.compare(model, weights, data, speed=False).models[1]["label"] == "8 bits, weights alone"
+    assert "<table>" in html and html.count("<svg") == 2 and "FP32" in html and "<script" not in html
+    assert "FP32" in str(found) and "smaller" in str(found) and "points [" in repr(found)
+    assert pickle.loads(pickle.dumps(found)).rows() == found.rows()
+    quick = lb.compare(model, q, data, speed=False)
+    assert quick.speed == [] and "<svg" not in quick._repr_html_() and len(quick.rows()) == 3

@@ -1,0 +1,1 @@
+"""lowbit's federation as a Flower app."""
