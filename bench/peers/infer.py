@@ -16,8 +16,13 @@ import torch
 import models
 import protocol
 import recipe
+import runtimes
 
 CALIBRATION_BATCHES = 4
+
+
+def calibration():
+    return [images(16, step).numpy() for step in range(CALIBRATION_BATCHES)]
 
 
 NAME = "eurosat-cnn"
@@ -113,79 +118,29 @@ class OnnxFiles:
         return path
 
     def int8(self):
-        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-        from onnxruntime.quantization.shape_inference import quant_pre_process
-
-        class Reader(CalibrationDataReader):
-            batches = iter([{"input": images(16, step).numpy()} for step in range(CALIBRATION_BATCHES)])
-
-            def get_next(self):
-                return next(self.batches, None)
-
-        path, prepared = self.folder / "int8.onnx", self.folder / "prepared.onnx"
+        path = self.folder / "int8.onnx"
         if not path.exists():
-            quant_pre_process(self.fp32(), prepared, skip_symbolic_shape=True)
-            quantize_static(
-                prepared, path, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-            )  # fmt: skip
+            runtimes.quantize(self.fp32(), path, calibration())
         return path
 
 
-def onnx_runtime(path, threads):
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-    def build(batch):
-        feed = {"input": images(batch).numpy()}
-        session.run(None, feed)
-        return lambda: session.run(None, feed)
-
-    return build
-
-
-def open_vino(net, batch, threads):
-    import openvino
-
-    core = openvino.Core()
-    net = core.read_model(net) if isinstance(net, Path) else net.clone()
-    net.reshape([batch, 3, side(), side()])
-    config = {
-        "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": "f32",  # its own choice, bf16, is slower where there is no AMX
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
-    }
-    request = core.compile_model(net, "CPU", config).create_infer_request()
-    request.set_input_tensor(openvino.Tensor(images(batch).numpy(), shared_memory=False))
-    request.infer()
-    return request.infer
-
-
-@cache
-def nncf_model(path):
-    import nncf
-    import openvino
-
-    batches = [images(16, step).numpy() for step in range(CALIBRATION_BATCHES)]
-    return nncf.quantize(openvino.Core().read_model(path), nncf.Dataset(batches), subset_size=len(batches))
-
-
 def engines(threads, files):
-    ort = cache(lambda precision: onnx_runtime(getattr(files, precision)(), threads))
+    def onnx_runtime(precision, batch):
+        return runtimes.onnx_runtime(getattr(files, precision)(), images(batch).numpy(), threads)
+
+    def openvino(precision, batch):
+        net = files.fp32() if precision == "fp32" else runtimes.nncf_model(files.fp32(), calibration())
+        return runtimes.open_vino(net, images(batch).numpy(), threads)
+
     return {
         "fp32:torch-eager": torch_eager,
         "fp32:torch-channels-last": torch_channels_last,
         "fp32:torch-compile": torch_compile,
-        "fp32:onnxruntime": lambda batch: ort("fp32")(batch),
-        "fp32:openvino": lambda batch: open_vino(files.fp32(), batch, threads),
+        "fp32:onnxruntime": lambda batch: onnx_runtime("fp32", batch),
+        "fp32:openvino": lambda batch: openvino("fp32", batch),
         "int8:torch-fx": torch_fx_int8,
-        "int8:onnxruntime": lambda batch: ort("int8")(batch),
-        "int8:openvino": lambda batch: open_vino(nncf_model(files.fp32()), batch, threads),
+        "int8:onnxruntime": lambda batch: onnx_runtime("int8", batch),
+        "int8:openvino": lambda batch: openvino("int8", batch),
     }
 
 

@@ -1,6 +1,7 @@
 """Times lowbit and its peers in one run, in turn, and prints how they compare (README.md).
 
   python run.py infer --lowbit ../../target/release/lowbit
+  python run.py infer --lowbit ../../target/release/lowbit --onnx mobilenet_v2.onnx --side 64
   python run.py train --lowbit ../../target/release/lowbit --threads 2
 """
 
@@ -32,12 +33,17 @@ def note(text):
 
 def start(args, threads, folder, log):
     """The servers that start, and `(name, server, its word for it)` of every engine."""
-    commands = {"peers": [sys.executable, HERE / f"{args.what}.py", "--model", args.model, "--threads", str(threads)]}
-    if args.what == "infer":
-        commands["peers"] += ["--files", folder]
+    if args.onnx:
+        peers = [sys.executable, HERE / "onnx_file.py", args.onnx, "--side", str(args.side)]
+        peers += ["--exported", args.exported] if args.exported else []
+    else:
+        peers = [sys.executable, HERE / f"{args.what}.py", "--model", args.model]
+        peers += ["--files", folder] if args.what == "infer" else []
+    commands = {"peers": [*peers, "--threads", str(threads)]}
     if args.lowbit:
-        commands["lowbit"] = [args.lowbit, *"bench --serve --model".split(), args.model]
-        commands["lowbit"] += ["--image-size", str(SIDES[args.model]), "--threads", str(threads)]
+        commands["lowbit"] = [args.lowbit, *"bench --serve --model".split(), args.onnx or args.model]
+        commands["lowbit"] += ["--image-size", str(args.side or SIDES[args.model]), "--threads", str(threads)]
+        commands["lowbit"] += ["--preprocess", "half"] if args.onnx else []
     servers, engines = [], []
     for who, command in commands.items():
         try:
@@ -145,13 +151,21 @@ def arguments():
     parser.add_argument("what", choices=["infer", "train"])
     parser.add_argument("--lowbit", type=Path, help="the built binary [default: peers alone]")
     parser.add_argument("--model", choices=SIDES, default="eurosat-cnn")
+    parser.add_argument("--onnx", type=Path, help="an image classifier in a file, in place of --model")
+    parser.add_argument("--exported", type=Path, help="the same in INT8 from `lowbit export`, for the peers to run too")
+    parser.add_argument("--side", type=int, help="of the images of --onnx [default: 64]")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.3, help="length of one sample")
     parser.add_argument("--threads", default="1,2", help="comma-separated")
     parser.add_argument("--batches", help="comma-separated [default: 1,64 for infer, 64 for train]")
     parser.add_argument("--only", help="engines whose name contains this")
     parser.add_argument("--out", type=Path, default=Path("outputs/peers"), help="folder for results and the log")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.onnx:
+        if args.what != "infer":
+            parser.error("--onnx goes with infer")
+        args.side = args.side or 64
+    return args
 
 
 def main():
@@ -168,7 +182,7 @@ def main():
             for server in servers:
                 server.close()
     machine = {"cpu": cpu(), "cores": os.cpu_count(), "system": platform.platform()}
-    result = {"model": args.model, "rounds": args.rounds, "machine": machine, "versions": versions(), "rows": rows}
+    result = {"model": args.onnx.name if args.onnx else args.model, "side": args.side, "rounds": args.rounds, "machine": machine, "versions": versions(), "rows": rows}
     path = args.out / f"{args.what}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(f"{cpu()}, {args.rounds} rounds; median / best img/s, and lowbit's speed over the engine's: median of the")

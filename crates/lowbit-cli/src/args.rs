@@ -244,6 +244,9 @@ Exit code 3 if no quantized model is shown to stay within --max-drop. docs/recom
         /// What the exported model reads: f32 that are normalized as in training, or u8 pixels
         #[arg(long, value_enum, default_value_t = ExportInput::Normalized)]
         input: ExportInput,
+        /// Weights of 7 bits in layers whose sums CPUs without VNNI may cut to 16 bits in ONNX Runtime
+        #[arg(long)]
+        reduce_range: bool,
         #[command(flatten)]
         settings: Flags<of::Export>,
     },

@@ -205,6 +205,11 @@ fn flag(setting: &'static Setting, heading: &'static str, defaults: &toml::Table
         .long(setting.flag())
         .help_heading(heading)
         .help(setting.help.trim());
+    // A size that is cut out of larger images has the name that others give it.
+    let arg = match setting.key {
+        "image_size" => arg.visible_alias("crop"),
+        _ => arg,
+    };
     match setting.values {
         Values::Off(help) => return arg.action(ArgAction::SetTrue).help(help),
         Values::On => return arg.action(ArgAction::SetTrue),

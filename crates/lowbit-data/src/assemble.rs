@@ -10,7 +10,6 @@ use crate::decode::{Picture, Remark, decode, decode_upright};
 use crate::decoded::{Counter, Decoded};
 use crate::error::{one_line, some_of};
 use crate::listing::{Fetch, Listing, Shape, drop_unused_classes, room};
-use crate::resize::resize;
 use crate::split::{Selection, select};
 use crate::{DataError, Dataset, LoadOptions, Split, Unit};
 
@@ -232,10 +231,10 @@ fn open(
         entry: one_line(&fetch.entry(index)),
         reason: one_line(&reason),
     })?;
-    Ok(match options.image_size {
-        Some(size) => resize(&picture, size, size),
-        None => picture,
-    })
+    Ok(options
+        .resize
+        .apply(&picture, options.image_size)
+        .into_owned())
 }
 
 /// Copies `picture` to `out`, `[h, w, c]`; gray becomes RGB where the set has colors.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::decoded::{Decoded, Remarks};
 use crate::listing::{Listing, Shape, room};
 use crate::split::Selection;
-use crate::{LoadOptions, Unit};
+use crate::{LoadOptions, Resize, Unit};
 
 const MAGIC: &[u8; 8] = b"LOWBIMG2";
 const HEADER_LEN: usize = 8 + 16 + 8 + 4 * 6;
@@ -224,6 +224,10 @@ fn file_of(listing: &Listing, options: &LoadOptions) -> Option<PathBuf> {
     let size = options
         .image_size
         .map_or("own".into(), |size| size.to_string());
+    let size = match options.resize {
+        Resize::Stretch => size,
+        Resize::Short(short) => format!("{size}_of_{short}"),
+    };
     let name: String = listing
         .name
         .chars()

@@ -33,4 +33,5 @@ pub use in_memory::{InMemory, Labelled};
 pub use options::{LoadOptions, default_cache_dir};
 pub use partition::{ClientImages, Partition, labels_per_client};
 pub use progress::{Progress, Silent, Unit};
+pub use resize::Resize;
 pub use sources::load;

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::{DataError, Progress, Silent};
+use crate::{DataError, Progress, Resize, Silent};
 
 /// The largest `image_size`: 16 Mpixel.
-const MAX_IMAGE_SIZE: usize = 4096;
+pub(crate) const MAX_IMAGE_SIZE: usize = 4096;
 
 /// How to load a data set.
 #[derive(Clone)]
@@ -14,8 +14,10 @@ pub struct LoadOptions<'a> {
     pub seed: u64,
     /// At most this many images in each of the two parts, stratified over the classes.
     pub limit: Option<usize>,
-    /// Resize all images to this height and width.
+    /// Bring all images to this height and width.
     pub image_size: Option<usize>,
+    /// How.
+    pub resize: Resize,
     /// Turn images as their EXIF orientation says; without it, pixels are taken as they are stored.
     pub exif: bool,
     /// Share of the images kept for testing where the data has no split of its own.
@@ -36,6 +38,7 @@ impl LoadOptions<'static> {
             seed,
             limit: None,
             image_size: None,
+            resize: Resize::Stretch,
             exif: false,
             test_fraction: 0.2,
             data_dir: PathBuf::from("data"),
@@ -66,7 +69,14 @@ impl LoadOptions<'_> {
             (_, Some(size)) if size == 0 || size > MAX_IMAGE_SIZE => {
                 bad("the image size", size.to_string(), "1 to 4096")
             }
-            _ => Ok(()),
+            (_, size) => match (self.resize, size) {
+                (Resize::Short(short), Some(size)) if short < size => bad(
+                    "the image size",
+                    size.to_string(),
+                    "at most the shorter side that --resize asks for, of which it is cut out",
+                ),
+                _ => Ok(()),
+            },
         }
     }
 }
@@ -112,8 +122,16 @@ mod tests {
         );
         let size = LoadOptions {
             image_size: Some(5000),
-            ..ok
+            ..ok.clone()
         };
         assert!(size.check().is_err());
+        let cut = |size| LoadOptions {
+            image_size: Some(size),
+            resize: Resize::Short(24),
+            ..ok.clone()
+        };
+        assert!(cut(24).check().is_ok());
+        let line = cut(25).check().unwrap_err().to_string();
+        assert!(line.contains("25") && line.contains("--resize"), "{line}");
     }
 }

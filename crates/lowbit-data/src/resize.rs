@@ -1,6 +1,94 @@
 //! Resizing by a triangle filter: bilinear when enlarging, an average over the covered area when reducing.
 
 use crate::decode::Picture;
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+/// How images are brought to one size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Resize {
+    /// The whole image, stretched to height and width: `stretch`.
+    #[default]
+    Stretch,
+    /// The shorter side is brought to so many pixels, the longer one in proportion; then height and width are cut out of the
+    /// middle: `short:256`. So do torchvision's `Resize(256)` and `CenterCrop(224)`.
+    Short(usize),
+}
+
+impl fmt::Display for Resize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stretch => f.write_str("stretch"),
+            Self::Short(side) => write!(f, "short:{side}"),
+        }
+    }
+}
+
+impl FromStr for Resize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "stretch" => Ok(Self::Stretch),
+            Some(("short", side)) => match side.parse() {
+                Ok(side @ 1..=crate::options::MAX_IMAGE_SIZE) => Ok(Self::Short(side)),
+                _ => Err(format!(
+                    "{text}: the shorter side is 1 to 4096 pixels, as in short:256"
+                )),
+            },
+            _ => Err(format!(
+                "unknown way to resize {text}: use stretch or short:256"
+            )),
+        }
+    }
+}
+
+impl Resize {
+    /// Height and width of an image of another height and width, before anything is cut off, and after.
+    pub(crate) fn sizes(self, own: [usize; 2], size: Option<usize>) -> [[usize; 2]; 2] {
+        let whole = match self {
+            Self::Stretch => size.map_or(own, |size| [size; 2]),
+            Self::Short(short) => {
+                let shorter = own[0].min(own[1]).max(1);
+                own.map(|side| (side * short / shorter).max(1))
+            }
+        };
+        [whole, size.map_or(whole, |size| [size; 2])]
+    }
+
+    /// `picture`, brought to `size`; `size` is at most the shorter side.
+    pub(crate) fn apply<'a>(self, picture: &'a Picture, size: Option<usize>) -> Cow<'a, Picture> {
+        let own = [picture.height, picture.width];
+        let [whole, cut] = self.sizes(own, size);
+        let resized = match whole == own {
+            true => Cow::Borrowed(picture),
+            false => Cow::Owned(resize(picture, whole[0], whole[1])),
+        };
+        match cut == whole {
+            true => resized,
+            false => Cow::Owned(middle(&resized, cut)),
+        }
+    }
+}
+
+/// The middle of a picture; where there is no middle pixel, as Python's `round` chooses.
+fn middle(picture: &Picture, [height, width]: [usize; 2]) -> Picture {
+    let first = |own: usize, part: usize| ((own - part) as f64 / 2.0).round_ties_even() as usize;
+    let (top, left) = (first(picture.height, height), first(picture.width, width));
+    let channels = picture.channels;
+    let rows = picture.pixels.chunks_exact(picture.width * channels);
+    let pixels = rows
+        .skip(top)
+        .take(height)
+        .flat_map(|row| &row[left * channels..][..width * channels]);
+    Picture {
+        height,
+        width,
+        channels,
+        pixels: pixels.copied().collect(),
+    }
+}
 
 /// The sources of one output pixel along one axis and their weights.
 struct Taps {
@@ -108,6 +196,56 @@ mod tests {
     fn doubling_a_picture_interpolates() {
         let resized = resize(&gray(2, &[0, 100]), 1, 4);
         assert_eq!(resized.pixels, [0, 25, 75, 100]);
+    }
+
+    #[test]
+    fn sizes_and_pixels_are_those_of_pillow() {
+        let jpeg = include_bytes!("../tests/fixtures/images/noise_444.jpg");
+        let picture = crate::decode::decode(jpeg).unwrap();
+        assert_eq!((picture.height, picture.width), (37, 29));
+        for (how, size, pillow) in [
+            (
+                "short:24",
+                20,
+                &include_bytes!("../tests/fixtures/resized/noise_444.jpg.24.20")[..],
+            ),
+            (
+                "short:24",
+                17,
+                &include_bytes!("../tests/fixtures/resized/noise_444.jpg.24.17")[..],
+            ),
+            (
+                "short:100",
+                40,
+                &include_bytes!("../tests/fixtures/resized/noise_444.jpg.100.40")[..],
+            ),
+            (
+                "stretch",
+                20,
+                &include_bytes!("../tests/fixtures/resized/noise_444.jpg.stretch.20")[..],
+            ),
+        ] {
+            let resize: Resize = how.parse().unwrap();
+            assert_eq!(resize.to_string(), how);
+            let found = resize.apply(&picture, Some(size));
+            assert_eq!([found.height, found.width], [size; 2]);
+            assert_eq!(found.pixels.len(), pillow.len());
+            let apart = found.pixels.iter().zip(pillow).map(|(a, b)| a.abs_diff(*b));
+            assert!(apart.max() <= Some(1), "{how} {size}");
+        }
+        // Without a size, nothing is cut off.
+        let whole = Resize::Short(58).apply(&picture, None);
+        assert_eq!([whole.height, whole.width], [74, 58]);
+        let own = Resize::Stretch.apply(&picture, None);
+        assert_eq!(own.pixels, picture.pixels);
+    }
+
+    #[test]
+    fn ways_to_resize_that_do_not_exist_are_named() {
+        for text in ["", "short", "short:0", "short:5000", "short:x", "long:3"] {
+            let line = text.parse::<Resize>().unwrap_err();
+            assert!(line.contains("short:256") && line.contains(text), "{line}");
+        }
     }
 
     #[test]

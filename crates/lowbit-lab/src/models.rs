@@ -32,7 +32,7 @@ pub struct Foreign {
 }
 
 /// Preprocessings that have a name: what most models were trained with.
-pub const PREPROCESSINGS: [&str; 4] = ["imagenet", "half", "unit", "none"];
+pub const PREPROCESSINGS: [&str; 5] = ["imagenet", "half", "unit", "none", "none:bgr"];
 
 /// Whether a file is one of ONNX's, by its name.
 #[must_use]
@@ -57,19 +57,61 @@ pub fn open(file: &Path, config: &Config) -> Result<ModelFile, LabError> {
     })
 }
 
-/// Makes an ONNX file of a model that was read from `file`.
+/// Makes an ONNX file of a model that was read from `file`; `reduce_range` gives weights of 7 bits to layers that may
+/// saturate elsewhere ([`QuantizedModel::saturating_layers`](lowbit::quant::QuantizedModel::saturating_layers)).
 ///
 /// # Errors
-/// [`LabError::Export`] naming the layer that has no form in ONNX.
-pub fn export(stored: &StoredModel, input: ExportInput, file: &Path) -> Result<Exported, LabError> {
-    let exported = match stored {
-        StoredModel::Float { graph, weights } => lowbit_onnx::export_float(graph, weights, input),
-        StoredModel::Quantized(model) => lowbit_onnx::export_quantized(model, input),
-    };
-    exported.map_err(|error| match error {
+/// [`LabError::Mismatch`] naming the layer that has no form in ONNX.
+pub fn export(
+    stored: &StoredModel,
+    input: ExportInput,
+    reduce_range: bool,
+    file: &Path,
+) -> Result<Exported, LabError> {
+    let failed = |error: ExportError| match error {
         ExportError::Write(_) => error.into(),
         other => LabError::Mismatch(format!("{}: {other}", file.display())),
-    })
+    };
+    let model = match stored {
+        StoredModel::Float { graph, weights } => {
+            return lowbit_onnx::export_float(graph, weights, input).map_err(failed);
+        }
+        StoredModel::Quantized(model) => model,
+    };
+    let layers = model.saturating_layers()?;
+    if layers.is_empty() {
+        return lowbit_onnx::export_quantized(model, input).map_err(failed);
+    }
+    let names = some_of(&layers);
+    let (exported, note) = match reduce_range {
+        true => (
+            lowbit_onnx::export_quantized(&model.clone().with_reduced_range()?, input),
+            format!(
+                "weights of 7 bits in {names}: the answers are not quite those of {}",
+                file.display()
+            ),
+        ),
+        false => (
+            lowbit_onnx::export_quantized(model, input),
+            format!(
+                "on CPUs with AVX2 and without VNNI, ONNX Runtime may cut sums of {names} to 16 bits: set session.x64quantprecision=1 there, or export with --reduce-range"
+            ),
+        ),
+    };
+    let mut exported = exported.map_err(failed)?;
+    exported.notes.push(note);
+    Ok(exported)
+}
+
+/// `a, b, c and 4 other layers`.
+fn some_of(layers: &[String]) -> String {
+    let shown = layers.len().min(3);
+    let names = layers[..shown].join(", ");
+    match layers.len() - shown {
+        0 => names,
+        1 => format!("{names} and another layer"),
+        more => format!("{names} and {more} other layers"),
+    }
 }
 
 /// Reads an ONNX file as if `--preprocess` had been `preprocess`.
@@ -82,8 +124,10 @@ pub(crate) fn open_onnx(
     preprocess: &str,
 ) -> Result<ModelFile, LabError> {
     let labels = &config.onnx.labels;
+    let (normalization, bgr) = normalization(preprocess)?;
     let options = Options {
-        normalization: normalization(preprocess)?,
+        normalization,
+        bgr,
         image_size: (config.input.image_size > 0).then_some(config.input.image_size),
         class_names: match labels.as_os_str().is_empty() {
             true => None,
@@ -140,33 +184,64 @@ struct InFile {
     scale: Option<f64>,
     mean: Vec<f64>,
     std: Vec<f64>,
+    /// Order of the channels, `rgb` where it is not said; mean and std are in the same.
+    #[serde(default)]
+    channels: Channels,
 }
 
-/// What a preprocessing of that name, or in that file, makes of pixels. None at all is that of `unit`.
-fn normalization(preprocess: &str) -> Result<Normalization, LabError> {
-    match preprocess {
-        "imagenet" => Ok(Normalization::per_channel(
-            &[0.485, 0.456, 0.406],
-            &[0.229, 0.224, 0.225],
-        )),
-        "half" => Ok(Normalization::uniform(0.5, 0.5)),
-        "unit" | "" => Ok(Normalization::uniform(0.0, 1.0)),
-        "none" => Ok(Normalization::uniform(0.0, 1.0 / 255.0)),
-        file if file.ends_with(".toml") => in_file(Path::new(file)),
-        other => Err(LabError::Mismatch(format!(
-            "--preprocess {other}: use imagenet, half, unit, none or a .toml file with mean and std"
-        ))),
+#[derive(Default, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Channels {
+    #[default]
+    Rgb,
+    Bgr,
+}
+
+/// What a preprocessing of that name, or in that file, makes of pixels, and whether of BGR. None at all is that of `unit`.
+fn normalization(preprocess: &str) -> Result<(Normalization, bool), LabError> {
+    if preprocess.ends_with(".toml") {
+        return in_file(Path::new(preprocess));
     }
+    let (name, bgr) = match preprocess.strip_suffix(":bgr") {
+        Some(name) => (name, true),
+        None => (preprocess, false),
+    };
+    let normalization = match name {
+        "imagenet" => {
+            let order = |mut values: [f32; 3]| {
+                if bgr {
+                    values.reverse();
+                }
+                values
+            };
+            let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+            Normalization::per_channel(&order(mean), &order(std))
+        }
+        "half" => Normalization::uniform(0.5, 0.5),
+        "unit" => Normalization::uniform(0.0, 1.0),
+        "" if !bgr => Normalization::uniform(0.0, 1.0),
+        "none" => Normalization::uniform(0.0, 1.0 / 255.0),
+        _ => {
+            return Err(LabError::Mismatch(format!(
+                "--preprocess {preprocess}: use imagenet, half, unit or none, with :bgr behind it for models that take BGR, or a .toml file with mean and std"
+            )));
+        }
+    };
+    Ok((normalization, bgr))
 }
 
-fn in_file(path: &Path) -> Result<Normalization, LabError> {
+fn in_file(path: &Path) -> Result<(Normalization, bool), LabError> {
     let text = std::fs::read_to_string(path).map_err(|source| LabError::Io {
         path: path.to_owned(),
         source,
     })?;
     let wrong = |reason: &str| LabError::Mismatch(format!("{}: {reason}", path.display()));
-    let InFile { scale, mean, std } =
-        toml::from_str(&text).map_err(|error| wrong(error.message()))?;
+    let InFile {
+        scale,
+        mean,
+        std,
+        channels,
+    } = toml::from_str(&text).map_err(|error| wrong(error.message()))?;
     // (x · scale − mean) / std = (x / 255 − mean · s) / (std · s), where s is 1 / (255 · scale).
     let s = 1.0 / (255.0 * scale.unwrap_or(1.0 / 255.0));
     if !s.is_finite() || mean.is_empty() || mean.len() != std.len() {
@@ -176,10 +251,11 @@ fn in_file(path: &Path) -> Result<Normalization, LabError> {
     }
     let scaled = |values: &[f64]| values.iter().map(|x| (x * s) as f32).collect::<Vec<f32>>();
     let (mean, std) = (scaled(&mean), scaled(&std));
-    Ok(match (&mean[..], &std[..]) {
+    let normalization = match (&mean[..], &std[..]) {
         (&[mean], &[std]) => Normalization::uniform(mean, std),
         _ => Normalization::per_channel(&mean, &std),
-    })
+    };
+    Ok((normalization, channels == Channels::Bgr))
 }
 
 #[cfg(test)]
@@ -195,7 +271,8 @@ mod tests {
             "scale = 1\nmean = [127.5, 51, 0]\nstd = [127.5, 255, 51]",
         )
         .unwrap();
-        let found = normalization(path.to_str().unwrap()).unwrap();
+        let (found, bgr) = normalization(path.to_str().unwrap()).unwrap();
+        assert!(!bgr);
         for (found, expected) in [
             (found.mean(), [0.5, 0.2, 0.0]),
             (found.std(), [0.5, 1.0, 0.2]),
@@ -215,6 +292,13 @@ mod tests {
                 .to_string()
                 .contains("as many numbers")
         );
+        std::fs::write(&path, "mean = [0, 0.5, 1]\nstd = [1]\nchannels = \"bgr\"").unwrap();
+        assert!(normalization(path.to_str().unwrap()).is_err());
+        std::fs::write(&path, "mean = [0.5]\nstd = [1]\nchannels = \"bgr\"").unwrap();
+        assert!(normalization(path.to_str().unwrap()).unwrap().1);
+        let (turned, bgr) = normalization("imagenet:bgr").unwrap();
+        assert_eq!((turned.mean(), bgr), (&[0.406, 0.456, 0.485][..], true));
+        assert!(normalization(":bgr").is_err());
         assert!(
             normalization("caffe")
                 .unwrap_err()

@@ -117,6 +117,52 @@ impl Draft {
         }
     }
 
+    /// Lets the convolutions that read the image take its channels from the last to the first.
+    ///
+    /// # Errors
+    /// [`Fault::Model`] where something else reads it.
+    pub(crate) fn reverse_channels(
+        &mut self,
+        normalization: &mut Normalization,
+    ) -> Result<(), Fault> {
+        for item in self
+            .items
+            .iter_mut()
+            .filter(|item| item.inputs.contains(&0))
+        {
+            let weight = match (&item.work, &mut item.weight) {
+                (Work::Op(Op::Conv(conv)), Some(weight)) if conv.groups == 1 => weight,
+                _ => {
+                    return Err(Fault::Model(format!(
+                        "channels are taken as BGR where convolutions of all channels read the image, and {} is none: export the model with its channels turned",
+                        item.name
+                    )));
+                }
+            };
+            let channels = weight.shape()[3].max(1);
+            for taps in weight.data_mut().chunks_exact_mut(channels) {
+                taps.reverse();
+            }
+        }
+        let reversed = |values: &[f32]| values.iter().rev().copied().collect::<Vec<f32>>();
+        let (mean, std) = (
+            reversed(normalization.mean()),
+            reversed(normalization.std()),
+        );
+        *normalization = match (&mean[..], &std[..]) {
+            (&[mean], &[std]) => Normalization::uniform(mean, std),
+            _ => {
+                let channels = mean.len().max(std.len());
+                let each = |values: Vec<f32>| match values[..] {
+                    [one] => vec![one; channels],
+                    _ => values,
+                };
+                Normalization::per_channel(&each(mean), &each(std))
+            }
+        };
+        Ok(())
+    }
+
     fn fold_backward(&mut self, index: usize, normalization: &mut Normalization) -> bool {
         let Work::Affine { scale, shift } = &self.items[index].work else {
             return false;

@@ -47,6 +47,8 @@ const MAX_BYTES: u64 = 1 << 31;
 pub struct Options {
     /// How pixels become what the model's input expects: `(x / 255 − mean) / std`.
     pub normalization: Normalization,
+    /// Whether the model takes blue, green and red instead of RGB; the normalization's numbers are then in that order too.
+    pub bgr: bool,
     /// Height and width of images where the model leaves them open.
     pub image_size: Option<usize>,
     /// Names of the classes, where the file does not have them or they are to be others.
@@ -60,6 +62,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             normalization: Normalization::uniform(0.0, 1.0),
+            bgr: false,
             image_size: None,
             class_names: None,
             output: None,
@@ -135,6 +138,9 @@ fn decoded(
         model.notes.push(
             "the model scales its input itself: that became part of its normalization".into(),
         );
+    }
+    if options.bgr {
+        draft.reverse_channels(&mut normalization)?;
     }
     let classes = draft.items.last().map_or(0, |item| item.shape.c());
     let known = match &options.class_names {

@@ -7,7 +7,7 @@ use crate::proto::type_proto::{Tensor, Value};
 use crate::proto::*;
 use crate::{Imported, Options, decode, read};
 use lowbit::exec::{FloatModel, Model};
-use lowbit::graph::Op;
+use lowbit::graph::{Normalization, Op};
 use prost::Message;
 
 fn floats(name: &str, dims: &[i64]) -> TensorProto {
@@ -146,6 +146,45 @@ fn a_small_model_comes_in_with_its_softmax_left_out() {
     assert_eq!((imported.graph.classes(), imported.opset), (2, 13));
     assert!(!imported.has_class_names);
     assert!(imported.notes.iter().any(|note| note.contains("Softmax")));
+}
+
+#[test]
+fn a_model_of_bgr_sees_the_same_image_with_its_channels_turned() {
+    let run = |bgr: bool, mean: [f32; 3], pixels: &[u8]| {
+        let options = Options {
+            normalization: Normalization::per_channel(&mean, &[0.5, 1.0, 0.25]),
+            bgr,
+            ..Options::default()
+        };
+        let imported = decode(small().encode_to_vec(), &options).unwrap();
+        let model = FloatModel::new(&imported.graph, &imported.weights).unwrap();
+        let mut logits = vec![0.0; 2];
+        model.run(pixels, &mut logits).unwrap();
+        logits
+    };
+    let rgb: Vec<u8> = (0..8 * 8 * 3).map(|i| (i * 37 % 251) as u8).collect();
+    let (pixels, _) = rgb.as_chunks::<3>();
+    let bgr: Vec<u8> = pixels.iter().flat_map(|&[r, g, b]| [b, g, r]).collect();
+    let mean = [0.1, 0.2, 0.3];
+    let (found, expected) = (run(true, mean, &rgb), run(false, mean, &bgr));
+    for (a, b) in found.iter().zip(&expected) {
+        assert!((a - b).abs() < 1e-6, "{found:?}, {expected:?}");
+    }
+    assert!((found[0] - run(false, mean, &rgb)[0]).abs() > 1e-4);
+    // What is no convolution of all channels is named.
+    let mut model = small();
+    graph(&mut model).node[0].attribute.push(int("group", 3));
+    graph(&mut model).initializer[0] = floats("w", &[3, 1, 3, 3]);
+    graph(&mut model).initializer[1] = floats("b", &[3]);
+    graph(&mut model).initializer[2] = floats("v", &[2, 3]);
+    let options = Options {
+        bgr: true,
+        ..Options::default()
+    };
+    let line = decode(model.encode_to_vec(), &options)
+        .unwrap_err()
+        .to_string();
+    assert!(line.contains("the_Conv") && line.contains("BGR"), "{line}");
 }
 
 #[test]

@@ -71,7 +71,9 @@ fn eight_bit_files_give_lowbits_bits_in_onnx_runtime() {
             "{}: {changed}",
             graph.name()
         );
-        assert_eq!((exported.opset, exported.notes.len()), (13, 0));
+        // (HardSwish is younger.)
+        let opset = if graph.name() == "mixture" { 14 } else { 13 };
+        assert_eq!((exported.opset, exported.notes.len()), (opset, 0));
         compared += 1;
     }
     assert_eq!(compared, 5);

@@ -5,7 +5,7 @@ use crate::errors::{self, Class};
 use crate::settings::{self, Pairs};
 use crate::threads::work;
 use lowbit::format::SplitRecord;
-use lowbit_data::{Dataset, InMemory, Labelled, LoadOptions, Split};
+use lowbit_data::{Dataset, InMemory, Labelled, LoadOptions, Resize, Split};
 use lowbit_lab::LabError;
 use lowbit_lab::experiments::inputs::Input;
 use lowbit_lab::experiments::results::DataResults;
@@ -101,6 +101,7 @@ impl PyInput {
         let mut value = serde_json::to_value(DataResults::of(&self.input)).expect("plain data");
         value["split_record"] = serde_json::to_value(&self.input.split).expect("plain data");
         value["image_size"] = self.input.image_size.into();
+        value["resize"] = self.input.resize.to_string().into();
         value["exif"] = self.input.exif.into();
         value.to_string()
     }
@@ -160,6 +161,10 @@ impl PyInput {
         Ok(Self {
             input: Arc::new(Input {
                 image_size: of("image_size").as_u64().unwrap_or(0) as usize,
+                resize: of("resize")
+                    .as_str()
+                    .map_or(Ok(Resize::Stretch), str::parse)
+                    .map_err(|error| Class::Data.error(format!("pickle: {error}")))?,
                 exif: of("exif").as_bool().unwrap_or(false),
                 ..input
             }),

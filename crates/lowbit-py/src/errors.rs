@@ -71,8 +71,8 @@ pub(crate) fn of(error: impl Into<LabError>) -> PyErr {
         | LabError::Graph(_)
         | LabError::Quant(_)
         | LabError::Runtime(_)
-        | LabError::Onnx(_)
-        | LabError::Export(_) => Class::Model,
+        | LabError::Onnx(_) => Class::Model,
+        LabError::Export(_) => Class::File,
         LabError::Train(_)
         | LabError::Diverged { .. }
         | LabError::Overflowed { .. }

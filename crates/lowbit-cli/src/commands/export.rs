@@ -23,6 +23,7 @@ pub(super) fn run(
     model: &Path,
     output: &Path,
     input: ExportInput,
+    reduce_range: bool,
 ) -> Result<(), Failure> {
     // Before anything is computed.
     refuse_own_input(output, &[model])?;
@@ -33,7 +34,7 @@ pub(super) fn run(
         )));
     }
     let ModelFile { stored, .. } = context.open(model)?;
-    let exported = export(&stored, input, model)?;
+    let exported = export(&stored, input, reduce_range, model)?;
     for note in &exported.notes {
         context.output.note(&format!("note: {note}"));
     }

@@ -154,8 +154,12 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
         }
         Command::Inspect { file, .. } => inspect::run(&context, &file),
         Command::Export {
-            file, to, input, ..
-        } => export::run(&context, &file, &to, input.into()),
+            file,
+            to,
+            input,
+            reduce_range,
+            ..
+        } => export::run(&context, &file, &to, input.into(), reduce_range),
         Command::Data {
             path,
             sheet,
@@ -230,6 +234,7 @@ impl Context {
         let options = LoadOptions {
             limit: some(config.images.limit),
             image_size: some(config.input.image_size),
+            resize: config.input.resize,
             exif: config.input.exif,
             data_dir: config.images.data_dir.clone(),
             cache_dir: config

@@ -7,7 +7,6 @@ use rayon::prelude::*;
 use crate::assemble::faint_note;
 use crate::decode::Picture;
 use crate::listing::{Part, Shape, drop_unused_classes, room};
-use crate::resize::resize;
 use crate::split::select;
 use crate::{DataError, Dataset, LoadOptions, Split};
 
@@ -85,15 +84,15 @@ pub(crate) fn resized(
     splits: [Split; 2],
     options: &LoadOptions,
 ) -> Result<(Shape, [Split; 2]), DataError> {
-    let Some(size) = options
-        .image_size
-        .filter(|&size| (size, size) != (shape.height, shape.width))
-    else {
+    let own = [shape.height, shape.width];
+    let sizes = options.resize.sizes(own, options.image_size);
+    if sizes == [own; 2] {
         return Ok((shape, splits));
-    };
+    }
+    let [height, width] = sizes[1];
     let to = Shape {
-        height: size,
-        width: size,
+        height,
+        width,
         ..shape
     };
     let [train, test] = splits.map(|split| {
@@ -108,7 +107,8 @@ pub(crate) fn resized(
                     channels: shape.channels,
                     pixels: split.image(index).to_vec(),
                 };
-                out.copy_from_slice(&resize(&picture, size, size).pixels);
+                let picture = options.resize.apply(&picture, options.image_size);
+                out.copy_from_slice(&picture.pixels);
             });
         Split::new(to.image_len(), pixels, split.labels().to_vec())
     });

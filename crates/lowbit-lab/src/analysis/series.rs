@@ -58,6 +58,7 @@ fn shared(run: &RunResults) -> BTreeMap<String, String> {
             ("source", config.images.data.clone()),
             ("limit", config.images.limit.to_string()),
             ("image_size", config.input.image_size.to_string()),
+            ("resize", config.input.resize.to_string()),
             ("optimizer", config.training.optimizer.to_string()),
             ("schedule", config.training.schedule.to_string()),
             ("augment", config.training.augment.to_string()),

@@ -6,6 +6,7 @@ use lowbit::graph::zoo;
 use lowbit::quant::{ActivationQuant, Observer};
 use lowbit::quantize::Passes;
 use lowbit::train::{ActivationQuantizer, Augment, Optimizer, Schedule, WeightQuantizer};
+use lowbit_data::Resize;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -133,8 +134,11 @@ area! {
 area! {
     /// How large the images are that the model sees, and which way up.
     Input, "Data" {
-        /// Resize images to N×N, 0 for their own size
+        /// Bring images to N×N, 0 for their own size
         image_size: usize = 0, Any("N");
+        /// How: stretch, or short:256, which brings the shorter side to 256 pixels and cuts the middle N×N out
+        #[serde(with = "super::text")]
+        resize: Resize = Resize::Stretch, Like("HOW", &["stretch", "short:256"]);
         /// Turn images as their EXIF orientation says; without it, pixels are taken as they are stored
         exif: bool = false, Values::On;
     }
@@ -143,9 +147,9 @@ area! {
 area! {
     /// How a model that another program made is read.
     Onnx, "ONNX models" {
-        /// How pixels become the input of an ONNX model: imagenet, half (-1..1), unit (0..1), none (0..255), or a .toml file
-        /// with mean and std
-        preprocess: String = String::new(), Like("NAME", &["imagenet", "half", "unit", "none"]);
+        /// How pixels become the input of an ONNX model: imagenet, half (-1..1), unit (0..1), none (0..255), with :bgr behind
+        /// it for models that take BGR, or a .toml file with mean and std
+        preprocess: String = String::new(), Like("NAME", &["imagenet", "half", "unit", "none", "none:bgr"]);
         /// A file with the names of an ONNX model's classes, one a line [default: the model's own, or the folders' names]
         labels: PathBuf = PathBuf::new(), Path("FILE");
     }

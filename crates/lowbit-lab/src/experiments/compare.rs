@@ -146,6 +146,7 @@ pub fn compare(
         &input.data.test,
         graph.classes(),
         trained.epochs.last().map(|last| last.train_loss),
+        &config.recipe,
     );
     let own_test = || Evaluated::own_test(input.data.test.len());
     let results = CompareResults {

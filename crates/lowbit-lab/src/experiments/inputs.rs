@@ -5,7 +5,7 @@ use crate::{Config, LabError};
 use lowbit::format::{SplitRecord, StoredModel, TrainingRecord};
 use lowbit::graph::zoo;
 use lowbit::{Graph, Shape, Weights};
-use lowbit_data::{Dataset, Identity, LoadOptions, Progress};
+use lowbit_data::{Dataset, Identity, LoadOptions, Progress, Resize};
 use lowbit_kernels::random;
 use std::path::Path;
 
@@ -20,6 +20,8 @@ pub struct Input {
     pub split: SplitRecord,
     /// Size that they were brought to; 0 for their own.
     pub image_size: usize,
+    /// How.
+    pub resize: Resize,
     /// Whether they were turned as their EXIF orientation says.
     pub exif: bool,
 }
@@ -31,6 +33,7 @@ pub(crate) struct Wanted {
     pub(crate) test_fraction: f64,
     pub(crate) limit: usize,
     pub(crate) image_size: usize,
+    pub(crate) resize: Resize,
     pub(crate) exif: bool,
 }
 
@@ -43,6 +46,7 @@ impl Wanted {
             test_fraction: defaults.test_fraction,
             limit: config.images.limit,
             image_size: config.input.image_size,
+            resize: config.input.resize,
             exif: config.input.exif,
         }
     }
@@ -54,6 +58,7 @@ impl Wanted {
             test_fraction: self.test_fraction,
             limit: some(self.limit),
             image_size: some(self.image_size),
+            resize: self.resize,
             exif: self.exif,
             data_dir: config.images.data_dir.clone(),
             cache_dir: config
@@ -73,6 +78,7 @@ impl Wanted {
         };
         Ok(Input {
             image_size: self.image_size,
+            resize: self.resize,
             exif: self.exif,
             ..Input::new(data, split)
         })
@@ -96,6 +102,7 @@ impl Input {
             data,
             split,
             image_size: 0,
+            resize: Resize::Stretch,
             exif: false,
         }
     }
@@ -117,6 +124,10 @@ impl Input {
             test_images: self.data.test.len(),
             split: self.split.clone(),
             image_size: self.image_size,
+            resize: match self.resize {
+                Resize::Stretch => String::new(),
+                resize => resize.to_string(),
+            },
             exif: self.exif,
             sketch: self.identity.train.to_text(),
             earlier: None,
@@ -293,6 +304,7 @@ pub(crate) mod tests {
             test_fraction: 0.5,
             limit: 0,
             image_size: 0,
+            resize: Resize::Stretch,
             exif: false,
         };
         let load = |wanted: Wanted| wanted.load(&config, &lowbit_data::Silent).unwrap();

@@ -1,5 +1,6 @@
 //! Whether a training learned anything: of a model that guesses, nobody can tell what quantization does to it.
 
+use crate::config::areas::Recipe;
 use lowbit_data::Split;
 use serde::{Deserialize, Serialize};
 
@@ -35,9 +36,17 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// What is known of a model with this accuracy on `test`.
+    /// What is known of a model with this accuracy on `test`. A loss that a teacher has a part in is no measure: that part
+    /// depends on its temperature.
     #[must_use]
-    pub fn of(accuracy: f64, test: &Split, classes: usize, train_loss: Option<f64>) -> Self {
+    pub fn of(
+        accuracy: f64,
+        test: &Split,
+        classes: usize,
+        train_loss: Option<f64>,
+        recipe: &Recipe,
+    ) -> Self {
+        let train_loss = train_loss.filter(|_| recipe.teacher.as_os_str().is_empty());
         let counts = test.counts(classes);
         let most = counts.iter().copied().max().unwrap_or(0);
         Self {
@@ -109,6 +118,16 @@ fn wilson_low(share: f64, count: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_loss_with_a_teacher_s_part_is_no_divergence() {
+        let test = Split::new(1, vec![0; 40], (0..40).map(|i| i % 2).collect()).unwrap();
+        let learning = |recipe: &Recipe| Outcome::of(0.9, &test, 2, Some(9.0), recipe).learning();
+        let mut recipe = Recipe::default();
+        assert_eq!(learning(&recipe), Learning::Diverged);
+        recipe.teacher = "teacher.safetensors".into();
+        assert_eq!(learning(&recipe), Learning::Learned);
+    }
 
     fn outcome(accuracy: f64, images: usize, train_loss: Option<f64>) -> Outcome {
         Outcome {

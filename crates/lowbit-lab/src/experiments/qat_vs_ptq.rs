@@ -380,7 +380,8 @@ impl Run<'_> {
         seeds.iter().find_map(|[fp32, _, _]| {
             let loss = fp32.epochs.last().map(|last| last.train_loss);
             let test = &self.input.data.test;
-            let outcome = Outcome::of(fp32.test.accuracy, test, classes, loss);
+            let accuracy = fp32.test.accuracy;
+            let outcome = Outcome::of(accuracy, test, classes, loss, &self.config.recipe);
             outcome.no_verdict(self.config.training.lr)
         })
     }

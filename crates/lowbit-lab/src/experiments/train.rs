@@ -74,6 +74,7 @@ pub fn train(
         &input.data.test,
         graph.classes(),
         Some(last.train_loss),
+        &config.recipe,
     );
     let results = TrainResults {
         experiment: FOLDER,

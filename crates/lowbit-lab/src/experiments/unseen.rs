@@ -12,7 +12,7 @@ use crate::{Config, LabError};
 use fitted::fitted;
 use lowbit::format::{FormatError, TrainingRecord};
 use lowbit::{Graph, Shape};
-use lowbit_data::{Overlap, Progress, Sketch, Split};
+use lowbit_data::{Overlap, Progress, Resize, Sketch, Split};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -135,9 +135,16 @@ fn with_pixels(
         None if own.image_size == 0 && model.foreign.is_some() => square(model.graph.input()),
         _ => own.image_size,
     };
+    let resize = match model.record {
+        Some(record) if own.resize == Resize::Stretch && !record.resize.is_empty() => {
+            record.resize.parse().map_err(LabError::Mismatch)?
+        }
+        _ => own.resize,
+    };
     let load = |wanted: Wanted| -> Result<Input, LabError> {
         let wanted = Wanted {
             image_size: size,
+            resize,
             ..wanted
         };
         fitted(model, wanted.load(config, progress)?)
@@ -157,6 +164,7 @@ fn with_pixels(
         test_fraction: record.split.test_fraction,
         limit: record.split.limit,
         image_size: size,
+        resize,
         exif: record.exif,
     };
     let mut input = load(as_trained)?;
@@ -169,6 +177,7 @@ fn with_pixels(
     let input = if as_trained
         == (Wanted {
             image_size: size,
+            resize,
             ..own
         }) {
         input

@@ -206,6 +206,11 @@ const LOGITS: &str = "logits";
 /// The names of the classes, and how pixels become the model's input.
 fn metadata(graph: &Graph, input: Input) -> Vec<(&'static str, String)> {
     let names = graph.class_names();
+    // Numbers are what classes without names are called.
+    let is_numbered = names
+        .iter()
+        .enumerate()
+        .all(|(class, name)| *name == class.to_string());
     let is_plain = |name: &String| !name.contains([',', '"', '\'', '[', ']', '\\', '\n']);
     let names = match names.iter().all(is_plain) {
         true => format!("[\"{}\"]", names.join("\", \"")),
@@ -215,7 +220,10 @@ fn metadata(graph: &Graph, input: Input) -> Vec<(&'static str, String)> {
         let values: Vec<String> = values.iter().map(f32::to_string).collect();
         values.join(", ")
     };
-    let mut metadata = vec![("class_names", names)];
+    let mut metadata = Vec::new();
+    if !is_numbered {
+        metadata.push(("class_names", names));
+    }
     if input == Input::Normalized {
         metadata.push(("image_mean", list(graph.normalization().mean())));
         metadata.push(("image_std", list(graph.normalization().std())));

@@ -22,6 +22,9 @@ pub struct TrainingRecord {
     /// Size that images were brought to; 0 where they kept their own.
     #[serde(default)]
     pub image_size: usize,
+    /// How they were brought to it, as `--resize` says it; empty where they were stretched.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub resize: String,
     /// Whether images were turned as their EXIF orientation says.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exif: bool,
@@ -70,6 +73,7 @@ mod tests {
                 limit: 0,
             },
             image_size: 64,
+            resize: String::new(),
             exif: false,
             sketch: "AQAAAAIAAAA=".into(),
             earlier: None,
@@ -112,7 +116,9 @@ mod tests {
     fn a_record_lacks_what_is_usual() {
         let text = serde_json::to_string(&record()).unwrap();
         assert!(
-            !text.contains("earlier") && !text.contains("exif"),
+            !["earlier", "exif", "resize"]
+                .iter()
+                .any(|key| text.contains(key)),
             "{text}"
         );
         let short = text
@@ -122,6 +128,7 @@ mod tests {
         assert_eq!((read.split.limit, read.image_size), (0, 0));
         let turned = TrainingRecord {
             exif: true,
+            resize: "short:72".into(),
             ..record()
         };
         let text = serde_json::to_string(&turned).unwrap();

@@ -90,6 +90,24 @@ impl Unary {
         }
     }
 
+    /// Returns the function's value, each step of it rounded to f32; functions that are not made of products and sums are
+    /// rounded once.
+    #[must_use]
+    pub fn value_f32(&self, x: f32) -> f32 {
+        let hard_sigmoid = |alpha: f32, beta: f32| (alpha * x + beta).clamp(0.0, 1.0);
+        match *self {
+            Self::Clip { min, max } => x.max(min).min(max),
+            Self::HardSigmoid { alpha, beta } => hard_sigmoid(alpha, beta),
+            Self::HardSwish => x * hard_sigmoid(1.0 / 6.0, 0.5),
+            Self::Silu => x * sigmoid(f64::from(x)) as f32,
+            Self::LeakyRelu { slope } => match x > 0.0 {
+                true => x,
+                false => slope * x,
+            },
+            Self::Tanh | Self::Elu { .. } | Self::Gelu { .. } => self.value(f64::from(x)) as f32,
+        }
+    }
+
     /// Returns the function's derivative, computed in f64; at a corner that of one of its sides.
     #[must_use]
     pub fn derivative(&self, x: f64) -> f64 {

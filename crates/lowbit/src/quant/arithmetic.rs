@@ -54,6 +54,32 @@ impl Arithmetic {
         }
     }
 
+    /// The levels that stand for a function of every level. With real biases computed in f64 and rounded once; with whole ones
+    /// in f32, step by step as `in_f32` has them, as ONNX Runtime does between DequantizeLinear and QuantizeLinear.
+    pub(crate) fn table(
+        self,
+        from: ActivationParams,
+        to: ActivationParams,
+        [low, high]: [u8; 2],
+        (exact, in_f32): (impl Fn(f64) -> f64, impl Fn(f32) -> f32),
+    ) -> [u8; 256] {
+        let level = |q: u8| -> f64 {
+            let centered = f32::from(q) - f32::from(from.zero_point);
+            let level = match self {
+                Self::RealBias => {
+                    let x = f64::from(centered) * f64::from(from.scale);
+                    (exact(x) / f64::from(to.scale)).round_ties_even()
+                }
+                Self::IntegerBias => {
+                    let y = in_f32(centered * from.scale);
+                    f64::from((y / to.scale).round_ties_even())
+                }
+            };
+            level + f64::from(to.zero_point)
+        };
+        std::array::from_fn(|q| level(q as u8).clamp(f64::from(low), f64::from(high)) as u8)
+    }
+
     /// The level of an input on another grid.
     pub(crate) fn move_to_grid(
         self,
@@ -149,4 +175,24 @@ fn widen(layer: &mut QuantizedLayer, input: InputParams) -> bool {
         }
     }
     is_widened
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Unary;
+
+    #[test]
+    fn a_table_rounds_once_or_as_onnx_runtime_does() {
+        // A value of MobileNetV3's that lies next to the middle of two levels: ONNX Runtime 1.32 gives 16.
+        let of = |scale, zero_point| ActivationParams { scale, zero_point };
+        let (from, to) = (of(0.003_265_669_3, 132), of(0.001_617_714_6, 114));
+        let function = Unary::HardSwish;
+        for (arithmetic, expected) in [(Arithmetic::RealBias, 15), (Arithmetic::IntegerBias, 16)] {
+            let both = (|x| function.value(x), |x| function.value_f32(x));
+            let table = arithmetic.table(from, to, [0, 255], both);
+            assert_eq!(table[21], expected);
+            assert_eq!((table[132], table[0]), (114, 0), "{arithmetic:?}");
+        }
+    }
 }

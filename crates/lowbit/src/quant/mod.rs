@@ -9,6 +9,7 @@ mod observers;
 mod product;
 pub mod quantizers;
 mod requant;
+mod saturation;
 mod types;
 
 pub use arithmetic::Arithmetic;
@@ -16,7 +17,7 @@ pub use check::QuantizedModelError;
 pub(crate) use observers::{BINS, Seen};
 pub use observers::{Observer, ObserverError};
 pub(crate) use product::{Levels, Product, ProductConstants};
-pub(crate) use requant::{InputParams, Requant, ratio, table};
+pub(crate) use requant::{InputParams, Requant, ratio};
 pub use types::{
     ActivationParams, ActivationQuant, ActivationQuantError, Granularity, QuantizedLayer,
     QuantizedModel,

@@ -117,20 +117,6 @@ pub(crate) fn ratio(from: ActivationParams, to: ActivationParams) -> f32 {
     (f64::from(from.scale) / f64::from(to.scale)) as f32
 }
 
-/// The integers that stand for a function of every integer, computed in f64 and rounded once.
-pub(crate) fn table(
-    from: ActivationParams,
-    to: ActivationParams,
-    [low, high]: [u8; 2],
-    function: impl Fn(f64) -> f64,
-) -> [u8; 256] {
-    std::array::from_fn(|q| {
-        let x = (q as f64 - f64::from(from.zero_point)) * f64::from(from.scale);
-        let level = (function(x) / f64::from(to.scale)).round_ties_even();
-        (level + f64::from(to.zero_point)).clamp(f64::from(low), f64::from(high)) as u8
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Arithmetic;

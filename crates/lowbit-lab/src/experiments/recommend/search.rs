@@ -101,7 +101,7 @@ impl Search<'_> {
 
     /// What learning its rounding takes, about: multiply-adds of 256 pixels per weight and step, forwards and backwards.
     fn seconds_of_learning(&self, candidate: &Candidate) -> f64 {
-        const GMAC_PER_S_AND_THREAD: f64 = 8.0;
+        const GMAC_PER_S_AND_THREAD: f64 = 6.0;
         let Some(steps) = candidate.config.passes.adaround else {
             return 0.0;
         };
@@ -138,18 +138,24 @@ impl Search<'_> {
         let config = self.config;
         let mut command = format!(
             "lowbit quantize {} --data {} {}",
-            self.request.file.display(),
-            config.images.data,
+            quoted(&self.request.file.display().to_string()),
+            quoted(&config.images.data),
             candidate.flags()
         );
         for (flag, value, default) in [
             ("preprocess", config.onnx.preprocess.clone(), String::new()),
+            (
+                "labels",
+                config.onnx.labels.display().to_string(),
+                String::new(),
+            ),
             ("seed", config.run.seed.to_string(), "1".into()),
             (
                 "image-size",
                 config.input.image_size.to_string(),
                 "0".into(),
             ),
+            ("resize", config.input.resize.to_string(), "stretch".into()),
             ("limit", config.images.limit.to_string(), "0".into()),
             (
                 "calibration-images",
@@ -158,9 +164,33 @@ impl Search<'_> {
             ),
         ] {
             if value != default {
-                command += &format!(" --{flag} {value}");
+                command += &format!(" --{flag} {}", quoted(&value));
             }
         }
+        if config.input.exif {
+            command += " --exif";
+        }
         command
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=,+~".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn words_with_blanks_are_one_word_to_a_shell() {
+        assert_eq!(quoted("a/b-1.onnx"), "a/b-1.onnx");
+        assert_eq!(quoted("my model's"), r"'my model'\''s'");
+        assert_eq!(quoted(""), "''");
     }
 }

@@ -181,7 +181,8 @@ impl<'a> Run<'a> {
         let last = trained.last();
         let classes = self.graph.classes();
         let test = &self.input.data.test;
-        let outcome = Outcome::of(last.test_accuracy, test, classes, Some(last.train_loss));
+        let (accuracy, loss) = (last.test_accuracy, Some(last.train_loss));
+        let outcome = Outcome::of(accuracy, test, classes, loss, &self.config.recipe);
         RunResults {
             bit_width: self.id.bits,
             num_rounds: trained.epochs.len(),

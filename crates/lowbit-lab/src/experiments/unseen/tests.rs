@@ -369,6 +369,7 @@ fn images_are_brought_to_the_size_and_turned_as_in_training() {
     plain.network.model = "mlp".into();
     let mut own = plain.clone();
     own.input.image_size = 16;
+    own.input.resize = "short:20".parse().unwrap();
     own.input.exif = true;
     let silent = lowbit_data::Silent;
     let trained = Input::load(&own, &silent).unwrap();
@@ -388,6 +389,7 @@ fn images_are_brought_to_the_size_and_turned_as_in_training() {
     assert_eq!(chosen.input, trained);
     let chosen = load(&model, &plain, all);
     assert_eq!((chosen.input.image_size, chosen.input.exif), (16, true));
+    assert_eq!(chosen.input.resize, own.input.resize);
     // Turned now, and not then: the same split, and the same known to be seen.
     model.record.as_mut().unwrap().exif = false;
     let chosen = load(&model, &own, Choice::default());

@@ -1,9 +1,8 @@
-//! Functions of one element: tables of 256 bytes, built in f64.
+//! Functions of one element: tables of 256 bytes.
 
 use super::StepParams;
 use crate::exec::kernel::{Call, Kernel, out_row};
 use crate::lower::{Layout, Plan};
-use crate::quant::table;
 use lowbit_kernels::{Isa, elementwise};
 
 pub(super) struct Table {
@@ -23,15 +22,16 @@ impl Table {
         }
     }
 
-    /// A function of real numbers, rounded once.
+    /// A function of real numbers, once rounded and once in f32 ([`Arithmetic::table`](crate::quant::Arithmetic)).
     pub(super) fn of(
         plan: &Plan,
         index: usize,
         params: &StepParams,
         isa: Isa,
-        function: impl Fn(f64) -> f64,
+        function: (impl Fn(f64) -> f64, impl Fn(f32) -> f32),
     ) -> Self {
-        let table = table(params.inputs[0], params.output, params.bounds, function);
+        let (from, to) = (params.inputs[0], params.output);
+        let table = params.arithmetic.table(from, to, params.bounds, function);
         Self::new(plan, index, table, isa)
     }
 

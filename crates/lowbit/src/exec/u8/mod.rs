@@ -124,14 +124,15 @@ pub(super) fn kernel(
         Op::Relu => Box::new(activation::Table::relu(plan, index, &params(), isa)),
         Op::Sigmoid => {
             let sigmoid = crate::ops::sigmoid;
-            Box::new(activation::Table::of(plan, index, &params(), isa, sigmoid))
+            let function = (sigmoid, |x: f32| sigmoid(f64::from(x)) as f32);
+            Box::new(activation::Table::of(plan, index, &params(), isa, function))
         }
         Op::MaxPool(pool) => Box::new(pool::Max::new(plan, index, &pool, params())),
         Op::GlobalAvgPool => Box::new(pool::Global::new(plan, index, &params(), isa)),
         Op::Add => Box::new(binary::Add::new(plan, index, &params(), isa)),
         Op::Mul => Box::new(binary::Mul::new(plan, index, &params(), isa)),
         Op::Unary(unary) => {
-            let function = move |x: f64| unary.value(x);
+            let function = (move |x| unary.value(x), move |x| unary.value_f32(x));
             Box::new(activation::Table::of(plan, index, &params(), isa, function))
         }
         Op::AvgPool(pool) => Box::new(pool::Mean::new(plan, index, &pool, &params())),
