@@ -79,7 +79,7 @@ pub fn candidates() -> Vec<Candidate> {
         ("W8A8", B8, "bias-correction"),
         ("W16A8", B16, "none"),
         ("W8 dynamic", B8, "none"),
-        ("W8A32", B8, "none"),
+        ("W8A32", B8, "bias-correction"),
         ("W4A8", B4, "mse-weights,bias-correction"),
         ("W4A32", B4, "mse-weights,bias-correction"),
         ("W4A8", B4, learned),
@@ -108,6 +108,9 @@ mod tests {
             "--bits 4 --observer mse --passes mse-weights,adaround,bias-correction"
         );
         assert_eq!(of("W8 dynamic"), "--bits 8 --method dynamic");
-        assert_eq!(of("W8A32"), "--bits 8 --act-bits float");
+        assert_eq!(
+            of("W8A32, bias-correction"),
+            "--bits 8 --act-bits float --passes bias-correction"
+        );
     }
 }

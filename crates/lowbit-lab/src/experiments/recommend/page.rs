@@ -23,7 +23,9 @@ impl Recommendation {
         let none = || "–".to_owned();
         let row = |row: &super::Row| {
             let part = row.verdict.as_ref();
-            let drop = part.map(|part| part.drop_points);
+            // FP32 loses nothing to itself.
+            let other = part.filter(|_| row.speedup.is_some());
+            let drop = other.map(|part| part.drop_points);
             vec![
                 format!("{}{}", row.name, if row.on_front { " *" } else { "" }),
                 row.bytes.to_string(),
@@ -32,7 +34,7 @@ impl Recommendation {
                 drop.map_or_else(none, |d| {
                     format!("{:+.2} [{:+.2}, {:+.2}]", -d.value, -d.high, -d.low)
                 }),
-                part.map_or_else(none, |part| part.changed.to_string()),
+                other.map_or_else(none, |part| part.changed.to_string()),
                 row.latency_ms.map_or_else(none, |ms| {
                     format!(
                         "{:.3} [{:.3}, {:.3}]",
@@ -88,6 +90,9 @@ pub(super) fn page(found: &Recommendation) -> String {
                         h2 { "Commands" }
                         @for row in found.rows.iter().filter(|row| !row.command.is_empty()) { pre { (row.command) } }
                     }
+                    section { h2 { "Files" } ul {
+                        @for file in found.rows.iter().flat_map(|row| row.file.iter().chain(&row.onnx)) { li { (file) } }
+                    } }
                     @if !found.skipped.is_empty() {
                         section { h2 { "Not tried" } ul { @for line in &found.skipped { li { (line) } } } }
                     }

@@ -93,7 +93,12 @@ impl Search<'_> {
         });
         let nearest = wider
             .filter(|other| all[other.at].learns() || bits.get() == 1)
-            .min_by_key(|other| all[other.at].config.weight_bits)?;
+            .min_by(|a, b| {
+                let bits = |tried: &Tried| all[tried.at].config.weight_bits;
+                let lost = |tried: &Tried| tried.row.choosing.drop_points.low;
+                let order = bits(a).cmp(&bits(b));
+                order.then(lost(a).total_cmp(&lost(b)))
+            })?;
         let lost = nearest.row.choosing.drop_points.low;
         (lost > self.request.max_drop + HOPELESS)
             .then(|| format!("{} lost {lost:.0} points or more already", nearest.row.name))

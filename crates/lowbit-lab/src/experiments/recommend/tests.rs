@@ -93,7 +93,9 @@ fn fp32_stays_where_nothing_fits_and_where_images_cannot_tell() {
     let verdict = decided(Target::Latency, &lost);
     assert_eq!((verdict.ship.as_str(), verdict.fits), (FP32, false));
     assert!(
-        verdict.sentence.contains("loses 3.00 points"),
+        verdict
+            .sentence
+            .contains("a was chosen, and loses 3.00 points"),
         "{}",
         verdict.sentence
     );
@@ -110,6 +112,29 @@ fn fp32_stays_where_nothing_fits_and_where_images_cannot_tell() {
         decided(Target::Size, &lost[..1])
             .sentence
             .contains("Keep FP32")
+    );
+}
+
+#[test]
+fn images_that_choose_pick_and_the_others_only_say_whether_it_fits() {
+    let fp32 = row(FP32, 0.0, 0.4, 10.0, 400);
+    let sound = row("sound", 0.2, 0.4, 4.0, 100);
+    // Lucky on the images that chose nothing: that must not choose it.
+    let mut lucky = row("lucky", 1.5, 0.4, 2.0, 50);
+    lucky.verdict = Some(part(-0.5, 0.4));
+    let verdict = decided(Target::Latency, &[fp32.clone(), sound.clone(), lucky]);
+    assert_eq!((verdict.ship.as_str(), verdict.fits), ("sound", true));
+    // Lucky on those that choose: it is picked, and does not fit.
+    let mut unlucky = row("unlucky", 0.1, 0.4, 2.0, 50);
+    unlucky.verdict = Some(part(1.5, 0.4));
+    let verdict = decided(Target::Latency, &[fp32, sound, unlucky]);
+    assert_eq!((verdict.ship.as_str(), verdict.fits), (FP32, false));
+    assert!(
+        verdict
+            .sentence
+            .contains("unlucky was chosen, and loses 1.50"),
+        "{}",
+        verdict.sentence
     );
 }
 

@@ -1,6 +1,7 @@
 //! Which model to ship, in one sentence, with its reason.
 
 use super::{Row, Target};
+use crate::statistics::Difference;
 use serde::{Deserialize, Serialize};
 
 /// What to ship.
@@ -60,65 +61,44 @@ pub fn too_few(images: usize, max_drop: f64) -> Option<String> {
     ))
 }
 
-/// Decides among measured rows, of which the first is FP32.
+/// Decides among measured rows, of which the first is FP32. One is picked by the images that choose; the others, which chose
+/// nothing, only say whether it fits.
 ///
 /// # Panics
 /// If a row was not measured, or there is none.
 #[must_use]
 pub fn decide(rows: &[&Row], target: Target, max_drop: f64, images: usize) -> Verdict {
     let fp32 = rows[0];
-    let drop = |row: &Row| row.verdict.as_ref().expect("measured").drop_points;
     let quantized = &rows[1..];
-    let shown: Vec<&Row> = quantized
+    let chosen: Vec<&Row> = quantized
         .iter()
         .copied()
-        .filter(|row| drop(row).high <= max_drop)
+        .filter(|row| row.choosing.drop_points.high <= max_drop)
         .collect();
-    if shown.is_empty() {
-        return unproven(fp32, quantized, max_drop, images);
-    }
-    // Faster beyond what the rounds scatter, or smaller.
+    let candidates = match chosen.is_empty() {
+        false => chosen,
+        // Where the images that choose cannot tell, the nearest to FP32 is tried on the others.
+        true => nearest(quantized).into_iter().collect(),
+    };
+    // Faster beyond what the rounds scatter (the lower quartile of 25 is near the end of their median's 95 % interval), or smaller.
     let gains = |row: &&Row| match target {
         Target::Size => row.bytes < fp32.bytes,
         Target::Latency | Target::Throughput => {
             row.speedup.is_some_and(|speedup| speedup.quartile_1 > 1.0)
         }
     };
-    let gaining: Vec<&Row> = shown.iter().copied().filter(|row| gains(row)).collect();
-    let key = |row: &Row| match target {
-        Target::Size => row.bytes as f64,
-        Target::Latency | Target::Throughput => time(row),
-    };
-    let Some(first) = gaining
+    let gaining: Vec<&Row> = candidates
         .iter()
         .copied()
-        .min_by(|a, b| key(a).total_cmp(&key(b)))
-    else {
-        let nearest = shown[0];
-        let reason = match target {
-            Target::Size => format!("no file is smaller than its {} bytes", fp32.bytes),
-            _ => format!(
-                "no quantized model within {max_drop} points is faster here ({}: {:.2}× its speed)",
-                nearest.name,
-                nearest.speedup.map_or(1.0, |speedup| speedup.median),
-            ),
-        };
-        return Verdict {
-            ship: fp32.name.clone(),
-            fits: true,
-            sentence: format!("Keep FP32: {reason}."),
-        };
-    };
-    let best = match target {
-        Target::Size => first,
-        _ => gaining
-            .iter()
-            .copied()
-            .filter(|row| time(row) <= time(first) * (1.0 + EQUAL))
-            .min_by_key(|row| row.bytes)
-            .unwrap_or(first),
+        .filter(|row| gains(row))
+        .collect();
+    let Some(best) = best(&gaining, target) else {
+        return keep(fp32, &candidates, target, max_drop, images);
     };
     let lost = drop(best);
+    if lost.high > max_drop {
+        return unproven(fp32, Some(best), max_drop, images);
+    }
     Verdict {
         ship: best.name.clone(),
         fits: true,
@@ -134,13 +114,58 @@ pub fn decide(rows: &[&Row], target: Target, max_drop: f64, images: usize) -> Ve
     }
 }
 
+/// What a row loses on the images that chose nothing.
+fn drop(row: &Row) -> Difference {
+    row.verdict.as_ref().expect("measured").drop_points
+}
+
+/// The row that loses least on the images that choose.
+fn nearest<'a>(rows: &[&'a Row]) -> Option<&'a Row> {
+    let lost = |row: &Row| row.choosing.drop_points.value;
+    let rows = rows.iter().copied();
+    rows.min_by(|a, b| lost(a).total_cmp(&lost(b)))
+}
+
+/// The smallest, or the fastest; of those that are nearly as fast, the smallest.
+fn best<'a>(rows: &[&'a Row], target: Target) -> Option<&'a Row> {
+    let rows = || rows.iter().copied();
+    match target {
+        Target::Size => rows().min_by_key(|row| row.bytes),
+        Target::Latency | Target::Throughput => {
+            let first = rows().min_by(|a, b| time(a).total_cmp(&time(b)))?;
+            let near = rows().filter(|row| time(row) <= time(first) * (1.0 + EQUAL));
+            near.min_by_key(|row| row.bytes)
+        }
+    }
+}
+
+/// Nothing that may fit gains anything.
+fn keep(fp32: &Row, candidates: &[&Row], target: Target, max_drop: f64, images: usize) -> Verdict {
+    let fitting = candidates.iter().copied();
+    let fitting: Vec<&Row> = fitting.filter(|row| drop(row).high <= max_drop).collect();
+    let Some(near) = best(&fitting, target) else {
+        return unproven(fp32, candidates.first().copied(), max_drop, images);
+    };
+    let reason = match target {
+        Target::Size => format!("no file is smaller than its {} bytes", fp32.bytes),
+        _ => format!(
+            "no quantized model within {max_drop} points is faster here beyond the scatter of the rounds ({}: {})",
+            near.name,
+            near.speedup.map_or_else(String::new, |speedup| format!(
+                "{:.2}× its speed, quartiles {:.2} to {:.2}",
+                speedup.median, speedup.quartile_1, speedup.quartile_3
+            )),
+        ),
+    };
+    Verdict {
+        ship: fp32.name.clone(),
+        fits: true,
+        sentence: format!("Keep FP32: {reason}."),
+    }
+}
+
 /// Nothing is shown to fit: because it does not, or because too few images say so.
-fn unproven(fp32: &Row, quantized: &[&Row], max_drop: f64, images: usize) -> Verdict {
-    let drop = |row: &Row| row.verdict.as_ref().expect("measured").drop_points;
-    let best = quantized
-        .iter()
-        .copied()
-        .min_by(|a, b| drop(a).value.total_cmp(&drop(b).value));
+fn unproven(fp32: &Row, best: Option<&Row>, max_drop: f64, images: usize) -> Verdict {
     let sentence = match best {
         None => "Keep FP32: nothing that was tried comes near it on the images that choose.".into(),
         Some(best) if drop(best).value < max_drop => {
@@ -153,7 +178,7 @@ fn unproven(fp32: &Row, quantized: &[&Row], max_drop: f64, images: usize) -> Ver
             )
         }
         Some(best) => format!(
-            "Keep FP32: the best quantized model, {}, loses {:.2} points (95 % interval {:.2} to {:.2}), {max_drop} are allowed.",
+            "Keep FP32: of the quantized models {} was chosen, and loses {:.2} points (95 % interval {:.2} to {:.2}), {max_drop} are allowed.",
             best.name,
             drop(best).value,
             drop(best).low,
