@@ -92,6 +92,13 @@ fn forms(folder: &Path, name: &str, graph: &Graph, weights: &Weights) -> Result<
             &images,
         )?;
     }
+    form(
+        folder,
+        &format!("{name}.int8_reduced"),
+        &int8.with_reduced_range()?,
+        Input::Normalized,
+        &images,
+    )?;
     for (form_name, bits) in [
         ("w16", WeightBits::B16),
         ("w4", WeightBits::B4),

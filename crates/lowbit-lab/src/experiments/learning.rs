@@ -177,14 +177,14 @@ mod tests {
     fn a_guess_is_the_most_frequent_class_of_those_that_have_images() {
         let labels = vec![0, 0, 0, 2];
         let split = Split::new(1, vec![0; 4], labels).unwrap();
-        let outcome = Outcome::of(1.0, &split, 3, None);
+        let outcome = Outcome::of(1.0, &split, 3, None, &Recipe::default());
         assert_eq!(
             (outcome.guess, outcome.classes, outcome.images),
             (0.75, 2, 4)
         );
         let one = Split::new(1, vec![0; 4], vec![1; 4]).unwrap();
         assert_eq!(
-            Outcome::of(1.0, &one, 3, None).learning(),
+            Outcome::of(1.0, &one, 3, None, &Recipe::default()).learning(),
             Learning::Learned
         );
     }

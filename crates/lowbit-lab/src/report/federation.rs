@@ -44,8 +44,8 @@ pub(super) fn section(runs: &Runs, cost_per_mb: Option<f64>) -> Markup {
                 "of all messages in both directions, headers, scales and batch-norm statistics included."
                 @if let Some(price) = cost_per_mb { " Cost: " (price) " per MB." } }
             div class="figures" {
-                (figure(&by_round(&all)))
-                (figure(&by_bytes(&all)))
+                (figure(&by_round(&all).into()))
+                (figure(&by_bytes(&all).into()))
                 (figure(&parts(&all)))
             }
             (table("federation", &header, &rows))
@@ -136,7 +136,7 @@ fn curve(
     x: Axis,
     all: &[Federated],
     at: impl Fn(usize, &FederatedRound, u64) -> f64,
-) -> Figure {
+) -> Chart {
     let series = all.iter().enumerate().map(|(color, run)| {
         let mut sent = 0;
         let point = |(index, round): (usize, &FederatedRound)| {
@@ -163,7 +163,7 @@ fn curve(
             marks: true,
         }
     });
-    let chart = Chart {
+    Chart {
         title: title.into(),
         x,
         y: Axis {
@@ -171,15 +171,10 @@ fn curve(
             logarithmic: false,
         },
         series: series.collect(),
-    };
-    Figure {
-        title: title.into(),
-        svg: chart.svg(),
-        legend: chart.legend(),
     }
 }
 
-fn by_round(all: &[Federated]) -> Figure {
+fn by_round(all: &[Federated]) -> Chart {
     let x = Axis {
         label: "round",
         logarithmic: false,
@@ -189,7 +184,7 @@ fn by_round(all: &[Federated]) -> Figure {
     })
 }
 
-fn by_bytes(all: &[Federated]) -> Figure {
+fn by_bytes(all: &[Federated]) -> Chart {
     let x = Axis {
         label: "MB sent, both directions",
         logarithmic: true,
@@ -411,6 +406,38 @@ mod tests {
         let mut old = plain;
         old.federation.settings.remove("strategy");
         assert_eq!(name(&old), "8 · 4/4 · iid · seed 3");
+    }
+
+    #[test]
+    fn curves_stand_at_rounds_and_at_all_megabytes_sent_so_far() {
+        let all = [
+            run(8, 8, &[], vec![round(1, 0.5), round(2, 0.75)]),
+            run(4, 4, &[], vec![round(1, 0.25)]),
+        ];
+        let places = |chart: &Chart, which: usize| -> Vec<(f64, f64)> {
+            let points = chart.series[which].points.iter();
+            points.map(|point| (point.x, point.y)).collect()
+        };
+        let chart = by_round(&all);
+        assert_eq!(places(&chart, 0), [(1.0, 50.0), (2.0, 75.0)]);
+        assert_eq!(places(&chart, 1), [(1.0, 25.0)]);
+        let chart = by_bytes(&all);
+        assert_eq!(places(&chart, 0), [(1.5, 50.0), (3.0, 75.0)]);
+        assert_eq!(
+            chart.series[0].points[1].tip,
+            "8 · 8/8 · iid · seed 3: round 2, 75.00 %, 3.00 MB sent"
+        );
+    }
+
+    #[test]
+    fn a_partition_is_shown_once() {
+        let mut all = [8, 4, 2].map(|bits| run(bits, bits, &[], vec![]));
+        all[2].federation.labels_per_client = vec![vec![2]];
+        let found: Vec<&str> = partitions(&all)
+            .into_iter()
+            .map(|run| setting(run, "up-bits"))
+            .collect();
+        assert_eq!(found, ["8", "2"]);
     }
 
     /// Top and height of each value's rectangle.

@@ -115,6 +115,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn layers_are_those_of_both_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let names = ["a", "b"].map(String::from);
+        let graph = lowbit::graph::zoo::build("mlp", lowbit::Shape::new(2, 2, 1), &names).unwrap();
+        let weights = lowbit::Weights::init(&graph, 1);
+        assert!(read(folder.path(), 8).is_none());
+        format::save_float(&path("model_fp32.safetensors"), &graph, &weights, None).unwrap();
+        assert!(read(folder.path(), 8).is_none());
+        let model = lowbit::Quantizer::new(&graph, &weights)
+            .weight_only()
+            .unwrap();
+        format::save_quantized(&path("model_8bit.safetensors"), &model, None).unwrap();
+        let found = read(folder.path(), 8).unwrap();
+        let quantized = model.layers.iter().flatten().count();
+        assert!(found.len() == quantized && quantized > 1, "{}", found.len());
+        assert!(
+            found
+                .iter()
+                .all(|layer| layer.sqnr_db > 30.0 && layer.bits == 8)
+        );
+        assert!(read(folder.path(), 4).is_none());
+    }
+
+    #[test]
     fn the_ratio_is_that_of_the_definition() {
         let packed = QuantizedLayer {
             bits: lowbit::WeightBits::B2,
@@ -123,6 +148,8 @@ mod tests {
             bias: vec![0.0; 2],
         };
         let found = layer("fc", &[0.6, -0.5, 1.0, 0.2], &packed);
+        let far = layer("fc", &[9.0, -9.0, 1.0, 0.2], &packed);
+        assert_eq!((far.before[0], far.before[BINS - 1]), (0.25, 0.25));
         let (signal, noise) = (0.36 + 0.25 + 1.0 + 0.04, 0.01 + 0.0 + 0.0 + 0.04);
         let expected = 10.0 * f64::log10(signal / noise);
         assert!(
@@ -130,6 +157,16 @@ mod tests {
             "{} against {expected}",
             found.sqnr_db
         );
+        // Four bins of 96 to a tenth of a step or so: −2 to 2 in 96.
+        assert_eq!((found.low, found.high, found.bits), (-2.0, 2.0, 2));
+        let filled = |bins: &[f64]| {
+            let bins = bins.iter().enumerate().filter(|(_, share)| **share > 0.0);
+            bins.map(|(bin, &share)| (bin, share)).collect::<Vec<_>>()
+        };
+        // 1.2, −1, 1 and 0.2 steps; then 1, −1, 1 and 0.
+        let quarter = |bins: &[usize]| bins.iter().map(|&bin| (bin, 0.25)).collect::<Vec<_>>();
+        assert_eq!(filled(&found.before), quarter(&[24, 52, 72, 76]));
+        assert_eq!(filled(&found.after), [(24, 0.25), (48, 0.25), (72, 0.5)]);
         for shares in [&found.before, &found.after] {
             assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9);
         }

@@ -76,7 +76,7 @@ fn runs_that_say_little_still_make_a_page() {
 }
 
 /// One layer at 32 bits and at 8.
-fn roofline() -> Roofline {
+pub(super) fn roofline() -> Roofline {
     let layer = |bits: u8, gmac_per_s: f64| RooflineLayer {
         name: "conv1".into(),
         bits,
