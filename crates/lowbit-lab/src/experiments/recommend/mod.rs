@@ -187,31 +187,32 @@ pub fn recommend(
     };
     let (tried, mut skipped, mut ended) = search.run()?;
     let mut rows = vec![measured.row(request)];
-    let kept = best_of_groups(&tried, request.max_drop);
-    let (mut float_times, mut made_by) = (Vec::new(), vec![None]);
+    let kept = finalists(&tried, request);
+    let made_by: Vec<Option<usize>> = [None]
+        .into_iter()
+        .chain(tried.iter().map(|tried| Some(tried.at)))
+        .collect();
+    rows.extend(tried.into_iter().map(|tried| tried.row));
+    let mut float_times = Vec::new();
     events.stage("timing");
-    for (number, tried) in tried.into_iter().enumerate() {
-        let mut row = tried.row;
-        made_by.push(Some(tried.at));
-        if kept.contains(&number) && !float_times.is_empty() && request.is_over() {
+    for number in kept {
+        let (row, at) = (&mut rows[number + 1], made_by[number + 1]);
+        let Some(at) = at.filter(|_| float_times.is_empty() || !request.is_over()) else {
             skipped.push(format!(
                 "{}: tried, but the time was up before it was timed",
                 row.name
             ));
             ended = "the time was up".into();
-        } else if kept.contains(&number) {
-            let candidate = &candidates()[tried.at];
-            let model = cache.model(candidate)?;
-            let model = IntegerModel::compile(&model, isa)?;
-            float_times.push(measured.complete(&mut row, &model, &parts, request));
-            if let (Some(part), Some(speedup)) = (&row.verdict, row.speedup) {
-                events.note(&format!(
-                    "{}: {:.2} % of {} images that chose nothing, {:.2}× FP32's speed",
-                    row.name, part.accuracy_percent, part.images, speedup.median
-                ));
-            }
+            continue;
+        };
+        let model = IntegerModel::compile(&cache.model(&candidates()[at])?, isa)?;
+        float_times.push(measured.complete(row, &model, &parts, request));
+        if let (Some(part), Some(speedup)) = (&row.verdict, row.speedup) {
+            events.note(&format!(
+                "{}: {:.2} % of {} images that chose nothing, {:.2}× FP32's speed",
+                row.name, part.accuracy_percent, part.images, speedup.median
+            ));
         }
-        rows.push(row);
     }
     float_times.sort_by(|a, b| a.median.total_cmp(&b.median));
     rows[0].latency_ms = float_times.get(float_times.len() / 2).copied();
@@ -273,6 +274,20 @@ fn score(fp32: &Evaluation, other: &Evaluation) -> PartScore {
         drop_points: paired_difference(&fp32.correct, &other.correct).in_percent(),
         changed: fp32.changed(other),
     }
+}
+
+/// The best of each group, in the order in which they are timed: first those that may fit, where size counts the smallest.
+fn finalists(tried: &[Tried], request: &Request<'_>) -> Vec<usize> {
+    let mut kept = best_of_groups(tried, request.max_drop);
+    kept.sort_by_key(|&number| {
+        let row = &tried[number].row;
+        let bytes = match request.target {
+            Target::Size => row.bytes,
+            Target::Latency | Target::Throughput => 0,
+        };
+        (row.choosing.drop_points.high > request.max_drop, bytes)
+    });
+    kept
 }
 
 /// The numbers of the candidates that are measured to the end: the best of each group, where it lost no more than allowed or

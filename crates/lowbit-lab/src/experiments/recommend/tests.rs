@@ -184,22 +184,30 @@ fn bright() -> Chosen {
     }
 }
 
+/// Groups of four hidden units: so many that weights, not names, make the file.
+const FOURS: usize = 256;
+
 /// The sum of the pixels decides; with `sign` −1 it decides wrongly, with 0 not at all.
 fn summing(sign: f32) -> FloatFile {
     let classes = ["ant", "bee"].map(String::from);
     let mut graph = GraphBuilder::new("sum", Shape::new(2, 2, 1), &classes);
     let x = graph.add("flatten", Op::Flatten, &[0]);
-    let x = graph.add("hidden", Op::linear(4), &[x]);
+    let x = graph.add("hidden", Op::linear(4 * FOURS), &[x]);
     let x = graph.add("relu", Op::Relu, &[x]);
     graph.add("fc", Op::linear(2), &[x]);
     let graph: Graph = graph.finish().unwrap();
     let mut weights = Weights::init(&graph, 1);
+    let part = |weight: f32| weight / FOURS as f32;
     for (name, values) in [
-        ("hidden.weight", [0.3, 0.25, 0.2, 0.25].repeat(4)),
-        ("hidden.bias", vec![1.0; 4]),
+        ("hidden.weight", [0.3, 0.25, 0.2, 0.25].repeat(4 * FOURS)),
+        ("hidden.bias", vec![1.0; 4 * FOURS]),
         (
             "fc.weight",
-            [[-1.0, -0.9, -0.8, -1.0], [1.0, 0.9, 0.8, 1.0]].concat(),
+            [
+                [-1.0, -0.9, -0.8, -1.0].map(part).repeat(FOURS),
+                [1.0, 0.9, 0.8, 1.0].map(part).repeat(FOURS),
+            ]
+            .concat(),
         ),
         ("fc.bias", vec![3.7, -3.7]),
     ] {
