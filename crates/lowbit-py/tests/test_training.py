@@ -78,7 +78,13 @@ INTERRUPTED = """
 
 
 def test_ctrl_c_stops_within_a_batch_and_keeps_the_last_whole_epoch() -> None:
-    program = subprocess.Popen([sys.executable, "-c", textwrap.dedent(INTERRUPTED)], stdout=subprocess.PIPE, text=True)
+    # A shell in the background has its programs ignore the signal, and theirs.
+    program = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(INTERRUPTED)],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert program.stdout is not None
     assert program.stdout.readline() == "1\n"
     program.send_signal(signal.SIGINT)

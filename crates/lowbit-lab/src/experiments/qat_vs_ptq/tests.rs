@@ -214,3 +214,19 @@ fn finished_trainings_are_taken_from_a_sweep_and_the_first_model_from_a_file() {
     let (_, known) = format::load_with_record(&own.join(&fine.qat_results.file)).unwrap();
     assert_eq!(known.unwrap().earlier, Some(Box::new(record)));
 }
+
+#[test]
+fn without_a_verdict_the_differences_are_said_all_the_same() {
+    let results = |number: u64, accuracy: f64| {
+        method_results("m", 7, 3.5, vec![seed(number, accuracy, "1", vec![])])
+    };
+    // 10 and 40 seconds.
+    let found = Verdict::none(&results(1, 0.5), &results(4, 0.25), "try".into());
+    assert_eq!(found.accuracy_ptq_minus_qat_points, 25.0);
+    assert_eq!(found.time_ptq_minus_qat_seconds, -30.0);
+    assert_eq!(
+        found.accuracy_ptq_minus_qat_points_interval,
+        [-100.0, 100.0]
+    );
+    assert_eq!((found.winner, found.advice.as_str()), (Winner::None, "try"));
+}

@@ -196,6 +196,17 @@ mod tests {
     }
 
     #[test]
+    fn now_is_a_date_of_this_century() {
+        let now = timestamp();
+        let (date, time) = now.split_once('_').unwrap();
+        let (date, time): (u32, u32) = (date.parse().unwrap(), time.parse().unwrap());
+        assert!(
+            (20_251_101..21_000_000).contains(&date) && time < 240_000,
+            "{now}"
+        );
+    }
+
+    #[test]
     fn sizes_are_those_of_both_files() {
         let metrics = CompressionMetrics::of(4, 1_000_000, 250_000);
         assert_eq!(metrics.bit_width, 4);
@@ -205,5 +216,14 @@ mod tests {
         );
         assert_eq!(metrics.compression_ratio, 4.0);
         assert_eq!(metrics.size_reduction_percent, 75.0);
+    }
+
+    #[test]
+    fn what_an_older_run_does_not_say_is_no_number() {
+        let found: RoundRecord =
+            serde_json::from_str("{\"round\": 3, \"test_accuracy\": 0.5}").unwrap();
+        assert_eq!((found.round, found.test_accuracy), (3, 0.5));
+        let others = [found.train_loss, found.train_accuracy, found.test_loss];
+        assert!(others.iter().all(|x| x.is_nan()), "{found:?}");
     }
 }
