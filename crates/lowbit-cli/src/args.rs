@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::commands::recommend::Recommend;
 use crate::federate_args::{Federate, Flagged, only_federated};
 use crate::jobs_args::{Submit, TaskArgs, Which};
 use crate::settings::{Flags, Given, of};
@@ -23,7 +24,7 @@ use std::path::PathBuf;
   lowbit quantize model_fp32.safetensors --data photos/ --observer mse
   lowbit bench outputs/real_quantization_comparison/model_fp32.safetensors
 
-Exit codes: 0 done, 1 the run failed, 2 wrong flag or bad input.
+Exit codes: 0 done, 1 the run failed, 2 wrong flag or bad input, 3 nothing fits (recommend).
 Environment: LOWBIT_ISA=portable|avx2|avxvnni|avx512|amx forces an instruction set; NO_COLOR turns colors off."
 )]
 pub(crate) struct Cli {
@@ -171,6 +172,15 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
         #[command(flatten)]
         settings: Flags<of::Quantize>,
     },
+    /// Which model to ship: FP32, or one of the quantized ones that are tried on your images
+    #[command(after_help = "Examples:
+  lowbit recommend model.onnx --data photos/
+  lowbit recommend model_fp32.safetensors --data photos/ --max-drop 0.5 --target size
+  lowbit recommend model.onnx --data photos/ --time 20m --resume    take what an earlier run has made
+
+Writes OUT/recommend/: recommendation.json, report.html, a model file for each row that was measured to the end.
+Exit code 3 if no quantized model is shown to stay within --max-drop. docs/recommend.md explains.")]
+    Recommend(Box<Recommend>),
     /// Accuracy of a model file, FP32 or quantized, on images that it has not learned from
     #[command(after_help = "Examples:
   lowbit eval model_int8.safetensors --data photos/      the data of its training: the test images of then, whatever --seed
@@ -404,6 +414,7 @@ impl Command {
             Self::Federate(federate) => federate.settings.given.clone(),
             Self::Analyze { settings, .. } => settings.given.clone(),
             Self::Quantize { settings, .. } => settings.given.clone(),
+            Self::Recommend(recommend) => recommend.settings.given.clone(),
             Self::Eval { settings, .. } => settings.given.clone(),
             Self::Bench { settings, .. } => settings.given.clone(),
             Self::Inspect { settings, .. } => settings.given.clone(),
@@ -428,6 +439,7 @@ impl Command {
             Self::Compare { resume, .. }
             | Self::Train { resume, .. }
             | Self::QatVsPtq { resume, .. } => *resume,
+            Self::Recommend(recommend) => recommend.resume,
             _ => false,
         }
     }

@@ -11,6 +11,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// Anything else: exit code 1.
     Run(String),
+    /// The results say it: only an exit code is left.
+    Told(u8),
     /// Whoever read standard output has read enough: nothing to say, exit code 0.
     Closed,
 }
@@ -20,6 +22,7 @@ impl Failure {
         match self {
             Self::Input(_) | Self::Usage(_) => 2,
             Self::Run(_) => 1,
+            Self::Told(code) => *code,
             Self::Closed => 0,
         }
     }

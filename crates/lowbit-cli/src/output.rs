@@ -89,7 +89,7 @@ pub(crate) fn complain(failure: &Failure) {
             tell(&format!("{red}error:{red:#} {text}"));
         }
         Failure::Usage(text) => tell(text.trim_end()),
-        Failure::Closed => {}
+        Failure::Told(_) | Failure::Closed => {}
     }
 }
 

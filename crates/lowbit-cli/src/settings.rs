@@ -335,6 +335,7 @@ pub(crate) mod of {
         Calibration,
         Run,
     );
+    pub(crate) type Recommend = (Images, Input, Onnx, Calibration, Run, Results);
     pub(crate) type Eval = (Images, Input, Onnx, Run);
     pub(crate) type Bench = (Network, Input, Onnx, Widths, OtherWidths, Ptq, Run, Results);
     pub(crate) type Inspect = (Input, Onnx);

@@ -116,6 +116,13 @@ pub fn one_thread(fp32: &dyn Model, other: &dyn Model, images: &[u8]) -> SpeedCe
     pool(1).install(|| cell(fp32, other, images, 1, fp32.count(images)))
 }
 
+/// Times both models in turn on all images at once, on the threads of rayon's current pool.
+#[must_use]
+pub fn in_turns(fp32: &dyn Model, other: &dyn Model, images: &[u8]) -> SpeedCell {
+    let threads = rayon::current_num_threads();
+    cell(fp32, other, images, threads, fp32.count(images))
+}
+
 /// Images and logits are cut by the FP32 model, whose graph is the other's.
 const FITS: &str = "both models have one graph";
 

@@ -16,6 +16,7 @@ mod manual;
 mod qat_vs_ptq;
 mod quantize;
 mod recipes;
+pub(crate) mod recommend;
 mod serve;
 mod submit;
 mod sweep;
@@ -135,6 +136,7 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
             which,
             ..
         } => quantize::run(&context, &file, output, which.into()),
+        Command::Recommend(args) => recommend::run(&context, &args),
         Command::Eval { file, which, .. } => eval::run(&context, &file, which.into()),
         Command::Bench {
             file,

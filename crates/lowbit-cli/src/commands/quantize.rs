@@ -35,11 +35,10 @@ pub(super) fn run(
     let output = output.unwrap_or_else(|| default_output(model, bits));
     let data = Path::new(&context.config.images.data);
     // Before anything is computed.
-    match config.method {
-        ActivationQuant::Static => refuse_own_input(&output, &[model, data])?,
-        ActivationQuant::Dynamic | ActivationQuant::WeightOnly => {
-            refuse_own_input(&output, &[model])?
-        }
+    let calibrated = config.needs_images();
+    match calibrated {
+        true => refuse_own_input(&output, &[model, data])?,
+        false => refuse_own_input(&output, &[model])?,
     }
     let FloatFile {
         mut graph,
@@ -47,10 +46,9 @@ pub(super) fn run(
         record,
         foreign,
     } = context.float_model(model)?;
-    let is_static = config.method == ActivationQuant::Static;
     let mut calibration = Vec::new();
     // A foreign model's preprocessing is checked, and its classes get their names, whatever the method.
-    if is_static || foreign.is_some() {
+    if calibrated || foreign.is_some() {
         let measured = Measured {
             file: model,
             graph: &graph,
@@ -59,7 +57,7 @@ pub(super) fn run(
         };
         let chosen = context.input_for(&measured, Purpose::Calibrate, choice)?;
         graph = graph.with_class_names(&chosen.input.data.class_names)?;
-        if is_static {
+        if calibrated {
             calibration = chosen.input.calibration(&context.config);
         }
     }

@@ -4,6 +4,7 @@
 use lowbit::ActivationBits;
 use lowbit::graph::zoo;
 use lowbit::quant::{ActivationQuant, Observer};
+use lowbit::quantize::Passes;
 use lowbit::train::{ActivationQuantizer, Augment, Optimizer, Schedule, WeightQuantizer};
 use lowbit_data::Resize;
 use serde::{Deserialize, Serialize};
@@ -233,6 +234,10 @@ area! {
         /// How activation ranges are found: minmax, percentile, percentile:99.9 or mse
         #[serde(with = "super::text")]
         observer: Observer = Observer::MinMax, Like("NAME", &["minmax", "percentile", "percentile:99.9", "mse"]);
+        /// What repairs the rounding, several with commas: bias-correction; mse-weights (below 8 bits, with bias-correction);
+        /// adaround, adaround:1000 (learned rounding, in so many steps)
+        #[serde(with = "super::text")]
+        passes: Passes = Passes::default(), Like("LIST", &["none", "bias-correction", "mse-weights,bias-correction", "mse-weights,adaround,bias-correction"]);
     }
 }
 

@@ -96,6 +96,7 @@ impl Config {
             weight_bits: weight_bits(bits),
             activation_bits: self.activation_bits(),
             edge_bits: weight_bits(self.other_widths.edge_bits),
+            passes: self.ptq.passes,
             ..PtqConfig::default()
         }
     }

@@ -146,17 +146,21 @@ impl Input {
     #[must_use]
     pub fn calibration(&self, config: &Config) -> Vec<u8> {
         let train = &self.data.train;
-        let mut order: Vec<usize> = (0..train.len()).collect();
+        let drawn = self.calibration_indices(config);
+        let images = drawn.iter().flat_map(|&index| train.image(index));
+        images.copied().collect()
+    }
+
+    /// The numbers of those training images, in the order in which they are drawn.
+    #[must_use]
+    pub fn calibration_indices(&self, config: &Config) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.data.train.len()).collect();
         random::shuffle(
             &mut random::stream(config.run.seed, "calibration", 0),
             &mut order,
         );
+        order.truncate(config.calibration.calibration_images);
         order
-            .iter()
-            .take(config.calibration.calibration_images)
-            .flat_map(|&index| train.image(index))
-            .copied()
-            .collect()
     }
 }
 

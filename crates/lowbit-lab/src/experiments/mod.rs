@@ -8,6 +8,7 @@ pub mod inputs;
 pub mod learning;
 pub mod preprocessing;
 pub mod qat_vs_ptq;
+pub mod recommend;
 pub mod results;
 pub mod sweep;
 pub mod train;

@@ -6,10 +6,77 @@ use crate::models::{Foreign, PREPROCESSINGS, open_onnx};
 use crate::{Config, LabError};
 use lowbit::exec::FloatModel;
 use lowbit::format::StoredModel;
+use lowbit_data::Split;
 use lowbit_kernels::Isa;
 
 /// Images that tell one preprocessing from another.
 const TRIED: usize = 200;
+
+/// Labelled images that tell one preprocessing from another, and which accuracies are above chance.
+struct Tried<'a> {
+    foreign: &'a Foreign,
+    config: &'a Config,
+    isa: Isa,
+    some: Split,
+    classes: usize,
+}
+
+impl<'a> Tried<'a> {
+    /// Takes some of the images, spread over all of them.
+    fn new(
+        foreign: &'a Foreign,
+        (images, classes): (&Split, usize),
+        config: &'a Config,
+        isa: Isa,
+    ) -> Self {
+        let count = images.len().min(TRIED);
+        let spread: Vec<usize> = (0..count).map(|i| i * images.len() / count).collect();
+        Self {
+            foreign,
+            config,
+            isa,
+            some: images.take(&spread),
+            classes,
+        }
+    }
+
+    fn accuracy(&self, preprocess: &str) -> Result<f64, LabError> {
+        let model = open_onnx(&self.foreign.file, self.config, preprocess)?;
+        let StoredModel::Float { graph, weights } = model.stored else {
+            unreachable!("an imported model is one of floats");
+        };
+        let model = FloatModel::compile(&graph, &weights, self.isa)?;
+        Ok(evaluate(&model, &self.some).accuracy())
+    }
+
+    /// Three standard deviations above guessing.
+    fn limit(&self) -> f64 {
+        let chance = 1.0 / self.classes as f64;
+        let count = self.some.len().max(1) as f64;
+        chance + 3.0 * (chance * (1.0 - chance) / count).sqrt()
+    }
+
+    /// The accuracies of the preprocessings that have a name but this one, the best first.
+    fn all_but(&self, given: &str) -> Result<Vec<(&'static str, f64)>, LabError> {
+        let mut found = Vec::new();
+        for name in PREPROCESSINGS.into_iter().filter(|&name| name != given) {
+            found.push((name, self.accuracy(name)?));
+        }
+        found.sort_by(|a, b| b.1.total_cmp(&a.1));
+        Ok(found)
+    }
+}
+
+fn percent(accuracy: f64) -> String {
+    format!("{:.1} %", 100.0 * accuracy)
+}
+
+fn listed(found: &[(&str, f64)]) -> String {
+    let each = found
+        .iter()
+        .map(|(name, accuracy)| format!("{name} {}", percent(*accuracy)));
+    each.collect::<Vec<_>>().join(", ")
+}
 
 /// Refuses to go on where the preprocessing of a foreign model was not said or cannot be right: on some labelled images its
 /// accuracy is at chance, and another's is not. Says which would do.
@@ -23,52 +90,85 @@ pub fn check_preprocessing(
     isa: Isa,
 ) -> Result<(), LabError> {
     let given = config.onnx.preprocess.as_str();
-    let test = &input.data.test;
-    let count = test.len().min(TRIED);
-    let spread: Vec<usize> = (0..count).map(|i| i * test.len() / count).collect();
-    let some = test.take(&spread);
-    let classes = input.data.class_names.len();
-    let accuracy = |preprocess: &str| -> Result<f64, LabError> {
-        let model = open_onnx(&foreign.file, config, preprocess)?;
-        let StoredModel::Float { graph, weights } = model.stored else {
-            unreachable!("an imported model is one of floats");
-        };
-        Ok(evaluate(&FloatModel::compile(&graph, &weights, isa)?, &some).accuracy())
-    };
-    // Three standard deviations above guessing.
-    let chance = 1.0 / classes as f64;
-    let limit = chance + 3.0 * (chance * (1.0 - chance) / count.max(1) as f64).sqrt();
+    let data = &input.data;
+    let labelled = (&data.test, data.class_names.len());
+    let tried = Tried::new(foreign, labelled, config, isa);
+    let (count, limit) = (tried.some.len(), tried.limit());
     let own = match given {
         "" => None,
-        given => Some(accuracy(given)?),
+        given => Some(tried.accuracy(given)?),
     };
     if own.is_some_and(|own| own > limit) || count == 0 {
         return Ok(());
     }
-    let mut found = Vec::new();
-    for name in PREPROCESSINGS.iter().filter(|&&name| name != given) {
-        found.push((*name, accuracy(name)?));
-    }
-    found.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let found = tried.all_but(given)?;
     let (best, highest) = found[0];
     let file = foreign.file.display();
-    let percent = |accuracy: f64| format!("{:.1} %", 100.0 * accuracy);
     match own {
         Some(_) if highest <= limit => Ok(()),
         Some(own) => Err(LabError::Mismatch(format!(
-            "{file}: {} of {count} images right, on {classes} classes: is the preprocessing right? With --preprocess {best} it would be {}",
+            "{file}: {} of {count} images right, on {} classes: is the preprocessing right? With --preprocess {best} it would be {}",
             percent(own),
+            tried.classes,
             percent(highest),
         ))),
-        None => {
-            let all: Vec<String> = found
-                .iter()
-                .map(|(name, accuracy)| format!("{name} {}", percent(*accuracy)))
-                .collect();
-            Err(LabError::Mismatch(format!(
-                "{file}: say how pixels become its input, with --preprocess; of {count} images would be right with {}",
-                all.join(", "),
-            )))
-        }
+        None => Err(LabError::Mismatch(format!(
+            "{file}: say how pixels become its input, with --preprocess; of {count} images would be right with {}",
+            listed(&found),
+        ))),
     }
+}
+
+/// A preprocessing that labels chose.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoundPreprocessing {
+    /// Its name.
+    pub name: String,
+    /// All that were tried with their accuracies, the best first.
+    pub tried: Vec<(&'static str, f64)>,
+    /// Images that chose.
+    pub images: usize,
+}
+
+impl FoundPreprocessing {
+    /// Says what was chosen, and by what margin.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let margin = 100.0 * (self.tried[0].1 - self.tried[1].1);
+        format!(
+            "preprocessing found by {} labelled images: {}, {margin:.1} points ahead ({}); --preprocess says another",
+            self.images,
+            self.name,
+            listed(&self.tried),
+        )
+    }
+}
+
+/// Finds how pixels become the input of a foreign model: the preprocessing under which most of some labelled `images` are right,
+/// of so many classes.
+///
+/// # Errors
+/// [`LabError::Mismatch`] where all of them are at chance.
+pub fn find_preprocessing(
+    foreign: &Foreign,
+    (images, classes): (&Split, usize),
+    config: &Config,
+    isa: Isa,
+) -> Result<FoundPreprocessing, LabError> {
+    let tried = Tried::new(foreign, (images, classes), config, isa);
+    let found = tried.all_but("")?;
+    if found[0].1 <= tried.limit() {
+        return Err(LabError::Mismatch(format!(
+            "{}: of {} images no more than chance are right, on {} classes, however pixels become its input ({}): are these its classes, in its order? See --labels and --preprocess",
+            foreign.file.display(),
+            tried.some.len(),
+            tried.classes,
+            listed(&found),
+        )));
+    }
+    Ok(FoundPreprocessing {
+        name: found[0].0.to_owned(),
+        images: tried.some.len(),
+        tried: found,
+    })
 }

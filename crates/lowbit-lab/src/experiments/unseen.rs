@@ -299,7 +299,7 @@ fn is_drawn(input: &Input) -> bool {
 }
 
 fn needs_calibration(config: &Config) -> bool {
-    config.ptq(config.widths.bits).method == lowbit::quant::ActivationQuant::Static
+    config.ptq(config.widths.bits).needs_images()
 }
 
 fn none_of(input: &Input) -> Overlap {

@@ -1,12 +1,14 @@
 //! Running a plan: chunks of images over threads, one image's pixels over threads, or a whole batch step by step.
 
+mod batch;
+
 use super::LayerProfile;
 use super::divide::{divide, load_shared, pixels_of};
 use super::kernel::{Call, Kernel, Out};
 use super::load::Loader;
 use super::workspace::{Buffer, Inputs, Workspace};
 use crate::lower::{ExecStep, Layout, Numbers, Plan, Slots, ValueId, Work, assign};
-use crate::pool::{for_each_chunk, for_each_pair, in_team, share, threads};
+use crate::pool::{for_each_pair, in_team, share, threads};
 use lowbit_kernels::team::Team;
 use lowbit_kernels::{Isa, Level};
 use std::ops::Range;
@@ -228,23 +230,6 @@ impl Engine {
         self.give_back(workspace);
     }
 
-    /// Runs the whole batch step by step: what is found at run time is found over all of its images.
-    fn batch(&self, images: &[u8], count: usize, mut clock: Clock<'_>, logits: &mut [f32]) {
-        let mut workspace = self.workspace(count);
-        workspace.forget();
-        for (number, image) in images.chunks(images.len() / count).enumerate() {
-            self.load(&mut workspace, image, number, None);
-        }
-        for (index, step) in self.plan.exec.steps.iter().enumerate() {
-            let is_image_wise = index < self.plan.split && step.work != Work::QuantizeDynamic;
-            self.timed(clock.as_deref_mut(), index, &mut || match is_image_wise {
-                true => self.batch_of_images(&mut workspace, index, count, logits),
-                false => self.chunk_step(&mut workspace, index, count, None, logits),
-            });
-        }
-        self.give_back(workspace);
-    }
-
     fn timed(&self, clock: Clock<'_>, index: usize, work: &mut dyn FnMut()) {
         let Some(clock) = clock else {
             return work();
@@ -411,32 +396,6 @@ impl Engine {
                 images,
                 out,
             });
-        });
-    }
-
-    /// One step for all images of a batch, the images over threads.
-    fn batch_of_images(
-        &self,
-        workspace: &mut Workspace,
-        index: usize,
-        images: usize,
-        logits: &mut [f32],
-    ) {
-        let layout = self.plan.output(index);
-        let kernel = self.kernels[index].as_ref();
-        self.with_output(workspace, (index, 0), logits, |inputs, out| {
-            let one = |number: usize, out: Out<'_>| {
-                let inputs = Inputs { number, ..inputs };
-                run_rectangle(kernel, inputs, 0..layout.h, 0..layout.w, out);
-            };
-            match out {
-                Out::F32(out) => for_each_chunk(out, layout.image_len, images, |number, out| {
-                    one(number, Out::F32(out));
-                }),
-                Out::U8(out) => for_each_chunk(out, layout.image_len, images, |number, out| {
-                    one(number, Out::U8(out));
-                }),
-            }
         });
     }
 

@@ -7,7 +7,9 @@ use super::u8::{IntegerLayer, Values};
 use super::{FloatModel, LayerProfile, Model, RuntimeError, convert, count, f32, u8};
 use crate::graph::{Graph, Pixels};
 use crate::lower::{ExecProgram, Mode, Numbers, Plan, Work};
-use crate::quant::{ActivationParams, ActivationQuant, QuantizedModel};
+use crate::quant::{
+    ActivationParams, ActivationQuant, InputParams, QuantizedLayer, QuantizedModel,
+};
 use lowbit_kernels::Isa;
 
 /// A quantized model compiled for integer inference.
@@ -65,6 +67,91 @@ impl IntegerModel {
     }
 }
 
+/// Makes the kernels of a quantized model's steps.
+pub(super) struct Kernels {
+    values: Values,
+    pub(super) pixels: Pixels,
+    one_bit_input: bool,
+    isa: Isa,
+}
+
+impl Kernels {
+    /// `signs` says whether products of signs run where both sides have one bit.
+    pub(super) fn new(model: &QuantizedModel, mode: Mode, isa: Isa, signs: bool) -> Self {
+        let pixels = Pixels::of_model(&model.graph, model.activations[0]);
+        let values = Values {
+            params: params(model, &pixels),
+            high: model.activation_bits.level_max(),
+            pixels: pixels.params,
+            dynamic: mode == Mode::Dynamic,
+            arithmetic: model.arithmetic,
+        };
+        Self {
+            values,
+            pixels,
+            one_bit_input: signs && model.activation_bits.get() == 1,
+            isa,
+        }
+    }
+
+    /// The kernel of an executed step; `layer` has the integers of its layer, if there are any.
+    pub(super) fn kernel(
+        &self,
+        plan: &Plan,
+        index: usize,
+        layer: Option<&QuantizedLayer>,
+    ) -> Box<dyn Kernel> {
+        let (values, pixels, isa) = (&self.values, &self.pixels, self.isa);
+        let step = &plan.exec.steps[index];
+        let value = plan.exec.values[step.output].value;
+        match step.work {
+            Work::Operator(Numbers::F32) => {
+                let weights = layer.map(|layer| (layer.dequantized(), layer.bias.clone()));
+                f32::kernel(plan, index, weights, isa)
+            }
+            Work::Operator(Numbers::U8) => {
+                let layer = layer.map(|layer| IntegerLayer {
+                    layer,
+                    one_bit_input: self.one_bit_input,
+                });
+                u8::kernel(plan, index, layer, values, isa)
+            }
+            Work::Dequantize => Box::new(convert::Dequantize::new(plan, index, values, pixels)),
+            Work::Quantize => Box::new(convert::Quantize::new(
+                plan,
+                index,
+                values.params[value],
+                values.high,
+            )),
+            Work::QuantizeDynamic => Box::new(convert::QuantizeDynamic::new(plan, index, isa)),
+        }
+    }
+
+    /// What the integers of a value mean.
+    pub(super) fn params(&self, value: usize) -> InputParams {
+        match value {
+            0 => self.pixels.params,
+            value => self.values.params[value].into(),
+        }
+    }
+
+    /// The bits of what fills the halo of each of these values.
+    pub(super) fn filling(&self, plan: &Plan) -> Vec<u32> {
+        let steps = plan.exec.steps.iter();
+        let found_in_batch: Vec<usize> = steps
+            .filter(|step| step.work == Work::QuantizeDynamic)
+            .map(|step| step.output)
+            .collect();
+        let values = plan.exec.values.iter().enumerate();
+        let filling = values.map(|(at, form)| match form.numbers {
+            Numbers::F32 => 0,
+            Numbers::U8 if found_in_batch.contains(&at) => FILLED_IN_BATCH,
+            Numbers::U8 => u32::from(self.values.params[form.value].zero_point),
+        });
+        filling.collect()
+    }
+}
+
 /// `signs` says whether products of signs run where both sides have one bit.
 pub(super) fn engine(
     model: &QuantizedModel,
@@ -74,61 +161,26 @@ pub(super) fn engine(
 ) -> Result<Engine, RuntimeError> {
     let program = model.graph.program()?;
     let plan = Plan::new(ExecProgram::new(program, mode, u8::has_form))?;
-    let pixels = Pixels::of_model(&model.graph, model.activations[0]);
-    let values = Values {
-        params: params(model, &pixels),
-        high: model.activation_bits.level_max(),
-        pixels: pixels.params,
-        dynamic: mode == Mode::Dynamic,
-        arithmetic: model.arithmetic,
-    };
-    let kernel = |index: usize| -> Box<dyn Kernel> {
-        let step = &plan.exec.steps[index];
-        let layer = model.layers[step.layer].as_ref();
-        let value = plan.exec.values[step.output].value;
-        match step.work {
-            Work::Operator(Numbers::F32) => {
-                let weights = layer.map(|layer| (layer.dequantized(), layer.bias.clone()));
-                f32::kernel(&plan, index, weights, isa)
-            }
-            Work::Operator(Numbers::U8) => {
-                let layer = layer.map(|layer| IntegerLayer {
-                    layer,
-                    one_bit_input: signs && model.activation_bits.get() == 1,
-                });
-                u8::kernel(&plan, index, layer, &values, isa)
-            }
-            Work::Dequantize => Box::new(convert::Dequantize::new(&plan, index, &values, &pixels)),
-            Work::Quantize => Box::new(convert::Quantize::new(
-                &plan,
-                index,
-                values.params[value],
-                values.high,
-            )),
-            Work::QuantizeDynamic => Box::new(convert::QuantizeDynamic::new(&plan, index, isa)),
-        }
-    };
-    let kernels = (0..plan.exec.steps.len()).map(kernel).collect();
-    let found_in_batch: Vec<usize> = plan
-        .exec
-        .steps
-        .iter()
-        .filter(|step| step.work == Work::QuantizeDynamic)
-        .map(|step| step.output)
-        .collect();
-    let exec_values = plan.exec.values.clone();
-    let filling = move |at: usize| match exec_values[at].numbers {
-        Numbers::F32 => 0,
-        Numbers::U8 if found_in_batch.contains(&at) => FILLED_IN_BATCH,
-        Numbers::U8 => u32::from(values.params[exec_values[at].value].zero_point),
-    };
-    Ok(Engine::new(
+    Ok(engine_of(
+        model,
         plan,
-        kernels,
-        Loader { isa, pixels },
-        isa,
-        filling,
+        &Kernels::new(model, mode, isa, signs),
     ))
+}
+
+/// The engine of a plan of `model`.
+pub(super) fn engine_of(model: &QuantizedModel, plan: Plan, kernels: &Kernels) -> Engine {
+    let kernel = |index: usize| {
+        let layer = model.layers[plan.exec.steps[index].layer].as_ref();
+        kernels.kernel(&plan, index, layer)
+    };
+    let steps = (0..plan.exec.steps.len()).map(kernel).collect();
+    let filling = kernels.filling(&plan);
+    let loader = Loader {
+        isa: kernels.isa,
+        pixels: kernels.pixels.clone(),
+    };
+    Engine::new(plan, steps, loader, kernels.isa, |at| filling[at])
 }
 
 /// What the integers of each value mean; of logits and of what is found at run time, nothing.

@@ -14,12 +14,14 @@ mod float_model;
 mod found;
 mod integer_model;
 mod kernel;
+mod layerwise;
 mod load;
 mod u8;
 mod workspace;
 
 pub use float_model::FloatModel;
 pub use integer_model::IntegerModel;
+pub(crate) use layerwise::{Layerwise, Patches};
 
 use crate::WeightsError;
 use crate::graph::{Graph, GraphError};

@@ -74,6 +74,13 @@ impl Plan {
         })
     }
 
+    /// The same, with all steps over the whole batch, one after the other.
+    pub(crate) fn step_by_step(mut self) -> Self {
+        self.whole_batch = true;
+        self.chunked.fill(true);
+        self
+    }
+
     /// The layout of a step's input as the step sees it: flattened where it is.
     pub(crate) fn input(&self, step: usize, which: usize) -> Layout {
         let step = &self.exec.steps[step];

@@ -3,7 +3,7 @@
 use super::requant::bias_steps;
 use super::{ActivationParams, ActivationQuant, InputParams, QuantizedLayer, QuantizedModel};
 use crate::bits::WeightBits;
-use crate::graph::{GraphError, Program};
+use crate::graph::{GraphError, Program, Step};
 use serde::{Deserialize, Serialize};
 
 /// The definition that a quantized model's integers follow (docs/format.md has both, formula by formula).
@@ -128,16 +128,20 @@ impl QuantizedModel {
         }
         self.arithmetic = Arithmetic::IntegerBias;
         for (index, step) in program.steps().iter().enumerate() {
-            let Some(input) = self.input_params(step.inputs[0]) else {
-                continue;
-            };
-            if let Some(layer) = &mut self.layers[index]
-                && self.arithmetic.has_bias_steps(layer.bits)
-            {
-                widen(layer, input);
-            }
+            self.fit_biases(index, step);
         }
         self
+    }
+
+    /// Widens the scales of a layer's channels whose biases have too many steps; returns whether there were any.
+    pub(crate) fn fit_biases(&mut self, index: usize, step: &Step) -> bool {
+        let Some(input) = self.input_params(step.inputs[0]) else {
+            return false;
+        };
+        match &mut self.layers[index] {
+            Some(layer) if self.arithmetic.has_bias_steps(layer.bits) => widen(layer, input),
+            _ => false,
+        }
     }
 
     /// What the integers of a value mean; none where nothing says so.
@@ -149,8 +153,9 @@ impl QuantizedModel {
     }
 }
 
-/// Doubles the scales of channels whose biases have too many steps.
-fn widen(layer: &mut QuantizedLayer, input: InputParams) {
+/// Doubles the scales of channels whose biases have too many steps; returns whether there were any.
+fn widen(layer: &mut QuantizedLayer, input: InputParams) -> bool {
+    let mut is_widened = false;
     let fan_in = (layer.weights.len() / layer.scale.len().max(1)).max(1);
     let channels = layer.weights.chunks_exact_mut(fan_in);
     for ((weights, scale), &bias) in channels.zip(&mut layer.scale).zip(&layer.bias) {
@@ -162,12 +167,14 @@ fn widen(layer: &mut QuantizedLayer, input: InputParams) {
                 break;
             }
             *scale *= 2.0;
+            is_widened = true;
             let ratio = f64::from(first) / f64::from(*scale);
             for (w, &code) in weights.iter_mut().zip(&codes) {
                 *w = (f64::from(code) * ratio).round_ties_even() as i16;
             }
         }
     }
+    is_widened
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Post-training quantization: fold batch-norm, calibrate, round.
 
 use super::calibrate;
+use super::passes::{self, Passes};
 use crate::bits::{ActivationBits, WeightBits};
 use crate::exec::{FloatModel, RuntimeError};
 use crate::graph::{Graph, GraphError, Program, Step, fold_batch_norm};
@@ -27,6 +28,9 @@ pub struct PtqConfig {
     pub activation_bits: ActivationBits,
     /// Bits per weight of the first and the last layer (at least `weight_bits`).
     pub edge_bits: WeightBits,
+    /// What repairs the rounding.
+    #[serde(default)]
+    pub passes: Passes,
 }
 
 impl Default for PtqConfig {
@@ -38,7 +42,16 @@ impl Default for PtqConfig {
             granularity: Granularity::PerChannel,
             activation_bits: ActivationBits::B8,
             edge_bits: WeightBits::B8,
+            passes: Passes::default(),
         }
+    }
+}
+
+impl PtqConfig {
+    /// Whether calibration images decide what comes out.
+    #[must_use]
+    pub fn needs_images(&self) -> bool {
+        self.method == ActivationQuant::Static || self.passes.need_images()
     }
 }
 
@@ -70,9 +83,17 @@ pub enum QuantError {
         /// The method asked for.
         method: ActivationQuant,
     },
-    /// Static quantization without images.
+    /// Passes that look at images, with a method that finds its ranges at run time.
     #[error(
-        "static quantization needs calibration images: give at least one, or use the dynamic method"
+        "the passes {passes} need fixed activation ranges: use the static method, or drop them"
+    )]
+    PassesOfDynamic {
+        /// The passes asked for.
+        passes: Passes,
+    },
+    /// Static quantization, or a pass that looks at images, without any.
+    #[error(
+        "static quantization and its passes need calibration images: give at least one, or use the dynamic method"
     )]
     NoImages,
     /// Calibration data of another shape.
@@ -117,7 +138,7 @@ pub fn quantize(
                 config.weight_bits
             };
             step.has_weights()
-                .then(|| quantize_layer(step, weights, bits, config.granularity))
+                .then(|| quantize_layer(step, weights, bits, config))
         })
         .collect();
     let mut provenance = std::collections::BTreeMap::new();
@@ -140,7 +161,7 @@ pub fn quantize(
             (0..program.values()).map(params).collect()
         }
     };
-    let model = QuantizedModel {
+    let mut model = QuantizedModel {
         graph: graph.clone(),
         method: config.method,
         arithmetic: Arithmetic::RealBias,
@@ -148,8 +169,19 @@ pub fn quantize(
         activations,
         activation_bits: config.activation_bits,
         provenance,
-    };
-    Ok(model.with_integer_biases_of(&program))
+    }
+    // Passes see the arithmetic that ships: what they repair is what will run.
+    .with_integer_biases_of(&program);
+    let passes = config.passes;
+    if passes != Passes::default() {
+        model.provenance.insert("passes".into(), passes.to_string());
+    }
+    if passes.need_images() {
+        let images = passes::apply(graph, weights, &mut model, passes, calibration, isa)?;
+        let images = images.to_string();
+        model.provenance.insert("pass_images".into(), images);
+    }
+    Ok(model)
 }
 
 fn check(
@@ -170,7 +202,11 @@ fn check(
             method: config.method,
         });
     }
-    if config.method == ActivationQuant::Static {
+    let passes = config.passes;
+    if config.method == ActivationQuant::Dynamic && passes.need_images() {
+        return Err(QuantError::PassesOfDynamic { passes });
+    }
+    if config.needs_images() {
         let image_len = graph.input().len();
         if calibration.is_empty() {
             return Err(QuantError::NoImages);
@@ -190,29 +226,27 @@ fn quantize_layer(
     step: &Step,
     weights: &Weights,
     bits: WeightBits,
-    granularity: Granularity,
+    config: &PtqConfig,
 ) -> QuantizedLayer {
     let (kernel, bias) = fold_batch_norm(step, weights);
     let channels = bias.len();
     let mut integers = vec![0i16; kernel.len()];
-    let scale = match granularity {
-        // A filter of one weight is nothing but its scale.
-        Granularity::PerTensor if kernel.len() == channels => {
-            let filters = kernel.chunks_exact(1).zip(integers.chunks_exact_mut(1));
-            let quantize = |(w, q): (&[f32], &mut [i16])| quantizers::quantize_channel(w, bits, q);
-            filters.map(quantize).collect()
-        }
-        Granularity::PerChannel => {
+    // Signs have their best scale in any case, and eight bits are fine enough for the largest weight.
+    let mse = config.passes.mse_weights && bits < WeightBits::B8 && bits > WeightBits::B1;
+    let quantize = |w: &[f32], q: &mut [i16]| match mse {
+        true => quantizers::mse(w, bits, q),
+        false => quantizers::quantize_channel(w, bits, q),
+    };
+    // A filter of one weight is nothing but its scale.
+    let per_filter = config.granularity == Granularity::PerChannel || kernel.len() == channels;
+    let scale = match per_filter {
+        true => {
             let fan_in = kernel.len() / channels;
-            kernel
-                .chunks_exact(fan_in)
-                .zip(integers.chunks_exact_mut(fan_in))
-                .map(|(w, q)| quantizers::quantize_channel(w, bits, q))
-                .collect()
+            let filters = kernel.chunks_exact(fan_in);
+            let filters = filters.zip(integers.chunks_exact_mut(fan_in));
+            filters.map(|(w, q)| quantize(w, q)).collect()
         }
-        Granularity::PerTensor => {
-            vec![quantizers::quantize_channel(&kernel, bits, &mut integers); channels]
-        }
+        false => vec![quantize(&kernel, &mut integers); channels],
     };
     QuantizedLayer {
         bits,

@@ -1,6 +1,6 @@
 //! Quantizing after training, setting by setting.
 
-use super::{PtqConfig, QuantError, quantize};
+use super::{Passes, PtqConfig, QuantError, quantize};
 use crate::Weights;
 use crate::bits::{ActivationBits, WeightBits};
 use crate::graph::Graph;
@@ -77,6 +77,12 @@ impl<'a> Quantizer<'a> {
     /// Sets how many scales a layer's weights have.
     pub fn granularity(mut self, granularity: Granularity) -> Self {
         self.config.granularity = granularity;
+        self
+    }
+
+    /// Sets which passes repair the rounding: `"mse-weights,bias-correction".parse()`, say.
+    pub fn passes(mut self, passes: Passes) -> Self {
+        self.config.passes = passes;
         self
     }
 

@@ -2,9 +2,11 @@
 
 mod absmax;
 mod binary;
+mod mse;
 
 pub use absmax::absmax;
 pub use binary::binary;
+pub use mse::mse;
 
 use crate::bits::WeightBits;
 

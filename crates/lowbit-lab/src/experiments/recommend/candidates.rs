@@ -1,0 +1,116 @@
+//! What is tried, in the order in which it is worth its time.
+
+use lowbit::quant::{ActivationQuant, Observer};
+use lowbit::quantize::{Passes, PtqConfig};
+use lowbit::{ActivationBits, WeightBits};
+
+/// One way to quantize the model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// What people call it, e.g. `W8A8, bias-correction`.
+    pub name: String,
+    /// Candidates of one group differ in their passes alone: the best of them goes on.
+    pub group: &'static str,
+    /// How it is made.
+    pub config: PtqConfig,
+}
+
+impl Candidate {
+    fn new(group: &'static str, weight_bits: WeightBits, passes: &str) -> Self {
+        let weights_alone = group.ends_with("A32");
+        let config = PtqConfig {
+            method: match group {
+                _ if weights_alone => ActivationQuant::WeightOnly,
+                "W8 dynamic" => ActivationQuant::Dynamic,
+                _ => ActivationQuant::Static,
+            },
+            observer: match passes {
+                "none" => Observer::MinMax,
+                _ => Observer::Mse,
+            },
+            weight_bits,
+            activation_bits: match weights_alone {
+                true => ActivationBits::Float,
+                false => ActivationBits::B8,
+            },
+            passes: passes.parse::<Passes>().expect("a list of this file"),
+            ..PtqConfig::default()
+        };
+        Self {
+            name: match passes {
+                "none" => group.to_owned(),
+                passes => format!("{group}, {passes}"),
+            },
+            group,
+            config,
+        }
+    }
+
+    /// The flags of `lowbit quantize` that make it.
+    #[must_use]
+    pub fn flags(&self) -> String {
+        let config = &self.config;
+        let mut flags = vec![format!("--bits {}", config.weight_bits)];
+        match config.method {
+            ActivationQuant::Static => flags.push(format!("--observer {}", config.observer)),
+            ActivationQuant::Dynamic => flags.push("--method dynamic".into()),
+            ActivationQuant::WeightOnly => flags.push("--act-bits float".into()),
+        }
+        if config.passes != Passes::default() {
+            flags.push(format!("--passes {}", config.passes));
+        }
+        flags.join(" ")
+    }
+
+    /// Whether its rounding is learned, which takes minutes where the others take seconds.
+    #[must_use]
+    pub fn learns(&self) -> bool {
+        self.config.passes.adaround.is_some()
+    }
+}
+
+/// Everything that is tried.
+#[must_use]
+pub fn candidates() -> Vec<Candidate> {
+    use WeightBits::{B1, B2, B4, B8, B16};
+    let learned = "mse-weights,adaround,bias-correction";
+    [
+        ("W8A8", B8, "none"),
+        ("W8A8", B8, "bias-correction"),
+        ("W16A8", B16, "none"),
+        ("W8 dynamic", B8, "none"),
+        ("W8A32", B8, "bias-correction"),
+        ("W4A8", B4, "mse-weights,bias-correction"),
+        ("W4A32", B4, "mse-weights,bias-correction"),
+        ("W4A8", B4, learned),
+        ("W2A8", B2, learned),
+        ("W1A8", B1, "bias-correction"),
+    ]
+    .into_iter()
+    .map(|(group, bits, passes)| Candidate::new(group, bits, passes))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_make_what_the_name_says() {
+        let of = |name: &str| {
+            let all = candidates();
+            let found = all.iter().find(|candidate| candidate.name == name);
+            found.unwrap().flags()
+        };
+        assert_eq!(of("W8A8"), "--bits 8 --observer minmax");
+        assert_eq!(
+            of("W4A8, mse-weights,adaround,bias-correction"),
+            "--bits 4 --observer mse --passes mse-weights,adaround,bias-correction"
+        );
+        assert_eq!(of("W8 dynamic"), "--bits 8 --method dynamic");
+        assert_eq!(
+            of("W8A32, bias-correction"),
+            "--bits 8 --act-bits float --passes bias-correction"
+        );
+    }
+}

@@ -1,0 +1,162 @@
+//! Which images do what: some set ranges, some choose, and the others, which chose nothing, give the verdict's numbers.
+
+use crate::experiments::unseen::{Chosen, Which};
+use crate::{Config, LabError};
+use lowbit_data::Split;
+use lowbit_kernels::random;
+
+/// The fewest labelled images that say anything.
+pub const FEWEST: usize = 50;
+
+/// Images that choose, at most: more cost time that candidates want.
+const CHOOSING: usize = 2000;
+
+/// Images, by what they do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parts {
+    /// Images that set ranges and repair rounding, `[n, h, w, c]`.
+    pub calibration: Vec<u8>,
+    /// How many they are.
+    pub calibration_images: usize,
+    /// Images that choose among candidates.
+    pub choosing: Split,
+    /// Images that chose nothing.
+    pub verdict: Split,
+}
+
+/// The numbers of the training images that set ranges: a third at most, so that others are left to choose by.
+fn calibrating(chosen: &Chosen, config: &Config) -> Vec<usize> {
+    let mut own = config.clone();
+    let wanted = config.calibration.calibration_images;
+    own.calibration.calibration_images = wanted.min(chosen.input.data.train.len() / 3).max(1);
+    chosen.input.calibration_indices(&own)
+}
+
+/// The images that set ranges, with their labels: what they decide, the verdict's images do not.
+#[must_use]
+pub fn labelled_calibration(chosen: &Chosen, config: &Config) -> Split {
+    let indices = calibrating(chosen, config);
+    chosen.input.data.train.take(&indices)
+}
+
+/// Tells the images apart. Training images of the model only set ranges.
+///
+/// # Errors
+/// [`LabError::Mismatch`] where there are too few.
+pub fn parts(chosen: &Chosen, config: &Config) -> Result<Parts, LabError> {
+    let data = &chosen.input.data;
+    let (train, test) = (&data.train, &data.test);
+    let calibrating = calibrating(chosen, config);
+    let labelled: Vec<(&Split, usize)> = match chosen.evaluated.images {
+        // The model may have learned from the rest.
+        Which::TestOfTraining | Which::ShippedTest => {
+            (0..test.len()).map(|index| (test, index)).collect()
+        }
+        which => {
+            let mut is_used = vec![false; train.len()];
+            calibrating.iter().for_each(|&index| is_used[index] = true);
+            let rest = (0..train.len()).filter(|&index| !is_used[index]);
+            // Where all images are measured, the training images stand before the others.
+            let first = if which == Which::All { train.len() } else { 0 };
+            let rest = rest.map(|index| (train, index));
+            rest.chain((first..test.len()).map(|index| (test, index)))
+                .collect()
+        }
+    };
+    if labelled.len() < FEWEST {
+        return Err(LabError::Mismatch(format!(
+            "{}: {} images are left to measure on, which tells nothing: give at least {} labelled images that the model has not seen",
+            data.name,
+            labelled.len(),
+            2 * FEWEST,
+        )));
+    }
+    let mut order: Vec<usize> = (0..labelled.len()).collect();
+    let mut rng = random::stream(config.run.seed, "recommend", 0);
+    random::shuffle(&mut rng, &mut order);
+    let choosing = (labelled.len() / 2).min(CHOOSING);
+    let take = |order: &[usize]| {
+        let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+        for &at in order {
+            let (split, index) = labelled[at];
+            pixels.extend_from_slice(split.image(index));
+            labels.push(split.labels()[index]);
+        }
+        Split::new(chosen.input.shape().len(), pixels, labels).expect("whole images, a label each")
+    };
+    Ok(Parts {
+        calibration: calibrating
+            .iter()
+            .flat_map(|&index| train.image(index))
+            .copied()
+            .collect(),
+        calibration_images: calibrating.len(),
+        choosing: take(&order[..choosing]),
+        verdict: take(&order[choosing..]),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiments::inputs::Input;
+    use crate::experiments::inputs::tests::{input, split};
+    use crate::experiments::unseen::Evaluated;
+    use std::collections::BTreeSet;
+
+    fn chosen(images: Which, train: u32, test: u32) -> Chosen {
+        let mut data = input().data;
+        data.train = split(0, train);
+        data.test = split(train, test);
+        let record = input().split;
+        Chosen {
+            input: Input::new(data, record),
+            evaluated: Evaluated {
+                images,
+                count: test as usize,
+                possibly_seen: None,
+                seen: None,
+            },
+            same_data: images == Which::TestOfTraining,
+        }
+    }
+
+    fn of(pixels: &[u8]) -> BTreeSet<&[u8]> {
+        pixels.chunks(4).collect()
+    }
+
+    #[test]
+    fn no_image_does_two_things() {
+        for (which, measured) in [
+            (Which::TestOfThisSplit, 240 - 66 + 60),
+            (Which::TestOfTraining, 60),
+            (Which::ShippedTest, 60),
+        ] {
+            let chosen = chosen(which, 240, 60);
+            let mut config = Config::default();
+            config.calibration.calibration_images = 66;
+            let parts = parts(&chosen, &config).unwrap();
+            let sets = [
+                of(&parts.calibration),
+                of(parts.choosing.images()),
+                of(parts.verdict.images()),
+            ];
+            assert_eq!(sets[0].len(), 66);
+            assert_eq!(sets[1].len() + sets[2].len(), measured, "{which:?}");
+            assert!(sets[1].len().abs_diff(sets[2].len()) <= 1);
+            for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+                assert!(sets[a].is_disjoint(&sets[b]), "{which:?}: {a} and {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn too_few_images_are_refused_with_the_number_that_would_do() {
+        let chosen = chosen(Which::TestOfTraining, 240, 49);
+        let error = parts(&chosen, &Config::default()).unwrap_err().to_string();
+        assert!(
+            error.contains("49 images") && error.contains("at least 100"),
+            "{error}"
+        );
+    }
+}

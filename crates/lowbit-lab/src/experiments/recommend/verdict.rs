@@ -1,0 +1,210 @@
+//! Which model to ship, in one sentence, with its reason.
+
+use super::{Row, Target};
+use crate::statistics::Difference;
+use serde::{Deserialize, Serialize};
+
+/// What to ship.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The name of the row to ship.
+    pub ship: String,
+    /// Whether a quantized model is shown to lose no more than allowed.
+    pub fits: bool,
+    /// The sentence.
+    pub sentence: String,
+}
+
+/// A row's time as a share of FP32's: rounds in turns cancel what else the machine does, medians of different minutes do not.
+fn time(row: &Row) -> f64 {
+    row.speedup.map_or(1.0, |speedup| 1.0 / speedup.median)
+}
+
+/// Latencies that differ by less than this share are taken as equal: then the smaller model wins.
+const EQUAL: f64 = 0.03;
+
+/// Share of images on which a good quantized model and FP32 differ, where nothing else is known.
+const DISAGREEMENT: f64 = 0.05;
+
+/// Images from which on an interval of `half` points over `images` would be `wanted` points.
+fn needed(images: usize, half: f64, wanted: f64) -> u64 {
+    rounded(images as f64 * (half / wanted).powi(2))
+}
+
+/// Two digits, upwards: nobody counts images one by one.
+fn rounded(images: f64) -> u64 {
+    let unit = 10f64.powf((images.log10().floor() - 1.0).max(0.0));
+    ((images / unit).ceil() * unit) as u64
+}
+
+/// Why so few images cannot tell `max_drop` points, whatever comes out; none where they may.
+#[must_use]
+pub fn too_few(images: usize, max_drop: f64) -> Option<String> {
+    // The paired interval of two models that agree everywhere (see `statistics`).
+    let narrowest = 100.0 * 1.96 / (images as f64 + 2.0);
+    if max_drop > 0.0 && narrowest <= max_drop {
+        return None;
+    }
+    let enough = match max_drop > 0.0 {
+        true => {
+            let share = max_drop / 100.0;
+            let wanted = rounded(1.96f64.powi(2) * DISAGREEMENT / (share * share));
+            format!(
+                "give some {} (half of them choose), or a larger --max-drop",
+                2 * wanted
+            )
+        }
+        false => "give a --max-drop above 0".into(),
+    };
+    Some(format!(
+        "{images} images for the verdict cannot tell {max_drop} points: {enough}"
+    ))
+}
+
+/// Decides among measured rows, of which the first is FP32. One is picked by the images that choose; the others, which chose
+/// nothing, only say whether it fits.
+///
+/// # Panics
+/// If a row was not measured, or there is none.
+#[must_use]
+pub fn decide(rows: &[&Row], target: Target, max_drop: f64, images: usize) -> Verdict {
+    let fp32 = rows[0];
+    let quantized = &rows[1..];
+    let chosen: Vec<&Row> = quantized
+        .iter()
+        .copied()
+        .filter(|row| row.choosing.drop_points.high <= max_drop)
+        .collect();
+    let candidates = match chosen.is_empty() {
+        false => chosen,
+        // Where the images that choose cannot tell, the nearest to FP32 is tried on the others.
+        true => nearest(quantized).into_iter().collect(),
+    };
+    // Faster beyond what the rounds scatter (the lower quartile of 25 is near the end of their median's 95 % interval), or smaller.
+    let gains = |row: &&Row| match target {
+        Target::Size => row.bytes < fp32.bytes,
+        Target::Latency | Target::Throughput => {
+            row.speedup.is_some_and(|speedup| speedup.quartile_1 > 1.0)
+        }
+    };
+    let gaining: Vec<&Row> = candidates
+        .iter()
+        .copied()
+        .filter(|row| gains(row))
+        .collect();
+    let Some(best) = best(&gaining, target) else {
+        return keep(fp32, &candidates, target, max_drop, images);
+    };
+    let lost = drop(best);
+    if lost.high > max_drop {
+        return unproven(fp32, Some(best), max_drop, images);
+    }
+    Verdict {
+        ship: best.name.clone(),
+        fits: true,
+        sentence: format!(
+            "Ship {}: {:.2}× FP32's speed here and {:.2}× smaller, for {:+.2} points of accuracy (95 % interval {:+.2} to {:+.2} on {images} images that chose nothing; {max_drop} allowed).",
+            best.name,
+            best.speedup.map_or(1.0, |speedup| speedup.median),
+            fp32.bytes as f64 / best.bytes as f64,
+            -lost.value,
+            -lost.high,
+            -lost.low,
+        ),
+    }
+}
+
+/// What a row loses on the images that chose nothing.
+fn drop(row: &Row) -> Difference {
+    row.verdict.as_ref().expect("measured").drop_points
+}
+
+/// The row that loses least on the images that choose.
+fn nearest<'a>(rows: &[&'a Row]) -> Option<&'a Row> {
+    let lost = |row: &Row| row.choosing.drop_points.value;
+    let rows = rows.iter().copied();
+    rows.min_by(|a, b| lost(a).total_cmp(&lost(b)))
+}
+
+/// The smallest, or the fastest; of those that are nearly as fast, the smallest.
+fn best<'a>(rows: &[&'a Row], target: Target) -> Option<&'a Row> {
+    let rows = || rows.iter().copied();
+    match target {
+        Target::Size => rows().min_by_key(|row| row.bytes),
+        Target::Latency | Target::Throughput => {
+            let first = rows().min_by(|a, b| time(a).total_cmp(&time(b)))?;
+            let near = rows().filter(|row| time(row) <= time(first) * (1.0 + EQUAL));
+            near.min_by_key(|row| row.bytes)
+        }
+    }
+}
+
+/// Nothing that may fit gains anything.
+fn keep(fp32: &Row, candidates: &[&Row], target: Target, max_drop: f64, images: usize) -> Verdict {
+    let fitting = candidates.iter().copied();
+    let fitting: Vec<&Row> = fitting.filter(|row| drop(row).high <= max_drop).collect();
+    let Some(near) = best(&fitting, target) else {
+        return unproven(fp32, candidates.first().copied(), max_drop, images);
+    };
+    let reason = match target {
+        Target::Size => format!("no file is smaller than its {} bytes", fp32.bytes),
+        _ => format!(
+            "no quantized model within {max_drop} points is faster here beyond the scatter of the rounds ({}: {})",
+            near.name,
+            near.speedup.map_or_else(String::new, |speedup| format!(
+                "{:.2}× its speed, quartiles {:.2} to {:.2}",
+                speedup.median, speedup.quartile_1, speedup.quartile_3
+            )),
+        ),
+    };
+    Verdict {
+        ship: fp32.name.clone(),
+        fits: true,
+        sentence: format!("Keep FP32: {reason}."),
+    }
+}
+
+/// Nothing is shown to fit: because it does not, or because too few images say so.
+fn unproven(fp32: &Row, best: Option<&Row>, max_drop: f64, images: usize) -> Verdict {
+    let sentence = match best {
+        None => "Keep FP32: nothing that was tried comes near it on the images that choose.".into(),
+        Some(best) if drop(best).value < max_drop => {
+            let lost = drop(best);
+            let half = (lost.high - lost.low) / 2.0;
+            let more = needed(images, half, max_drop - lost.value.max(0.0));
+            format!(
+                "Keep FP32 for now: {} lost {:.2} points, but {images} images cannot tell {max_drop} (95 % interval up to {:.2}): give the verdict some {more}.",
+                best.name, lost.value, lost.high,
+            )
+        }
+        Some(best) => format!(
+            "Keep FP32: of the quantized models {} was chosen, and loses {:.2} points (95 % interval {:.2} to {:.2}), {max_drop} are allowed.",
+            best.name,
+            drop(best).value,
+            drop(best).low,
+            drop(best).high,
+        ),
+    };
+    Verdict {
+        ship: fp32.name.clone(),
+        fits: false,
+        sentence,
+    }
+}
+
+/// Which rows no other beats in accuracy, latency and bytes at once.
+#[must_use]
+pub fn front(rows: &[&Row]) -> Vec<bool> {
+    let key = |row: &Row| {
+        let accuracy = row
+            .verdict
+            .as_ref()
+            .map_or(0.0, |part| part.accuracy_percent);
+        [-accuracy, time(row), row.bytes as f64]
+    };
+    let beats =
+        |a: [f64; 3], b: [f64; 3]| (0..3).all(|i| a[i] <= b[i]) && (0..3).any(|i| a[i] < b[i]);
+    rows.iter()
+        .map(|row| !rows.iter().any(|other| beats(key(other), key(row))))
+        .collect()
+}

@@ -1,0 +1,172 @@
+//! Passes that repair what rounding does, layer by layer in the order of the layers: each reads what the quantized layers
+//! before it give, not what the float ones would.
+
+mod adaround;
+mod bias_correction;
+
+use crate::Weights;
+use crate::exec::{Layerwise, RuntimeError};
+use crate::graph::{Graph, fold_batch_norm};
+use crate::quant::QuantizedModel;
+use adaround::Rounding;
+use bias_correction::correct;
+use lowbit_kernels::Isa;
+use serde::{Deserialize, Serialize};
+
+/// Which passes repair a model that is quantized after training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Passes {
+    /// Weight ranges below 8 bits with the smallest squared error, instead of the largest weight.
+    pub mse_weights: bool,
+    /// Steps in which the rounding of weights below 16 bits is learned, layer by layer (Nagel et al. 2020).
+    pub adaround: Option<u32>,
+    /// Biases that give each channel its mean in FP32 again.
+    pub bias_correction: bool,
+}
+
+/// Steps of AdaRound where nobody says how many.
+const STEPS: u32 = 500;
+
+/// A text that names no passes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "unknown pass {0}: use bias-correction, mse-weights, adaround, adaround:1000, several with commas, or none"
+)]
+pub struct PassesError(String);
+
+impl Passes {
+    /// Whether any of them needs images.
+    #[must_use]
+    pub fn need_images(self) -> bool {
+        self.adaround.is_some() || self.bias_correction
+    }
+}
+
+impl std::fmt::Display for Passes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut names = Vec::new();
+        if self.mse_weights {
+            names.push("mse-weights".to_owned());
+        }
+        match self.adaround {
+            None => {}
+            Some(STEPS) => names.push("adaround".into()),
+            Some(steps) => names.push(format!("adaround:{steps}")),
+        }
+        if self.bias_correction {
+            names.push("bias-correction".into());
+        }
+        match names.is_empty() {
+            true => f.write_str("none"),
+            false => f.write_str(&names.join(",")),
+        }
+    }
+}
+
+impl std::str::FromStr for Passes {
+    type Err = PassesError;
+    fn from_str(text: &str) -> Result<Self, PassesError> {
+        let mut passes = Self::default();
+        if text == "none" {
+            return Ok(passes);
+        }
+        for name in text.split(',').map(str::trim) {
+            let unknown = || PassesError(name.to_owned());
+            match name.split_once(':') {
+                None if name == "mse-weights" => passes.mse_weights = true,
+                None if name == "bias-correction" => passes.bias_correction = true,
+                None if name == "adaround" => passes.adaround = Some(STEPS),
+                Some(("adaround", steps)) => {
+                    let steps = steps
+                        .parse()
+                        .ok()
+                        .filter(|steps| (1..=1_000_000).contains(steps));
+                    passes.adaround = Some(steps.ok_or_else(unknown)?);
+                }
+                _ => return Err(unknown()),
+            }
+        }
+        Ok(passes)
+    }
+}
+
+/// Images that the passes look at, at most.
+const IMAGES: usize = 256;
+
+/// Bytes that the values of those images may take: of larger images there are fewer.
+const MEMORY: usize = 1 << 30;
+
+/// Applies the passes that need images to a static or weight-only model; returns how many images they looked at.
+pub(super) fn apply(
+    graph: &Graph,
+    weights: &Weights,
+    model: &mut QuantizedModel,
+    passes: Passes,
+    calibration: &[u8],
+    isa: Isa,
+) -> Result<usize, RuntimeError> {
+    let mut float = Layerwise::float(graph, isa, |step, _| fold_batch_norm(step, weights))?;
+    let mut quantized = Layerwise::quantized(model, isa)?;
+    let fitting = MEMORY / (float.bytes_per_image() + quantized.bytes_per_image());
+    let image_len = graph.input().len();
+    let count = (calibration.len() / image_len)
+        .min(IMAGES)
+        .min(fitting.max(1));
+    let images = &calibration[..count * image_len];
+    float.begin(images, graph);
+    quantized.begin(images, graph);
+    for (index, step) in graph.program()?.steps().iter().enumerate() {
+        let Some(layer) = &mut model.layers[index] else {
+            continue;
+        };
+        let (kernel, bias) = fold_batch_norm(step, weights);
+        let (before, after) = (float.before(index), quantized.before(index));
+        let means = [before.means(), after.means()];
+        if let Some(steps) = passes.adaround {
+            let rounding = Rounding {
+                kernel: &kernel,
+                bias: &bias,
+                epilogue: &step.epilogue,
+                means: passes.bias_correction.then_some(&means),
+                steps,
+                isa,
+            };
+            rounding.learn(layer, index, [&before, &after]);
+        }
+        if passes.bias_correction {
+            correct(layer, (&kernel, &bias), &means);
+            // A channel of wider steps has other integers, and so another mean.
+            if model.fit_biases(index, step)
+                && let Some(layer) = &mut model.layers[index]
+            {
+                correct(layer, (&kernel, &bias), &means);
+            }
+        }
+        if let Some(layer) = &model.layers[index] {
+            quantized.replace(index, layer);
+        }
+    }
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_in_the_order_in_which_passes_run() {
+        for (given, shown) in [
+            ("none", "none"),
+            ("bias-correction", "bias-correction"),
+            ("bias-correction,mse-weights", "mse-weights,bias-correction"),
+            ("adaround, bias-correction", "adaround,bias-correction"),
+            ("adaround:1000", "adaround:1000"),
+        ] {
+            assert_eq!(given.parse::<Passes>().unwrap().to_string(), shown);
+        }
+        for wrong in ["", "gptq", "adaround:0", "adaround:x", "bias-correction,"] {
+            let error = wrong.parse::<Passes>().unwrap_err().to_string();
+            assert!(error.contains("unknown pass"), "{wrong}: {error}");
+        }
+    }
+}
