@@ -105,6 +105,17 @@ mod tests {
     }
 
     #[test]
+    fn a_client_of_a_small_set_may_get_two_images() {
+        // Of 40 images a client must get 2: ten each would need ten for all four.
+        let labels: Vec<u32> = (0..40).map(|index| index % 2).collect();
+        let dealt = deal(&labels, 2, 4, 0.3, 1).unwrap();
+        let counts: Vec<usize> = dealt.iter().map(Vec::len).collect();
+        assert_eq!(counts.iter().sum::<usize>(), 40);
+        assert!(counts.iter().all(|&count| count >= 2), "{counts:?}");
+        assert!(counts.iter().any(|&count| count < 10), "{counts:?}");
+    }
+
+    #[test]
     fn shares_sum_to_one_where_gamma_numbers_underflow() {
         let mut rng = stream(1, "test", 0);
         for _ in 0..1000 {
