@@ -18,7 +18,7 @@ fn a_flag_that_a_command_does_not_use_is_refused_with_the_commands_that_do() {
         ),
         (
             &["train", "--max-drop", "1"],
-            "error: `lowbit train` takes no --max-drop; analyze takes one (see `lowbit train --help`)",
+            "error: `lowbit train` takes no --max-drop; analyze and recommend take one (see `lowbit train --help`)",
         ),
         (
             &["--lr", "3", "train"],
