@@ -37,9 +37,10 @@ pub(super) fn answer(
 ) -> Result<(), Failure> {
     let config = &context.config;
     let optimizer = config.training.optimizer;
-    let mut trainer = Trainer::compile(graph, weights, optimizer, None, context.isa)?;
-    let qat = config.qat(config.widths.bits);
-    let mut qat_trainer = Trainer::compile(graph, weights, optimizer, Some(qat), context.isa)?;
+    // Not every model that runs can be trained.
+    let qat = Some(config.qat(config.widths.bits));
+    let [mut trainer, mut qat_trainer] =
+        [None, qat].map(|qat| Trainer::compile(graph, weights, optimizer, qat, context.isa));
     let classes = graph.classes() as u32;
     let labels: Vec<u32> = (0..MOST_IMAGES as u32)
         .map(|index| index % classes)
@@ -54,16 +55,26 @@ pub(super) fn answer(
                 continue;
             }
         };
+        let unfit = match request.what {
+            "train" => trainer.as_ref().err(),
+            "qat" => qat_trainer.as_ref().err(),
+            _ => None,
+        };
+        if let Some(error) = unfit {
+            print(&format!("error {error}\n"))?;
+            continue;
+        }
         let images = &images[..request.batch * graph.input().len()];
         let labels = &labels[..request.batch];
         let mut logits = vec![0.0; request.batch * graph.classes()];
         let start = Instant::now();
         for _ in 0..request.iterations {
-            match request.what {
-                "fp32" => fp32.run(images, &mut logits)?,
-                "int8" => quantized.run(images, &mut logits)?,
-                "train" => drop(trainer.step(images, labels, 1e-6)?),
-                _ => drop(qat_trainer.step(images, labels, 1e-6)?),
+            match (request.what, &mut trainer, &mut qat_trainer) {
+                ("fp32", ..) => fp32.run(images, &mut logits)?,
+                ("train", Ok(trainer), _) | ("qat", _, Ok(trainer)) => {
+                    trainer.step(images, labels, 1e-6)?;
+                }
+                _ => quantized.run(images, &mut logits)?,
             }
         }
         let seconds = start.elapsed().as_secs_f64() / f64::from(request.iterations);
