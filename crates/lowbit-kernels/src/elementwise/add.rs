@@ -209,11 +209,18 @@ mod tests {
                 let mut added = vec![0; x.len()];
                 sum_u8(isa, &x, &y, &sum, &mut added);
                 assert_eq!(added, expected, "{isa}, {multiplier_a} and {multiplier_b}");
+                // One pixel's 59 channels, and one of 17, beside each.
+                for channels in [59, 17] {
+                    let one = &y[..channels];
+                    let expected: Vec<u8> = x
+                        .iter()
+                        .enumerate()
+                        .map(|(at, &x)| sum.apply(x, one[at % channels]))
+                        .collect();
+                    sum_u8(isa, &x, one, &sum, &mut added);
+                    assert_eq!(added, expected, "{isa}, {channels} channels");
+                }
             }
-            let one = &y[..1003 / 17];
-            let mut added = vec![0; x.len()];
-            sum_u8(Isa::best(), &x, one, &sum, &mut added);
-            assert_eq!(added[60], sum.apply(x[60], one[1]));
         }
     }
 }
