@@ -64,18 +64,9 @@ impl FloatModel {
     ) -> Result<Self, RuntimeError> {
         let program: Program = graph.program()?;
         let plan = Plan::new(ExecProgram::new(program, Mode::Float, |_| false))?;
-        let kernel = |index: usize| {
-            let step = &plan.exec.steps[index];
-            let layer = plan.exec.layer(step);
-            let weights = layer.has_weights().then(|| folded(layer, step.layer));
-            f32::kernel(&plan, index, weights, isa)
-        };
-        let kernels = (0..plan.exec.steps.len()).map(kernel).collect();
-        let pixels = Pixels::of(graph);
-        let engine = Engine::new(plan, kernels, Loader { isa, pixels }, isa, |_| 0);
         Ok(Self {
             graph: graph.clone(),
-            engine,
+            engine: engine_of(graph, plan, isa, folded),
         })
     }
 
@@ -94,6 +85,24 @@ impl FloatModel {
         let count = images.len() / self.graph.input().len();
         self.engine.observe(images, count, see);
     }
+}
+
+/// An engine of f32 kernels for a plan in f32.
+pub(super) fn engine_of(
+    graph: &Graph,
+    plan: Plan,
+    isa: Isa,
+    folded: impl Fn(&Step, usize) -> (Vec<f32>, Vec<f32>),
+) -> Engine {
+    let kernel = |index: usize| {
+        let step = &plan.exec.steps[index];
+        let layer = plan.exec.layer(step);
+        let weights = layer.has_weights().then(|| folded(layer, step.layer));
+        f32::kernel(&plan, index, weights, isa)
+    };
+    let kernels = (0..plan.exec.steps.len()).map(kernel).collect();
+    let pixels = Pixels::of(graph);
+    Engine::new(plan, kernels, Loader { isa, pixels }, isa, |_| 0)
 }
 
 impl Model for FloatModel {

@@ -2,11 +2,11 @@
 //! let the layers behind it read what the changed one gives.
 
 use super::engine::Engine;
-use super::integer_model::{Kernels, engine_of};
-use super::load::Loader;
+use super::float_model;
+use super::integer_model::{self, Kernels};
 use super::workspace::Workspace;
 use super::{RuntimeError, f32, u8};
-use crate::graph::{Graph, Pixels};
+use crate::graph::Graph;
 use crate::lower::{ExecProgram, Layout, Mode, Numbers, Plan, Step, Work};
 use crate::ops::Op;
 use crate::quant::{ActivationQuant, QuantizedLayer, QuantizedModel};
@@ -40,15 +40,7 @@ impl Layerwise {
     ) -> Result<Self, RuntimeError> {
         let exec = ExecProgram::new(graph.program()?, Mode::Float, |_| false);
         let plan = Plan::new(exec)?.step_by_step();
-        let kernel = |index: usize| {
-            let step = &plan.exec.steps[index];
-            let layer = plan.exec.layer(step);
-            let weights = layer.has_weights().then(|| folded(layer, step.layer));
-            f32::kernel(&plan, index, weights, isa)
-        };
-        let kernels = (0..plan.exec.steps.len()).map(kernel).collect();
-        let pixels = Pixels::of(graph);
-        let engine = Engine::new(plan, kernels, Loader { isa, pixels }, isa, |_| 0);
+        let engine = float_model::engine_of(graph, plan, isa, folded);
         Ok(Self::of(engine, Form::Float(isa)))
     }
 
@@ -67,7 +59,7 @@ impl Layerwise {
         let exec = ExecProgram::new(model.graph.program()?, Mode::Static, u8::has_form);
         let plan = Plan::new(exec)?.step_by_step();
         let kernels = Kernels::new(model, Mode::Static, isa, true);
-        let engine = engine_of(model, plan, &kernels);
+        let engine = integer_model::engine_of(model, plan, &kernels);
         Ok(Self::of(engine, Form::Integer(kernels)))
     }
 
