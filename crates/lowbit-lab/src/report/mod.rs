@@ -40,77 +40,87 @@ pub fn page(
         "faster", "train s", "runs", "folder",
     ];
     let rows = |table: &Table| table.widths.iter().map(cells).collect::<Vec<_>>();
+    let body = html! {
+        header {
+            h1 { "What fewer bits do to a model" }
+            p { (subject) @if let Some(machine) = machine { ", " (machine.summary()) } }
+        }
+        main {
+            (summary(&analysis.newest))
+            section {
+                h2 { "Widths" }
+                (table("widths", &header, &rows(&analysis.newest)))
+            }
+            section {
+                h2 { "Accuracy, size and speed" }
+                div class="figures" {
+                    (figure(&figures::accuracy_by_size(&analysis.newest)))
+                    (figure(&figures::accuracy_by_speed(&analysis.newest)))
+                    (figure(&figures::overfitting(&analysis.newest)))
+                }
+            }
+            section {
+                h2 { "Learning curves" }
+                div class="figures" {
+                    (figure(&figures::learning(groups, "Test accuracy", |round| 100.0 * round.test_accuracy)))
+                    (figure(&figures::learning(groups, "Train loss", |round| round.train_loss)))
+                }
+            }
+            (federation::section(runs, cost_per_mb))
+            @if !layers.is_empty() { (layer_section(&layers)) }
+            @if let Some(roofline) = roofline { (roofline_section(roofline)) }
+            @if !(analysis.others.is_empty() && analysis.beside.is_empty()) {
+                section {
+                    h2 { "Also in this folder" }
+                    @if !analysis.beside.is_empty() {
+                        ul { @for line in &analysis.beside { li { (line) } } }
+                    }
+                    @for (index, other) in analysis.others.iter().enumerate() {
+                        h3 { (other.title) }
+                        (table(&format!("other-{index}"), &header, &rows(other)))
+                    }
+                }
+            }
+            @if !analysis.skipped.is_empty() {
+                section {
+                    h2 { "Skipped" }
+                    ul { @for line in &analysis.skipped { li { (line) } } }
+                }
+            }
+            section {
+                h2 { "Configuration" }
+                @match config.map(serde_json::to_string_pretty) {
+                    Some(Ok(json)) => pre { (json) },
+                    _ => p { "These runs do not say." },
+                }
+            }
+        }
+        footer {
+            p { "Sizes are those of files, speeds were timed at batch 64 on one thread, accuracies are those of the "
+                "models as deployed. Intervals are 95 % over seeds (Student's t)." }
+        }
+        div id="tip" role="status" hidden {}
+    };
+    document(
+        &format!("lowbit: {subject}"),
+        include_str!("page.js"),
+        &body,
+    )
+}
+
+/// A page that stands alone: its style and its script are part of it.
+pub(crate) fn document(title: &str, script: &str, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "lowbit: " (subject) }
+                title { (title) }
                 style { (PreEscaped(include_str!("page.css"))) }
-                script { (PreEscaped(include_str!("page.js"))) }
+                @if !script.is_empty() { script { (PreEscaped(script)) } }
             }
-            body {
-                header {
-                    h1 { "What fewer bits do to a model" }
-                    p { (subject) @if let Some(machine) = machine { ", " (machine.summary()) } }
-                }
-                main {
-                    (summary(&analysis.newest))
-                    section {
-                        h2 { "Widths" }
-                        (table("widths", &header, &rows(&analysis.newest)))
-                    }
-                    section {
-                        h2 { "Accuracy, size and speed" }
-                        div class="figures" {
-                            (figure(&figures::accuracy_by_size(&analysis.newest)))
-                            (figure(&figures::accuracy_by_speed(&analysis.newest)))
-                            (figure(&figures::overfitting(&analysis.newest)))
-                        }
-                    }
-                    section {
-                        h2 { "Learning curves" }
-                        div class="figures" {
-                            (figure(&figures::learning(groups, "Test accuracy", |round| 100.0 * round.test_accuracy)))
-                            (figure(&figures::learning(groups, "Train loss", |round| round.train_loss)))
-                        }
-                    }
-                    (federation::section(runs, cost_per_mb))
-                    @if !layers.is_empty() { (layer_section(&layers)) }
-                    @if let Some(roofline) = roofline { (roofline_section(roofline)) }
-                    @if !(analysis.others.is_empty() && analysis.beside.is_empty()) {
-                        section {
-                            h2 { "Also in this folder" }
-                            @if !analysis.beside.is_empty() {
-                                ul { @for line in &analysis.beside { li { (line) } } }
-                            }
-                            @for (index, other) in analysis.others.iter().enumerate() {
-                                h3 { (other.title) }
-                                (table(&format!("other-{index}"), &header, &rows(other)))
-                            }
-                        }
-                    }
-                    @if !analysis.skipped.is_empty() {
-                        section {
-                            h2 { "Skipped" }
-                            ul { @for line in &analysis.skipped { li { (line) } } }
-                        }
-                    }
-                    section {
-                        h2 { "Configuration" }
-                        @match config.map(serde_json::to_string_pretty) {
-                            Some(Ok(json)) => pre { (json) },
-                            _ => p { "These runs do not say." },
-                        }
-                    }
-                }
-                footer {
-                    p { "Sizes are those of files, speeds were timed at batch 64 on one thread, accuracies are those of the "
-                        "models as deployed. Intervals are 95 % over seeds (Student's t)." }
-                }
-                div id="tip" role="status" hidden {}
-            }
+            body { (body) }
         }
     };
     page.into_string()
