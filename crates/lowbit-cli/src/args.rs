@@ -1,14 +1,14 @@
 //! The command line.
 
-use crate::commands::recommend::Recommend;
 use crate::federate_args::{Federate, Flagged, only_federated};
 use crate::jobs_args::{Submit, TaskArgs, Which};
+use crate::recommend_args::Recommend;
 use crate::settings::{Flags, Given, of};
+use crate::which_images::{WhichImages, WhichOfFrom};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use lowbit::train::Schedule;
 use lowbit_lab::Config;
-use lowbit_lab::experiments::unseen::Choice;
 use std::path::PathBuf;
 
 /// What does quantization do to your image model: size, speed, accuracy?
@@ -458,46 +458,6 @@ impl Command {
             sweep_defaults(&mut config, *quick);
         }
         config
-    }
-}
-
-/// Which images a model is measured on, where they are not those of its training.
-#[derive(Clone, Copy, Debug, Default, Args)]
-pub(crate) struct WhichImages {
-    /// All images, training images too
-    #[arg(long, conflicts_with = "split_seed")]
-    all: bool,
-    /// The split that this seed draws, even if the model has seen its test images
-    #[arg(long, value_name = "N")]
-    split_seed: Option<u64>,
-}
-
-/// The same of the model that is given by `--from`.
-#[derive(Clone, Copy, Debug, Default, Args)]
-pub(crate) struct WhichOfFrom {
-    /// With --from: all images, training images too
-    #[arg(long, conflicts_with = "split_seed", requires = "from")]
-    all: bool,
-    /// With --from: the split that this seed draws, even if the model has seen its test images
-    #[arg(long, value_name = "N", requires = "from")]
-    split_seed: Option<u64>,
-}
-
-impl From<WhichImages> for Choice {
-    fn from(which: WhichImages) -> Self {
-        Self {
-            all: which.all,
-            split_seed: which.split_seed,
-        }
-    }
-}
-
-impl From<WhichOfFrom> for Choice {
-    fn from(which: WhichOfFrom) -> Self {
-        Self {
-            all: which.all,
-            split_seed: which.split_seed,
-        }
     }
 }
 

@@ -11,9 +11,11 @@ mod inside;
 mod jobs_args;
 mod output;
 mod progress;
+mod recommend_args;
 mod settings;
 mod sweep_progress;
 mod table;
+mod which_images;
 mod wrong_flag;
 
 use clap::{CommandFactory, Parser};

@@ -9,9 +9,24 @@ pub fn bits(label: impl std::fmt::Display) -> String {
     format!("{number} {noun}{rest}")
 }
 
+/// `1 image`, `3 images`, `0.5 points`; for nouns that take an s.
+#[must_use]
+pub fn counted(number: impl std::fmt::Display, noun: &str) -> String {
+    let number = number.to_string();
+    let s = if number == "1" { "" } else { "s" };
+    format!("{number} {noun}{s}")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::bits;
+    use super::{bits, counted};
+
+    #[test]
+    fn one_of_a_kind_has_no_s() {
+        assert_eq!(counted(1, "image"), "1 image");
+        assert_eq!(counted(1.0, "point"), "1 point");
+        assert_eq!(counted(0.5, "point"), "0.5 points");
+    }
 
     #[test]
     fn one_bit_is_one() {

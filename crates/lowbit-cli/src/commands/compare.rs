@@ -86,6 +86,11 @@ fn report(results: &CompareResults) -> String {
         results.data.test_images,
         results.machine.summary(),
     );
+    let change = match format!("{:.2}", drop.value.abs()) {
+        none if none == "0.00" => none,
+        points if drop.value > 0.0 => format!("−{points}"),
+        points => format!("+{points}"),
+    };
     let mut rows = vec![
         vec![
             "file, bytes".into(),
@@ -97,8 +102,7 @@ fn report(results: &CompareResults) -> String {
             "accuracy, %".into(),
             format!("{:.2}", fp32.accuracy_percent),
             format!("{:.2}", int8.accuracy_percent),
-            format!("−{:.2} [{:+.2}, {:+.2}]", drop.value, -drop.high, -drop.low)
-                .replace("−-", "+"),
+            format!("{change} [{:+.2}, {:+.2}]", -drop.high, -drop.low),
         ],
         vec![
             "loss".into(),

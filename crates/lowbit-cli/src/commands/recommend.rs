@@ -1,86 +1,18 @@
 //! `lowbit recommend`: which model to ship.
 
-use super::Context;
-use crate::args::WhichImages;
+use super::{Context, describe};
 use crate::failure::Failure;
 use crate::output::bold;
-use crate::settings::{Flags, of};
+use crate::recommend_args::Recommend;
 use crate::table::table;
-use clap::{Args, ValueHint};
 use lowbit_lab::experiments::inputs::float_model;
 use lowbit_lab::experiments::preprocessing::{check_preprocessing, find_preprocessing};
 use lowbit_lab::experiments::recommend::{
-    FOLDER, HEADER, Recommendation, Request, Target, candidates, labelled_calibration, recommend,
+    FOLDER, HEADER, Recommendation, Request, candidates, labelled_calibration, recommend,
 };
 use lowbit_lab::experiments::unseen::{Measured, Purpose, images_for};
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
-
-/// The flags of the command.
-#[derive(Debug, Args)]
-pub(crate) struct Recommend {
-    /// A model file with FP32 weights, lowbit's or ONNX
-    #[arg(value_name = "MODEL", value_hint = ValueHint::FilePath)]
-    file: PathBuf,
-    /// Points of accuracy that may be lost
-    #[arg(
-        long,
-        default_value_t = 1.0,
-        value_name = "POINTS",
-        allow_negative_numbers = true
-    )]
-    max_drop: f64,
-    /// How long trying may take: 90s, 5m, 1h
-    #[arg(long, default_value = "5m", value_name = "TIME", value_parser = duration)]
-    time: Duration,
-    /// What the model should be best at
-    #[arg(long, value_enum, default_value_t = What::Latency)]
-    target: What,
-    /// Images of a timed call, 1 to 4096 [default: 1; 64 with --target throughput]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
-    batch: Option<u16>,
-    /// List what would be tried
-    #[arg(long)]
-    dry_run: bool,
-    /// Take quantized models that an earlier run has made
-    #[arg(long)]
-    pub(crate) resume: bool,
-    #[command(flatten)]
-    which: WhichImages,
-    #[command(flatten)]
-    pub(crate) settings: Flags<of::Recommend>,
-}
-
-/// What the model to ship should be best at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum What {
-    /// Time of one call.
-    Latency,
-    /// Images per second in large batches.
-    Throughput,
-    /// Bytes of the file.
-    Size,
-}
-
-impl What {
-    /// Images of a timed call where nobody says how many.
-    fn batch(self) -> usize {
-        match self {
-            Self::Throughput => 64,
-            Self::Latency | Self::Size => 1,
-        }
-    }
-}
-
-impl From<What> for Target {
-    fn from(what: What) -> Self {
-        match what {
-            What::Latency => Self::Latency,
-            What::Throughput => Self::Throughput,
-            What::Size => Self::Size,
-        }
-    }
-}
+use lowbit_lab::plural::counted;
+use std::time::Instant;
 
 pub(super) fn run(context: &Context, asked: &Recommend) -> Result<(), Failure> {
     let begun = Instant::now();
@@ -114,6 +46,7 @@ pub(super) fn run(context: &Context, asked: &Recommend) -> Result<(), Failure> {
         &config,
         &context.progress,
     )?;
+    context.say(&describe(&chosen.input.data), &chosen.input.data);
     if let Some(foreign) = &model.foreign {
         if config.onnx.preprocess.is_empty() {
             let some = labelled_calibration(&chosen, &config);
@@ -132,11 +65,12 @@ pub(super) fn run(context: &Context, asked: &Recommend) -> Result<(), Failure> {
     let request = Request {
         file,
         model: &model,
+        choice: asked.which.into(),
         max_drop: asked.max_drop,
         begun,
         time: asked.time,
-        target: asked.target.into(),
-        batch: asked.batch.map_or(asked.target.batch(), usize::from),
+        target: asked.target(),
+        batch: asked.images_per_call(),
         resume: context.resume,
     };
     let found = recommend(&config, &request, &chosen, context.isa, &context.progress)?;
@@ -152,12 +86,13 @@ pub(super) fn run(context: &Context, asked: &Recommend) -> Result<(), Failure> {
 fn text(found: &Recommendation) -> String {
     let [calibration, choosing, verdict] = found.images;
     let mut text = format!(
-        "\n{} on {}, {}\n{calibration} images set ranges, {choosing} chose, {verdict} chose nothing; calls of {} on {} threads\n\n",
+        "\n{} on {}, {}\n{calibration} images set ranges, {choosing} chose, {verdict} chose nothing; calls of {} on {} threads{}\n\n",
         found.model,
         found.data,
         found.machine.summary(),
-        plural(found.batch),
+        counted(found.batch, "image"),
         found.threads,
+        found.doubts,
     );
     text += &table(&HEADER, &found.cells());
     text += "\n* no other row is better in accuracy, latency and bytes at once\n";
@@ -170,47 +105,4 @@ fn text(found: &Recommendation) -> String {
         text += &row.command;
     }
     text
-}
-
-fn plural(images: usize) -> String {
-    match images {
-        1 => "1 image".into(),
-        images => format!("{images} images"),
-    }
-}
-
-/// `90s`, `5m`, `1h`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = text.split_at(
-        text.find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(text.len()),
-    );
-    let seconds = match unit {
-        "s" | "" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err("use 90s, 5m or 1h".into()),
-    };
-    match number.parse::<f64>() {
-        Ok(number) if number > 0.0 && number * seconds <= 1e7 => {
-            Ok(Duration::from_secs_f64(number * seconds))
-        }
-        _ => Err("use 90s, 5m or 1h".into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::duration;
-
-    #[test]
-    fn a_time_has_a_number_and_a_unit() {
-        let seconds = |text| duration(text).map(|time| time.as_secs_f64());
-        assert_eq!(seconds("90s"), Ok(90.0));
-        assert_eq!(seconds("1.5m"), Ok(90.0));
-        assert_eq!(seconds("2h"), Ok(7200.0));
-        for wrong in ["", "m", "-5m", "5d", "0s", "1e9h", "5 m"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
-    }
 }

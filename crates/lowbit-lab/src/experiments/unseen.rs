@@ -464,7 +464,8 @@ impl Evaluated {
     }
 
     /// What is known about images that the model learned from; nothing for the test images of its own split.
-    fn doubts(&self) -> String {
+    #[must_use]
+    pub fn doubts(&self) -> String {
         let all = self.count;
         match (self.seen, self.possibly_seen) {
             (None, _) | (_, None) => {

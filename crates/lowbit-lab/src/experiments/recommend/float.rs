@@ -67,7 +67,6 @@ impl<'a> Float<'a> {
             verdict: Some(score(&self.verdict, &self.verdict)),
             latency_ms: None,
             speedup: None,
-            memory_bytes: Some(bytes + self.model.value_bytes(request.batch) as u64),
             on_front: false,
             file: None,
             onnx: None,
@@ -76,13 +75,7 @@ impl<'a> Float<'a> {
     }
 
     /// Measures a quantized model on the images that chose nothing, and its speed in turns with FP32, whose time it returns.
-    pub(super) fn complete(
-        &self,
-        row: &mut Row,
-        model: &IntegerModel,
-        parts: &Parts,
-        request: &Request<'_>,
-    ) -> Summary {
+    pub(super) fn complete(&self, row: &mut Row, model: &IntegerModel, parts: &Parts) -> Summary {
         row.verdict = Some(score(&self.verdict, &evaluate(model, &parts.verdict)));
         let SpeedCell {
             fp32_ms,
@@ -92,7 +85,6 @@ impl<'a> Float<'a> {
         } = timing::in_turns(self.model, model, &self.images);
         row.latency_ms = Some(quantized_ms);
         row.speedup = Some(speedup);
-        row.memory_bytes = Some(row.bytes + model.value_bytes(request.batch) as u64);
         fp32_ms
     }
 }

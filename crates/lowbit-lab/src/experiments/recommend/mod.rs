@@ -17,7 +17,7 @@ pub use verdict::{Verdict, decide, front, too_few};
 
 use super::artifacts::{Held, write_json};
 use super::inputs::FloatFile;
-use super::unseen::Chosen;
+use super::unseen::{Choice, Chosen};
 use crate::evaluate::Evaluation;
 use crate::machine::Machine;
 use crate::statistics::{Difference, Summary, paired_difference};
@@ -51,6 +51,8 @@ pub struct Request<'a> {
     pub file: &'a Path,
     /// What it holds.
     pub model: &'a FloatFile,
+    /// Which images were asked for by hand.
+    pub choice: Choice,
     /// Points of accuracy that may be lost.
     pub max_drop: f64,
     /// When it was asked for.
@@ -103,15 +105,13 @@ pub struct Row {
     pub latency_ms: Option<Summary>,
     /// FP32's time over its own, in rounds that take turns.
     pub speedup: Option<Summary>,
-    /// Bytes of its file and of the values between its layers on one thread.
-    pub memory_bytes: Option<u64>,
     /// Whether no other row is better in accuracy, latency and bytes at once.
     pub on_front: bool,
     /// Its file in the results folder, where it is on the front.
     pub file: Option<String>,
     /// The same model as an ONNX file beside it, where it has a form in ONNX.
     pub onnx: Option<String>,
-    /// The command that makes the file.
+    /// The command that makes the file; empty of FP32.
     pub command: String,
 }
 
@@ -136,6 +136,9 @@ pub struct Recommendation {
     pub batch: usize,
     /// Images that set ranges, that choose, and that give the verdict.
     pub images: [usize; 3],
+    /// What is known of measured images that the model may have learned from; empty where it has not.
+    #[serde(default)]
+    pub doubts: String,
     /// FP32 first, then what was tried, in that order.
     pub rows: Vec<Row>,
     /// What was not tried, and why.
@@ -206,7 +209,7 @@ pub fn recommend(
             continue;
         };
         let model = IntegerModel::compile(&cache.model(&candidates()[at])?, isa)?;
-        float_times.push(measured.complete(row, &model, &parts, request));
+        float_times.push(measured.complete(row, &model, &parts));
         if let (Some(part), Some(speedup)) = (&row.verdict, row.speedup) {
             events.note(&format!(
                 "{}: {:.2} % of {} images that chose nothing, {:.2}× FP32's speed",
@@ -253,6 +256,7 @@ pub fn recommend(
             parts.choosing.len(),
             parts.verdict.len(),
         ],
+        doubts: chosen.evaluated.doubts(),
         rows,
         skipped,
         ended,

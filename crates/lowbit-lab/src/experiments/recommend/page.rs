@@ -1,10 +1,12 @@
 //! `report.html` of a recommendation.
 
 use super::Recommendation;
-use maud::{DOCTYPE, PreEscaped, html};
+use crate::plural::counted;
+use crate::report::document;
+use maud::html;
 
 /// The header of the table, for people.
-pub const HEADER: [&str; 9] = [
+pub const HEADER: [&str; 8] = [
     "model",
     "bytes",
     "choosing %",
@@ -13,7 +15,6 @@ pub const HEADER: [&str; 9] = [
     "changed",
     "ms [quartiles]",
     "faster",
-    "MB of memory",
 ];
 
 impl Recommendation {
@@ -43,8 +44,6 @@ impl Recommendation {
                 }),
                 row.speedup
                     .map_or_else(none, |s| format!("{:.2}×", s.median)),
-                row.memory_bytes
-                    .map_or_else(none, |bytes| format!("{:.2}", bytes as f64 / 1e6)),
             ]
         };
         self.rows.iter().map(row).collect()
@@ -53,52 +52,41 @@ impl Recommendation {
 
 pub(super) fn page(found: &Recommendation) -> String {
     let [calibration, choosing, verdict] = found.images;
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "lowbit recommend: " (found.model) }
-                style { (PreEscaped(include_str!("../../report/page.css"))) }
-            }
-            body {
-                header {
-                    h1 { (found.verdict.sentence) }
-                    p { (found.model) " on " (found.data) ", " (found.machine.summary()) }
-                }
-                main {
-                    section {
-                        h2 { "What was measured" }
-                        div class="scroll" {
-                            table {
-                                thead { tr { @for cell in HEADER { th scope="col" { (cell) } } } }
-                                tbody {
-                                    @for row in found.cells() {
-                                        tr { @for (index, cell) in row.iter().enumerate() {
-                                            @if index == 0 { th scope="row" { (cell) } } @else { td { (cell) } }
-                                        } }
-                                    }
-                                }
+    let body = html! {
+        header {
+            h1 { (found.verdict.sentence) }
+            p { (found.model) " on " (found.data) ", " (found.machine.summary()) }
+        }
+        main {
+            section {
+                h2 { "What was measured" }
+                div class="scroll" {
+                    table {
+                        thead { tr { @for cell in HEADER { th scope="col" { (cell) } } } }
+                        tbody {
+                            @for row in found.cells() {
+                                tr { @for (index, cell) in row.iter().enumerate() {
+                                    @if index == 0 { th scope="row" { (cell) } } @else { td { (cell) } }
+                                } }
                             }
                         }
-                        p { "* no other row is better in accuracy, latency and bytes at once. " (calibration) " images set ranges, "
-                            (choosing) " chose, " (verdict) " chose nothing; calls of " (found.batch) " images on "
-                            (found.threads) " threads. Trying ended because " (found.ended) "." }
-                    }
-                    section {
-                        h2 { "Commands" }
-                        @for row in found.rows.iter().filter(|row| !row.command.is_empty()) { pre { (row.command) } }
-                    }
-                    section { h2 { "Files" } ul {
-                        @for file in found.rows.iter().flat_map(|row| row.file.iter().chain(&row.onnx)) { li { (file) } }
-                    } }
-                    @if !found.skipped.is_empty() {
-                        section { h2 { "Not tried" } ul { @for line in &found.skipped { li { (line) } } } }
                     }
                 }
+                p { "* no other row is better in accuracy, latency and bytes at once. " (calibration) " images set ranges, "
+                    (choosing) " chose, " (verdict) " chose nothing; calls of " (counted(found.batch, "image")) " on "
+                    (found.threads) " threads" (found.doubts) ". Trying ended because " (found.ended) "." }
+            }
+            section {
+                h2 { "Commands" }
+                @for row in found.rows.iter().filter(|row| !row.command.is_empty()) { pre { (row.command) } }
+            }
+            section { h2 { "Files" } ul {
+                @for file in found.rows.iter().flat_map(|row| row.file.iter().chain(&row.onnx)) { li { (file) } }
+            } }
+            @if !found.skipped.is_empty() {
+                section { h2 { "Not tried" } ul { @for line in &found.skipped { li { (line) } } } }
             }
         }
     };
-    page.into_string()
+    document(&format!("lowbit recommend: {}", found.model), "", &body)
 }

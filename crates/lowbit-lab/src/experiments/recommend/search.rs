@@ -130,7 +130,6 @@ impl Search<'_> {
             verdict: None,
             latency_ms: None,
             speedup: None,
-            memory_bytes: None,
             on_front: false,
             file: None,
             onnx: None,
@@ -154,6 +153,11 @@ impl Search<'_> {
                 config.onnx.labels.display().to_string(),
                 String::new(),
             ),
+            (
+                "data-dir",
+                config.images.data_dir.display().to_string(),
+                "data".into(),
+            ),
             ("seed", config.run.seed.to_string(), "1".into()),
             (
                 "image-size",
@@ -174,6 +178,12 @@ impl Search<'_> {
         }
         if config.input.exif {
             command += " --exif";
+        }
+        if self.request.choice.all {
+            command += " --all";
+        }
+        if let Some(seed) = self.request.choice.split_seed {
+            command += &format!(" --split-seed {seed}");
         }
         command
     }

@@ -32,7 +32,6 @@ fn row(name: &str, lost: f64, half: f64, ms: f64, bytes: u64) -> Row {
         verdict: Some(part(lost, half)),
         latency_ms: Some(Summary::of(&[ms])),
         speedup: Some(Summary::of(&[10.0 / ms])),
-        memory_bytes: Some(bytes),
         on_front: false,
         file: None,
         onnx: None,
@@ -237,6 +236,7 @@ fn the_whole_experiment_leaves_what_it_says_and_goes_on_where_it_was() {
         let request = Request {
             file: &file,
             model,
+            choice: Choice::default(),
             max_drop: 5.0,
             begun: Instant::now(),
             time: Duration::from_secs_f64(seconds),
@@ -275,6 +275,8 @@ fn the_whole_experiment_leaves_what_it_says_and_goes_on_where_it_was() {
     assert_eq!(shipped.map(|row| row.bytes), smallest);
     let page = std::fs::read_to_string(place.join("report.html")).unwrap();
     assert!(page.contains(&found.verdict.ship) && page.contains("lowbit quantize"));
+    // These images' model does not say what it learned from.
+    assert!(page.contains(&found.doubts), "{}", found.doubts);
     // What was made is taken, with the seconds that it took then.
     let again = go(&summing(1.0), true, 600.0).unwrap();
     let made = |found: &Recommendation| -> Vec<(String, f64, u64)> {

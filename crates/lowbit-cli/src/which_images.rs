@@ -1,0 +1,44 @@
+//! Which images a model is measured on, as flags.
+
+use clap::Args;
+use lowbit_lab::experiments::unseen::Choice;
+
+/// Which images a model is measured on, where they are not those of its training.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct WhichImages {
+    /// All images, training images too
+    #[arg(long, conflicts_with = "split_seed")]
+    all: bool,
+    /// The split that this seed draws, even if the model has seen its test images
+    #[arg(long, value_name = "N")]
+    split_seed: Option<u64>,
+}
+
+/// The same of the model that is given by `--from`.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct WhichOfFrom {
+    /// With --from: all images, training images too
+    #[arg(long, conflicts_with = "split_seed", requires = "from")]
+    all: bool,
+    /// With --from: the split that this seed draws, even if the model has seen its test images
+    #[arg(long, value_name = "N", requires = "from")]
+    split_seed: Option<u64>,
+}
+
+impl From<WhichImages> for Choice {
+    fn from(which: WhichImages) -> Self {
+        Self {
+            all: which.all,
+            split_seed: which.split_seed,
+        }
+    }
+}
+
+impl From<WhichOfFrom> for Choice {
+    fn from(which: WhichOfFrom) -> Self {
+        Self {
+            all: which.all,
+            split_seed: which.split_seed,
+        }
+    }
+}
