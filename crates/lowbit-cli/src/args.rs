@@ -178,7 +178,7 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
   lowbit recommend model_fp32.safetensors --data photos/ --max-drop 0.5 --target size
   lowbit recommend model.onnx --data photos/ --time 20m --resume    take what an earlier run has made
 
-Writes OUT/recommend/: recommendation.json, report.html, a model file for each row that was measured to the end.
+Writes OUT/recommend/: recommendation.json, report.html; the model to ship and those of the front, also as ONNX.
 Exit code 3 if no quantized model is shown to stay within --max-drop. docs/recommend.md explains.")]
     Recommend(Box<Recommend>),
     /// Accuracy of a model file, FP32 or quantized, on images that it has not learned from

@@ -107,7 +107,7 @@ pub struct Row {
     pub speedup: Option<Summary>,
     /// Whether no other row is better in accuracy, latency and bytes at once.
     pub on_front: bool,
-    /// Its file in the results folder, where it is on the front.
+    /// Its file in the results folder, where it is on the front or ships.
     pub file: Option<String>,
     /// The same model as an ONNX file beside it, where it has a form in ONNX.
     pub onnx: Option<String>,
@@ -124,7 +124,7 @@ pub struct Recommendation {
     pub model: String,
     /// The data.
     pub data: String,
-    /// How pixels become the model's input, where it was found by the labels.
+    /// How pixels become an ONNX model's input, said or found; none of lowbit's own models.
     pub preprocess: Option<String>,
     /// What counts.
     pub target: Target,
@@ -158,8 +158,8 @@ pub const FOLDER: &str = "recommend";
 /// The name of FP32's row.
 pub const FP32: &str = "FP32";
 
-/// Runs the experiment and writes `recommendation.json`, `report.html` and the models of the front into the folder `recommend`
-/// of the results.
+/// Runs the experiment and writes `recommendation.json`, `report.html` and the models of the front and the one to ship into the
+/// folder `recommend` of the results.
 ///
 /// # Errors
 /// [`LabError`] saying what stopped it, and what to do.
@@ -237,7 +237,7 @@ pub fn recommend(
     }
     cache.forget_front(&folder);
     for (row, at) in rows.iter_mut().zip(made_by) {
-        if let Some(at) = at.filter(|_| row.on_front) {
+        if let Some(at) = at.filter(|_| is_kept(row, &verdict)) {
             cache.keep(&candidates()[at], &folder, row)?;
         }
     }
@@ -268,6 +268,11 @@ pub fn recommend(
     let page = page::page(&found);
     lowbit::format::write_atomically(&folder.join("report.html"), page.as_bytes())?;
     Ok(found)
+}
+
+/// Whether a row's files go into the results folder: who chose may ship what the images that chose nothing put behind another.
+fn is_kept(row: &Row, verdict: &Verdict) -> bool {
+    row.on_front || row.name == verdict.ship
 }
 
 /// What a model says about a part, beside FP32.
