@@ -11,7 +11,7 @@ pub fn bits(label: impl std::fmt::Display) -> String {
 
 /// `1 image`, `3 images`, `0.5 points`; for nouns that take an s.
 #[must_use]
-pub fn counted(number: impl std::fmt::Display, noun: &str) -> String {
+pub fn of(number: impl std::fmt::Display, noun: &str) -> String {
     let number = number.to_string();
     let s = if number == "1" { "" } else { "s" };
     format!("{number} {noun}{s}")
@@ -19,13 +19,13 @@ pub fn counted(number: impl std::fmt::Display, noun: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{bits, counted};
+    use super::{bits, of};
 
     #[test]
     fn one_of_a_kind_has_no_s() {
-        assert_eq!(counted(1, "image"), "1 image");
-        assert_eq!(counted(1.0, "point"), "1 point");
-        assert_eq!(counted(0.5, "point"), "0.5 points");
+        assert_eq!(of(1, "image"), "1 image");
+        assert_eq!(of(1.0, "point"), "1 point");
+        assert_eq!(of(0.5, "point"), "0.5 points");
     }
 
     #[test]

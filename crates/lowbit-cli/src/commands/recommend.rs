@@ -11,7 +11,7 @@ use lowbit_lab::experiments::recommend::{
     FOLDER, HEADER, Recommendation, Request, candidates, labelled_calibration, recommend,
 };
 use lowbit_lab::experiments::unseen::{Measured, Purpose, images_for};
-use lowbit_lab::plural::counted;
+use lowbit_lab::plural;
 use std::time::Instant;
 
 pub(super) fn run(context: &Context, asked: &Recommend) -> Result<(), Failure> {
@@ -90,7 +90,7 @@ fn text(found: &Recommendation) -> String {
         found.model,
         found.data,
         found.machine.summary(),
-        counted(found.batch, "image"),
+        plural::of(found.batch, "image"),
         found.threads,
         found.doubts,
     );

@@ -1,7 +1,7 @@
 //! `report.html` of a recommendation.
 
 use super::Recommendation;
-use crate::plural::counted;
+use crate::plural;
 use crate::report::document;
 use maud::html;
 
@@ -73,7 +73,7 @@ pub(super) fn page(found: &Recommendation) -> String {
                     }
                 }
                 p { "* no other row is better in accuracy, latency and bytes at once. " (calibration) " images set ranges, "
-                    (choosing) " chose, " (verdict) " chose nothing; calls of " (counted(found.batch, "image")) " on "
+                    (choosing) " chose, " (verdict) " chose nothing; calls of " (plural::of(found.batch, "image")) " on "
                     (found.threads) " threads" (found.doubts) ". Trying ended because " (found.ended) "." }
             }
             section {

@@ -1,7 +1,7 @@
 //! Which model to ship, in one sentence, with its reason.
 
 use super::{Row, Target};
-use crate::plural::counted;
+use crate::plural;
 use crate::statistics::Difference;
 use serde::{Deserialize, Serialize};
 
@@ -151,7 +151,7 @@ fn keep(fp32: &Row, candidates: &[&Row], target: Target, max_drop: f64, images: 
         Target::Size => format!("no file is smaller than its {} bytes", fp32.bytes),
         _ => format!(
             "no quantized model within {} is faster here beyond the scatter of the rounds ({}: {})",
-            counted(max_drop, "point"),
+            plural::of(max_drop, "point"),
             near.name,
             near.speedup.map_or_else(String::new, |speedup| format!(
                 "{:.2}× its speed, quartiles {:.2} to {:.2}",
