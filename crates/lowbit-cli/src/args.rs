@@ -353,6 +353,13 @@ Exit code 1 if a task is not done; the tables hold what there is.")]
     /// Serve this machine's own queue until it is empty
     #[command(hide = true)]
     Queue,
+    /// A part of a federation on Flower, as a task; the Python package runs it
+    #[command(hide = true)]
+    Flower {
+        /// Which part, and its settings
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        part: Vec<String>,
+    },
 }
 
 /// A part of a sweep that a task of its own does.
@@ -429,7 +436,8 @@ impl Command {
             | Self::Cancel { .. }
             | Self::Collect { .. }
             | Self::Task(_)
-            | Self::Queue => Given::default(),
+            | Self::Queue
+            | Self::Flower { .. } => Given::default(),
         }
     }
 

@@ -9,6 +9,7 @@ mod data;
 mod eval;
 mod export;
 pub(crate) mod federate;
+mod flower;
 mod inspect;
 mod jobs;
 mod logs;
@@ -65,6 +66,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Cancel { which, tasks } => cancel::run(output, which, tasks),
         Command::Collect { which } => collect::run(output, which),
         Command::Queue => task::queue(),
+        Command::Flower { .. } => Err(flower::needs_python()),
         Command::Task(arguments) => return task::run(arguments),
         _ => experiment(command, &manners, output),
     };
@@ -175,7 +177,8 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
         | Command::Cancel { .. }
         | Command::Collect { .. }
         | Command::Task(_)
-        | Command::Queue => unreachable!("they need no context"),
+        | Command::Queue
+        | Command::Flower { .. } => unreachable!("they need no context"),
     })
 }
 
