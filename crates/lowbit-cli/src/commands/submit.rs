@@ -1,7 +1,7 @@
 //! `lowbit submit`: an experiment as tasks of a cluster or of this machine's queue.
 
-use super::{federate, flower};
 use super::jobs::open;
+use super::{federate, flower};
 use crate::failure::Failure;
 use crate::federate_args::Flagged;
 use crate::jobs_args::{Experiment, Submit, Transport};
