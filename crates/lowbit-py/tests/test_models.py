@@ -273,7 +273,7 @@ def test_a_comparison_is_a_table_a_frame_and_a_page(model: lb.Model, data: lb.Da
 def test_what_cannot_be_exported_is_said(model: lb.Model, data: lb.Dataset, tmp_path: Path) -> None:
     dynamic = lb.quantize(model, data, method="dynamic")
     refused: list[tuple[lb.Model, str, dict[str, Any], type[lb.Error], str]] = [
-        (dynamic, "d.onnx", {}, lb.ModelError, "dynamic"),
+        (dynamic, "d.onnx", {}, lb.ModelError, "found at run time"),
         (model, "m.safetensors", {}, lb.SettingError, "ends with .onnx"),
         (model, "m.onnx", {"input": "images"}, lb.SettingError, "use normalized or pixels"),
         (model, "no/folder/m.onnx", {}, lb.FileError, "no/folder"),

@@ -189,6 +189,7 @@ class Server:
         self.folder, self.config = folder, dict(pair.split("=", 1) for pair in config)
         self.attempt = uuid.uuid4().hex
         self.done = folder / f"done-{self.attempt}.json"
+        self.link: Child | None = None
 
     def run(self) -> str:
         """Serve until the app has its results; returns their folder."""
@@ -203,9 +204,11 @@ class Server:
             ended["error"] = str(error)
             raise
         finally:
-            # Clients look for it, and end as well.
+            # Clients look for it, and end as well: before the SuperLink does, which their SuperNodes would miss.
             write(self.folder / ENDED, ended)
             (self.folder / ADDRESS).unlink(missing_ok=True)
+            if self.link is not None:
+                self.link.end()
 
     def _serve(self) -> str:
         names = _own_names()
@@ -217,31 +220,26 @@ class Server:
         (Path(environment["FLWR_HOME"]) / "config.toml").write_text(
             f'[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = "{here}"\nroot-certificates = {trust}\n'
         )
-        link = Child(
+        self.link = link = Child(
             self.folder / "superlink.log", environment, "flower-superlink",
             "--ssl-certfile", "server.pem", "--ssl-keyfile", "server.key", "--ssl-ca-certfile", "ca.crt",
             "--enable-supernode-auth", "--host", "0.0.0.0", "--port", str(port), "--disable-runtime-dependency-installation",
         )  # fmt: skip
-        try:
-            while not _listens(port):
-                link.check()
-                time.sleep(PAUSE)
-            for client in range(int(self.config["clients"])):
-                key = node_key(self.folder, client)
-                self._call(environment, "flwr", "supernode", "register", f"{key}.pub", "here")
-            write(self.folder / ADDRESS, {"attempt": self.attempt, "address": f"{names[0]}:{port}"})
-            print(f"SuperLink at {names[0]}:{port}, waiting for {self.config['clients']} clients", flush=True)
-            app = self._app()
-            self._call(environment, "flwr", "run", str(app), "here")
-            while (found := read(self.done)) is None:
-                link.check()
-                time.sleep(PAUSE)
-            if "error" in found:
-                raise WireError(str(found["error"]))
-            return str(found["folder"])
-        finally:
-            # What it has logged is a page; what went wrong stands in this task's log.
-            link.end()
+        while not _listens(port):
+            link.check()
+            time.sleep(PAUSE)
+        for client in range(int(self.config["clients"])):
+            key = node_key(self.folder, client)
+            self._call(environment, "flwr", "supernode", "register", f"{key}.pub", "here")
+        write(self.folder / ADDRESS, {"attempt": self.attempt, "address": f"{names[0]}:{port}"})
+        print(f"SuperLink at {names[0]}:{port}, waiting for {self.config['clients']} clients", flush=True)
+        self._call(environment, "flwr", "run", str(self._app()), "here")
+        while (found := read(self.done)) is None:
+            link.check()
+            time.sleep(PAUSE)
+        if "error" in found:
+            raise WireError(str(found["error"]))
+        return str(found["folder"])
 
     def _app(self) -> Path:
         """The app, with this run's configuration."""
