@@ -307,6 +307,8 @@ def test_answers_that_cannot_be_right_are_left_out_and_named() -> None:
         assert len(reasons) == (1 if node == 6 else 2), (node, reasons)
         assert all(re.search(part, reason) and "\n" not in reason for reason in reasons), (node, reasons)
     assert not {ids[node] for node in honest} & {failure.node for failure in strategy.failures}
+    # Nobody else is told that its answer counted; the message that was sent again was a round's right one before.
+    assert strategy._counted == {ids[node]: 2 for node in honest} | {ids[6]: 1}
 
 
 def test_of_two_answers_none_is_too_large_beside_the_other() -> None:
