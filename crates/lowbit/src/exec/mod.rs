@@ -16,6 +16,7 @@ mod integer_model;
 mod kernel;
 mod layerwise;
 mod load;
+mod pointwise;
 mod u8;
 mod workspace;
 

@@ -153,6 +153,13 @@ impl ConvView {
         Some((self.depthwise?, self.first))
     }
 
+    /// Whether each pixel of the result is a product of the same pixel of the input, and of nothing else.
+    pub(crate) fn is_pointwise(&self) -> bool {
+        let g = &self.geometry;
+        let kernel = [g.kernel_h, g.kernel_w];
+        kernel == [1, 1] && self.stride == [1, 1] && self.groups == 1 && g.pool == 1
+    }
+
     /// Calls that compute a rectangle of the (pooled) result.
     pub(crate) fn calls(
         &self,

@@ -2,6 +2,7 @@
 
 use super::Weights;
 use crate::exec::kernel::{Call, Kernel};
+use crate::exec::pointwise::Pointwise;
 use crate::lower::{ConvView, Plan};
 use lowbit_kernels::{Isa, WeightShape, conv_f32, depthwise};
 use std::ops::Range;
@@ -9,6 +10,9 @@ use std::ops::Range;
 pub(super) struct Conv {
     view: ConvView,
     form: Form,
+    pointwise: Option<Pointwise>,
+    /// Columns of the result.
+    width: usize,
     bias: Vec<f32>,
     relu: bool,
     ceiling: Option<f32>,
@@ -46,35 +50,41 @@ impl Conv {
             let pack = |kernel| conv_f32::PackedWeights::pack(isa, kernel, shape);
             Form::Groups(of_groups.map(pack).collect())
         };
+        let (input, output) = (plan.input(index, 0), plan.output(index));
         Self {
+            pointwise: Pointwise::new(&view, &input, &output),
+            width: output.w,
             view,
             form,
             bias,
             relu: layer.epilogue.relu,
             ceiling: layer.epilogue.ceiling,
-            image_len: [plan.input(index, 0).image_len, plan.output(index).image_len],
+            image_len: [input.image_len, output.image_len],
+        }
+    }
+
+    fn epilogue<'a>(&self, bias: &'a [f32]) -> conv_f32::Epilogue<'a> {
+        conv_f32::Epilogue {
+            bias: Some(bias),
+            relu: self.relu,
+            ceiling: self.ceiling,
         }
     }
 
     /// Computes a rectangle of one image.
     fn one(&self, [rows, columns]: [Range<usize>; 2], input: &[f32], out: &mut [f32]) {
-        let epilogue = |bias| conv_f32::Epilogue {
-            bias: Some(bias),
-            relu: self.relu,
-            ceiling: self.ceiling,
-        };
         match &self.form {
             Form::Groups(weights) => self.view.calls(rows, columns, |part| {
                 let channels = self.bias.len() / weights.len();
                 let (input, out) = (&input[part.input..], &mut out[part.output..]);
-                let epilogue = epilogue(&self.bias[part.group * channels..][..channels]);
+                let epilogue = self.epilogue(&self.bias[part.group * channels..][..channels]);
                 let weights = &weights[part.group];
                 conv_f32::conv(weights, &part.geometry, part.rows, input, &epilogue, out);
             }),
             Form::Depthwise(weights) => {
                 let view = self.view.depthwise();
                 let (geometry, first) = view.expect("it was when its weights were packed");
-                let (input, epilogue) = (&input[first..], epilogue(&self.bias));
+                let (input, epilogue) = (&input[first..], self.epilogue(&self.bias));
                 depthwise::conv_f32(weights, &geometry, [rows, columns], input, &epilogue, out);
             }
         }
@@ -88,6 +98,16 @@ impl Kernel for Conv {
 
     fn run(&self, call: Call<'_>) {
         let (input, out) = (call.inputs.f32(0), call.out.f32());
+        if let (Some(pointwise), Form::Groups(weights)) = (self.pointwise, &self.form)
+            && call.columns.len() == self.width
+        {
+            let input = &input[pointwise.input_row(call.rows.start)..];
+            pointwise.run(call.images, call.rows, out, |geometry, out| {
+                let epilogue = self.epilogue(&self.bias);
+                conv_f32::conv(&weights[0], geometry, 0..1, input, &epilogue, out);
+            });
+            return;
+        }
         for image in 0..call.images {
             let [from, to] = self.image_len.map(|len| image * len);
             let rectangle = [call.rows.clone(), call.columns.clone()];

@@ -3,12 +3,16 @@
 use super::product::LayerProduct;
 use super::{IntegerLayer, Values};
 use crate::exec::kernel::{Call, Kernel, Out};
+use crate::exec::pointwise::Pointwise;
 use crate::lower::{ConvView, Plan};
 use lowbit_kernels::Isa;
 
 pub(super) struct Conv {
     view: ConvView,
     groups: Vec<LayerProduct>,
+    pointwise: Option<Pointwise>,
+    /// Columns of the result.
+    width: usize,
     /// Elements from one image to the next, of input and output.
     image_len: [usize; 2],
 }
@@ -22,10 +26,27 @@ impl Conv {
         values: &Values,
         isa: Isa,
     ) -> Self {
+        let (view, input, output) = (plan.conv(index), plan.input(index, 0), plan.output(index));
         Self {
-            view: plan.conv(index),
+            view,
             groups: LayerProduct::groups(plan, index, groups, layer, values, isa),
-            image_len: [plan.input(index, 0).image_len, plan.output(index).image_len],
+            pointwise: Pointwise::new(&view, &input, &output),
+            width: output.w,
+            image_len: [input.image_len, output.image_len],
+        }
+    }
+
+    /// Computes whole rows as a product over pixels.
+    fn pixels(&self, pointwise: &Pointwise, call: Call<'_>) {
+        let (rows, inputs) = (call.rows, call.inputs);
+        let view = &inputs.u8(0)[pointwise.input_row(rows.start)..];
+        match call.out {
+            Out::F32(out) => pointwise.run(call.images, rows, out, |geometry, out| {
+                self.groups[0].run(&inputs, geometry, 0..1, view, Out::F32(out));
+            }),
+            Out::U8(out) => pointwise.run(call.images, rows, out, |geometry, out| {
+                self.groups[0].run(&inputs, geometry, 0..1, view, Out::U8(out));
+            }),
         }
     }
 }
@@ -36,6 +57,11 @@ impl Kernel for Conv {
     }
 
     fn run(&self, mut call: Call<'_>) {
+        if let Some(pointwise) = self.pointwise
+            && call.columns.len() == self.width
+        {
+            return self.pixels(&pointwise, call);
+        }
         let input = call.inputs.u8(0);
         for image in 0..call.images {
             let [from, to] = self.image_len.map(|len| image * len);
