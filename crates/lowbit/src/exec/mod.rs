@@ -12,6 +12,7 @@ mod engine;
 mod f32;
 mod float_model;
 mod found;
+mod gathered;
 mod integer_model;
 mod kernel;
 mod layerwise;

@@ -3,7 +3,7 @@
 
 use crate::lower::{ConvView, Layout};
 use lowbit_kernels::ConvGeometry;
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::ops::Range;
 
 /// Columns of a map with a halo from which on its rows fill tiles well enough by themselves.
@@ -27,13 +27,15 @@ macro_rules! scratch {
         impl Scratch for $number {
             fn with<R>(len: usize, f: impl FnOnce(&mut [Self]) -> R) -> R {
                 thread_local! {
-                    static BUFFER: RefCell<Vec<$number>> = const { RefCell::new(Vec::new()) };
+                    static BUFFER: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
                 }
-                BUFFER.with_borrow_mut(|buffer| {
-                    let longer = buffer.len().max(len);
-                    buffer.resize(longer, <$number>::default());
-                    f(&mut buffer[..len])
-                })
+                // Taken, so that who needs another one meanwhile makes it.
+                let mut buffer = BUFFER.take();
+                let longer = buffer.len().max(len);
+                buffer.resize(longer, <$number>::default());
+                let result = f(&mut buffer[..len]);
+                BUFFER.set(buffer);
+                result
             }
         }
     };
@@ -74,14 +76,24 @@ impl Pointwise {
         }
         T::with(pixels * layout.c, |dense| {
             product(&geometry, dense);
-            let mut from = dense.chunks_exact(layout.row_len());
-            for image in 0..images {
-                for row in 0..rows.len() {
-                    let to = image * layout.image_len + row * layout.row_stride;
-                    let row = from.next().expect("the product has a row for each");
-                    out[to..][..row.len()].copy_from_slice(row);
-                }
-            }
+            put_rows(layout, dense, (images, rows.len(), layout.w), out);
         });
+    }
+}
+
+/// Brings dense results of so many images, rows and columns into their layout.
+pub(super) fn put_rows<T: Copy>(
+    layout: &Layout,
+    dense: &[T],
+    (images, rows, columns): (usize, usize, usize),
+    out: &mut [T],
+) {
+    let mut from = dense.chunks_exact((columns * layout.c).max(1));
+    for image in 0..images {
+        for row in 0..rows {
+            let to = image * layout.image_len + row * layout.row_stride;
+            let row = from.next().expect("the product has a row for each");
+            out[to..][..row.len()].copy_from_slice(row);
+        }
     }
 }

@@ -27,6 +27,13 @@ pub(crate) struct Plan {
 /// Most pixels of a map whose layers run over a chunk of images: their weights are more than their values.
 const FEW_PIXELS: usize = 9;
 
+/// The same for layers that are [heavy](is_heavy).
+const MORE_PIXELS: usize = 16;
+
+/// By how many times the weights of heavy layers are more than what one image reads and writes there: reading these again for
+/// each image costs more than values that leave the nearest caches.
+const HEAVY: usize = 16;
+
 impl Plan {
     /// # Errors
     /// [`GraphError`] for a combination of layers that cannot be laid out.
@@ -50,7 +57,14 @@ impl Plan {
         let whole_batch = steps.iter().any(|step| step.work == Work::QuantizeDynamic);
         let split = match whole_batch {
             true => vectors,
-            false => from(&|value| pixels(value) <= FEW_PIXELS),
+            false => {
+                let few = from(&|value| pixels(value) <= FEW_PIXELS);
+                let more = from(&|value| pixels(value) <= MORE_PIXELS);
+                match is_heavy(&exec, &steps[more..few]) {
+                    true => more,
+                    false => few,
+                }
+            }
         };
         let layout = |value: usize| {
             let readers = steps.iter().filter(|step| step.inputs.contains(&value));
@@ -132,6 +146,22 @@ impl Plan {
             &output,
         )
     }
+}
+
+/// Whether some steps have many weights for their values.
+fn is_heavy(exec: &ExecProgram, steps: &[ExecStep]) -> bool {
+    let (mut weights, mut elements) = (0, 0);
+    for step in steps {
+        let values = step.inputs.iter().chain([&step.output]);
+        elements += values
+            .map(|&value| exec.values[value].shape.len())
+            .sum::<usize>();
+        if matches!(step.work, Work::Operator(_)) {
+            let shape = exec.layer(step).weight_shape();
+            weights += shape.map_or(0, |shape| shape.len());
+        }
+    }
+    weights > HEAVY * elements
 }
 
 /// Whether a step reads a whole image as one vector.
