@@ -1,12 +1,14 @@
 //! The passes that make a [`QuantizedModel`](crate::quant::QuantizedModel) of trained weights.
 
 mod calibrate;
+mod layer_bits;
 mod passes;
 mod ptq;
 mod quantizer;
 mod ties;
 
 pub use calibrate::{Calibration, calibrate};
+pub use layer_bits::{LayerBits, LayerBitsError};
 pub use passes::{Passes, PassesError};
-pub use ptq::{PtqConfig, QuantError, quantize};
+pub use ptq::{PtqConfig, QuantError, at_widths, quantize};
 pub use quantizer::Quantizer;
