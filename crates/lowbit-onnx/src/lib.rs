@@ -14,6 +14,7 @@
 //! computes what is constant, `rewrite/` brings what exporters write to few operators, `import/` makes the graph. What lowbit
 //! does not compute as ONNX defines it is refused, by the name of the node, its operator and the attribute.
 
+mod codes;
 mod constant;
 mod draft;
 mod error;
@@ -24,6 +25,7 @@ mod import;
 mod model;
 #[allow(clippy::all, clippy::pedantic, missing_docs, dead_code)]
 mod proto;
+mod quantized;
 mod rewrite;
 mod tensor;
 mod window;
@@ -36,6 +38,7 @@ pub use export::{ExportError, Exported, Input, export_float, export_quantized};
 mod tests;
 
 use lowbit::graph::Normalization;
+use lowbit::quant::QuantizedModel;
 use lowbit::{Graph, Weights};
 use std::path::Path;
 
@@ -76,8 +79,14 @@ impl Default for Options {
 pub struct Imported {
     /// What it computes.
     pub graph: Graph,
-    /// With which numbers.
+    /// With which numbers. Of a quantized model those that its integers stand for; with them alone it is another function: where a
+    /// grid begins at zero, such models have no ReLU.
     pub weights: Weights,
+    /// The integers of a model that is quantized already, as they stand in the file.
+    pub quantized: Option<QuantizedModel>,
+    /// Whether its input are pixels of 8 bits as they are: how they become numbers is part of it, and the options' normalization
+    /// has no say.
+    pub takes_pixels: bool,
     /// Whether the names of its classes are known; they are numbers else.
     pub has_class_names: bool,
     /// The program that wrote the file.
@@ -129,12 +138,25 @@ fn decoded(
     options: &Options,
 ) -> Result<Imported, Fault> {
     let (mut model, about) = file::decode(bytes, folder, options)?;
+    quantized::normalize(&mut model)?;
     fold::fold(&mut model)?;
+    quantized::join(&mut model)?;
     rewrite::normalize(&mut model)?;
     let mut draft = import::import(&model)?;
-    let mut normalization = options.normalization.clone();
+    let takes_pixels = model.input_byte.is_some();
+    let given = match model.grids.get(&model.input) {
+        _ if !takes_pixels => options.normalization.clone(),
+        // Pixels are integers of the grid.
+        Some(grid) => {
+            let std = 1.0 / (255.0 * grid.scale);
+            Normalization::uniform(f32::from(grid.zero_point) / 255.0, std)
+        }
+        None => Normalization::uniform(0.0, 1.0 / 255.0),
+    };
+    let mut normalization = given.clone();
     draft.fold_affine(&mut normalization);
-    if normalization != options.normalization {
+    quantized::settle(&mut draft);
+    if normalization != given {
         model.notes.push(
             "the model scales its input itself: that became part of its normalization".into(),
         );
@@ -159,10 +181,29 @@ fn decoded(
         None => (0..classes).map(|class| class.to_string()).collect(),
     };
     let name = name.unwrap_or_else(|| model.name.clone());
-    let (graph, weights) = draft.finish(&name, normalization, &names)?;
+    let is_quantized = draft.is_quantized();
+    let (graph, weights, quantized) = match is_quantized {
+        true => {
+            let (weights, integers) = quantized::finish(
+                draft,
+                &name,
+                normalization,
+                &names,
+                &about.producer,
+                &mut model.notes,
+            )?;
+            (integers.graph.clone(), weights, Some(integers))
+        }
+        false => {
+            let (graph, weights) = draft.finish(&name, normalization, &names)?;
+            (graph, weights, None)
+        }
+    };
     Ok(Imported {
         graph,
         weights,
+        quantized,
+        takes_pixels,
         has_class_names,
         producer: about.producer,
         opset: model.opset,

@@ -159,8 +159,14 @@ impl Pixels {
                 (level + f64::from(params.zero_point)).clamp(0.0, 255.0) as u8
             })
         };
+        let mut tables: Vec<[u8; 256]> = maps.iter().map(table).collect();
+        let is_identity =
+            |table: &[u8; 256]| (0..=255u8).all(|pixel| table[usize::from(pixel)] == pixel);
+        if tables.iter().all(is_identity) {
+            tables.clear();
+        }
         Self {
-            tables: maps.iter().map(table).collect(),
+            tables,
             maps,
             params: params.into(),
         }
