@@ -4,6 +4,7 @@ use crate::Options;
 use crate::constant::{Byte, Constant};
 use crate::error::Fault;
 use crate::import::LEAST_ROWS;
+use crate::metadata::About;
 use crate::model::{Attribute, Model, Node};
 use crate::proto::attribute_proto::AttributeType;
 use crate::proto::tensor_proto::DataType;
@@ -20,39 +21,6 @@ use std::path::Path;
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
 /// Versions of ONNX's file format that were looked at.
 const IRS: std::ops::RangeInclusive<i64> = 3..=14;
-
-/// What a file says about itself beside its graph.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct About {
-    pub(crate) producer: String,
-    pub(crate) metadata: BTreeMap<String, String>,
-}
-
-impl About {
-    /// The names of the classes in the file's metadata: a list in JSON, Python's brackets or lines, under the usual keys.
-    pub(crate) fn class_names(&self) -> Option<Vec<String>> {
-        const KEYS: [&str; 5] = ["class_names", "classes", "labels", "names", "categories"];
-        let text = KEYS.iter().find_map(|&key| self.metadata.get(key))?.trim();
-        let inner = text
-            .strip_prefix('[')
-            .and_then(|text| text.strip_suffix(']'));
-        let parts: Vec<&str> = match inner {
-            Some(inner) => inner.split(',').collect(),
-            None if text.contains('\n') => text.lines().collect(),
-            None => text.split(',').collect(),
-        };
-        let quotes: &[char] = &['"', '\''];
-        let names: Vec<String> = parts
-            .iter()
-            .map(|name| name.trim().trim_matches(quotes).to_owned())
-            .collect();
-        // A mapping or names with commas in them would come apart wrongly.
-        let is_list = names
-            .iter()
-            .all(|name| !name.is_empty() && !name.contains(['{', '}', '"']));
-        (names.len() > 1 && is_list).then_some(names)
-    }
-}
 
 /// Reads a model from the bytes of its file.
 pub(crate) fn decode(

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use lowbit::exec::{IntegerModel, Model};
 use lowbit::quant::QuantizedModel;
 use lowbit::{Isa, Quantizer};
-use lowbit_onnx::{Imported, Input, Options, decode, export_quantized};
+use lowbit_onnx::{Imported, Input, Options, Preprocessing, decode, export_quantized};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -76,12 +76,16 @@ fn exported_models_come_back_as_the_same_integers() {
         let expected = run(&IntegerModel::new(&model).unwrap(), &images);
         for input in [Input::Normalized, Input::Pixels] {
             let options = Options {
-                normalization: graph.normalization().clone(),
+                normalization: (input == Input::Normalized).then(|| graph.normalization().clone()),
                 ..Options::default()
             };
             let exported = export_quantized(&model, input).unwrap();
             let imported = decode(exported.bytes.clone(), &options).unwrap();
-            assert_eq!(imported.takes_pixels, input == Input::Pixels);
+            let by = match input {
+                Input::Pixels => Preprocessing::Model,
+                Input::Normalized => Preprocessing::Given,
+            };
+            assert_eq!(imported.preprocessing, by);
             let found = integers(&imported);
             let logits = run(&IntegerModel::new(found).unwrap(), &images);
             assert_eq!(logits, expected, "{} of {input:?}", graph.name());
@@ -98,7 +102,7 @@ fn exported_models_come_back_as_the_same_integers() {
             }
             let again = export_quantized(found, input).unwrap();
             let options = Options {
-                normalization: found.graph.normalization().clone(),
+                normalization: Some(found.graph.normalization().clone()),
                 ..options
             };
             let back = decode(again.bytes.clone(), &options).unwrap();
