@@ -4,8 +4,8 @@ use crate::{Config, LabError};
 use lowbit::format::{StoredModel, TrainingRecord, load_with_record};
 use lowbit::graph::Normalization;
 pub use lowbit_onnx::Input as ExportInput;
-use lowbit_onnx::Options;
 pub use lowbit_onnx::{ExportError, Exported};
+use lowbit_onnx::{Options, Preprocessing};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +27,8 @@ pub struct Foreign {
     pub file: PathBuf,
     /// Whether its classes have names; if not, they are the data's, in their order.
     pub has_class_names: bool,
+    /// Whether it is known how pixels become its input: it was said, the file says it, or the model takes pixels.
+    pub has_preprocessing: bool,
     /// Who wrote it, and what was found and done when it was read.
     pub notes: Vec<String>,
 }
@@ -151,14 +153,18 @@ pub(crate) fn open_onnx(
     )];
     notes.extend(imported.notes);
     Ok(ModelFile {
-        stored: StoredModel::Float {
-            graph: imported.graph,
-            weights: imported.weights,
+        stored: match imported.quantized {
+            Some(model) => StoredModel::Quantized(model),
+            None => StoredModel::Float {
+                graph: imported.graph,
+                weights: imported.weights,
+            },
         },
         record: None,
         foreign: Some(Foreign {
             file: file.to_owned(),
             has_class_names: imported.has_class_names,
+            has_preprocessing: imported.preprocessing != Preprocessing::Unknown,
             notes,
         }),
     })
@@ -197,10 +203,11 @@ enum Channels {
     Bgr,
 }
 
-/// What a preprocessing of that name, or in that file, makes of pixels, and whether of BGR. None at all is that of `unit`.
-fn normalization(preprocess: &str) -> Result<(Normalization, bool), LabError> {
+/// What a preprocessing of that name, or in that file, makes of pixels, and whether of BGR; no name leaves it to the model.
+fn normalization(preprocess: &str) -> Result<(Option<Normalization>, bool), LabError> {
     if preprocess.ends_with(".toml") {
-        return in_file(Path::new(preprocess));
+        let (normalization, bgr) = in_file(Path::new(preprocess))?;
+        return Ok((Some(normalization), bgr));
     }
     let (name, bgr) = match preprocess.strip_suffix(":bgr") {
         Some(name) => (name, true),
@@ -219,7 +226,7 @@ fn normalization(preprocess: &str) -> Result<(Normalization, bool), LabError> {
         }
         "half" => Normalization::uniform(0.5, 0.5),
         "unit" => Normalization::uniform(0.0, 1.0),
-        "" if !bgr => Normalization::uniform(0.0, 1.0),
+        "" if !bgr => return Ok((None, false)),
         "none" => Normalization::uniform(0.0, 1.0 / 255.0),
         _ => {
             return Err(LabError::Mismatch(format!(
@@ -227,7 +234,7 @@ fn normalization(preprocess: &str) -> Result<(Normalization, bool), LabError> {
             )));
         }
     };
-    Ok((normalization, bgr))
+    Ok((Some(normalization), bgr))
 }
 
 fn in_file(path: &Path) -> Result<(Normalization, bool), LabError> {
@@ -272,6 +279,7 @@ mod tests {
         )
         .unwrap();
         let (found, bgr) = normalization(path.to_str().unwrap()).unwrap();
+        let found = found.unwrap();
         assert!(!bgr);
         for (found, expected) in [
             (found.mean(), [0.5, 0.2, 0.0]),
@@ -297,6 +305,7 @@ mod tests {
         std::fs::write(&path, "mean = [0.5]\nstd = [1]\nchannels = \"bgr\"").unwrap();
         assert!(normalization(path.to_str().unwrap()).unwrap().1);
         let (turned, bgr) = normalization("imagenet:bgr").unwrap();
+        let turned = turned.unwrap();
         assert_eq!((turned.mean(), bgr), (&[0.406, 0.456, 0.485][..], true));
         assert!(normalization(":bgr").is_err());
         assert!(

@@ -1,7 +1,8 @@
 //! Runs models as fast as they come: lines `MODEL IMAGES OUT` on standard input, where IMAGES holds the u8 pixels of whole
-//! images `[n, h, w, c]` and OUT gets the FP32 logits as little-endian f32. Pixels are divided by 255. For bench/onnx/check.py.
+//! images `[n, h, w, c]` and OUT gets the logits as little-endian f32, in integers where the model is quantized. Pixels are divided by 255. For
+//! bench/onnx/check.py and bench/onnx/quantized.py.
 
-use lowbit::exec::{FloatModel, Model};
+use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit_onnx::{Options, read};
 use std::io::BufRead;
 
@@ -26,7 +27,10 @@ fn run(parts: &[&str]) -> Result<String, Box<dyn std::error::Error>> {
             ..Options::default()
         },
     )?;
-    let model = FloatModel::new(&imported.graph, &imported.weights)?;
+    let model: Box<dyn Model> = match &imported.quantized {
+        Some(quantized) => Box::new(IntegerModel::new(quantized)?),
+        None => Box::new(FloatModel::new(&imported.graph, &imported.weights)?),
+    };
     let images = std::fs::read(images)?;
     let mut logits = vec![0.0; model.count(&images) * imported.graph.classes()];
     model.run(&images, &mut logits)?;

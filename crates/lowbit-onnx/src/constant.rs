@@ -11,6 +11,15 @@ pub(crate) const MAX_ELEMENTS: usize = 1 << 28;
 pub(crate) struct Constant {
     pub(crate) dims: Vec<usize>,
     pub(crate) data: Data,
+    /// Which integers they were in the file, where they are of 8 bits.
+    pub(crate) byte: Option<Byte>,
+}
+
+/// A type of 8 bits that a zero point tells for the integers of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Byte {
+    Signed,
+    Unsigned,
 }
 
 /// Its elements: floats of every width as f32, integers and truth values as i64.
@@ -20,15 +29,39 @@ pub(crate) enum Data {
     Int(Arc<Vec<i64>>),
 }
 
+/// The integers that stand for a constant of floats: `value = code · scale`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Codes {
+    /// The zero point is taken away.
+    pub(crate) values: Vec<i32>,
+    /// One, or one for each index of `axis`.
+    pub(crate) scale: Vec<f32>,
+    pub(crate) axis: usize,
+}
+
 impl Constant {
     pub(crate) fn float(dims: Vec<usize>, data: Vec<f32>) -> Self {
         let data = Data::Float(Arc::new(data));
-        Self { dims, data }
+        Self {
+            dims,
+            data,
+            byte: None,
+        }
     }
 
     pub(crate) fn int(dims: Vec<usize>, data: Vec<i64>) -> Self {
         let data = Data::Int(Arc::new(data));
-        Self { dims, data }
+        Self {
+            dims,
+            data,
+            byte: None,
+        }
+    }
+
+    /// The same, said to be of 8 bits in the file.
+    pub(crate) fn of_bytes(mut self, byte: Option<Byte>) -> Self {
+        self.byte = byte;
+        self
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -3,7 +3,8 @@
 
 use crate::error::Fault;
 use lowbit::graph::{GraphBuilder, Normalization, Op};
-use lowbit::{Graph, Shape, Tensor, Weights};
+use lowbit::quant::ActivationParams;
+use lowbit::{Graph, Shape, Tensor, WeightBits, Weights};
 
 /// What an item computes.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,6 +13,19 @@ pub(crate) enum Work {
     Op(Op),
     /// `x · scale[c] + shift[c]`.
     Affine { scale: Vec<f64>, shift: Vec<f64> },
+    /// Rounds to a grid.
+    Grid(ActivationParams),
+}
+
+/// The integers of a product's weights and bias, in the order of its weights.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LayerCodes {
+    pub(crate) bits: WeightBits,
+    pub(crate) weights: Vec<i16>,
+    /// Per output channel.
+    pub(crate) scale: Vec<f32>,
+    /// The bias as steps of a size per output channel, where the file has it so.
+    pub(crate) bias: Option<(Vec<i32>, Vec<f32>)>,
 }
 
 /// A value and how it is computed.
@@ -23,6 +37,10 @@ pub(crate) struct Item {
     /// Weights of a product, its outputs first.
     pub(crate) weight: Option<Tensor>,
     pub(crate) bias: Option<Vec<f32>>,
+    /// The integers of weights and bias in a quantized model.
+    pub(crate) codes: Option<LayerCodes>,
+    /// What the result is rounded to in a quantized model.
+    pub(crate) grid: Option<ActivationParams>,
     pub(crate) shape: Shape,
 }
 
@@ -40,6 +58,8 @@ impl Draft {
             inputs: vec![],
             weight: None,
             bias: None,
+            codes: None,
+            grid: None,
             shape: input,
         };
         Self { items: vec![image] }
@@ -73,8 +93,18 @@ impl Draft {
             inputs: inputs.to_vec(),
             weight: None,
             bias: None,
+            codes: None,
+            grid: None,
             shape,
         })
+    }
+
+    /// Whether weights or values of it are integers.
+    pub(crate) fn is_quantized(&self) -> bool {
+        let items = self.items.iter();
+        items
+            .filter(|item| !item.inputs.is_empty())
+            .any(|item| item.codes.is_some() || item.grid.is_some())
     }
 
     fn readers(&self) -> Vec<usize> {
@@ -143,6 +173,11 @@ impl Draft {
             for taps in weight.data_mut().chunks_exact_mut(channels) {
                 taps.reverse();
             }
+            if let Some(codes) = &mut item.codes {
+                for taps in codes.weights.chunks_exact_mut(channels) {
+                    taps.reverse();
+                }
+            }
         }
         let reversed = |values: &[f32]| values.iter().rev().copied().collect::<Vec<f32>>();
         let (mean, std) = (
@@ -193,7 +228,8 @@ impl Draft {
                 Some(changed) => *normalization = changed,
                 None => return false,
             },
-            Work::Op(op @ (Op::Conv(_) | Op::Linear(_))) => {
+            // What was rounded stays as it is.
+            Work::Op(op @ (Op::Conv(_) | Op::Linear(_))) if before.codes.is_none() => {
                 let Some(weight) = &mut before.weight else {
                     return false;
                 };
@@ -211,7 +247,7 @@ impl Draft {
                     conv.bias = true;
                 }
             }
-            Work::Op(_) => return false,
+            Work::Op(_) | Work::Grid(_) => return false,
         }
         self.replace(index, from);
         true
@@ -244,7 +280,7 @@ impl Draft {
             }
         }
         let product = &mut self.items[from];
-        let Some(weight) = &mut product.weight else {
+        let Some(weight) = product.weight.as_mut().filter(|_| product.codes.is_none()) else {
             return;
         };
         if weight.shape()[0] != sizes.len() {
@@ -278,6 +314,9 @@ impl Draft {
         };
         let is_shifted = shift.iter().any(|&shift| shift != 0.0);
         let item = &mut self.items[next];
+        if item.codes.is_some() {
+            return false;
+        }
         let groups = match &mut item.work {
             Work::Op(Op::Conv(conv)) if !is_shifted || conv.padding == [0; 4] => {
                 conv.bias = true;
@@ -328,6 +367,12 @@ impl Draft {
                         |values: &[f64]| -> Vec<f32> { values.iter().map(|&x| x as f32).collect() };
                     let weight = Tensor::new(vec![channels, 1, 1, 1], single(&scale));
                     (Op::affine(channels), Some(weight), Some(single(&shift)))
+                }
+                Work::Grid(_) => {
+                    return Err(Fault::Model(format!(
+                        "its value {} is rounded where lowbit does not round",
+                        item.name
+                    )));
                 }
             };
             if let Some(weight) = weight {
@@ -386,6 +431,8 @@ mod tests {
             inputs: vec![input],
             weight: None,
             bias: None,
+            codes: None,
+            grid: None,
             shape: Shape::new(1, 1, 2),
         }
     }
@@ -397,6 +444,8 @@ mod tests {
             inputs: vec![input],
             weight: Some(Tensor::new(vec![2, 2], vec![1.0, 2.0, 3.0, 4.0])),
             bias: Some(vec![10.0, 20.0]),
+            codes: None,
+            grid: None,
             shape: Shape::new(1, 1, 2),
         }
     }

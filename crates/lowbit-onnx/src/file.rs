@@ -1,11 +1,13 @@
 //! From the bytes of a file to a [`Model`]: what there is, unchanged, and nothing that lowbit cannot mean.
 
 use crate::Options;
-use crate::constant::Constant;
+use crate::constant::{Byte, Constant};
 use crate::error::Fault;
 use crate::import::LEAST_ROWS;
+use crate::metadata::About;
 use crate::model::{Attribute, Model, Node};
 use crate::proto::attribute_proto::AttributeType;
+use crate::proto::tensor_proto::DataType;
 use crate::proto::tensor_shape_proto::dimension::Value as Extent;
 use crate::proto::type_proto::Value;
 use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
@@ -19,39 +21,6 @@ use std::path::Path;
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
 /// Versions of ONNX's file format that were looked at.
 const IRS: std::ops::RangeInclusive<i64> = 3..=14;
-
-/// What a file says about itself beside its graph.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct About {
-    pub(crate) producer: String,
-    pub(crate) metadata: BTreeMap<String, String>,
-}
-
-impl About {
-    /// The names of the classes in the file's metadata: a list in JSON, Python's brackets or lines, under the usual keys.
-    pub(crate) fn class_names(&self) -> Option<Vec<String>> {
-        const KEYS: [&str; 5] = ["class_names", "classes", "labels", "names", "categories"];
-        let text = KEYS.iter().find_map(|&key| self.metadata.get(key))?.trim();
-        let inner = text
-            .strip_prefix('[')
-            .and_then(|text| text.strip_suffix(']'));
-        let parts: Vec<&str> = match inner {
-            Some(inner) => inner.split(',').collect(),
-            None if text.contains('\n') => text.lines().collect(),
-            None => text.split(',').collect(),
-        };
-        let quotes: &[char] = &['"', '\''];
-        let names: Vec<String> = parts
-            .iter()
-            .map(|name| name.trim().trim_matches(quotes).to_owned())
-            .collect();
-        // A mapping or names with commas in them would come apart wrongly.
-        let is_list = names
-            .iter()
-            .all(|name| !name.is_empty() && !name.contains(['{', '}', '"']));
-        (names.len() > 1 && is_list).then_some(names)
-    }
-}
 
 /// Reads a model from the bytes of its file.
 pub(crate) fn decode(
@@ -80,7 +49,7 @@ pub(crate) fn decode(
     for tensor in &graph.initializer {
         constants.insert(tensor.name().to_owned(), tensors.read(tensor)?);
     }
-    let (input, extents) = the_input(graph, &constants)?;
+    let (input, extents, input_byte) = the_input(graph, &constants)?;
     let dims = batch_of_one(&input, &extents, options)?;
     let nodes = graph.node.iter().enumerate();
     let nodes = nodes.map(|(index, node)| self::node(node, index, &tensors));
@@ -89,6 +58,9 @@ pub(crate) fn decode(
         opset,
         nodes: nodes.collect::<Result<_, Fault>>()?,
         constants,
+        codes: HashMap::new(),
+        grids: HashMap::new(),
+        input_byte,
         shapes: HashMap::from([(input.clone(), dims)]),
         input,
         output: String::new(),
@@ -172,11 +144,11 @@ fn in_order(model: &Model) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The name of the input that is no initializer, and its extents, the batch first.
+/// The name of the input that is no initializer, its extents, the batch first, and its type where it holds pixels as they are.
 fn the_input(
     graph: &GraphProto,
     constants: &HashMap<String, Constant>,
-) -> Result<(String, Vec<Option<usize>>), Fault> {
+) -> Result<(String, Vec<Option<usize>>, Option<Byte>), Fault> {
     let inputs: Vec<&ValueInfoProto> = graph
         .input
         .iter()
@@ -193,8 +165,29 @@ fn the_input(
         }));
     };
     let extents = extents(input).filter(|extents| extents.len() == 4);
+    let kind = match input.r#type.as_ref().and_then(|kind| kind.value.as_ref()) {
+        Some(Value::TensorType(tensor)) => tensor.elem_type(),
+        _ => 0,
+    };
+    let byte = match DataType::try_from(kind) {
+        Ok(DataType::Uint8) => Some(Byte::Unsigned),
+        Ok(
+            DataType::Float
+            | DataType::Float16
+            | DataType::Bfloat16
+            | DataType::Double
+            | DataType::Undefined,
+        ) => None,
+        kind => {
+            let kind = kind.map_or("of an unknown type", |kind| kind.as_str_name());
+            return Err(Fault::Model(format!(
+                "its input {} is {kind}: floats and pixels of 8 bits (UINT8) are supported",
+                input.name()
+            )));
+        }
+    };
     match extents {
-        Some(extents) => Ok((input.name().to_owned(), extents)),
+        Some(extents) => Ok((input.name().to_owned(), extents, byte)),
         None => Err(Fault::Model(format!(
             "its input {} is no batch of images [N, C, H, W] or [N, H, W, C]",
             described(input)

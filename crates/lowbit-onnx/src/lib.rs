@@ -14,6 +14,7 @@
 //! computes what is constant, `rewrite/` brings what exporters write to few operators, `import/` makes the graph. What lowbit
 //! does not compute as ONNX defines it is refused, by the name of the node, its operator and the attribute.
 
+mod codes;
 mod constant;
 mod draft;
 mod error;
@@ -21,9 +22,11 @@ mod export;
 mod file;
 mod fold;
 mod import;
+mod metadata;
 mod model;
 #[allow(clippy::all, clippy::pedantic, missing_docs, dead_code)]
 mod proto;
+mod quantized;
 mod rewrite;
 mod tensor;
 mod window;
@@ -36,6 +39,7 @@ pub use export::{ExportError, Exported, Input, export_float, export_quantized};
 mod tests;
 
 use lowbit::graph::Normalization;
+use lowbit::quant::QuantizedModel;
 use lowbit::{Graph, Weights};
 use std::path::Path;
 
@@ -45,8 +49,9 @@ const MAX_BYTES: u64 = 1 << 31;
 /// What a reader may choose.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// How pixels become what the model's input expects: `(x / 255 − mean) / std`.
-    pub normalization: Normalization,
+    /// How pixels become what the model's input expects: `(x / 255 − mean) / std`. Where it is left out, what the file's metadata
+    /// say, else pixels between 0 and 1.
+    pub normalization: Option<Normalization>,
     /// Whether the model takes blue, green and red instead of RGB; the normalization's numbers are then in that order too.
     pub bgr: bool,
     /// Height and width of images where the model leaves them open.
@@ -58,10 +63,10 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Pixels between 0 and 1, sizes and names as the model has them.
+    /// Everything as the model has it.
     fn default() -> Self {
         Self {
-            normalization: Normalization::uniform(0.0, 1.0),
+            normalization: None,
             bgr: false,
             image_size: None,
             class_names: None,
@@ -76,8 +81,13 @@ impl Default for Options {
 pub struct Imported {
     /// What it computes.
     pub graph: Graph,
-    /// With which numbers.
+    /// With which numbers. Of a quantized model those that its integers stand for; with them alone it is another function: where a
+    /// grid begins at zero, such models have no ReLU.
     pub weights: Weights,
+    /// The integers of a model that is quantized already, as they stand in the file.
+    pub quantized: Option<QuantizedModel>,
+    /// Who says how pixels become its input.
+    pub preprocessing: Preprocessing,
     /// Whether the names of its classes are known; they are numbers else.
     pub has_class_names: bool,
     /// The program that wrote the file.
@@ -86,6 +96,20 @@ pub struct Imported {
     pub opset: i64,
     /// What was found and done that a person may want to know; warnings begin so.
     pub notes: Vec<String>,
+}
+
+/// Who says how pixels become a model's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Preprocessing {
+    /// The [`Options`].
+    Given,
+    /// The file's metadata.
+    Metadata,
+    /// The model itself, which takes pixels of 8 bits; options have no say.
+    Model,
+    /// Nobody: pixels between 0 and 1 are a guess.
+    Unknown,
 }
 
 /// Reads a model from its file; external data are read from the file's folder.
@@ -129,17 +153,21 @@ fn decoded(
     options: &Options,
 ) -> Result<Imported, Fault> {
     let (mut model, about) = file::decode(bytes, folder, options)?;
+    quantized::normalize(&mut model)?;
     fold::fold(&mut model)?;
+    quantized::join(&mut model)?;
     rewrite::normalize(&mut model)?;
     let mut draft = import::import(&model)?;
-    let mut normalization = options.normalization.clone();
+    let (given, bgr, preprocessing) = preprocessing(&mut model, &about, &draft, options);
+    let mut normalization = given.clone();
     draft.fold_affine(&mut normalization);
-    if normalization != options.normalization {
+    quantized::settle(&mut draft);
+    if normalization != given {
         model.notes.push(
             "the model scales its input itself: that became part of its normalization".into(),
         );
     }
-    if options.bgr {
+    if bgr {
         draft.reverse_channels(&mut normalization)?;
     }
     let classes = draft.items.last().map_or(0, |item| item.shape.c());
@@ -159,13 +187,83 @@ fn decoded(
         None => (0..classes).map(|class| class.to_string()).collect(),
     };
     let name = name.unwrap_or_else(|| model.name.clone());
-    let (graph, weights) = draft.finish(&name, normalization, &names)?;
+    let is_quantized = draft.is_quantized();
+    let (graph, weights, quantized) = match is_quantized {
+        true => {
+            let (weights, integers) = quantized::finish(
+                draft,
+                &name,
+                normalization,
+                &names,
+                &about.producer,
+                &mut model.notes,
+            )?;
+            (integers.graph.clone(), weights, Some(integers))
+        }
+        false => {
+            let (graph, weights) = draft.finish(&name, normalization, &names)?;
+            (graph, weights, None)
+        }
+    };
     Ok(Imported {
         graph,
         weights,
+        quantized,
+        preprocessing,
         has_class_names,
         producer: about.producer,
         opset: model.opset,
         notes: model.notes,
     })
+}
+
+/// How pixels become the model's input, whether in the order BGR, and who says so.
+fn preprocessing(
+    model: &mut model::Model,
+    about: &metadata::About,
+    draft: &draft::Draft,
+    options: &Options,
+) -> (Normalization, bool, Preprocessing) {
+    if model.input_byte.is_some() {
+        let normalization = match model.grids.get(&model.input) {
+            // Pixels are integers of the grid.
+            Some(grid) => {
+                let std = 1.0 / (255.0 * grid.scale);
+                Normalization::uniform(f32::from(grid.zero_point) / 255.0, std)
+            }
+            None => Normalization::uniform(0.0, 1.0 / 255.0),
+        };
+        if options.normalization.is_some() {
+            let note =
+                "its input are pixels as they are: what is said of preprocessing has no effect";
+            model.notes.push(note.into());
+        }
+        return (normalization, options.bgr, Preprocessing::Model);
+    }
+    if let Some(given) = &options.normalization {
+        return (given.clone(), options.bgr, Preprocessing::Given);
+    }
+    let channels = draft.items[0].shape.c();
+    match about.preprocessing(channels) {
+        Some(found) => {
+            let list = |values: &[f32]| {
+                let values: Vec<String> = values.iter().map(f32::to_string).collect();
+                values.join(", ")
+            };
+            let (mean, std) = (found.normalization.mean(), found.normalization.std());
+            let order = if found.bgr { ", of BGR" } else { "" };
+            model.notes.push(format!(
+                "preprocessing from its metadata ({}): (x/255 − mean) / std with mean {}, std {}{order}",
+                found.keys,
+                list(mean),
+                list(std)
+            ));
+            let bgr = found.bgr || options.bgr;
+            (found.normalization, bgr, Preprocessing::Metadata)
+        }
+        None => {
+            let unit = Normalization::uniform(0.0, 1.0);
+            (unit, options.bgr, Preprocessing::Unknown)
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! The model between file and graph: nodes in ONNX's terms, constants with their values, shapes for a batch of one.
 
-use crate::constant::Constant;
+use crate::constant::{Byte, Codes, Constant};
 use crate::error::Fault;
+use lowbit::quant::ActivationParams;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The value of an attribute.
@@ -36,6 +37,12 @@ pub(crate) struct Model {
     /// Nodes in an order in which each reads what is there.
     pub(crate) nodes: Vec<Node>,
     pub(crate) constants: HashMap<String, Constant>,
+    /// The integers of constants that a quantized model has as such.
+    pub(crate) codes: HashMap<String, Codes>,
+    /// What each QuantizeLinear rounds to, by the value that it gives; also the image's, where that is given as integers.
+    pub(crate) grids: HashMap<String, ActivationParams>,
+    /// The integers of the input, where it holds such.
+    pub(crate) input_byte: Option<Byte>,
     /// Shapes of all values, the batch as an extent of 1.
     pub(crate) shapes: HashMap<String, Vec<usize>>,
     pub(crate) input: String,
@@ -204,5 +211,6 @@ impl Model {
         let mut kept = kept.into_iter();
         self.nodes.retain(|_| kept.next() == Some(true));
         self.constants.retain(|name, _| wanted.contains(name));
+        self.codes.retain(|name, _| wanted.contains(name));
     }
 }

@@ -1,6 +1,6 @@
 //! Tensors of a file: the types, the places their values can stand in, and external data.
 
-use crate::constant::{Constant, count, wrong};
+use crate::constant::{Byte, Constant, count, wrong};
 use crate::error::Fault;
 use crate::proto::TensorProto;
 use crate::proto::tensor_proto::{DataLocation, DataType};
@@ -46,9 +46,9 @@ impl Tensors<'_> {
                     "it has {found} bytes, its shape needs {bytes}"
                 )));
             }
-            return Ok(of_bytes(kind, dims, raw));
+            return Ok(of_bytes(kind, dims, raw).of_bytes(byte(kind)));
         }
-        let constant = of_fields(kind, dims, proto);
+        let constant = of_fields(kind, dims, proto).of_bytes(byte(kind));
         match constant.len() {
             found if found == elements => Ok(constant),
             found => Err(fail(format!(
@@ -146,6 +146,14 @@ fn width(kind: DataType) -> Option<usize> {
         DataType::Float | DataType::Int32 | DataType::Uint32 => Some(4),
         DataType::Float16 | DataType::Bfloat16 | DataType::Int16 | DataType::Uint16 => Some(2),
         DataType::Int8 | DataType::Uint8 | DataType::Bool => Some(1),
+        _ => None,
+    }
+}
+
+fn byte(kind: DataType) -> Option<Byte> {
+    match kind {
+        DataType::Int8 => Some(Byte::Signed),
+        DataType::Uint8 => Some(Byte::Unsigned),
         _ => None,
     }
 }

@@ -152,7 +152,7 @@ fn a_small_model_comes_in_with_its_softmax_left_out() {
 fn a_model_of_bgr_sees_the_same_image_with_its_channels_turned() {
     let run = |bgr: bool, mean: [f32; 3], pixels: &[u8]| {
         let options = Options {
-            normalization: Normalization::per_channel(&mean, &[0.5, 1.0, 0.25]),
+            normalization: Some(Normalization::per_channel(&mean, &[0.5, 1.0, 0.25])),
             bgr,
             ..Options::default()
         };

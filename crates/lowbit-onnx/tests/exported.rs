@@ -8,7 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit::quant::{ActivationQuant, Arithmetic};
 use lowbit::{ActivationBits, Graph, Isa, Quantizer, WeightBits};
-use lowbit_onnx::{ExportError, Input, Options, decode, export_float, export_quantized};
+use lowbit_onnx::{
+    ExportError, Input, Options, Preprocessing, decode, export_float, export_quantized,
+};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -85,11 +87,10 @@ fn float_files_come_back_as_the_same_function() {
         let (weights, images) = (networks::weights(&graph), images(&graph));
         let expected = run(&FloatModel::new(&graph, &weights).unwrap(), &images);
         let exported = export_float(&graph, &weights, Input::Normalized).unwrap();
-        let options = Options {
-            normalization: graph.normalization().clone(),
-            ..Options::default()
-        };
-        let read = decode(exported.bytes, &options).unwrap();
+        // Mean and std stand in the metadata.
+        let read = decode(exported.bytes, &Options::default()).unwrap();
+        assert_eq!(read.preprocessing, Preprocessing::Metadata);
+        assert_eq!(read.graph.normalization(), graph.normalization());
         assert_eq!(read.graph.class_names(), graph.class_names());
         let found = run(
             &FloatModel::new(&read.graph, &read.weights).unwrap(),

@@ -206,7 +206,7 @@ fn bytes(text: &str) -> Vec<u8> {
 /// The largest difference, of the largest value; or why the model is refused.
 fn run(test: &Test) -> Result<f32, String> {
     let options = Options {
-        normalization: Normalization::uniform(0.5, 0.25),
+        normalization: Some(Normalization::uniform(0.5, 0.25)),
         ..Options::default()
     };
     let imported = decode(bytes(&test.model), &options).map_err(|error| error.to_string())?;

@@ -461,6 +461,7 @@ fn unnamed_classes(name: impl Into<PathBuf>) -> Foreign {
     Foreign {
         file: name.into(),
         has_class_names: false,
+        has_preprocessing: true,
         notes: Vec::new(),
     }
 }

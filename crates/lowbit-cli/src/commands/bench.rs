@@ -8,6 +8,7 @@ use crate::table::table;
 use lowbit::exec::{FloatModel, IntegerModel};
 use lowbit::format::{StoredModel, write_atomically};
 use lowbit::graph::zoo;
+use lowbit::quant::QuantizedModel;
 use lowbit::quantize::quantize;
 use lowbit::{Graph, Shape, Weights};
 use lowbit_kernels::{peak, random};
@@ -52,9 +53,23 @@ pub(super) struct What {
 }
 
 pub(super) fn run(context: &Context, file: Option<&Path>, what: What) -> Result<(), Failure> {
-    let (graph, weights) = model(context, file)?;
-    if what.roofline {
-        return measure_roofline(context, &graph, &weights);
+    let model = model(context, file)?;
+    if let Timed::Quantized(_) = &model
+        && (what.roofline || what.serve)
+    {
+        return Err(Failure::Input(
+            "the model is quantized: --roofline and --serve want the FP32 model that it was made from"
+                .into(),
+        ));
+    }
+    let graph = match &model {
+        Timed::Float(graph, _) => graph,
+        Timed::Quantized(model) => &model.graph,
+    };
+    if let Timed::Float(graph, weights) = &model
+        && what.roofline
+    {
+        return measure_roofline(context, graph, weights);
     }
     // Speed does not depend on what the images show.
     let mut rng = random::stream(context.config.run.seed, "bench", 0);
@@ -63,19 +78,33 @@ pub(super) fn run(context: &Context, file: Option<&Path>, what: What) -> Result<
         .map(|_| random::below(&mut rng, 256) as u8)
         .collect();
     let isa = context.isa;
-    let fp32 = FloatModel::compile(&graph, &weights, isa)?;
-    let calibration = &images[..8 * graph.input().len()];
-    let quantized = quantize(
-        &graph,
-        &weights,
-        &context.config.ptq(context.config.widths.bits),
-        calibration,
-        isa,
-    )?;
-    let int8 = IntegerModel::compile(&quantized, isa)?;
-    if what.serve {
-        return serve::answer(context, (&graph, &weights), &fp32, &int8, &images);
+    let (fp32, int8) = match &model {
+        Timed::Float(graph, weights) => {
+            let calibration = &images[..8 * graph.input().len()];
+            let config = context.config.ptq(context.config.widths.bits);
+            let quantized = quantize(graph, weights, &config, calibration, isa)?;
+            (
+                FloatModel::compile(graph, weights, isa)?,
+                IntegerModel::compile(&quantized, isa)?,
+            )
+        }
+        Timed::Quantized(model) => (
+            FloatModel::dequantized(model, isa)?,
+            IntegerModel::compile(model, isa)?,
+        ),
+    };
+    if let Timed::Float(graph, weights) = &model
+        && what.serve
+    {
+        return serve::answer(context, (graph, weights), &fp32, &int8, &images);
     }
+    let bits = match &model {
+        Timed::Float(..) => context.config.widths.bits,
+        Timed::Quantized(model) => {
+            let layers = model.layers.iter().flatten();
+            layers.map(|layer| layer.bits.get()).min().unwrap_or(8)
+        }
+    };
     let threads = rayon::current_num_threads();
     let peaks = what
         .peak
@@ -83,7 +112,7 @@ pub(super) fn run(context: &Context, file: Option<&Path>, what: What) -> Result<
     let results = Results {
         model: graph.name().to_owned(),
         input: [graph.input().h(), graph.input().w(), graph.input().c()],
-        bits: context.config.widths.bits,
+        bits,
         speed: timing::measure(&fp32, &int8, &images, threads),
         layers: timing::layers(&fp32, &int8, &images),
         peak: peaks.map(|peaks| Peaks {
@@ -132,7 +161,15 @@ fn roofline_report(found: &Roofline) -> String {
     )
 }
 
-fn model(context: &Context, file: Option<&Path>) -> Result<(Graph, Weights), Failure> {
+/// What is timed.
+enum Timed {
+    /// A model of f32, against what quantization makes of it.
+    Float(Graph, Weights),
+    /// A model that is quantized already, against the f32 network of its weights.
+    Quantized(Box<QuantizedModel>),
+}
+
+fn model(context: &Context, file: Option<&Path>) -> Result<Timed, Failure> {
     // A model that another program made may be named as the model.
     let named = Path::new(&context.config.network.model);
     let file = file.or_else(|| is_onnx(named).then_some(named));
@@ -146,15 +183,12 @@ fn model(context: &Context, file: Option<&Path>) -> Result<(Graph, Weights), Fai
         let classes: Vec<String> = (0..10).map(|class| format!("class {class}")).collect();
         let graph = zoo::build(&config.network.model, Shape::new(size, size, 3), &classes)?;
         let weights = Weights::init(&graph, config.run.seed);
-        return Ok((graph, weights));
+        return Ok(Timed::Float(graph, weights));
     };
-    match context.open(file)?.stored {
-        StoredModel::Float { graph, weights } => Ok((graph, weights)),
-        StoredModel::Quantized(_) => Err(Failure::Input(format!(
-            "{}: is quantized; give the FP32 model it was made from, so that both can be timed",
-            file.display()
-        ))),
-    }
+    Ok(match context.open(file)?.stored {
+        StoredModel::Float { graph, weights } => Timed::Float(graph, weights),
+        StoredModel::Quantized(model) => Timed::Quantized(Box::new(model)),
+    })
 }
 
 fn report(results: &Results) -> String {

@@ -3,12 +3,13 @@
 use super::Context;
 use crate::failure::Failure;
 use crate::output::grouped;
-use lowbit::format;
-use lowbit::quant::ActivationQuant;
+use lowbit::format::{self, StoredModel};
+use lowbit::quant::{ActivationQuant, QuantizedModel};
 use lowbit::quantize::quantize;
 use lowbit_lab::experiments::artifacts::refuse_own_input;
 use lowbit_lab::experiments::inputs::FloatFile;
 use lowbit_lab::experiments::unseen::{Choice, Measured, Purpose};
+use lowbit_lab::models::Foreign;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -40,12 +41,16 @@ pub(super) fn run(
         true => refuse_own_input(&output, &[model, data])?,
         false => refuse_own_input(&output, &[model])?,
     }
+    let opened = context.open(model)?;
+    if let (StoredModel::Quantized(quantized), Some(foreign)) = (&opened.stored, &opened.foreign) {
+        return rewrite(context, (model, quantized, foreign), &output, choice);
+    }
     let FloatFile {
         mut graph,
         weights,
         record,
         foreign,
-    } = context.float_model(model)?;
+    } = FloatFile::of(model, opened)?;
     let mut calibration = Vec::new();
     // A foreign model's preprocessing is checked, and its classes get their names, whatever the method.
     if calibrated || foreign.is_some() {
@@ -63,11 +68,51 @@ pub(super) fn run(
     }
     let quantized = quantize(&graph, &weights, &config, &calibration, context.isa)?;
     let quantized_bytes = format::save_quantized(&output, &quantized, record.as_ref())?;
+    report(context, model, (&output, &quantized), bits, quantized_bytes)
+}
+
+/// A model that another program quantized, as a file of lowbit's: its integers as they are.
+fn rewrite(
+    context: &Context,
+    (file, model, foreign): (&Path, &QuantizedModel, &Foreign),
+    output: &Path,
+    choice: Choice,
+) -> Result<(), Failure> {
+    context.output.note(
+        "it is quantized already: its integers are written as they are, and settings of quantization have no effect",
+    );
+    let measured = Measured {
+        file,
+        graph: &model.graph,
+        record: None,
+        foreign: Some(foreign),
+    };
+    let chosen = context.input_for(&measured, Purpose::Calibrate, choice)?;
+    let named = QuantizedModel {
+        graph: model
+            .graph
+            .clone()
+            .with_class_names(&chosen.input.data.class_names)?,
+        ..model.clone()
+    };
+    let bits = named.layers.iter().flatten().map(|layer| layer.bits.get());
+    let bits = bits.min().unwrap_or(8);
+    let bytes = format::save_quantized(output, &named, None)?;
+    report(context, file, (output, &named), bits, bytes)
+}
+
+fn report(
+    context: &Context,
+    model: &Path,
+    (output, quantized): (&Path, &QuantizedModel),
+    bits: u8,
+    quantized_bytes: u64,
+) -> Result<(), Failure> {
     let fp32_bytes = std::fs::metadata(model).map_or(0, |file| file.len());
     let results = Results {
         input: model.display().to_string(),
         output: output.display().to_string(),
-        method: config.method,
+        method: quantized.method,
         bits,
         fp32_bytes,
         quantized_bytes,

@@ -50,7 +50,7 @@ pub(super) fn run(context: &Context, asked: &Recommend) -> Result<(), Failure> {
     )?;
     context.say(&describe(&chosen.input.data), &chosen.input.data);
     if let Some(foreign) = &model.foreign {
-        if config.onnx.preprocess.is_empty() {
+        if config.onnx.preprocess.is_empty() && !foreign.has_preprocessing {
             let some = labelled_calibration(&chosen, &config);
             let labelled = (&some, chosen.input.data.class_names.len());
             let found = find_preprocessing(foreign, labelled, &config, context.isa)?;

@@ -182,22 +182,32 @@ pub struct FloatFile {
 /// # Errors
 /// [`LabError`] when it cannot be read or is quantized.
 pub fn float_model(file: &Path, config: &Config) -> Result<FloatFile, LabError> {
-    let ModelFile {
-        stored,
-        record,
-        foreign,
-    } = models::open(file, config)?;
-    match stored {
-        StoredModel::Float { graph, weights } => Ok(FloatFile {
-            graph,
-            weights,
+    FloatFile::of(file, models::open(file, config)?)
+}
+
+impl FloatFile {
+    /// Takes what was read of `file`, if it is f32 weights.
+    ///
+    /// # Errors
+    /// [`LabError::Mismatch`] when it is quantized.
+    pub fn of(file: &Path, model: ModelFile) -> Result<Self, LabError> {
+        let ModelFile {
+            stored,
             record,
             foreign,
-        }),
-        StoredModel::Quantized(_) => Err(LabError::Mismatch(format!(
-            "{}: is quantized already; give an FP32 model",
-            file.display()
-        ))),
+        } = model;
+        match stored {
+            StoredModel::Float { graph, weights } => Ok(Self {
+                graph,
+                weights,
+                record,
+                foreign,
+            }),
+            StoredModel::Quantized(_) => Err(LabError::Mismatch(format!(
+                "{}: is quantized already; give an FP32 model",
+                file.display()
+            ))),
+        }
     }
 }
 

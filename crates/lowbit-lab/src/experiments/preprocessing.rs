@@ -4,7 +4,7 @@ use super::inputs::Input;
 use crate::evaluate::evaluate;
 use crate::models::{Foreign, PREPROCESSINGS, open_onnx};
 use crate::{Config, LabError};
-use lowbit::exec::FloatModel;
+use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit::format::StoredModel;
 use lowbit_data::Split;
 use lowbit_kernels::Isa;
@@ -42,11 +42,13 @@ impl<'a> Tried<'a> {
 
     fn accuracy(&self, preprocess: &str) -> Result<f64, LabError> {
         let model = open_onnx(&self.foreign.file, self.config, preprocess)?;
-        let StoredModel::Float { graph, weights } = model.stored else {
-            unreachable!("an imported model is one of floats");
+        let model: Box<dyn Model> = match &model.stored {
+            StoredModel::Float { graph, weights } => {
+                Box::new(FloatModel::compile(graph, weights, self.isa)?)
+            }
+            StoredModel::Quantized(model) => Box::new(IntegerModel::compile(model, self.isa)?),
         };
-        let model = FloatModel::compile(&graph, &weights, self.isa)?;
-        Ok(evaluate(&model, &self.some).accuracy())
+        Ok(evaluate(&*model, &self.some).accuracy())
     }
 
     /// Three standard deviations above guessing.
@@ -95,7 +97,7 @@ pub fn check_preprocessing(
     let tried = Tried::new(foreign, labelled, config, isa);
     let (count, limit) = (tried.some.len(), tried.limit());
     let own = match given {
-        "" => None,
+        "" if !foreign.has_preprocessing => None,
         given => Some(tried.accuracy(given)?),
     };
     if own.is_some_and(|own| own > limit) || count == 0 {
@@ -104,10 +106,14 @@ pub fn check_preprocessing(
     let found = tried.all_but(given)?;
     let (best, highest) = found[0];
     let file = foreign.file.display();
+    let right = match given {
+        "" => "is what its metadata say of preprocessing right?",
+        _ => "is the preprocessing right?",
+    };
     match own {
         Some(_) if highest <= limit => Ok(()),
         Some(own) => Err(LabError::Mismatch(format!(
-            "{file}: {} of {count} images right, on {} classes: is the preprocessing right? With --preprocess {best} it would be {}",
+            "{file}: {} of {count} images right, on {} classes: {right} With --preprocess {best} it would be {}",
             percent(own),
             tried.classes,
             percent(highest),

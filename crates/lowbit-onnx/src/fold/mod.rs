@@ -13,6 +13,7 @@ mod tests;
 pub(crate) use evaluate::is_float;
 pub(crate) use shapes::{axes_of, axis_of, order_of, pads_of, sizes_of, slice_of};
 
+use crate::codes;
 use crate::constant::MAX_ELEMENTS;
 use crate::error::Fault;
 use crate::model::Model;
@@ -26,7 +27,20 @@ pub(crate) fn fold(model: &mut Model) -> Result<(), Fault> {
     let mut made = 0usize;
     for node in nodes {
         let fail = |reason: String| node.wrong(reason);
+        if let Some((constant, codes)) = codes::of_constant(model, &node)? {
+            let output = node.output().to_owned();
+            model.shapes.insert(output.clone(), constant.dims.clone());
+            if let Some(codes) = codes {
+                model.codes.insert(output.clone(), codes);
+            }
+            made = made.saturating_add(constant.len());
+            model.constants.insert(output, constant);
+            continue;
+        }
         if let Some(constants) = evaluate::evaluate(model, &node)? {
+            if let Some(codes) = codes::moved(model, &node, evaluate::evaluate)? {
+                model.codes.insert(node.output().to_owned(), codes);
+            }
             for (output, constant) in node.outputs.iter().zip(constants) {
                 // A graph that folds to more than models weigh does not come from an exporter.
                 made = made.saturating_add(constant.len());

@@ -47,6 +47,7 @@ pub(super) fn reshape(from: &Constant, dims: Vec<usize>) -> Constant {
     Constant {
         dims,
         data: from.data.clone(),
+        byte: from.byte,
     }
 }
 

@@ -27,6 +27,7 @@ const ALIKE: &[&str] = &[
     "BatchNormalization",
     "Cast",
     "Clip",
+    "DequantizeLinear",
     "Dropout",
     "Elu",
     "Erf",
@@ -42,6 +43,7 @@ const ALIKE: &[&str] = &[
     "LogSoftmax",
     "Neg",
     "PRelu",
+    "QuantizeLinear",
     "Reciprocal",
     "Relu",
     "Selu",
@@ -230,14 +232,11 @@ fn refused_operator(op: &str) -> String {
         "If" | "Loop" | "Scan" => {
             "lowbit runs no control flow: export with fixed shapes, or simplify the model (onnxsim)"
         }
-        "QuantizeLinear"
-        | "DequantizeLinear"
-        | "QLinearConv"
-        | "QLinearMatMul"
-        | "ConvInteger"
-        | "MatMulInteger"
-        | "DynamicQuantizeLinear" => {
-            "the model is quantized already: give the FP32 model that it was made from"
+        "ConvInteger" | "MatMulInteger" | "DynamicQuantizeLinear" => {
+            "the model is quantized dynamically, which lowbit does not read: give the FP32 model that it was made from (lowbit quantize --method dynamic makes one of that)"
+        }
+        op if op.starts_with("com.microsoft.") => {
+            "lowbit does not have this operator of ONNX Runtime's: give the FP32 model that it was made from, or quantize it as QDQ"
         }
         "LSTM" | "GRU" | "RNN" => "lowbit runs image classifiers, and no recurrent networks",
         "NonMaxSuppression" | "TopK" | "RoiAlign" => {

@@ -8,6 +8,7 @@ mod layout;
 mod pad;
 mod pool;
 mod product;
+mod quantize;
 pub(crate) mod table;
 
 use crate::draft::{Draft, Item, Work};
@@ -58,6 +59,7 @@ pub(crate) fn import(model: &Model) -> Result<Draft, Fault> {
         dims,
         frame: None,
     };
+    importer.draft.items[0].grid = model.grids.get(&model.input).copied();
     importer.values.insert(model.input.clone(), input);
     for node in &model.nodes {
         let Some(operator) = table::find(&node.op) else {
@@ -197,6 +199,8 @@ impl Importer<'_> {
             inputs: vec![value.item],
             weight: None,
             bias: None,
+            codes: None,
+            grid: None,
             shape: self.shape(value),
         });
         self.set(node, item, value.axes.clone());

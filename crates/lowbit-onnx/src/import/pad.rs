@@ -100,7 +100,12 @@ pub(super) fn must_be_least(
     let Some(frame) = value.frame else {
         return Ok(());
     };
-    let is_positive = match importer.draft.items[value.item].work {
+    let items = &importer.draft.items;
+    let from = match items[value.item].work {
+        Work::Grid(_) => items[value.item].inputs[0],
+        _ => value.item,
+    };
+    let is_positive = match items[from].work {
         Work::Op(Op::Relu | Op::Sigmoid) => true,
         Work::Op(Op::Unary(Unary::Clip { min, .. })) => min >= 0.0,
         _ => false,

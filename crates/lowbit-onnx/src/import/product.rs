@@ -4,12 +4,12 @@ use super::axes::{Axis, NCHW, places};
 use super::pad::{must_be_zero, widened};
 use super::{Importer, Value};
 use crate::constant::Constant;
-use crate::draft::{Item, Work};
+use crate::draft::{Item, LayerCodes, Work};
 use crate::error::Fault;
 use crate::model::Node;
 use crate::window::Window;
 use lowbit::graph::{Conv, Op};
-use lowbit::{Shape, Tensor};
+use lowbit::{Shape, Tensor, WeightBits};
 
 /// The floats of a constant input; none where it is left out.
 fn floats<'a>(
@@ -54,16 +54,18 @@ pub(super) fn conv(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault
         return Err(node.wrong("its bias has another number of channels than its weights"));
     }
     let from = weight.floats().unwrap_or_default();
-    let mut data = Vec::with_capacity(from.len());
+    let mut places = Vec::with_capacity(from.len());
     for o in 0..out {
         for y in 0..kernel_h {
             for x in 0..kernel_w {
-                data.extend(
-                    (0..channels).map(|c| from[((o * channels + c) * kernel_h + y) * kernel_w + x]),
+                places.extend(
+                    (0..channels).map(|c| ((o * channels + c) * kernel_h + y) * kernel_w + x),
                 );
             }
         }
     }
+    let data = places.iter().map(|&place| from[place]).collect();
+    let codes = codes(importer, node, out, 0, &places)?;
     let conv = Conv {
         out_channels: out,
         kernel: [kernel_h, kernel_w],
@@ -81,6 +83,8 @@ pub(super) fn conv(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault
         inputs: vec![value.item],
         weight: Some(Tensor::new(vec![out, kernel_h, kernel_w, channels], data)),
         bias,
+        codes,
+        grid: None,
         shape,
     });
     importer.set(node, item, NCHW.to_vec());
@@ -94,6 +98,13 @@ pub(super) fn gemm(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault
     let weight =
         floats(importer, node, 1, "weight")?.ok_or_else(|| node.wrong("it lacks its weight"))?;
     let (alpha, beta) = (node.float_or("alpha", 1.0)?, node.float_or("beta", 1.0)?);
+    let is_quantized = |index| {
+        let name = node.input(index);
+        name.is_some_and(|name| importer.model.codes.contains_key(name))
+    };
+    if (is_quantized(1) && alpha != 1.0) || (is_quantized(2) && beta != 1.0) {
+        return Err(node.wrong("alpha and beta of quantized weights: only 1 is supported"));
+    }
     let turned = node.int_or("transB", 0)? != 0;
     let bias = floats(importer, node, 2, "bias")?;
     let bias = bias.map(|bias| {
@@ -138,18 +149,19 @@ fn linear(
     };
     let order = last_axis(node, &value, inner)?;
     let from = weight.floats().unwrap_or_default();
-    let mut data = Vec::with_capacity(from.len());
+    let mut places = Vec::with_capacity(from.len());
     for o in 0..out {
-        data.extend((0..inner).map(|i| {
+        places.extend((0..inner).map(|i| {
             let i = order.as_ref().map_or(i, |places| places[i]);
-            let w = if turned {
-                from[o * inner + i]
-            } else {
-                from[i * out + o]
-            };
-            if alpha == 1.0 { w } else { w * alpha }
+            if turned { o * inner + i } else { i * out + o }
         }));
     }
+    let scaled = |&place: &usize| match alpha {
+        1.0 => from[place],
+        alpha => from[place] * alpha,
+    };
+    let data = places.iter().map(scaled).collect();
+    let codes = codes(importer, node, out, usize::from(!turned), &places)?;
     let bias = match bias {
         None => vec![0.0; out],
         Some(bias) if bias.len() == out => bias,
@@ -168,6 +180,8 @@ fn linear(
         inputs: vec![value.item],
         weight: Some(Tensor::new(vec![out, inner], data)),
         bias: Some(bias),
+        codes,
+        grid: None,
         shape,
     });
     let mut axes = value.axes;
@@ -176,6 +190,50 @@ fn linear(
     }
     importer.set(node, item, axes);
     Ok(())
+}
+
+/// The integers of a product whose weights have them, brought into the order of `places`; output channels are their axis `axis`.
+fn codes(
+    importer: &Importer<'_>,
+    node: &Node,
+    out: usize,
+    axis: usize,
+    places: &[usize],
+) -> Result<Option<LayerCodes>, Fault> {
+    let of = |index: usize| importer.model.codes.get(node.input(index)?);
+    let Some(weight) = of(1) else {
+        return Ok(None);
+    };
+    let per_channel = |scale: &[f32]| match scale {
+        &[one] => vec![one; out],
+        scale => scale.to_vec(),
+    };
+    if weight.scale.len() > 1 && weight.axis != axis {
+        return Err(node.wrong(format!(
+            "its weights have scales along axis {}: only output channels, axis {axis}, are supported",
+            weight.axis
+        )));
+    }
+    let code = |&place: &usize| i8::try_from(weight.values[place]).map(i16::from);
+    let weights = places.iter().map(code).collect::<Result<_, _>>().map_err(|_| {
+        node.wrong("its weights less their zero point do not fit 8 bits: quantize them as s8, symmetrically")
+    })?;
+    let bias = match of(2) {
+        None => None,
+        Some(bias) => {
+            let values = match &bias.values[..] {
+                &[one] => vec![one; out],
+                values => values.to_vec(),
+            };
+            Some((values, per_channel(&bias.scale)))
+        }
+    };
+    Ok(Some(LayerCodes {
+        bits: WeightBits::B8,
+        weights,
+        scale: per_channel(&weight.scale),
+        bias,
+    }))
 }
 
 /// The order of the features that a product reads, where it is not lowbit's.

@@ -12,6 +12,10 @@ pub(super) fn rewrite(model: &mut Model) -> Result<(), Fault> {
         let node = &model.nodes[index];
         let is_head = match node.op.as_str() {
             "Softmax" | "LogSoftmax" | "ArgMax" => is_over_classes(model, index)?,
+            // Of what is left out anyway.
+            "QuantizeLinear" => makers.get(node.need(0)?).is_some_and(|&from| {
+                matches!(model.nodes[from].op.as_str(), "Softmax" | "LogSoftmax")
+            }),
             // Only extents of 1 come or go.
             "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => {
                 let behind = node.need(0)?;
@@ -30,7 +34,7 @@ pub(super) fn rewrite(model: &mut Model) -> Result<(), Fault> {
         let from = node.need(0)?.to_owned();
         if !matches!(
             node.op.as_str(),
-            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze"
+            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "QuantizeLinear"
         ) {
             let note = format!(
                 "its {} at the end is left out: classes keep their order",

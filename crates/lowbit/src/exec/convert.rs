@@ -20,7 +20,7 @@ impl Dequantize {
     pub(super) fn new(plan: &Plan, index: usize, values: &Values, pixels: &Pixels) -> Self {
         let value = plan.exec.values[plan.exec.steps[index].output].value;
         let pixel = match (value, &pixels.maps[..]) {
-            (0, &[map]) => Some(map),
+            (0, &[map]) if pixels.stand_for_themselves() => Some(map),
             _ => None,
         };
         Self {

@@ -48,8 +48,12 @@ impl FloatModel {
         Self::of_layers(graph, isa, |step, _| fold_batch_norm(step, weights))
     }
 
-    /// A checked weight-only model: its weights widened to f32.
-    pub(super) fn dequantized(model: &QuantizedModel, isa: Isa) -> Result<Self, RuntimeError> {
+    /// Makes the f32 network of a quantized model's graph, with the weights that its integers stand for.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] when the layers do not fit the graph.
+    pub fn dequantized(model: &QuantizedModel, isa: Isa) -> Result<Self, RuntimeError> {
+        model.validate()?;
         Self::of_layers(&model.graph, isa, |_, index| {
             let layer = model.layers[index].as_ref().expect("checked");
             (layer.dequantized(), layer.bias.clone())

@@ -139,9 +139,40 @@ impl Pixels {
     /// The pixels of a model, whose image may have a grid of its own.
     pub(crate) fn of_model(graph: &Graph, grid: Option<ActivationParams>) -> Self {
         let pixels = Self::of(graph);
-        match grid {
-            None => pixels,
-            Some(grid) => Self::on_grid(pixels.maps, grid),
+        let Some(grid) = grid else {
+            return pixels;
+        };
+        let (mean, std) = (graph.normalization().mean(), graph.normalization().std());
+        // In f32 and in this order, as programs prepare pixels for a model that rounds its input itself: where pixels lie in the
+        // middle of two levels it matters. Pixels that are taken as they are have no rounding before.
+        let real = |(c, &(scale, shift)): (usize, &(f32, f32)), x: u8| match scale {
+            1.0 => f32::from(x) + shift,
+            _ => (f32::from(x) / 255.0 - mean[c % mean.len()]) / std[c % std.len()],
+        };
+        let level = |channel: (usize, &(f32, f32)), x: usize| {
+            let level = (real(channel, x as u8) / grid.scale).round_ties_even();
+            (level + f32::from(grid.zero_point)).clamp(0.0, 255.0) as u8
+        };
+        let channels = pixels.maps.iter().enumerate();
+        let tables = channels.map(|channel| std::array::from_fn(|x| level(channel, x)));
+        Self::of_tables(tables.collect(), pixels.maps, grid)
+    }
+
+    /// Tables are dropped where pixels stand for themselves.
+    fn of_tables(
+        mut tables: Vec<[u8; 256]>,
+        maps: Vec<(f32, f32)>,
+        params: ActivationParams,
+    ) -> Self {
+        let is_identity =
+            |table: &[u8; 256]| (0..=255u8).all(|pixel| table[usize::from(pixel)] == pixel);
+        if tables.iter().all(is_identity) {
+            tables.clear();
+        }
+        Self {
+            tables,
+            maps,
+            params: params.into(),
         }
     }
 
@@ -159,11 +190,7 @@ impl Pixels {
                 (level + f64::from(params.zero_point)).clamp(0.0, 255.0) as u8
             })
         };
-        Self {
-            tables: maps.iter().map(table).collect(),
-            maps,
-            params: params.into(),
-        }
+        Self::of_tables(maps.iter().map(table).collect(), maps, params)
     }
 
     /// Writes the integers that stand for whole pixels.

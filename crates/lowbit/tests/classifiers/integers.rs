@@ -194,6 +194,12 @@ fn integers(
                         .count()
                 };
                 let count = counted(0, y, x.shape.h()) * counted(1, column, x.shape.w());
+                if whole {
+                    let reals = taps.iter().map(|&q| centered(x, q) * x.params.scale);
+                    let mean = reals.fold(0.0, |sum, real| sum + real) / count as f32;
+                    let level = (mean / to.scale + zero).round_ties_even();
+                    return level.clamp(low, high) as u8;
+                }
                 let multiplier = mean_multiplier(x, count);
                 let zero = i32::from(x.params.zero_point);
                 let sum: i32 = taps.iter().map(|&q| i32::from(q) - zero).sum();

@@ -4,6 +4,7 @@ use super::StepParams;
 use crate::exec::kernel::{Call, Kernel};
 use crate::lower::{Layout, Plan, Window};
 use crate::ops::{AvgPool, MaxPool};
+use crate::quant::Arithmetic;
 use lowbit_kernels::Isa;
 use lowbit_kernels::elementwise::{self, AvgPoolU8};
 
@@ -56,11 +57,25 @@ pub(super) struct Mean {
     input: Layout,
     output: Layout,
     window: Window,
-    /// What a sum is multiplied with, for each window in row order.
-    multipliers: Vec<f32>,
-    zero_point_in: i32,
+    means: Means,
     zero_point: u8,
     bounds: [u8; 2],
+}
+
+/// The two definitions of a mean.
+enum Means {
+    /// Sums of integers, multiplied by a number for each window in row order.
+    OfIntegers {
+        zero_point_in: i32,
+        multipliers: Vec<f32>,
+    },
+    /// Sums of what the integers stand for, divided by the count of each window, then by the result's step; the zero point is
+    /// added before that is rounded: as ONNX Runtime does, which matters where means lie in the middle of two levels.
+    OfReals {
+        reals: Box<[f32; 256]>,
+        counts: Vec<usize>,
+        step: f32,
+    },
 }
 
 impl Mean {
@@ -69,6 +84,18 @@ impl Mean {
         let (from, to) = (params.inputs[0], params.output);
         let counts = pool.counts([input.h, input.w], [output.h, output.w]);
         let multiplier = |&count: &usize| params.arithmetic.mean_ratio(from, to, count);
+        let real = |q: usize| (q as f32 - f32::from(from.zero_point)) * from.scale;
+        let means = match params.arithmetic {
+            Arithmetic::RealBias => Means::OfIntegers {
+                zero_point_in: i32::from(from.zero_point),
+                multipliers: counts.iter().map(multiplier).collect(),
+            },
+            Arithmetic::IntegerBias => Means::OfReals {
+                reals: Box::new(std::array::from_fn(real)),
+                counts,
+                step: to.scale,
+            },
+        };
         Self {
             input,
             output,
@@ -77,8 +104,7 @@ impl Mean {
                 stride: pool.stride,
                 padding: pool.padding,
             },
-            multipliers: counts.iter().map(multiplier).collect(),
-            zero_point_in: i32::from(from.zero_point),
+            means,
             zero_point: to.zero_point,
             bounds: params.bounds,
         }
@@ -88,27 +114,71 @@ impl Mean {
 impl Kernel for Mean {
     fn run(&self, call: Call<'_>) {
         let (input, out) = (call.inputs.u8(0), call.out.u8());
-        let c = self.output.c;
-        let [low, high] = self.bounds.map(f32::from);
-        let mut sums = vec![0i32; c];
         for image in 0..call.images {
             let input = &input[image * self.input.image_len + self.input.first()..];
             let out = &mut out[image * self.output.image_len..];
-            let mut multipliers = self.multipliers.iter();
-            self.window.each(&self.input, &self.output, |to, pixels| {
-                sums.fill(-(pixels.len() as i32) * self.zero_point_in);
-                for &from in pixels {
-                    for (sum, &q) in sums.iter_mut().zip(&input[from..][..c]) {
-                        *sum += i32::from(q);
-                    }
-                }
-                let multiplier = multipliers.next().expect("there is one for each window");
-                for (q, &sum) in out[to..][..c].iter_mut().zip(&sums) {
-                    let mean = (sum as f32 * multiplier).round_ties_even();
-                    *q = (mean + f32::from(self.zero_point)).clamp(low, high) as u8;
-                }
-            });
+            match &self.means {
+                Means::OfIntegers {
+                    zero_point_in,
+                    multipliers,
+                } => self.of_integers(*zero_point_in, multipliers, input, out),
+                Means::OfReals {
+                    reals,
+                    counts,
+                    step,
+                } => self.of_reals(reals, counts, *step, input, out),
+            }
         }
+    }
+}
+
+impl Mean {
+    fn of_integers(&self, zero: i32, multipliers: &[f32], input: &[u8], out: &mut [u8]) {
+        let c = self.output.c;
+        let [low, high] = self.bounds.map(f32::from);
+        let mut sums = vec![0i32; c];
+        let mut multipliers = multipliers.iter();
+        self.window.each(&self.input, &self.output, |to, pixels| {
+            sums.fill(-(pixels.len() as i32) * zero);
+            for &from in pixels {
+                for (sum, &q) in sums.iter_mut().zip(&input[from..][..c]) {
+                    *sum += i32::from(q);
+                }
+            }
+            let multiplier = multipliers.next().expect("there is one for each window");
+            for (q, &sum) in out[to..][..c].iter_mut().zip(&sums) {
+                let mean = (sum as f32 * multiplier).round_ties_even();
+                *q = (mean + f32::from(self.zero_point)).clamp(low, high) as u8;
+            }
+        });
+    }
+
+    fn of_reals(
+        &self,
+        reals: &[f32; 256],
+        counts: &[usize],
+        step: f32,
+        input: &[u8],
+        out: &mut [u8],
+    ) {
+        let c = self.output.c;
+        let [low, high] = self.bounds.map(f32::from);
+        let zero_point = f32::from(self.zero_point);
+        let mut sums = vec![0.0f32; c];
+        let mut counts = counts.iter();
+        self.window.each(&self.input, &self.output, |to, pixels| {
+            sums.fill(0.0);
+            for &from in pixels {
+                for (sum, &q) in sums.iter_mut().zip(&input[from..][..c]) {
+                    *sum += reals[usize::from(q)];
+                }
+            }
+            let count = *counts.next().expect("there is one for each window") as f32;
+            for (q, &sum) in out[to..][..c].iter_mut().zip(&sums) {
+                let level = (sum / count / step + zero_point).round_ties_even();
+                *q = level.clamp(low, high) as u8;
+            }
+        });
     }
 }
 

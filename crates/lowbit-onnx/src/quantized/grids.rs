@@ -1,0 +1,167 @@
+//! Gives each rounding of a draft to the operator whose result it rounds.
+
+use crate::draft::{Draft, Item, Work};
+use lowbit::graph::{Op, Slice, Unary};
+use lowbit::quant::ActivationParams;
+
+/// Takes a draft's roundings away, each into the operator before it.
+pub(crate) fn settle(draft: &mut Draft) {
+    let settled = Settled::of(draft);
+    draft.items = settled.items;
+}
+
+/// Whether what an operator gives of values on a grid lies on it: what it cuts or chooses.
+fn stays_on_grid(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Relu | Op::MaxPool(_) | Op::Slice(_) | Op::ChannelShuffle(_) | Op::Concat
+    )
+}
+
+/// A clip whose ceiling is the level that it has in f32, where ONNX rounds it.
+fn ceiled(work: &Work, grid: Option<ActivationParams>) -> Work {
+    match (work, grid) {
+        (Work::Op(Op::Unary(Unary::Clip { min, max })), Some(grid)) => {
+            let exact = (f64::from(*max) / f64::from(grid.scale)).round_ties_even();
+            let rounded = (max / grid.scale).round_ties_even();
+            let max = match exact == f64::from(rounded) {
+                true => *max,
+                false => rounded * grid.scale,
+            };
+            Work::Op(Op::Unary(Unary::Clip { min: *min, max }))
+        }
+        (work, _) => work.clone(),
+    }
+}
+
+/// A draft in the making, without roundings of their own.
+struct Settled<'a> {
+    before: &'a Draft,
+    /// Which items read each.
+    readers: Vec<Vec<usize>>,
+    items: Vec<Item>,
+    /// The new place of each item.
+    places: Vec<usize>,
+}
+
+impl<'a> Settled<'a> {
+    fn of(before: &'a Draft) -> Self {
+        let mut readers = vec![Vec::new(); before.items.len()];
+        for (index, item) in before.items.iter().enumerate() {
+            for &input in &item.inputs {
+                readers[input].push(index);
+            }
+        }
+        let mut settled = Self {
+            before,
+            readers,
+            items: Vec::with_capacity(before.items.len()),
+            places: Vec::with_capacity(before.items.len()),
+        };
+        for (index, item) in before.items.iter().enumerate() {
+            let place = match item.work {
+                Work::Grid(grid) => settled.round(index, grid),
+                _ => settled.place(index),
+            };
+            settled.places.push(place);
+        }
+        settled.end_in_reals();
+        settled
+    }
+
+    /// The item that holds what an item gives: a flatten moves nothing.
+    fn root(&self, mut place: usize) -> usize {
+        while matches!(self.items[place].work, Work::Op(Op::Flatten)) {
+            place = self.items[place].inputs[0];
+        }
+        place
+    }
+
+    fn grid(&self, place: usize) -> Option<ActivationParams> {
+        self.items[self.root(place)].grid
+    }
+
+    /// The grid to which all readers of an old item round it, or what they choose of it: rounding keeps the order of numbers,
+    /// so that the largest of some is the same before and after.
+    fn only_grid(&self, index: usize) -> Option<ActivationParams> {
+        let grid = |&reader: &usize| match &self.before.items[reader].work {
+            Work::Grid(grid) => Some(*grid),
+            Work::Op(op) if *op == Op::Flatten || stays_on_grid(op) => self.only_grid(reader),
+            _ => None,
+        };
+        let mut grids = self.readers[index].iter().map(grid);
+        let first = grids.next()??;
+        grids.all(|grid| grid == Some(first)).then_some(first)
+    }
+
+    /// Places an operator.
+    fn place(&mut self, index: usize) -> usize {
+        let item = &self.before.items[index];
+        let own = self.only_grid(index);
+        let mut inputs: Vec<usize> = item
+            .inputs
+            .iter()
+            .map(|&input| self.places[input])
+            .collect();
+        let first = inputs.first().and_then(|&input| self.grid(input));
+        let are_alike = inputs.iter().all(|&input| self.grid(input) == first);
+        let stays = matches!(&item.work, Work::Op(op) if stays_on_grid(op));
+        let grid = match item.work {
+            Work::Op(Op::Flatten) => None,
+            _ if own.is_none() && stays && are_alike => first,
+            _ => item.grid.or(own),
+        };
+        // An operator that would be taken up into the one before rounds behind it, not between: on one grid that is the same.
+        let may_fuse = matches!(
+            item.work,
+            Work::Op(Op::Relu | Op::MaxPool(_) | Op::Unary(Unary::Clip { .. }))
+        );
+        if may_fuse && first.is_some() && first != grid && inputs[0] > 0 {
+            inputs[0] = self.on_grid(inputs[0], first);
+        }
+        self.items.push(Item {
+            inputs,
+            grid,
+            work: ceiled(&item.work, grid),
+            ..item.clone()
+        });
+        self.items.len() - 1
+    }
+
+    /// Places a rounding.
+    fn round(&mut self, index: usize, grid: ActivationParams) -> usize {
+        let from = self.before.items[index].inputs[0];
+        let place = self.places[from];
+        let root = self.root(place);
+        if self.items[root].grid == Some(grid) {
+            return place;
+        }
+        self.on_grid(place, Some(grid))
+    }
+
+    /// A value brought to a grid by an operator that does nothing else.
+    fn on_grid(&mut self, place: usize, grid: Option<ActivationParams>) -> usize {
+        let shape = self.items[place].shape;
+        let whole = Slice {
+            first: 0,
+            channels: shape.c(),
+        };
+        let mut draft = Draft {
+            items: std::mem::take(&mut self.items),
+        };
+        let name = format!("{}.grid", draft.items[place].name);
+        let added = draft.op(&name, Op::Slice(whole), &[place], shape);
+        draft.items[added].grid = grid;
+        self.items = draft.items;
+        added
+    }
+
+    /// Logits are real numbers: those that were rounded are taken from their integers at the end.
+    fn end_in_reals(&mut self) {
+        let last = self.places.last().copied().unwrap_or_default();
+        self.items.truncate(last + 1);
+        if self.grid(last).is_some() {
+            self.on_grid(last, None);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Models that are quantized already: what lowbit exports comes back, and what ONNX Runtime's tools write gives ONNX Runtime's
+//! logits (`bench/onnx/quantized.py --golden` wrote both).
+
+mod networks;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use lowbit::exec::{IntegerModel, Model};
+use lowbit::quant::QuantizedModel;
+use lowbit::{Isa, Quantizer};
+use lowbit_onnx::{Imported, Input, Options, Preprocessing, decode, export_quantized};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+#[derive(Deserialize)]
+struct Golden {
+    images: String,
+    #[serde(flatten)]
+    models: BTreeMap<String, Case>,
+}
+
+/// Both in base64.
+#[derive(Deserialize)]
+struct Case {
+    file: String,
+    /// f32, little-endian.
+    logits: String,
+}
+
+fn golden() -> Golden {
+    serde_json::from_str(include_str!("golden/quantized.json")).unwrap()
+}
+
+fn run(model: &dyn Model, images: &[u8]) -> Vec<f32> {
+    let mut logits = vec![0.0; model.count(images) * model.graph().classes()];
+    model.run(images, &mut logits).unwrap();
+    logits
+}
+
+fn integers(imported: &Imported) -> &QuantizedModel {
+    imported.quantized.as_ref().expect("a quantized model")
+}
+
+#[test]
+fn files_of_onnx_runtimes_tools_give_its_bits() {
+    let golden = golden();
+    let images = STANDARD.decode(&golden.images).unwrap();
+    for (name, case) in &golden.models {
+        let file = STANDARD.decode(&case.file).unwrap();
+        let imported =
+            decode(file, &Options::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let bytes = STANDARD.decode(&case.logits).unwrap();
+        let (words, _) = bytes.as_chunks::<4>();
+        let expected: Vec<f32> = words.iter().map(|&word| f32::from_le_bytes(word)).collect();
+        for isa in Isa::available() {
+            let model = IntegerModel::compile(integers(&imported), isa).unwrap();
+            let found = run(&model, &images);
+            let equal = found.iter().zip(&expected).filter(|(a, b)| a == b).count();
+            assert_eq!(
+                found,
+                expected,
+                "{name} on {isa}: {equal} of {} equal",
+                expected.len()
+            );
+        }
+    }
+    assert_eq!(golden.models.len(), 15);
+}
+
+#[test]
+fn exported_models_come_back_as_the_same_integers() {
+    for graph in networks::all() {
+        let weights = networks::weights(&graph);
+        let images = networks::images(graph.input(), 12);
+        let model = Quantizer::new(&graph, &weights).calibrate(&images).unwrap();
+        let expected = run(&IntegerModel::new(&model).unwrap(), &images);
+        for input in [Input::Normalized, Input::Pixels] {
+            let options = Options {
+                normalization: (input == Input::Normalized).then(|| graph.normalization().clone()),
+                ..Options::default()
+            };
+            let exported = export_quantized(&model, input).unwrap();
+            let imported = decode(exported.bytes.clone(), &options).unwrap();
+            let by = match input {
+                Input::Pixels => Preprocessing::Model,
+                Input::Normalized => Preprocessing::Given,
+            };
+            assert_eq!(imported.preprocessing, by);
+            let found = integers(&imported);
+            let logits = run(&IntegerModel::new(found).unwrap(), &images);
+            assert_eq!(logits, expected, "{} of {input:?}", graph.name());
+            let layers = |model: &QuantizedModel| -> Vec<_> {
+                let layers = model.layers.iter().flatten();
+                layers
+                    .map(|layer| (layer.weights.clone(), layer.scale.clone()))
+                    .collect()
+            };
+            assert_eq!(layers(found), layers(&model), "{}", graph.name());
+            // Once there, a model stays what it is. (What makes pixels of other numbers is rounded again each time.)
+            if input == Input::Pixels {
+                continue;
+            }
+            let again = export_quantized(found, input).unwrap();
+            let options = Options {
+                normalization: Some(found.graph.normalization().clone()),
+                ..options
+            };
+            let back = decode(again.bytes.clone(), &options).unwrap();
+            let third = export_quantized(integers(&back), input).unwrap();
+            assert!(third.bytes == again.bytes, "{} of {input:?}", graph.name());
+        }
+    }
+}
