@@ -49,7 +49,7 @@ impl FloatModel {
     }
 
     /// A checked weight-only model: its weights widened to f32.
-    pub(super) fn dequantized(model: &QuantizedModel, isa: Isa) -> Result<Self, RuntimeError> {
+    pub(crate) fn dequantized(model: &QuantizedModel, isa: Isa) -> Result<Self, RuntimeError> {
         Self::of_layers(&model.graph, isa, |_, index| {
             let layer = model.layers[index].as_ref().expect("checked");
             (layer.dequantized(), layer.bias.clone())

@@ -4,9 +4,11 @@ mod calibrate;
 mod passes;
 mod ptq;
 mod quantizer;
+mod ranges;
 mod ties;
 
 pub use calibrate::{Calibration, calibrate};
 pub use passes::{Passes, PassesError};
 pub use ptq::{PtqConfig, QuantError, quantize};
 pub use quantizer::Quantizer;
+pub use ranges::{channel_extremes, clipped};
