@@ -1,10 +1,11 @@
-"""Which nodes of quantized ONNX files ONNX Runtime runs in integers: the answers that `lowbit doctor` is checked against.
+"""Which nodes of quantized ONNX files ONNX Runtime and OpenVINO run in integers: the answers that `lowbit doctor` is checked against.
 
     python bench/onnx/fusion.py DIR [--more FILE.onnx ...] [--golden crates/lowbit-lab/tests/golden/fusion.json]
 
 Makes small quantized networks (onnxruntime.quantization, PyTorch's fake quantization, and by hand) in DIR, loads each into ONNX
 Runtime, and looks for every node of the file in the graph that the session really runs (`optimized_model_filepath`). --golden writes
-files and answers for crates/lowbit-lab/tests/fusion.rs. Needs onnx, onnxruntime and numpy, and torch for two of the files.
+files and answers for crates/lowbit-lab/tests/doctor_onnx.rs. Needs onnx, onnxruntime and numpy, torch for two of the files, and
+openvino for its answers.
 """
 
 import argparse
@@ -35,7 +36,7 @@ INTEGER = {
 # Nodes that are looked for: what moves data only runs on whatever it is given.
 LOOKED_FOR = {
     "Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu", "Softmax", "HardSwish",
-    "HardSigmoid", "Tanh", "BatchNormalization",
+    "HardSigmoid", "Tanh", "BatchNormalization", "ReduceMean",
 }
 # Those that are in f32 only where they are nodes of their own: else they went into the product before, or away.
 CLIPS = {"Relu", "Clip"}
@@ -421,13 +422,37 @@ def placed(file, folder):
     try:
         ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has a class of its own for each kind
-        return {"refused": str(error).splitlines()[0][:120]}
+        return {"refused": str(error).replace(f"{file.parent}/", "").splitlines()[0][:120]}
     run = {node.name: node.op_type for node in onnx.load(folder / "optimized.tmp").graph.node}
     (folder / "optimized.tmp").unlink()
     names = [n.name for n in model.graph.node if n.op_type in LOOKED_FOR | INTEGER]
     integer = [name for name in names if run.get(name) in INTEGER]
     left = [n.name for n in model.graph.node if n.op_type in CLIPS and run.get(n.name) in CLIPS]
     return {"integer": integer, "float": [name for name in names if name not in integer] + left}
+
+
+def in_openvino(file):
+    """Names of the convolutions that OpenVINO runs in integers and in f32; nothing where it refuses the file or is not there."""
+    try:
+        import openvino
+    except ImportError:
+        return {}
+    model = onnx.load(file)
+    try:
+        graph = openvino.Core().read_model(str(file))
+        graph.reshape({graph.inputs[0]: [1, 3, 8, 8]})
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+        run = openvino.Core().compile_model(graph, "CPU", settings).get_runtime_model()
+    except Exception as error:  # as above
+        return {"openvino_refused": str(error).strip().splitlines()[-1][:120]}
+    precision = {}
+    for op in run.get_ordered_ops():
+        about = op.get_rt_info()
+        if about["layerType"].astype(str) == "Convolution":
+            precision[op.get_friendly_name().removesuffix("/WithoutBiases")] = about["runtimePrecision"].astype(str)
+    names = [node.name for node in model.graph.node if node.op_type == "Conv" and node.name in precision]
+    integer = [name for name in names if precision[name] in ("u8", "i8")]
+    return {"openvino_integer": integer, "openvino_float": [name for name in names if name not in integer]}
 
 
 def main():
@@ -441,7 +466,7 @@ def main():
         make(arguments.folder)
     golden = {}
     for file in sorted(arguments.folder.glob("*.onnx")) + arguments.more:
-        found = placed(file, arguments.folder)
+        found = placed(file, arguments.folder) | in_openvino(file)
         print(file.name, json.dumps(found))
         if file in arguments.more:
             continue

@@ -29,7 +29,10 @@ impl Given {
 
     /// Whether a user has given this key, by a flag or a pair.
     pub(crate) fn sets(&self, key: &str) -> bool {
-        let pair = |pair: &String| pair.split_once('=').is_some_and(|(set, _)| set.trim() == key);
+        let pair = |pair: &String| {
+            pair.split_once('=')
+                .is_some_and(|(set, _)| set.trim() == key)
+        };
         self.flags.iter().any(|(_, set, _)| *set == key) || self.pairs.iter().any(pair)
     }
 

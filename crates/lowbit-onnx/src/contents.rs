@@ -236,9 +236,9 @@ impl Contents {
         };
         let own = |domain: &str| matches!(domain, "" | "ai.onnx");
         let opset = proto.opset_import.iter().find(|set| own(set.domain()));
-        let opset = opset.map(|set| set.version()).ok_or_else(|| {
-            Fault::Damaged("it does not say its opset: is it cut off?".into())
-        })?;
+        let opset = opset
+            .map(|set| set.version())
+            .ok_or_else(|| Fault::Damaged("it does not say its opset: is it cut off?".into()))?;
         let reader = Tensors { folder };
         let mut tensors = HashMap::new();
         for proto in &graph.initializer {
@@ -415,7 +415,10 @@ fn number(node: &StoredNode) -> Option<StoredTensor> {
             values: Values::Floats(Arc::new(vec![value])),
         });
     }
-    let (key, values) = node.ints.iter().find(|(key, _)| key.starts_with("value_int"))?;
+    let (key, values) = node
+        .ints
+        .iter()
+        .find(|(key, _)| key.starts_with("value_int"))?;
     Some(StoredTensor {
         element: ElementType::Int(64),
         dims: match key.as_str() {

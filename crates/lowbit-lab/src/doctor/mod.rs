@@ -10,12 +10,14 @@ mod onnx;
 mod patient;
 mod products;
 mod rule;
+#[cfg(test)]
+mod tests;
 mod training;
 mod weights;
 
 pub use finding::{Finding, Level};
 pub use images::permuted_labels::{Order, reordered};
-pub use onnx::{Placement, placements};
+pub use onnx::{Placement, float_in_openvino, placements};
 pub use patient::{Images, Patient};
 pub use rule::{LooksAt, Rule};
 
@@ -23,7 +25,7 @@ use crate::LabError;
 use serde::{Deserialize, Serialize};
 
 /// All rules, in the order of what they cost.
-pub const RULES: [Rule; 27] = [
+pub const RULES: [Rule; 29] = [
     onnx::scales::RULE,
     onnx::channel_axis::RULE,
     onnx::bias::RULE,
@@ -46,7 +48,9 @@ pub const RULES: [Rule; 27] = [
     onnx::float_weights::RULE,
     training::no_gradient::RULE,
     training::frozen_steps::RULE,
+    training::batch_norm_statistics::RULE,
     training::slower_layers::RULE,
+    onnx::openvino::RULE,
     weights::size::RULE,
     images::silent_channels::RULE,
     weights::dead_channels::RULE,
@@ -87,7 +91,10 @@ impl Diagnosis {
     /// The number of findings of a level.
     #[must_use]
     pub fn count(&self, level: Level) -> usize {
-        let of_level = self.findings.iter().filter(|finding| finding.level == level);
+        let of_level = self
+            .findings
+            .iter()
+            .filter(|finding| finding.level == level);
         of_level.count()
     }
 }

@@ -51,7 +51,12 @@ pub struct Patient<'a> {
 impl<'a> Patient<'a> {
     /// Looks over an ONNX file; `model` is what lowbit made of it, or why nothing.
     #[must_use]
-    pub fn onnx(file: &'a Path, contents: Contents, model: Result<StoredModel, String>, isa: Isa) -> Self {
+    pub fn onnx(
+        file: &'a Path,
+        contents: Contents,
+        model: Result<StoredModel, String>,
+        isa: Isa,
+    ) -> Self {
         Self {
             products: super::onnx::products(&contents),
             bytes: contents.bytes,

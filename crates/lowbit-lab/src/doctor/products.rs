@@ -49,13 +49,19 @@ impl Product {
             [zero] => *zero,
             zeros => zeros.get(filter).copied().unwrap_or(0),
         };
-        codes.iter().map(|code| (code - zero).abs()).max().unwrap_or(0)
+        codes
+            .iter()
+            .map(|code| code.saturating_sub(zero).saturating_abs())
+            .max()
+            .unwrap_or(0)
     }
 
     /// The largest magnitude that its type has on both sides of its zero point.
     pub(super) fn reach(&self) -> i64 {
         let zero = self.zero_points.first().copied().unwrap_or(0);
-        (self.limits[1] - zero).max(zero - self.limits[0]).max(1)
+        let [low, high] = self.limits;
+        let reach = high.saturating_sub(zero);
+        reach.max(zero.saturating_sub(low)).max(1)
     }
 }
 

@@ -85,9 +85,10 @@ fn admitted<'a>(file: &'a Path, config: &Config, isa: Isa) -> Result<Admitted<'a
             let patient = Patient::lowbit(file, opened.stored.clone(), isa)?;
             Ok((patient, Some(Ok(opened))))
         }
-        Err(LabError::Format(FormatError::Kind { found, .. })) if found == "checkpoint" => {
-            Ok((Patient::of_checkpoint(file, load_checkpoint(file)?, isa), None))
-        }
+        Err(LabError::Format(FormatError::Kind { found, .. })) if found == "checkpoint" => Ok((
+            Patient::of_checkpoint(file, load_checkpoint(file)?, isa),
+            None,
+        )),
         Err(error) => Err(error),
     }
 }
@@ -115,7 +116,13 @@ fn chosen(
         record: opened.record.as_ref(),
         foreign: opened.foreign.as_ref(),
     };
-    images_for(&measured, Purpose::CalibrateAndEvaluate, choice, config, progress)
+    images_for(
+        &measured,
+        Purpose::CalibrateAndEvaluate,
+        choice,
+        config,
+        progress,
+    )
 }
 
 /// A foreign model with the preprocessing that the labels find, where nobody said one: that under which most images are right,

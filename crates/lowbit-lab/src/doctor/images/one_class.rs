@@ -24,13 +24,19 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
             *count += 1;
         }
     }
-    let (all, largest) = (images.calibration.len(), counts.iter().max().copied().unwrap_or(0));
+    let (all, largest) = (
+        images.calibration.len(),
+        counts.iter().max().copied().unwrap_or(0),
+    );
     let there = counts.iter().filter(|count| **count > 0).count();
     let is_lopsided = 10 * largest >= 9 * all || (all >= 4 * classes && 2 * there <= classes);
     if classes < 2 || all == 0 || !is_lopsided {
         return Ok(vec![]);
     }
-    let most = counts.iter().position(|count| *count == largest).unwrap_or(0);
+    let most = counts
+        .iter()
+        .position(|count| *count == largest)
+        .unwrap_or(0);
     Ok(vec![Finding {
         level: Level::Warning,
         rule: RULE.name.into(),

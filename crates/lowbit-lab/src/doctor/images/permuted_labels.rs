@@ -83,7 +83,10 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
         return Ok(vec![]);
     };
     let name = |class: usize| images.class_names.get(class).map_or("?", String::as_str);
-    let renamed = means.iter().enumerate().filter(|(class, means)| class != *means);
+    let renamed = means
+        .iter()
+        .enumerate()
+        .filter(|(class, means)| class != *means);
     let renamed: Vec<String> = renamed
         .map(|(class, &means)| format!("{} is its {}", name(class), name(means)))
         .collect();
@@ -99,6 +102,7 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
             super::super::finding::some_of(&renamed)
         ),
         cost: "every figure of its accuracy is wrong; its weights are not".into(),
-        remedy: "give the names of the classes in the model's order: --labels FILE, one a line".into(),
+        remedy: "give the names of the classes in the model's order: --labels FILE, one a line"
+            .into(),
     }])
 }

@@ -26,7 +26,11 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
     let (Some(images), Some(model)) = (patient.seen(), patient.float()?) else {
         return Ok(vec![]);
     };
-    let count = images.calibration.len().min(images.test.len()).min(4 * IMAGES);
+    let count = images
+        .calibration
+        .len()
+        .min(images.test.len())
+        .min(4 * IMAGES);
     if count < IMAGES / 4 {
         return Ok(vec![]);
     }

@@ -19,7 +19,10 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
     let Some(contents) = patient.onnx.as_ref().filter(|it| has_fixed_activations(it)) else {
         return Ok(vec![]);
     };
-    let norms = contents.nodes.iter().filter(|node| node.op == "BatchNormalization");
+    let norms = contents
+        .nodes
+        .iter()
+        .filter(|node| node.op == "BatchNormalization");
     let names: Vec<&str> = norms
         .filter(|node| is_behind_conv(contents, node))
         .map(|node| node.name.as_str())

@@ -41,7 +41,11 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
         return Ok(vec![]);
     };
     let (mut unlike, mut overflown) = (Vec::new(), Vec::new());
-    for node in contents.nodes.iter().filter(|node| matches!(node.op.as_str(), "Conv" | "Gemm")) {
+    for node in contents
+        .nodes
+        .iter()
+        .filter(|node| matches!(node.op.as_str(), "Conv" | "Gemm"))
+    {
         let grids = grids(contents, node);
         let Some((x, w)) = grids else { continue };
         let Some(bias) = node.input(2) else { continue };
@@ -51,13 +55,17 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
                 if grid.is_some_and(|grid| !fits(&grid.scale, &x, &w)) {
                     unlike.push(node.name.as_str());
                 }
-                let codes = contents.constant(dequantize, 0).and_then(|tensor| tensor.ints());
+                let codes = contents
+                    .constant(dequantize, 0)
+                    .and_then(|tensor| tensor.ints());
                 let at_end = |code: &&i64| code.abs() >= i64::from(i32::MAX);
                 let count = codes.map_or(0, |codes| codes.iter().filter(at_end).count());
                 overflown.extend((count > 0).then_some((node.name.as_str(), count)));
             }
             None => {
-                let real = contents.constant(node, 2).and_then(|tensor| tensor.floats());
+                let real = contents
+                    .constant(node, 2)
+                    .and_then(|tensor| tensor.floats());
                 let count = real.map_or(0, |real| beyond(real, &x, &w));
                 overflown.extend((count > 0).then_some((node.name.as_str(), count)));
             }
@@ -106,9 +114,16 @@ fn grids(contents: &Contents, node: &StoredNode) -> Option<(Grid, Grid)> {
 fn beyond(real: &[f32], x: &Grid, w: &Grid) -> usize {
     let [x] = x.scale[..] else { return 0 };
     let steps = |(channel, &b): (usize, &f32)| {
-        let scale = w.scale.get(channel).or(w.scale.first()).copied().unwrap_or(1.0);
+        let scale = w
+            .scale
+            .get(channel)
+            .or(w.scale.first())
+            .copied()
+            .unwrap_or(1.0);
         f64::from(b) / (f64::from(x) * f64::from(scale))
     };
     let steps = real.iter().enumerate().map(steps);
-    steps.filter(|steps| steps.abs() >= f64::from(i32::MAX)).count()
+    steps
+        .filter(|steps| steps.abs() >= f64::from(i32::MAX))
+        .count()
 }

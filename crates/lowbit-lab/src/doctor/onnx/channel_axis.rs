@@ -23,7 +23,10 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
     let Some(contents) = &patient.onnx else {
         return Ok(vec![]);
     };
-    let pairs = contents.nodes.iter().filter(|node| is(node, QUANTIZE) || is(node, DEQUANTIZE));
+    let pairs = contents
+        .nodes
+        .iter()
+        .filter(|node| is(node, QUANTIZE) || is(node, DEQUANTIZE));
     let (mut ignored, mut impossible) = (Vec::new(), Vec::new());
     for node in pairs {
         let Some(scales) = contents.constant(node, 1).map(|scale| scale.elements()) else {
@@ -62,7 +65,7 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
             rule: RULE.name.into(),
             evidence: format!("{name}: {wrong}; {} like it", plural::of(impossible.len(), "node")),
             places: places(&names),
-            cost: "some runtimes refuse the file; ONNX Runtime 1.32 ignores an axis that does not exist where it fuses the pair, and runs the product in f32 where scales are missing".into(),
+            cost: "OpenVINO refuses the file; ONNX Runtime 1.32 ignores an axis that does not exist where it fuses the pair, and runs the product in f32 where scales are missing".into(),
             remedy: "axis must be that of the channels, with a scale for each".into(),
         });
     }
@@ -79,9 +82,9 @@ fn mismatch(contents: &Contents, node: &StoredNode, scales: usize) -> Option<Str
     let extent = usize::try_from(at).ok().and_then(|at| tensor.dims.get(at));
     match extent {
         None => Some(format!("axis {axis} of a tensor of {rank} axes")),
-        Some(&extent) if extent != scales => {
-            Some(format!("{scales} scales for {extent} channels of axis {axis}"))
-        }
+        Some(&extent) if extent != scales => Some(format!(
+            "{scales} scales for {extent} channels of axis {axis}"
+        )),
         Some(_) => None,
     }
 }
@@ -102,7 +105,10 @@ fn along_inputs(contents: &Contents) -> Option<Finding> {
         is_block && axis != channel_axis(node, rank) as i64
     };
     let products = contents.nodes.iter().filter(|node| is_product(node));
-    let nodes: Vec<&str> = products.filter(is_along).map(|node| node.name.as_str()).collect();
+    let nodes: Vec<&str> = products
+        .filter(is_along)
+        .map(|node| node.name.as_str())
+        .collect();
     if nodes.is_empty() {
         return None;
     }

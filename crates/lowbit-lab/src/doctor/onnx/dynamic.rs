@@ -19,13 +19,18 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
     let Some(contents) = &patient.onnx else {
         return Ok(vec![]);
     };
-    let found: Vec<&StoredNode> =
-        contents.nodes.iter().filter(|node| plain(&node.op) == "ConvInteger").collect();
+    let found: Vec<&StoredNode> = contents
+        .nodes
+        .iter()
+        .filter(|node| plain(&node.op) == "ConvInteger")
+        .collect();
     if found.is_empty() {
         return Ok(vec![]);
     }
     let signed = found.iter().filter(|node| {
-        contents.constant(node, 1).is_some_and(|w| w.element == ElementType::Int(8))
+        contents
+            .constant(node, 1)
+            .is_some_and(|w| w.element == ElementType::Int(8))
     });
     let signed = signed.count();
     let names: Vec<&str> = found.iter().map(|node| node.name.as_str()).collect();

@@ -29,7 +29,9 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
         let held = weights_in(contents, placement.node);
         products += usize::from(counted);
         weights += held;
-        let Some(why) = &placement.float else { continue };
+        let Some(why) = &placement.float else {
+            continue;
+        };
         // Weights of fewer or more than 8 bits are there for size or accuracy: nobody expects integers of them.
         if counted && bits_of(contents, placement.node).is_some_and(|bits| bits != 8) {
             narrow.push(placement.node.name.as_str());
@@ -79,7 +81,8 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
             ),
             places: places(&narrow),
             cost: "the file is smaller, and not faster, in ONNX Runtime".into(),
-            remedy: "8-bit weights where time counts; lowbit runs the narrow ones in integers".into(),
+            remedy: "8-bit weights where time counts; lowbit runs the narrow ones in integers"
+                .into(),
         });
     }
     Ok(found)
@@ -96,6 +99,8 @@ fn weights_in(contents: &Contents, node: &StoredNode) -> usize {
     }
     match weights_of(contents, node) {
         Some(weights) => weights.tensor.elements(),
-        None => contents.constant(node, 1).map_or(0, |tensor| tensor.elements()),
+        None => contents
+            .constant(node, 1)
+            .map_or(0, |tensor| tensor.elements()),
     }
 }

@@ -73,14 +73,12 @@ pub(super) fn grid_at(
 impl Grid {
     /// The smallest and the largest real number that it has; none of floats, and of grids with several scales.
     pub(super) fn reach(&self) -> Option<[f64; 2]> {
-        let ([scale], [zero], Some([low, high])) = (
-            &self.scale[..],
-            &self.zero_point[..],
-            self.element.limits(),
-        ) else {
+        let ([scale], [zero], Some([low, high])) =
+            (&self.scale[..], &self.zero_point[..], self.element.limits())
+        else {
             return None;
         };
-        let real = |code: i64| f64::from(*scale) * (code - zero) as f64;
+        let real = |code: i64| f64::from(*scale) * (code as f64 - *zero as f64);
         Some([real(low), real(high)])
     }
 }
@@ -93,7 +91,9 @@ pub(super) fn is_redundant(contents: &Contents, node: &StoredNode, behind: &Grid
     let number = |index: usize, key: &str| {
         let input = contents.constant(node, index);
         let input = input.and_then(|tensor| tensor.floats()?.first().copied());
-        input.or_else(|| node.floats.get(key).copied()).map(f64::from)
+        input
+            .or_else(|| node.floats.get(key).copied())
+            .map(f64::from)
     };
     let limits = match node.op.as_str() {
         "Relu" => [Some(0.0), None],
@@ -148,7 +148,9 @@ pub(super) fn dequantized_by<'a>(contents: &'a Contents, value: &str) -> Option<
 pub(super) fn has_fixed_activations(contents: &Contents) -> bool {
     contents.nodes.iter().any(|node| {
         let quantizes = is(node, QUANTIZE)
-            && node.input(0).is_some_and(|input| !contents.tensors.contains_key(input));
+            && node
+                .input(0)
+                .is_some_and(|input| !contents.tensors.contains_key(input));
         quantizes || plain(&node.op).starts_with("QLinear") || is(node, "QGemm")
     })
 }

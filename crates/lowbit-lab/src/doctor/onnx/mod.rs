@@ -8,11 +8,13 @@ pub(super) mod float_nodes;
 pub(super) mod float_weights;
 mod grids;
 mod onnx_runtime;
+pub(super) mod openvino;
 mod products;
 pub(super) mod quantized_at_load;
 pub(super) mod relu;
 pub(super) mod scales;
 pub(super) mod softmax;
 
-pub(super) use products::products;
 pub use onnx_runtime::{Placement, placements};
+pub use openvino::float_in_openvino;
+pub(super) use products::products;

@@ -7,8 +7,8 @@
 //! biases between pairs are quantized (`weight_bias_quantization.cc`).
 
 use super::grids::{
-    Grid, QUANTIZE, dequantized_by, grid_of, has_fixed_activations, is, is_redundant, only_reader,
-    passes, plain, quantized_by,
+    DEQUANTIZE, Grid, QUANTIZE, dequantized_by, grid_of, has_fixed_activations, is, is_redundant,
+    only_reader, passes, plain, quantized_by,
 };
 use super::products::{channel_axis, weights_of};
 use lowbit_onnx::{Contents, ElementType, StoredNode};
@@ -65,12 +65,20 @@ pub fn placements(contents: &Contents) -> Vec<Placement<'_>> {
     if !has_fixed_activations(contents) {
         return Vec::new();
     }
-    contents.nodes.iter().filter_map(|node| place(contents, node)).collect()
+    contents
+        .nodes
+        .iter()
+        .filter_map(|node| place(contents, node))
+        .collect()
 }
 
 fn place<'a>(contents: &'a Contents, node: &'a StoredNode) -> Option<Placement<'a>> {
     // What is computed of constants alone is gone when the model runs.
-    if node.inputs.iter().all(|input| input.is_empty() || contents.tensors.contains_key(input)) {
+    if node
+        .inputs
+        .iter()
+        .all(|input| input.is_empty() || contents.tensors.contains_key(input))
+    {
         return None;
     }
     let op = node.op.as_str();
@@ -85,7 +93,7 @@ fn place<'a>(contents: &'a Contents, node: &'a StoredNode) -> Option<Placement<'
         },
         "MatMul" => matmul(contents, node).err(),
         "Relu" | "Clip" => match is_left(contents, node) {
-            true => Some("the grid behind it does not cut off what it does".into()),
+            true => Some("no grid behind it cuts off what it does".into()),
             false => return None,
         },
         _ if UNARY.contains(&op) || VARIADIC.contains(&op) => elementwise(contents, node).err(),
@@ -102,11 +110,13 @@ fn place<'a>(contents: &'a Contents, node: &'a StoredNode) -> Option<Placement<'
     })
 }
 
-/// Whether a Relu or Clip between a DequantizeLinear and something else stays a node of its own.
+/// Whether a Relu or Clip stays a node of its own: it goes into an f32 product before it, and is needless where the grid behind it
+/// cuts off as much.
 fn is_left(contents: &Contents, node: &StoredNode) -> bool {
-    let from_grid = node.input(0).is_some_and(|input| dequantized_by(contents, input).is_some());
+    let before = node.input(0).and_then(|input| contents.maker(input));
+    let is_fused = before.is_some_and(|before| matches!(before.op.as_str(), "Conv" | "Gemm"));
     let behind = quantized_by(contents, node.output()).and_then(|q| grid_of(contents, q));
-    from_grid && !behind.is_some_and(|grid| is_redundant(contents, node, &grid))
+    !is_fused && !behind.is_some_and(|grid| is_redundant(contents, node, &grid))
 }
 
 /// The type that a value has before it is dequantized: signed bytes become unsigned where one reader alone has them.
@@ -119,29 +129,37 @@ fn input(contents: &Contents, node: &StoredNode, index: usize) -> Result<Grid, S
     let dequantize = dequantized_by(contents, value).ok_or_else(missing)?;
     let mut grid = grid_of(contents, dequantize)
         .ok_or_else(|| "its input's scale is no constant".to_owned())?;
-    let alone = |value: &str| only_reader(contents, value).is_some();
     let quantize = dequantize.input(0).and_then(|value| contents.maker(value));
     let quantize = quantize.filter(|maker| is(maker, QUANTIZE));
-    if let Some(quantize) = quantize
-        && grid.element == ElementType::Int(8)
-        && alone(quantize.output())
-        && alone(dequantize.output())
-    {
+    if quantize.is_some_and(|quantize| is_alone(contents, quantize)) {
         to_unsigned(&mut grid);
     }
     Ok(grid)
 }
 
+/// Whether a QuantizeLinear makes a pair with one DequantizeLinear, whose result goes to one place.
+fn is_alone(contents: &Contents, quantize: &StoredNode) -> bool {
+    let places =
+        |value: &str| contents.readers(value).count() + usize::from(contents.is_output(value));
+    only_reader(contents, quantize.output())
+        .is_some_and(|dequantize| is(dequantize, DEQUANTIZE) && places(dequantize.output()) <= 1)
+}
+
+/// Makes unsigned bytes of signed ones.
 fn to_unsigned(grid: &mut Grid) {
-    grid.element = ElementType::Uint(8);
-    grid.zero_point.iter_mut().for_each(|zero| *zero += 128);
+    if grid.element == ElementType::Int(8) {
+        grid.element = ElementType::Uint(8);
+        grid.zero_point
+            .iter_mut()
+            .for_each(|zero| *zero = zero.saturating_add(128));
+    }
 }
 
 /// The grid that a node's result goes to, through a Relu or Clip that the grid makes needless; nothing where it stays real.
 fn output(contents: &Contents, node: &StoredNode) -> Result<Option<Grid>, String> {
     let value = node.output();
-    let clip = only_reader(contents, value)
-        .filter(|reader| matches!(reader.op.as_str(), "Relu" | "Clip"));
+    let clip =
+        only_reader(contents, value).filter(|reader| matches!(reader.op.as_str(), "Relu" | "Clip"));
     let end = clip.map_or(value, StoredNode::output);
     let Some(quantize) = quantized_by(contents, end) else {
         let readers = contents.readers(end).count();
@@ -167,10 +185,7 @@ fn output(contents: &Contents, node: &StoredNode) -> Result<Option<Grid>, String
             grid.zero_point.first().copied().unwrap_or(0)
         ));
     }
-    if grid.element == ElementType::Int(8)
-        && only_reader(contents, quantize.output())
-            .is_some_and(|dequantize| only_reader(contents, dequantize.output()).is_some())
-    {
+    if is_alone(contents, quantize) {
         to_unsigned(&mut grid);
     }
     Ok(Some(grid))
@@ -193,7 +208,10 @@ fn elementwise(contents: &Contents, node: &StoredNode) -> Result<(), String> {
     for index in 0..node.inputs.len() {
         let grid = input(contents, node, index)?;
         is_wide(&grid)?;
-        if first.as_ref().is_some_and(|first| first.element != grid.element) {
+        if first
+            .as_ref()
+            .is_some_and(|first| first.element != grid.element)
+        {
             return Err("its inputs are of different types".into());
         }
         first = Some(grid);
@@ -272,7 +290,12 @@ fn product(contents: &Contents, node: &StoredNode) -> Result<bool, String> {
                 return Err("an f32 bias, and scales of another axis than its channels".into());
             }
         } else {
-            bias(contents, value, &x, weights.as_ref().map(|weights| &weights.grid))?;
+            bias(
+                contents,
+                value,
+                &x,
+                weights.as_ref().map(|weights| &weights.grid),
+            )?;
             if is_gemm && node.float_or("beta", 1.0) != 1.0 {
                 return Err("its beta is not 1".into());
             }
@@ -296,7 +319,9 @@ fn quantized_without_passing(contents: &Contents, node: &StoredNode) -> bool {
     let mut value = node.output();
     for _ in 0..contents.nodes.len() {
         match only_reader(contents, value) {
-            Some(reader) if matches!(reader.op.as_str(), "Relu" | "Clip") => value = reader.output(),
+            Some(reader) if matches!(reader.op.as_str(), "Relu" | "Clip") => {
+                value = reader.output()
+            }
             // Pairs have moved through such operators before.
             reader => return reader.is_some_and(|reader| is(reader, QUANTIZE) || passes(reader)),
         }
@@ -307,7 +332,7 @@ fn quantized_without_passing(contents: &Contents, node: &StoredNode) -> bool {
 fn bias(contents: &Contents, value: &str, x: &Grid, w: Option<&Grid>) -> Result<(), String> {
     let dequantize = contents
         .maker(value)
-        .filter(|maker| is(maker, super::grids::DEQUANTIZE))
+        .filter(|maker| is(maker, DEQUANTIZE))
         .ok_or("its bias is no constant")?;
     let grid = grid_of(contents, dequantize).ok_or("its bias has no constant scale")?;
     if grid.element != ElementType::Int(32) {

@@ -37,7 +37,9 @@ pub(super) fn weights_of<'a>(contents: &'a Contents, node: &StoredNode) -> Optio
             tensor,
         });
     }
-    let dequantize = contents.maker(node.input(1)?).filter(|maker| is(maker, DEQUANTIZE))?;
+    let dequantize = contents
+        .maker(node.input(1)?)
+        .filter(|maker| is(maker, DEQUANTIZE))?;
     let grid = grid_of(contents, dequantize)?;
     let axis = dequantize.int_or("axis", 1);
     if let Some(tensor) = contents.constant(dequantize, 0) {
@@ -49,7 +51,9 @@ pub(super) fn weights_of<'a>(contents: &'a Contents, node: &StoredNode) -> Optio
             codes,
         });
     }
-    let quantize = contents.maker(dequantize.input(0)?).filter(|maker| is(maker, QUANTIZE))?;
+    let quantize = contents
+        .maker(dequantize.input(0)?)
+        .filter(|maker| is(maker, QUANTIZE))?;
     let tensor = contents.constant(quantize, 0)?;
     let codes = quantized(tensor, &grid, axis)?;
     Some(Weights {
@@ -64,7 +68,12 @@ pub(super) fn weights_of<'a>(contents: &'a Contents, node: &StoredNode) -> Optio
 fn quantized(tensor: &StoredTensor, grid: &Grid, axis: i64) -> Option<Vec<i64>> {
     let [low, high] = grid.element.limits()?;
     let inner = match usize::try_from(axis) {
-        Ok(axis) => tensor.dims.get(axis + 1..).unwrap_or(&[]).iter().product::<usize>(),
+        Ok(axis) => tensor
+            .dims
+            .get(axis + 1..)
+            .unwrap_or(&[])
+            .iter()
+            .product::<usize>(),
         Err(_) => 1,
     };
     let channels = grid.scale.len();
@@ -75,7 +84,7 @@ fn quantized(tensor: &StoredTensor, grid: &Grid, axis: i64) -> Option<Vec<i64>> 
         };
         let zero = grid.zero_point.get(channel).copied().unwrap_or(0);
         let steps = f64::from(x / grid.scale[channel]).round_ties_even();
-        (steps as i64 + zero).clamp(low, high)
+        (steps as i64).saturating_add(zero).clamp(low, high)
     };
     let floats = tensor.floats().filter(|_| channels > 0)?;
     Some(floats.iter().enumerate().map(code).collect())

@@ -48,7 +48,9 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
 
 /// The share of the levels in front of an activation that it cuts off; none where no product with a pair stands before it.
 fn lost(contents: &Contents, node: &StoredNode) -> Option<f64> {
-    let dequantize = contents.maker(node.input(0)?).filter(|maker| is(maker, DEQUANTIZE))?;
+    let dequantize = contents
+        .maker(node.input(0)?)
+        .filter(|maker| is(maker, DEQUANTIZE))?;
     let grid = grid_of(contents, dequantize)?;
     let quantize = contents.maker(dequantize.input(0)?)?;
     let product = contents.maker(quantize.input(0)?)?;

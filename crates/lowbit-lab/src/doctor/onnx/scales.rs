@@ -25,8 +25,12 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
             "QLinearConv" | "QLinearMatMul" => &[1, 4, 6],
             _ => &[],
         };
-        let scales = at.iter().filter_map(|&index| contents.constant(node, index)?.floats());
-        let bad = scales.flatten().find(|scale| !(scale.is_normal() && **scale > 0.0));
+        let scales = at
+            .iter()
+            .filter_map(|&index| contents.constant(node, index)?.floats());
+        let bad = scales
+            .flatten()
+            .find(|scale| !(scale.is_normal() && **scale > 0.0));
         wrong.extend(bad.map(|&scale| (node.name.as_str(), scale)));
     }
     let Some(&(name, scale)) = wrong.first() else {

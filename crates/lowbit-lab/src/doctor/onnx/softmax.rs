@@ -28,7 +28,10 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
         return Ok(vec![]);
     }
     let names: Vec<&str> = found.iter().map(|(name, _)| *name).collect();
-    let largest = found.iter().filter_map(|(_, step)| *step).fold(0.0, f32::max);
+    let largest = found
+        .iter()
+        .filter_map(|(_, step)| *step)
+        .fold(0.0, f32::max);
     Ok(vec![Finding {
         level: Level::Warning,
         rule: RULE.name.into(),

@@ -25,12 +25,20 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
         return Ok(vec![]);
     };
     // Quantizers that are not LSQ keep steps in the file that they do not learn.
-    let learns = |setting: &str| checkpoint.metadata.get(setting).is_some_and(|it| it == "lsq");
+    let learns = |setting: &str| {
+        checkpoint
+            .metadata
+            .get(setting)
+            .is_some_and(|it| it == "lsq")
+    };
     let is_step = |name: &&str| {
         let mut kinds = STEPS.iter();
         kinds.any(|(suffix, setting)| name.ends_with(suffix) && learns(setting))
     };
-    let names = checkpoint.optimizer.iter().filter_map(|(name, _)| name.strip_suffix(".first"));
+    let names = checkpoint
+        .optimizer
+        .iter()
+        .filter_map(|(name, _)| name.strip_suffix(".first"));
     let steps: Vec<&str> = names.filter(is_step).collect();
     let frozen: Vec<&str> = steps
         .iter()

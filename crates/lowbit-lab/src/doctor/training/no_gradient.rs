@@ -59,6 +59,8 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
         ),
         places: places(&untouched),
         cost: "these weights are what they were at the start".into(),
-        remedy: "train with the straight-through estimator (lowbit's default; --no-ste turns it off)".into(),
+        remedy:
+            "train with the straight-through estimator (lowbit's default; --no-ste turns it off)"
+                .into(),
     }])
 }

@@ -57,7 +57,10 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
         return Ok(vec![]);
     }
     let each = slower.iter().take(4).map(|layer| {
-        format!("{} {:.3} ms for {:.3}", layer.name, layer.quantized_ms, layer.fp32_ms)
+        format!(
+            "{} {:.3} ms for {:.3}",
+            layer.name, layer.quantized_ms, layer.fp32_ms
+        )
     });
     let names: Vec<&str> = slower.iter().map(|layer| layer.name.as_str()).collect();
     let lost: f64 = slower.iter().map(|layer| longer(layer)).sum();

@@ -22,8 +22,11 @@ fn is_middle(product: &Product) -> bool {
 }
 
 fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
-    let found: Vec<&Product> =
-        patient.products.iter().filter(|product| !is_middle(product)).collect();
+    let found: Vec<&Product> = patient
+        .products
+        .iter()
+        .filter(|product| !is_middle(product))
+        .collect();
     if found.is_empty() {
         return Ok(vec![]);
     }

@@ -56,7 +56,7 @@ fn coarse_filters(product: &Product) -> usize {
     let each = product.each_filter().enumerate();
     let lost = each.filter(|(filter, codes)| {
         let largest = product.largest(*filter, codes);
-        largest > 0 && LOST * largest <= product.reach()
+        largest > 0 && largest <= product.reach() / LOST
     });
     lost.count()
 }

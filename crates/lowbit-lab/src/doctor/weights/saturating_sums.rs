@@ -23,7 +23,9 @@ fn saturates(product: &Product) -> bool {
     if product.bits != 8 || !is_signed || product.is_depthwise || !product.takes_bytes {
         return false;
     }
-    let mut pairs = product.each_filter().flat_map(|filter| filter.chunks_exact(2));
+    let mut pairs = product
+        .each_filter()
+        .flat_map(|filter| filter.chunks_exact(2));
     pairs.any(|pair| (pair[0] + pair[1]).abs() > LARGEST_SUM)
 }
 
@@ -34,8 +36,12 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
         return Ok(vec![]);
     }
     let remedy = match &patient.onnx {
-        Some(_) => "where such a CPU runs it: session.x64quantprecision=1, or quantize with 7 bits (reduce_range=True; lowbit export --reduce-range for these layers alone)",
-        None => "lowbit export --reduce-range gives these layers weights of 7 bits, where such a CPU runs them in another engine",
+        Some(_) => {
+            "where such a CPU runs it: session.x64quantprecision=1, or quantize with 7 bits (reduce_range=True; lowbit export --reduce-range for these layers alone)"
+        }
+        None => {
+            "lowbit export --reduce-range gives these layers weights of 7 bits, where such a CPU runs them in another engine"
+        }
     };
     Ok(vec![Finding {
         level: Level::Note,

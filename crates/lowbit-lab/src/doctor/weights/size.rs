@@ -26,11 +26,19 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
                 (tensor.elements() as u64 * bits).div_ceil(8)
             };
             // What nobody reads, or what is there twice, is not needed.
-            let read: HashSet<&str> =
-                contents.nodes.iter().flat_map(|node| &node.inputs).map(String::as_str).collect();
+            let read: HashSet<&str> = contents
+                .nodes
+                .iter()
+                .flat_map(|node| &node.inputs)
+                .map(String::as_str)
+                .collect();
             let needed = contents.tensors.iter();
-            let needed = needed.filter(|(name, _)| read.contains(name.as_str()) || contents.is_output(name));
-            (needed.map(|(_, tensor)| of(tensor)).sum(), "tensors that a node reads")
+            let needed =
+                needed.filter(|(name, _)| read.contains(name.as_str()) || contents.is_output(name));
+            (
+                needed.map(|(_, tensor)| of(tensor)).sum(),
+                "tensors that a node reads",
+            )
         }
         (None, Ok(StoredModel::Float { graph, .. })) => {
             (4 * graph.parameter_count() as u64, "parameters of 32 bits")

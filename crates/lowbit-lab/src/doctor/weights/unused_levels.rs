@@ -25,7 +25,7 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
         // Seven bits in eight are a choice (reduce_range), 63 or 64 of 127.
         let wasteful = each.filter(|(filter, codes)| {
             let largest = product.largest(*filter, codes);
-            largest > 0 && 2 * (largest + 1) < reach
+            largest > 0 && largest.saturating_add(1) < reach / 2 + reach % 2
         });
         let count = wasteful.count();
         filters += product.filters;
