@@ -6,6 +6,7 @@ mod cancel;
 mod collect;
 mod compare;
 mod data;
+mod doctor;
 mod eval;
 mod export;
 pub(crate) mod federate;
@@ -139,6 +140,7 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
             ..
         } => quantize::run(&context, &file, output, which.into()),
         Command::Recommend(args) => recommend::run(&context, &args),
+        Command::Doctor(args) => doctor::run(&context, &args),
         Command::Eval { file, which, .. } => eval::run(&context, &file, which.into()),
         Command::Bench {
             file,
