@@ -1,6 +1,6 @@
-//! Runs models as fast as they come: lines `MODEL IMAGES OUT` on standard input, where IMAGES holds the u8 pixels of whole
+//! Runs models as fast as they come: lines `MODEL IMAGES OUT [SIDE]` on standard input, where IMAGES holds the u8 pixels of whole
 //! images `[n, h, w, c]` and OUT gets the logits as little-endian f32, in integers where the model is quantized. Pixels are divided by 255. For
-//! bench/onnx/check.py and bench/onnx/quantized.py.
+//! bench/onnx/check.py, bench/onnx/quantized.py and bench/peers/cold.py.
 
 use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit_onnx::{Options, read};
@@ -17,13 +17,16 @@ fn main() {
 }
 
 fn run(parts: &[&str]) -> Result<String, Box<dyn std::error::Error>> {
-    let &[file, images, out] = parts else {
-        return Err("expected MODEL, IMAGES and OUT, with tabs between".into());
+    let (&[file, images, out], side) = (match parts {
+        [first @ .., side] if parts.len() == 4 => (first, side.parse()?),
+        _ => (parts, 64),
+    }) else {
+        return Err("expected MODEL, IMAGES, OUT and perhaps SIDE, with tabs between".into());
     };
     let imported = read(
         file.as_ref(),
         &Options {
-            image_size: Some(64),
+            image_size: Some(side),
             ..Options::default()
         },
     )?;

@@ -4,7 +4,7 @@ use super::Requantize;
 use std::arch::x86_64::*;
 
 /// What all bytes of a call have in common, for [ordinary](Requantize::is_ordinary) constants.
-pub(crate) struct Levels {
+pub(crate) struct ByteRule {
     low: __m256i,
     high: __m256i,
     zero_point: __m256i,
@@ -17,7 +17,7 @@ pub(crate) struct Factors {
     pub(crate) bias: __m256,
 }
 
-impl Levels {
+impl ByteRule {
     #[inline]
     #[target_feature(enable = "avx2")]
     pub(crate) fn new(requantize: &Requantize<'_>) -> Self {

@@ -2,7 +2,7 @@
 
 use super::super::pack::BLOCK;
 use super::{Dequantize, Requantize};
-use crate::epilogue::avx2::{Factors, Levels, in_order};
+use crate::epilogue::avx2::{ByteRule, Factors, in_order};
 use std::arch::x86_64::*;
 
 /// The constants of eight channels.
@@ -67,7 +67,7 @@ pub(super) trait Store {
 pub(super) struct Bytes<'a> {
     requantize: &'a Requantize<'a>,
     /// Where the constants of all channels are ordinary.
-    levels: Option<Levels>,
+    rule: Option<ByteRule>,
 }
 
 impl<'a> Bytes<'a> {
@@ -77,7 +77,7 @@ impl<'a> Bytes<'a> {
         let is_ordinary = requantize.is_ordinary(0..channels);
         Self {
             requantize,
-            levels: is_ordinary.then(|| Levels::new(requantize)),
+            rule: is_ordinary.then(|| ByteRule::new(requantize)),
         }
     }
 }
@@ -106,8 +106,8 @@ impl Store for Bytes<'_> {
         let (fours, rest) = sums.as_chunks::<4>();
         let mut to = to;
         for &four in fours {
-            let bytes = match &self.levels {
-                Some(levels) => levels.of([constants.factors; 4], four),
+            let bytes = match &self.rule {
+                Some(rule) => rule.of([constants.factors; 4], four),
                 None => careful(self.requantize, constants, four),
             };
             // SAFETY: the caller's promise.
@@ -120,8 +120,8 @@ impl Store for Bytes<'_> {
             [a, b] => [a, b, b, b],
             [a, b, c, ..] => [a, b, c, c],
         };
-        let bytes = match &self.levels {
-            Some(levels) => levels.of([constants.factors; 4], four),
+        let bytes = match &self.rule {
+            Some(rule) => rule.of([constants.factors; 4], four),
             None => careful(self.requantize, constants, four),
         };
         // SAFETY: the caller's promise.

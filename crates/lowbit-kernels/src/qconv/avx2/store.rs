@@ -1,6 +1,6 @@
 //! From sums to results with AVX2: eight channels at a time.
 
-use crate::epilogue::avx2::{Factors, Levels};
+use crate::epilogue::avx2::{ByteRule, Factors};
 use crate::epilogue::{Dequantize, Requantize};
 use crate::proof::Avx2;
 use crate::qconv::microkernel::{PerChannel, Store, StoredTile, TileSums};
@@ -72,7 +72,7 @@ unsafe fn requantize_16_avx2(
     tile: StoredTile,
     out: *mut u8,
 ) {
-    let levels = Levels::new(requantize);
+    let rule = ByteRule::new(requantize);
     // SAFETY: (whole body) constants have MAX_PANEL numbers; the sums hold 16 values per pixel, and `out` takes as many bytes.
     let factors = |first: usize| unsafe {
         Factors {
@@ -90,7 +90,7 @@ unsafe fn requantize_16_avx2(
                 _mm256_load_si256(sums.0.as_ptr().add(pixel * 16 + vector * 8).cast())
             };
             let four = [of(pixel, 0), of(pixel, 1), of(next, 0), of(next, 1)];
-            let bytes = levels.of([near, far, near, far], four);
+            let bytes = rule.of([near, far, near, far], four);
             _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(bytes));
             if next > pixel {
                 let second = _mm256_extracti128_si256::<1>(bytes);

@@ -26,7 +26,7 @@ enum Form {
     /// One product for each group.
     Groups(Vec<conv_f32::PackedWeights>),
     /// One product over the taps of each pixel.
-    Taps(Gathered, conv_f32::PackedWeights),
+    Taps(Box<Gathered>, conv_f32::PackedWeights),
     Depthwise(depthwise::FloatWeights),
 }
 
@@ -52,7 +52,7 @@ impl Conv {
         } else if let Some(gathered) = gathered.filter(|_| pointwise.is_none()) {
             let shape = WeightShape::linear(shape.out_channels, shape.fan_in());
             let weights = conv_f32::PackedWeights::pack(isa, &kernel, shape);
-            Form::Taps(gathered, weights)
+            Form::Taps(Box::new(gathered), weights)
         } else {
             let shape = WeightShape {
                 out_channels: shape.out_channels / groups,
