@@ -43,7 +43,6 @@ def test_the_same_training_ends_in_the_same_file(
         (["--bits", "8"], {}),
         (["--bits", "4", "--observer", "mse", "--calibration-images", "40"], {"bits": 4, "observer": "mse", "calibration_images": 40}),
         (["--bits", "8", "--passes", "bias-correction"], {"passes": "bias-correction"}),
-        (["--bits", "8", "--layer-bits", "block1.conv1=4,fc=16"], {"layer_bits": {"block1.conv1": 4, "fc": 16}}),
     ]:
         done = lowbit("quantize", str(file), "--output", "q.safetensors", *DATA, *extra, cwd=tmp_path)
         assert done.returncode == 0, done.stderr

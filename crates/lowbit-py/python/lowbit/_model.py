@@ -245,7 +245,6 @@ def quantize(
     method: str = "static",
     observer: str = "minmax",
     passes: str = "none",
-    layer_bits: Mapping[str, int] | None = None,
     calibration_images: int = 512,
     seed: int = 1,
 ) -> Model:
@@ -262,7 +261,6 @@ def quantize(
         observer: how ranges are found: ``"minmax"``, ``"percentile"``, ``"percentile:99.9"`` or ``"mse"``.
         passes: what repairs the rounding, several with commas: ``"bias-correction"``; ``"mse-weights"`` (below 8 bits, with
             bias correction); ``"adaround"`` or ``"adaround:1000"`` (learned rounding, in so many steps).
-        layer_bits: layers, by their names, whose weights have bits of their own.
         calibration_images: how many training images set the ranges, and are what passes learn from.
         seed: seed of their choice.
 
@@ -278,7 +276,6 @@ def quantize(
         method=method,
         observer=observer,
         passes=passes,
-        layer_bits=",".join(f"{name}={width}" for name, width in layer_bits.items()) if layer_bits else None,
         calibration_images=calibration_images,
         seed=seed,
     )
