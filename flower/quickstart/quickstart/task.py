@@ -1,5 +1,6 @@
 """Network, data and training: those of Flower's PyTorch quickstart."""
 
+import functools
 from typing import Any, Mapping
 
 import numpy as np
@@ -34,7 +35,12 @@ class Net(nn.Module):
 
 
 def load(config: Mapping[str, Any]) -> lb.Dataset:
-    return lb.load_dataset(str(config["data"]), limit=int(config["limit"]), seed=int(config["seed"]))
+    return _load(str(config["data"]), int(config["limit"]), int(config["seed"]))
+
+
+@functools.cache
+def _load(path: str, limit: int, seed: int) -> lb.Dataset:
+    return lb.load_dataset(path, limit=limit, seed=seed)
 
 
 def tensors(images: np.ndarray, labels: np.ndarray) -> TensorDataset:
