@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import IO
@@ -27,12 +28,14 @@ APP = Path(__file__).resolve().parent
 class Loopback:
     """The processes of a federation, ended together."""
 
-    def __init__(self, folder: Path, nodes: int, secure: bool = False) -> None:
-        """`secure`: with TLS, and nodes that are registered beforehand, as between real machines."""
+    def __init__(self, folder: Path, nodes: int, secure: bool = False, app: Path = APP) -> None:
+        """`secure`: with TLS, and nodes that are registered beforehand, as between real machines; `app`: another than lowbit's."""
         self.folder, self.nodes, self.secure = folder, nodes, secure
         self.out = folder / "outputs"
         self.app = folder / "app"
-        shutil.copytree(APP, self.app, ignore=shutil.ignore_patterns("__pycache__", "tests", "loopback.py"))
+        other = ("measure.py",) if app != APP else ("tests", "loopback.py", "quickstart")
+        leave = shutil.ignore_patterns("__pycache__", *other)
+        shutil.copytree(app, self.app, ignore=leave)
         home = folder / "home"
         home.mkdir()
         self.port = _free_port()
@@ -135,6 +138,43 @@ class Loopback:
             self.kill(name)
         for log in self.logs:
             log.close()
+
+
+class Counter:
+    """A proxy that counts the bytes of all connections to a port, in either direction."""
+
+    def __init__(self, port: int) -> None:
+        self.target = port
+        self.up = self.down = 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self.listener.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                here, _ = self.listener.accept()
+            except OSError:
+                return
+            there = socket.create_connection(("127.0.0.1", self.target))
+            threading.Thread(target=self._carry, args=(here, there, True), daemon=True).start()
+            threading.Thread(target=self._carry, args=(there, here, False), daemon=True).start()
+
+    def _carry(self, source: socket.socket, sink: socket.socket, up: bool) -> None:
+        try:
+            while data := source.recv(1 << 16):
+                if up:
+                    self.up += len(data)
+                else:
+                    self.down += len(data)
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
 
 
 def _free_port() -> int:

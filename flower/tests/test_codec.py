@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import zlib
 from functools import partial
 from typing import Any, Callable
 
@@ -14,6 +16,7 @@ from flwr.serverapp.strategy import FedAvg
 from flwr.supercore.task_identity import TaskIdentity
 
 import lowbit
+from lowbit._lowbit import Codec
 from lowbit.flower import Compressed, compressed, compressed_mod
 
 TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
@@ -200,8 +203,6 @@ def test_what_cannot_be_is_said() -> None:
         assert reply.has_error() and part in str(reply.error.reason), reply.error
 
     # A message of another wire version, and one that was cut off.
-    from lowbit._lowbit import Codec
-
     codec = Codec([("x", [2, 3], False)], "8", True, 1)
     message = codec.encode(np.zeros(6, np.float32), 1, 0, 1, 1)
     with pytest.raises(lowbit.WireError, match="version 9"):
@@ -210,3 +211,114 @@ def test_what_cannot_be_is_said() -> None:
         codec.decode(message[:-5])
     with pytest.raises(lowbit.WireError, match="the tensors have 6"):
         codec.encode(np.zeros(5, np.float32), 1, 0, 1, 1)
+
+
+def message_of(reply: Message) -> bytes:
+    return reply.content.array_records["arrays"]["message-0"].numpy().tobytes()
+
+
+def put(reply: Message, message: bytes) -> None:
+    reply.content.array_records["arrays"]["message-0"] = Array(np.frombuffer(message, np.uint8))
+
+
+def forged(message: bytes, at: int, what: bytes) -> bytes:
+    """Other bytes in a message, with a checksum that is right."""
+    body = message[:at] + what + message[at + len(what) : -4]
+    return body + zlib.crc32(body).to_bytes(4, "little")
+
+
+def without(reply: Message, name: str) -> None:
+    arrays = reply.content.array_records["arrays"]
+    reply.content["arrays"] = ArrayRecord({key: array for key, array in arrays.items() if key != name})
+
+
+class Meddling(Grid):
+    """Changes what some nodes answer."""
+
+    def __init__(self, meddle: dict[int, Callable[[Message], None]], nodes: int) -> None:
+        super().__init__(nodes, towards_target)
+        self.meddle = {self.get_node_ids()[node]: what for node, what in meddle.items()}
+
+    def send_and_receive(self, messages: Any, timeout: float | None = None) -> list[Message]:
+        replies = super().send_and_receive(messages, timeout)
+        for reply in replies:
+            if what := self.meddle.get(reply.metadata.src_node_id):
+                what(reply)
+        return replies
+
+
+def test_answers_that_cannot_be_right_are_left_out_and_named() -> None:
+    old: list[bytes] = []
+
+    def large(reply: Message) -> None:
+        codec = Codec([(name, list(shape), name.endswith("running_var")) for name, shape in SHAPES.items()], "32", True, 1)
+        values, round, base, sender, images = codec.decode(message_of(reply))
+        values[: codec.layout()[1]] *= 100
+        put(reply, codec.encode(values, round, base, sender, images))
+
+    def negative(reply: Message) -> None:
+        codec = Codec([(name, list(shape), name.endswith("running_var")) for name, shape in SHAPES.items()], "32", True, 1)
+        values, round, base, sender, images = codec.decode(message_of(reply))
+        values[codec.layout()[1] :] = -1
+        put(reply, codec.encode(values, round, base, sender, images))
+
+    def other(reply: Message) -> None:
+        codec = Codec([("fc.weight", [11, 64], False)], "32", True, 1)
+        put(reply, codec.encode(np.zeros(11 * 64, np.float32), 1, 1, reply.metadata.src_node_id & 0xFFFFFFFF, 1))
+
+    def again(reply: Message) -> None:
+        old.append(message_of(reply))
+        put(reply, old[0])
+
+    def counter(reply: Message) -> None:
+        reply.content.array_records["arrays"]["exact-steps"] = Array(np.zeros(3, np.int64))
+
+    def garbage(reply: Message) -> None:
+        reply.content.array_records["arrays"]["message-0"] = Array("uint8", (4,), "numpy.ndarray", b"nothing that numpy reads")
+
+    meddle: dict[int, tuple[Callable[[Message], None], str]] = {
+        2: (lambda reply: put(reply, forged(message_of(reply), 4, b"\x09")), "version 9"),
+        3: (lambda reply: put(reply, forged(message_of(reply), 200, b"\0\0\xc0\x7f")), "NaN"),
+        4: (other, "another model|digest"),
+        5: (large, "times as large as the others'"),
+        6: (again, "this is round 2"),
+        7: (lambda reply: put(reply, forged(message_of(reply), 24, b"\1\2\3\4")), "says client|sender"),
+        8: (lambda reply: put(reply, message_of(reply)[:-7]), "cut off"),
+        9: (lambda reply: without(reply, "exact-steps"), "lacks array steps"),
+        10: (counter, "expected int64 of shape"),
+        11: (garbage, ""),
+        12: (negative, "bn.running_var is negative"),
+        13: (lambda reply: reply.content.__delitem__("lowbit"), "compressed_mod"),
+        14: (lambda reply: reply.content.__setitem__("more", start()), "2 records of arrays"),
+    }
+    honest = [0, 1, 15, 16]
+    grid = Meddling({node: what for node, (what, _) in meddle.items()}, 17)
+    strategy = compressed(FedAvg(fraction_evaluate=0.0), up_bits=32, down_bits=32)
+    alone = Grid(2, towards_target)
+    expected = run(compressed(FedAvg(fraction_evaluate=0.0), up_bits=32, down_bits=32), 2, alone)
+    found = run(strategy, 2, grid)
+    # All honest nodes answer alike: the model is theirs, whatever the others say.
+    for name, array in expected.items():
+        assert np.allclose(found[name], array, atol=1e-6), name
+    ids = grid.get_node_ids()
+    for node, (_, part) in meddle.items():
+        reasons = [failure.reason for failure in strategy.failures if failure.node == ids[node]]
+        # A message that is sent again is right the first time.
+        assert len(reasons) == (1 if node == 6 else 2), (node, reasons)
+        assert all(re.search(part, reason) and "\n" not in reason for reason in reasons), (node, reasons)
+    assert not {ids[node] for node in honest} & {failure.node for failure in strategy.failures}
+    # Nobody else is told that its answer counted; the message that was sent again was a round's right one before.
+    assert strategy._counted == {ids[node]: 2 for node in honest} | {ids[6]: 1}
+
+
+def test_of_two_answers_none_is_too_large_beside_the_other() -> None:
+    grid = Grid(2, lambda message, context: towards_target(message, context, 0.5 if context.node_config["client"] else 0.005))
+    strategy = compressed(FedAvg(fraction_evaluate=0.0), up_bits=32, down_bits=32)
+    run(strategy, 1, grid)
+    assert not strategy.failures
+    # One more like the second, and the first's is 100 times as long as the median one.
+    grid = Grid(3, lambda message, context: towards_target(message, context, 0.005 if context.node_config["client"] else 0.5))
+    strategy = compressed(FedAvg(fraction_evaluate=0.0), up_bits=32, down_bits=32)
+    run(strategy, 1, grid)
+    assert [failure.node for failure in strategy.failures] == grid.get_node_ids()[:1]
+    assert "100 times" in strategy.failures[0].reason

@@ -3,59 +3,20 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from loopback import Loopback  # noqa: E402
+from loopback import Counter, Loopback  # noqa: E402
 
 SMALL = ["limit=96", "image-size=32", 'model="resnet8"', "local-epochs=1", "batch-size=16"]
 LIKEWISE = "--data landcover --limit 96 --image-size 32 --model resnet8 --local-epochs 1 --batch-size 16 --no-cache".split()
 PATIENCE = 900
 whole = pytest.mark.skipif("LOWBIT_FLOWER" not in os.environ, reason="takes minutes: LOWBIT_FLOWER=1")
-
-
-class Counter:
-    """A proxy that counts the bytes of all connections to a port, in either direction."""
-
-    def __init__(self, port: int) -> None:
-        self.target = port
-        self.up = self.down = 0
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self.listener.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                here, _ = self.listener.accept()
-            except OSError:
-                return
-            there = socket.create_connection(("127.0.0.1", self.target))
-            threading.Thread(target=self._carry, args=(here, there, True), daemon=True).start()
-            threading.Thread(target=self._carry, args=(there, here, False), daemon=True).start()
-
-    def _carry(self, source: socket.socket, sink: socket.socket, up: bool) -> None:
-        try:
-            while data := source.recv(1 << 16):
-                if up:
-                    self.up += len(data)
-                else:
-                    self.down += len(data)
-                sink.sendall(data)
-        except OSError:
-            pass
-        for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
 
 def counted(folder: Path, rounds: int, bits: int) -> tuple[dict[str, object], int]:

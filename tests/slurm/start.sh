@@ -7,7 +7,8 @@ mkdir -p "$1"
 root=$(cd "$1" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
 host=$(hostname -s 2>/dev/null || uname -n)
-cpus=$(nproc)
+# More cores than there are, for tests whose tasks must run at the same time.
+cpus=${SLURM_TEST_CPUS:-$(nproc)}
 memory=$(awk '/MemTotal/ { print int($2 / 1024 * 0.8) }' /proc/meminfo)
 # Two ports from the process number: several of these may run at once.
 port=$((20000 + $$ * 2 % 20000))

@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::doctor_args::Doctor;
 use crate::federate_args::{Federate, Flagged, only_federated};
 use crate::jobs_args::{Submit, TaskArgs, Which};
 use crate::recommend_args::Recommend;
@@ -24,7 +25,7 @@ use std::path::PathBuf;
   lowbit quantize model_fp32.safetensors --data photos/ --observer mse
   lowbit bench outputs/real_quantization_comparison/model_fp32.safetensors
 
-Exit codes: 0 done, 1 the run failed, 2 wrong flag or bad input, 3 nothing fits (recommend).
+Exit codes: 0 done, 1 the run failed, or doctor found an error, 2 wrong flag or bad input, 3 nothing fits (recommend).
 Environment: LOWBIT_ISA=portable|avx2|avxvnni|avx512|amx forces an instruction set; NO_COLOR turns colors off."
 )]
 pub(crate) struct Cli {
@@ -181,6 +182,13 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
 Writes OUT/recommend/: recommendation.json, report.html; the model to ship and those of the front, also as ONNX.
 Exit code 3 if no quantized model is shown to stay within --max-drop. docs/recommend.md explains.")]
     Recommend(Box<Recommend>),
+    /// What is wrong with a model, or will be: evidence, cost, remedy
+    #[command(after_help = "Examples:
+  lowbit doctor model_int8.onnx
+  lowbit doctor model.onnx --data photos/ --preprocess imagenet --json
+
+Exit code 1 if it finds an error. docs/doctor.md has the list of rules.")]
+    Doctor(Box<Doctor>),
     /// Accuracy of a model file, FP32 or quantized, on images that it has not learned from
     #[command(after_help = "Examples:
   lowbit eval model_int8.safetensors --data photos/      the data of its training: the test images of then, whatever --seed
@@ -353,6 +361,13 @@ Exit code 1 if a task is not done; the tables hold what there is.")]
     /// Serve this machine's own queue until it is empty
     #[command(hide = true)]
     Queue,
+    /// A part of a federation on Flower, as a task; the Python package runs it
+    #[command(hide = true)]
+    Flower {
+        /// Which part, and its settings
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        part: Vec<String>,
+    },
 }
 
 /// A part of a sweep that a task of its own does.
@@ -415,6 +430,7 @@ impl Command {
             Self::Analyze { settings, .. } => settings.given.clone(),
             Self::Quantize { settings, .. } => settings.given.clone(),
             Self::Recommend(recommend) => recommend.settings.given.clone(),
+            Self::Doctor(doctor) => doctor.settings.given.clone(),
             Self::Eval { settings, .. } => settings.given.clone(),
             Self::Bench { settings, .. } => settings.given.clone(),
             Self::Inspect { settings, .. } => settings.given.clone(),
@@ -429,7 +445,8 @@ impl Command {
             | Self::Cancel { .. }
             | Self::Collect { .. }
             | Self::Task(_)
-            | Self::Queue => Given::default(),
+            | Self::Queue
+            | Self::Flower { .. } => Given::default(),
         }
     }
 

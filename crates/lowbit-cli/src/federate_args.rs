@@ -154,6 +154,65 @@ impl Flagged {
         argv
     }
 
+    /// How many clients there are.
+    pub(crate) fn clients(&self) -> u32 {
+        self.clients
+    }
+
+    /// The same as keys and values of a run on Flower, in TOML (docs/flower.md).
+    ///
+    /// # Errors
+    /// A line about a flag that is about clients of one process.
+    pub(crate) fn run_config(&self, bits: u8) -> Result<Vec<(String, String)>, String> {
+        // All fields by name: a new one must be passed on.
+        let Self {
+            clients,
+            rounds,
+            local_epochs,
+            fraction,
+            up_bits,
+            down_bits,
+            partition,
+            strategy,
+            aggregator,
+            dropout,
+            deadline,
+            min_clients,
+            fault,
+            no_feedback,
+            no_rotation,
+            at_a_time,
+        } = self;
+        let only_here = [
+            ("dropout", *dropout != 0.0),
+            ("deadline", deadline.is_some()),
+            ("fault", !fault.is_empty()),
+            ("at-a-time", *at_a_time != 0),
+        ];
+        if let Some((flag, _)) = only_here.iter().find(|(_, given)| *given) {
+            return Err(format!(
+                "--{flag}: is about clients of one process, and --transport flower has real ones; leave it out"
+            ));
+        }
+        let text = |value: &dyn std::fmt::Display| format!("\"{value}\"");
+        let pairs = [
+            ("num-server-rounds", rounds.to_string()),
+            ("clients", clients.to_string()),
+            ("fraction-train", format!("{fraction:?}")),
+            ("min-clients", min_clients.to_string()),
+            ("local-epochs", local_epochs.to_string()),
+            ("bits", bits.to_string()),
+            ("up-bits", text(up_bits)),
+            ("down-bits", text(down_bits)),
+            ("partition", text(partition)),
+            ("strategy", text(strategy)),
+            ("aggregator", text(aggregator)),
+            ("feedback", (!no_feedback).to_string()),
+            ("rotate", (!no_rotation).to_string()),
+        ];
+        Ok(pairs.map(|(key, value)| (key.to_owned(), value)).into())
+    }
+
     pub(crate) fn config(&self, config: &Config, bits: u8, resume: Resume) -> FederateConfig {
         let encoding = |bits| Encoding {
             bits,

@@ -166,12 +166,15 @@ pub(crate) enum Experiment {
         #[command(flatten)]
         settings: Flags<of::Sweep>,
     },
-    /// Train across clients that keep their images, as one task
+    /// Train across clients that keep their images: as one task, or with a task for each client
     #[command(mut_arg("schedule", |arg| arg.default_value("constant")), mut_arg("deal", deal))]
     Federate {
         /// Bits per weight of the model that clients train and the server deploys: 32, 16, 8, 4, 2 or 1
         #[arg(long, default_value = "8", value_name = "N", help_heading = "Federation", value_parser = width)]
         bits: u8,
+        /// process: all clients in one task; flower: a task for the server, one for each client, joined by Flower (Slurm only)
+        #[arg(long, value_enum, default_value_t = Transport::Process, help_heading = "Federation")]
+        transport: Transport,
         #[command(flatten)]
         federation: Box<Flagged>,
         #[command(flatten)]
@@ -198,7 +201,30 @@ pub(crate) enum Experiment {
     },
 }
 
+/// What carries the messages of a federation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Transport {
+    /// Nothing: the clients are in one process.
+    #[value(help = None)]
+    Process,
+    /// Flower, between tasks.
+    #[value(help = None)]
+    Flower,
+}
+
 impl Experiment {
+    /// The federation whose clients are tasks of their own, if it is one.
+    pub(crate) fn on_flower(&self) -> Option<&Flagged> {
+        match self {
+            Self::Federate {
+                transport: Transport::Flower,
+                federation,
+                ..
+            } => Some(federation),
+            _ => None,
+        }
+    }
+
     /// The settings that a user gave.
     pub(crate) fn given(&self) -> &Given {
         match self {

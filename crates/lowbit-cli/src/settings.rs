@@ -27,6 +27,15 @@ impl Given {
         &self.used
     }
 
+    /// Whether a user has given this key, by a flag or a pair.
+    pub(crate) fn sets(&self, key: &str) -> bool {
+        let pair = |pair: &String| {
+            pair.split_once('=')
+                .is_some_and(|(set, _)| set.trim() == key)
+        };
+        self.flags.iter().any(|(_, set, _)| *set == key) || self.pairs.iter().any(pair)
+    }
+
     /// `defaults`, overlaid by the recipe, by the file, by the pairs, by the flags. A file may hold settings of other commands, since one
     /// file serves several; a pair and a flag may not.
     pub(crate) fn over(&self, defaults: Config) -> Result<Config, ConfigError> {
@@ -336,6 +345,7 @@ pub(crate) mod of {
         Run,
     );
     pub(crate) type Recommend = (Images, Input, Onnx, Calibration, Run, Results);
+    pub(crate) type Doctor = (Images, Input, Onnx, Calibration, Run);
     pub(crate) type Eval = (Images, Input, Onnx, Run);
     pub(crate) type Bench = (Network, Input, Onnx, Widths, OtherWidths, Ptq, Run, Results);
     pub(crate) type Inspect = (Input, Onnx);

@@ -232,6 +232,21 @@ fn bad_input_gets_one_line() {
         let found = place.refused(&line, 2);
         assert!(found.contains(part), "{more}: {found}");
     }
+    // What Flower needs, and what no federation has.
+    for (line, part) in [
+        (
+            "submit federate --transport flower --out o --on slurm",
+            "needs the Python package",
+        ),
+        ("flower client 0", "needs the Python package"),
+        (
+            "submit federate --epochs 3 --out o --on local",
+            "--rounds and --local-epochs",
+        ),
+    ] {
+        let found = place.refused(&words(line), 2);
+        assert!(found.contains(part), "{line}: {found}");
+    }
     // Nothing was begun.
     assert!(!place.path().join("o").exists());
     for line in ["jobs", "logs 0", "cancel", "collect"] {

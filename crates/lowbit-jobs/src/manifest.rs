@@ -75,6 +75,12 @@ impl Binary {
     pub fn started_by(script: PathBuf, library: PathBuf) {
         let _ = STARTED_BY.set((script, library));
     }
+
+    /// Whether the program is such a script.
+    #[must_use]
+    pub fn is_script() -> bool {
+        STARTED_BY.get().is_some()
+    }
 }
 
 /// One run of the program.

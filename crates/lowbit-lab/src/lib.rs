@@ -6,6 +6,7 @@
 pub mod analysis;
 pub mod config;
 pub mod decisive;
+pub mod doctor;
 pub mod evaluate;
 mod events;
 pub mod experiments;

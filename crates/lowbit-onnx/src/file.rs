@@ -22,6 +22,25 @@ const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
 /// Versions of ONNX's file format that were looked at.
 const IRS: std::ops::RangeInclusive<i64> = 3..=14;
 
+/// What a message of protobuf may have at most.
+const MAX_BYTES: u64 = 1 << 31;
+
+/// The bytes of a file, and the folder that it stands in.
+pub(crate) fn read_bytes(path: &Path) -> Result<(Vec<u8>, &Path), Fault> {
+    let size = std::fs::metadata(path).map_or(0, |file| file.len());
+    if size > MAX_BYTES {
+        let reason =
+            format!("it has {size} bytes; one of more than 2 GB keeps its weights in another file");
+        return Err(Fault::Damaged(reason));
+    }
+    let bytes = std::fs::read(path).map_err(Fault::Read)?;
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    Ok((bytes, folder))
+}
+
 /// Reads a model from the bytes of its file.
 pub(crate) fn decode(
     bytes: Vec<u8>,

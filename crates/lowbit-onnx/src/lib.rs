@@ -16,6 +16,7 @@
 
 mod codes;
 mod constant;
+mod contents;
 mod draft;
 mod error;
 mod export;
@@ -32,6 +33,7 @@ mod tensor;
 mod window;
 mod wire;
 
+pub use contents::{Contents, ElementType, StoredNode, StoredTensor, Values};
 pub use error::{Fault, OnnxError};
 pub use export::{ExportError, Exported, Input, export_float, export_quantized};
 
@@ -42,9 +44,6 @@ use lowbit::graph::Normalization;
 use lowbit::quant::QuantizedModel;
 use lowbit::{Graph, Weights};
 use std::path::Path;
-
-/// What a message of protobuf may have at most.
-const MAX_BYTES: u64 = 1 << 31;
 
 /// What a reader may choose.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,17 +120,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, OnnxError> {
         path: path.to_owned(),
         fault,
     };
-    let size = std::fs::metadata(path).map_or(0, |file| file.len());
-    if size > MAX_BYTES {
-        let reason =
-            format!("it has {size} bytes; one of more than 2 GB keeps its weights in another file");
-        return Err(fail(Fault::Damaged(reason)));
-    }
-    let bytes = std::fs::read(path).map_err(|error| fail(Fault::Read(error)))?;
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let (bytes, folder) = file::read_bytes(path).map_err(fail)?;
     let name = path
         .file_stem()
         .map(|stem| stem.to_string_lossy().into_owned());

@@ -7,7 +7,7 @@ use crate::settings::{self, Pairs};
 use crate::threads::work;
 use lowbit::Isa;
 use lowbit_fed::codec::{Dither, MessageBits};
-use lowbit_fed::screen::{ClientFailure, Failure};
+use lowbit_fed::screen::{self, ClientFailure, Failure};
 use lowbit_fed::wire::{self, Encoding, Header, Kind, Report};
 use lowbit_fed::{Role, Schema, Settings, TensorSpec};
 use lowbit_lab::LabError;
@@ -346,4 +346,33 @@ impl PyCodec {
         let values = arrays::owned(py, values, &[len])?;
         Ok((values, header.round, base, header.sender, header.images))
     }
+
+    /// The differences of a node's answer to the model of `round`, after the checks of a federation's server, and their length.
+    fn open<'py>(
+        &self,
+        py: Python<'py>,
+        message: &[u8],
+        sender: u32,
+        round: u32,
+    ) -> PyResult<(Flat<'py>, f64)> {
+        let read = py.detach(|| {
+            let mut values = vec![0.0; self.schema.len()];
+            screen::open(&self.schema, (sender, round), message, &mut values)?;
+            let norm = screen::norm(&self.schema, &values);
+            Ok((values, norm))
+        });
+        let read: Result<_, Failure> = read;
+        let (values, norm) = read.map_err(|failure| Class::Wire.error(failure.to_string()))?;
+        let len = values.len();
+        Ok((arrays::owned(py, values, &[len])?, norm))
+    }
+}
+
+/// For each length of an update, why it does not count beside the others; none where it does.
+#[pyfunction]
+pub(crate) fn too_large(norms: Vec<f64>) -> Vec<Option<String>> {
+    let found = screen::too_large(&norms).into_iter();
+    found
+        .map(|failure| failure.map(|failure| failure.to_string()))
+        .collect()
 }

@@ -7,6 +7,7 @@ mod errors;
 mod federation;
 mod measure;
 mod model;
+mod recommend;
 mod settings;
 mod threads;
 mod training;
@@ -33,6 +34,9 @@ fn _lowbit(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(training::train, module)?)?;
     module.add_function(wrap_pyfunction!(measure::evaluate, module)?)?;
     module.add_function(wrap_pyfunction!(measure::compare, module)?)?;
+    module.add_function(wrap_pyfunction!(recommend::recommend, module)?)?;
+    module.add_function(wrap_pyfunction!(settings::recipe, module)?)?;
+    module.add_function(wrap_pyfunction!(federation::too_large, module)?)?;
     module.add_function(wrap_pyfunction!(threads::set_num_threads, module)?)?;
     module.add_function(wrap_pyfunction!(threads::num_threads, module)?)?;
     module.add_function(wrap_pyfunction!(command, module)?)

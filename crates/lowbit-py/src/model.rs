@@ -11,9 +11,10 @@ use lowbit::graph::zoo;
 use lowbit::quant::{ActivationQuant, QuantizedModel};
 use lowbit::quantize::quantize;
 use lowbit::{Graph, Isa, Shape, Tensor, Weights};
+use lowbit_lab::experiments::artifacts::same_file;
 use lowbit_lab::experiments::inputs::Input;
 use lowbit_lab::experiments::unseen::{Measured, fit};
-use lowbit_lab::models::{self, Foreign, ModelFile};
+use lowbit_lab::models::{self, ExportInput, Foreign, ModelFile};
 use lowbit_lab::{Config, LabError};
 use numpy::PyArrayDyn;
 use pyo3::prelude::*;
@@ -241,6 +242,45 @@ impl PyModel {
                 StoredModel::Quantized(model) => format::save_quantized(&path, model, record)?,
             })
         })
+    }
+
+    /// Writes it as an ONNX file, which reads u8 `pixels` or normalized f32; returns the size in bytes, the opset and what is
+    /// to be known of it.
+    fn export(
+        &self,
+        py: Python<'_>,
+        path: PathBuf,
+        pixels: bool,
+        reduce_range: bool,
+    ) -> PyResult<(u64, i64, Vec<String>)> {
+        let state = self.state();
+        if !models::is_onnx(&path) {
+            return Err(Class::Setting.error(format!(
+                "{}: ONNX files are written: give a name that ends with .onnx",
+                path.display()
+            )));
+        }
+        if same_file(&path, &state.name) {
+            return Err(errors::of(LabError::OwnInput {
+                output: path,
+                input: state.name.clone(),
+            }));
+        }
+        let input = match pixels {
+            true => ExportInput::Pixels,
+            false => ExportInput::Normalized,
+        };
+        let exported = work(py, || {
+            let exported = models::export(&state.stored, input, reduce_range, &state.name);
+            match exported {
+                // A model without a form in ONNX: its data are not to blame.
+                Err(LabError::Mismatch(line)) => Ok(Err(line)),
+                other => other.map(Ok),
+            }
+        })?;
+        let exported = exported.map_err(|line| Class::Model.error(line))?;
+        let bytes = work(py, || exported.write(&path))?;
+        Ok((bytes, exported.opset, exported.notes))
     }
 
     /// What it is, as JSON.

@@ -42,11 +42,13 @@ pub(crate) fn set_num_threads(threads: usize) -> PyResult<()> {
     Ok(())
 }
 
-/// The number of threads of later calls.
+/// The number of threads of later calls: those that were set, else as many as rayon's variable says, else one per core.
 #[pyfunction]
 pub(crate) fn num_threads() -> usize {
+    let said = || std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok();
+    let said = || said().filter(|threads| (1..=MOST).contains(threads));
     match THREADS.load(Ordering::Relaxed) {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        0 => said().unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         threads => threads,
     }
 }

@@ -10,7 +10,7 @@ use lowbit::{Graph, Isa, Weights};
 use lowbit_lab::experiments::inputs::Input;
 use lowbit_lab::experiments::sweep::deployable;
 use lowbit_lab::records::EpochRecord;
-use lowbit_lab::training::{Plan, StartWeights, Trained, train as run};
+use lowbit_lab::training::{Plan, StartWeights, Trained, start_weights, train as run};
 use lowbit_lab::{Config, Events, LabError};
 use pyo3::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -264,10 +264,15 @@ impl Prepared {
             )
         };
         let input = named.fitted(input)?;
-        let start = (state.fresh != Some(config.run.seed)).then(|| StartWeights {
-            weights: weights.clone(),
-            record: state.record.clone(),
-        });
+        let start = match start_weights(config, &graph)? {
+            Some(start) => Some(start),
+            None => (state.fresh != Some(config.run.seed)).then(|| StartWeights {
+                weights: weights.clone(),
+                record: state.record.clone(),
+            }),
+        };
+        // What the named weights were trained on, their file says, or nobody knows.
+        let fresh = fresh && config.recipe.start_from.as_os_str().is_empty();
         Ok(Self {
             graph,
             input,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import pytest
 from conftest import LIMIT, SIZE
 
 import lowbit as lb
@@ -38,6 +42,7 @@ def test_the_same_training_ends_in_the_same_file(
     for extra, how in [
         (["--bits", "8"], {}),
         (["--bits", "4", "--observer", "mse", "--calibration-images", "40"], {"bits": 4, "observer": "mse", "calibration_images": 40}),
+        (["--bits", "8", "--passes", "bias-correction"], {"passes": "bias-correction"}),
     ]:
         done = lowbit("quantize", str(file), "--output", "q.safetensors", *DATA, *extra, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
@@ -50,6 +55,95 @@ def test_the_same_training_ends_in_the_same_file(
         assert theirs["accuracy_percent"] == 100 * ours.accuracy
         assert theirs["loss"] == ours.loss
         assert theirs["confusion"] == ours.confusion.tolist()
+
+
+def test_the_same_recipe_ends_in_the_same_file(tmp_path: Path, data: lb.Dataset, trained: tuple[lb.Model, lb.Run]) -> None:
+    teacher, _ = trained
+    teacher.save(tmp_path / "teacher.safetensors")
+    settings: dict[str, Any] = {
+        "epochs": 2, "batch_size": 16, "ema": 0.9, "teacher_weight": 0.25, "temperature": 2.0, "warmup_epochs": 1,
+    }  # fmt: skip
+    flags = [word for key, value in settings.items() for word in ("--" + key.replace("_", "-"), str(value))]
+    files = ["--teacher", "teacher.safetensors", "--start-from", "teacher.safetensors"]
+    done = lowbit("train", "--model", "resnet8", *flags, *files, *DATA, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    theirs = (tmp_path / "outputs/train/model_fp32.safetensors").read_bytes()
+    # As models, as files, and with the weights that the model has already.
+    for start, given, teaching in [
+        (lb.zoo("resnet8", data.class_names, input=data.image_shape, seed=5), teacher, teacher),
+        (lb.zoo("resnet8", data.class_names, input=data.image_shape), tmp_path / "teacher.safetensors", tmp_path / "teacher.safetensors"),
+        (copy.copy(teacher), None, teacher),
+    ]:
+        run = lb.train(start, data, start_from=given, teacher=teaching, **settings)
+        run.model.save(tmp_path / "ours.safetensors")
+        assert (tmp_path / "ours.safetensors").read_bytes() == theirs
+    with pytest.raises(lb.ModelError, match="teacher: .* is quantized"):
+        lb.train(copy.copy(teacher), data, teacher=lb.quantize(teacher, data), epochs=1)
+    with pytest.raises(lb.DataError, match="takes images of"):
+        lb.train(copy.copy(teacher), data, teacher=lb.zoo("resnet8", data.class_names, input=(16, 16, 3)), epochs=1)
+
+
+def test_a_recipe_is_settings_of_a_training() -> None:
+    found = lb.recipe("cifar10-resnet8")
+    assert found["ema"] == pytest.approx(0.999) and found["augment"] == "flip,shift:4" and found["epochs"] == 80
+    # All of them are keywords of train.
+    assert set(found) <= set(inspect.signature(lb.train).parameters)
+    assert set(lb.recipe("eurosat-cnn")) <= set(inspect.signature(lb.train).parameters)
+    with pytest.raises(lb.SettingError, match="none of that name; use"):
+        lb.recipe("eurosat")
+
+
+def test_an_exported_file_is_the_commands(tmp_path: Path, data: lb.Dataset, model: lb.Model) -> None:
+    model.save(tmp_path / "m32.safetensors")
+    for bits in (8, 4):
+        lb.quantize(model, data, bits=bits).save(tmp_path / f"m{bits}.safetensors")
+    for bits, flags, how in [
+        (32, [], {}),
+        (32, ["--input", "pixels"], {"input": "pixels"}),
+        (8, [], {}),
+        (8, ["--reduce-range"], {"reduce_range": True}),
+        (4, ["--input", "pixels", "--reduce-range"], {"input": "pixels", "reduce_range": True}),
+    ]:
+        done = lowbit("export", f"m{bits}.safetensors", "--to", "theirs.onnx", *flags, "--json", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        theirs = json.loads(done.stdout)
+        ours = lb.load(tmp_path / f"m{bits}.safetensors").export_onnx(tmp_path / "ours.onnx", **how)
+        assert (tmp_path / "ours.onnx").read_bytes() == (tmp_path / "theirs.onnx").read_bytes()
+        assert (ours.size_bytes, ours.opset) == (theirs["output_bytes"], theirs["opset"])
+        assert len(ours.notes) == len(theirs["notes"])
+
+
+def test_the_same_models_are_recommended(tmp_path: Path, data: lb.Dataset) -> None:
+    # Above chance, or nothing can be recommended.
+    model = lb.zoo("resnet8", data.class_names, input=data.image_shape)
+    lb.train(model, data, epochs=6, batch_size=16, lr=0.005)
+    model.save(tmp_path / "m.safetensors")
+    found = lb.recommend(
+        tmp_path / "m.safetensors", "landcover", limit=LIMIT, image_size=SIZE, cache=False, max_drop=60, seconds=2, batch=2,
+        out=tmp_path / "ours",
+    )  # fmt: skip
+    done = lowbit("recommend", "m.safetensors", *DATA, "--max-drop", "60", "--time", "2s", "--batch", "2", "--out", "theirs", "--json", cwd=tmp_path)
+    assert done.returncode in (0, 3), done.stderr
+    theirs = json.loads(done.stdout)
+    assert found.about["images"] == theirs["images"] and found.about["batch"] == theirs["batch"] == 2
+    # What was tried within the time may differ, what it came to may not.
+    ours = {row["name"]: (row["bytes"], row["choosing"]) for row in found.about["rows"]}
+    shared = [row for row in theirs["rows"] if row["name"] in ours]
+    assert len(shared) >= 2
+    assert all(ours[row["name"]] == (row["bytes"], row["choosing"]) for row in shared)
+    assert found.sentence in str(found) and str(found).startswith("model") and found.ship in ours
+    assert (tmp_path / "ours/recommend/report.html").is_file()
+    if found.ship != "FP32":
+        assert found.file is not None and lb.load(found.file).size_bytes == ours[found.ship][0]
+        assert found.onnx is not None and Path(found.onnx).is_file()
+    for how, part in [
+        ({"max_drop": 0}, "max_drop=0"), ({"seconds": -1}, "seconds=-1"), ({"target": "speed"}, "use latency, throughput or size"),
+        ({"batch": 0}, "batch=0"), ({"resize": "crop"}, "resize"),
+    ]:  # fmt: skip
+        with pytest.raises(lb.SettingError, match=part):
+            lb.recommend(tmp_path / "m.safetensors", "landcover", **how)  # type: ignore[arg-type]
+    with pytest.raises(lb.SettingError, match="preprocess"):
+        lb.recommend("m.onnx", "landcover")
 
 
 def test_the_same_training_at_two_bits_ends_in_the_same_packed_file(tmp_path: Path, data: lb.Dataset) -> None:

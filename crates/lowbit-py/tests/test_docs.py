@@ -36,12 +36,14 @@ USE = """
 import lowbit as lb
 import numpy as np
 
-data = lb.load_dataset("landcover")
+data = lb.load_dataset("landcover", resize="short:40", image_size=32)
 model: lb.Model = lb.zoo("mlp", data.class_names, input=data.image_shape)
-run: lb.Run = lb.train(model, data, on_epoch=print)
+run: lb.Run = lb.train(model, data, on_epoch=print, ema=0.9, teacher=model, start_from="x.safetensors")
 accuracy: float = lb.evaluate(run.model, data).accuracy
 logits = model(np.zeros((1, 64, 64, 3), np.uint8))
 reveal_type(logits)
+opset: int = lb.quantize(model, data, passes="bias-correction").export_onnx("m.onnx", input="pixels").opset
+found: str | None = lb.recommend("m.onnx", "photos").file
 model.save(3)
 lb.quantize(model, data, bit=8)
 """
@@ -61,4 +63,19 @@ def test_a_strict_checker_knows_the_package(tmp_path: Path) -> None:
     )  # fmt: skip
     errors = [line for line in done.stdout.splitlines() if ": error: " in line]
     assert "float" in done.stdout.splitlines()[0] and "32Bit" in done.stdout.splitlines()[0], done.stdout + done.stderr
-    assert [line.split(":")[1] for line in errors] == ["11", "12"] and "bits" in errors[1], done.stdout
+    assert [line.split(":")[1] for line in errors] == ["13", "14"] and "bits" in errors[1], done.stdout
+
+
+def test_so_does_pyright(tmp_path: Path) -> None:
+    """With pyright installed (it fetches itself by npm, so that it is not among what CI installs)."""
+    pytest.importorskip("pyright")
+    (tmp_path / "use.py").write_text(USE)
+    settings = {"include": ["use.py"], "typeCheckingMode": "strict", "pythonVersion": "3.10"}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "--outputjson"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    found = json.loads(done.stdout)["generalDiagnostics"]
+    errors = [each["range"]["start"]["line"] + 1 for each in found if each["severity"] == "error"]
+    assert errors == [13, 14], done.stdout
+    (shown,) = [each["message"] for each in found if each["severity"] == "information"]
+    assert "ndarray" in shown and "32Bit" in shown

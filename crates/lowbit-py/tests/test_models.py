@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -267,3 +268,36 @@ def test_a_comparison_is_a_table_a_frame_and_a_page(model: lb.Model, data: lb.Da
     assert pickle.loads(pickle.dumps(found)).rows() == found.rows()
     quick = lb.compare(model, q, data, speed=False)
     assert quick.speed == [] and "<svg" not in quick._repr_html_() and len(quick.rows()) == 3
+
+
+def test_what_cannot_be_exported_is_said(model: lb.Model, data: lb.Dataset, tmp_path: Path) -> None:
+    dynamic = lb.quantize(model, data, method="dynamic")
+    refused: list[tuple[lb.Model, str, dict[str, Any], type[lb.Error], str]] = [
+        (dynamic, "d.onnx", {}, lb.ModelError, "found at run time"),
+        (model, "m.safetensors", {}, lb.SettingError, "ends with .onnx"),
+        (model, "m.onnx", {"input": "images"}, lb.SettingError, "use normalized or pixels"),
+        (model, "no/folder/m.onnx", {}, lb.FileError, "no/folder"),
+    ]
+    for one, name, how, kind, part in refused:
+        with pytest.raises(kind, match=part) as error:
+            one.export_onnx(tmp_path / name, **how)
+        assert "\n" not in str(error.value)
+        assert not (tmp_path / name).exists()
+    exported = model.export_onnx(tmp_path / "m.onnx")
+    assert (tmp_path / "m.onnx").stat().st_size == exported.size_bytes and exported.opset == 13
+    assert repr(exported).startswith("<lowbit.Exported: ")
+    # What it was read from is not written over; and it is read as the same model.
+    again = lb.load(tmp_path / "m.onnx", preprocess="unit")
+    with pytest.raises(lb.FileError, match="m.onnx"):
+        again.export_onnx(tmp_path / "m.onnx")
+
+
+def test_settings_that_cannot_be_are_named(model: lb.Model, data: lb.Dataset) -> None:
+    for how, part in [({"passes": "magic"}, "passes"), ({"observer": "best"}, "observer"), ({"bits": 3}, "bits=3")]:
+        with pytest.raises(lb.SettingError, match=part):
+            lb.quantize(model, data, **how)  # type: ignore[arg-type]
+    for how, part in [({"ema": 1.5}, "ema"), ({"teacher_weight": 2.0}, "teacher_weight"), ({"temperature": 0.0}, "temperature")]:
+        with pytest.raises(lb.SettingError, match=part):
+            lb.train(model, data, **how)  # type: ignore[arg-type]
+    with pytest.raises(lb.SettingError, match="resize"):
+        lb.load_dataset("landcover", resize="short")

@@ -5,7 +5,7 @@ use lowbit::graph::{
     BatchNorm, Conv, GraphBuilder, Normalization, Op, Unary, fold_batch_norm, zoo,
 };
 use lowbit::quant::{ActivationQuant, Arithmetic, QuantizedModel};
-use lowbit::quantize::{Passes, PtqConfig, QuantError, quantize};
+use lowbit::quantize::{LayerBits, Passes, PtqConfig, QuantError, at_widths, quantize};
 use lowbit::{ActivationBits, Graph, Shape, WeightBits, Weights};
 use lowbit_kernels::{Isa, random};
 
@@ -290,4 +290,48 @@ fn passes_that_look_at_images_want_some_and_fixed_ranges() {
     assert!(dynamic.to_string().contains("bias-correction"), "{dynamic}");
     let alone = quantized(ActivationQuant::WeightOnly).unwrap_err();
     assert!(matches!(alone, QuantError::NoImages));
+}
+
+#[test]
+fn a_layer_at_another_width_is_the_one_that_quantizing_with_it_alone_gives() {
+    let graph = mobile();
+    let (weights, images) = (weights(&graph), images(&graph));
+    let with = |layer_bits: LayerBits, passes: &str| {
+        let config = PtqConfig {
+            layer_bits,
+            passes: passes.parse().unwrap(),
+            ..PtqConfig::default()
+        };
+        quantize(&graph, &weights, &config, &images, Isa::best())
+    };
+    let base = with(LayerBits::default(), "bias-correction").unwrap();
+    let widths = [WeightBits::B4, WeightBits::B2];
+    let layers = at_widths(&weights, &base, &widths, &images, Isa::best()).unwrap();
+    let program = graph.program().unwrap();
+    let mut seen = 0;
+    for (index, step) in program.steps().iter().enumerate() {
+        assert_eq!(
+            layers[index].is_empty(),
+            !step.has_weights(),
+            "{}",
+            step.name
+        );
+        for (layer, bits) in layers[index].iter().zip(widths) {
+            let alone = LayerBits::new(vec![(step.name.clone(), bits)]);
+            let model = with(alone, "mse-weights,bias-correction").unwrap();
+            assert_eq!(model.layers[index].as_ref(), Some(layer), "{}", step.name);
+            assert_eq!(layer.bits, bits);
+            let others = model.layers.iter().flatten();
+            let narrow = others.filter(|layer| layer.bits != WeightBits::B8).count();
+            assert_eq!(narrow, 1, "{}", step.name);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 10, "{seen}");
+    let error = with("nothing=4".parse().unwrap(), "none").unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("nothing") && error.contains("deep"),
+        "{error}"
+    );
 }

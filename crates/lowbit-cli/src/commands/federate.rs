@@ -50,7 +50,8 @@ pub(super) fn run(context: &Context, args: &Federate) -> Result<(), Failure> {
     context.output.written(&done.folder)
 }
 
-fn check(config: &Config) -> Result<(), Failure> {
+/// Refuses settings that no federation has.
+pub(super) fn check(config: &Config) -> Result<(), Failure> {
     let default = Config::default().training;
     if config.training.epochs != default.epochs {
         return Err(Failure::Input(

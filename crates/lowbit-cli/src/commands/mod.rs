@@ -6,9 +6,11 @@ mod cancel;
 mod collect;
 mod compare;
 mod data;
+mod doctor;
 mod eval;
 mod export;
 pub(crate) mod federate;
+mod flower;
 mod inspect;
 mod jobs;
 mod logs;
@@ -65,6 +67,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Cancel { which, tasks } => cancel::run(output, which, tasks),
         Command::Collect { which } => collect::run(output, which),
         Command::Queue => task::queue(),
+        Command::Flower { .. } => Err(flower::needs_python()),
         Command::Task(arguments) => return task::run(arguments),
         _ => experiment(command, &manners, output),
     };
@@ -137,6 +140,7 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
             ..
         } => quantize::run(&context, &file, output, which.into()),
         Command::Recommend(args) => recommend::run(&context, &args),
+        Command::Doctor(args) => doctor::run(&context, &args),
         Command::Eval { file, which, .. } => eval::run(&context, &file, which.into()),
         Command::Bench {
             file,
@@ -175,7 +179,8 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
         | Command::Cancel { .. }
         | Command::Collect { .. }
         | Command::Task(_)
-        | Command::Queue => unreachable!("they need no context"),
+        | Command::Queue
+        | Command::Flower { .. } => unreachable!("they need no context"),
     })
 }
 

@@ -8,7 +8,7 @@ use crate::table::table;
 use lowbit_lab::experiments::inputs::float_model;
 use lowbit_lab::experiments::preprocessing::{check_preprocessing, find_preprocessing};
 use lowbit_lab::experiments::recommend::{
-    FOLDER, HEADER, Recommendation, Request, candidates, labelled_calibration, recommend,
+    Candidate, FOLDER, HEADER, Recommendation, Request, candidates, labelled_calibration, recommend,
 };
 use lowbit_lab::experiments::unseen::{Measured, Purpose, images_for};
 use lowbit_lab::plural;
@@ -24,10 +24,12 @@ pub(super) fn run(context: &Context, asked: &Recommend) -> Result<(), Failure> {
         )));
     }
     if asked.dry_run {
-        let list: Vec<String> = candidates()
-            .iter()
-            .map(|candidate| format!("{}: lowbit quantize {}", candidate.name, candidate.flags()))
-            .collect();
+        let fixed = candidates();
+        let line = |candidate: &Candidate| {
+            format!("{}: lowbit quantize {}", candidate.name, candidate.flags())
+        };
+        let mixed = "mixed widths: with the bytes of 6 bits and of 4, and for less time, by what each layer loses";
+        let list: Vec<String> = fixed.iter().map(line).chain([mixed.into()]).collect();
         return context.output.results(&list, || list.join("\n"));
     }
     let mut config = context.config.clone();

@@ -1,9 +1,10 @@
 //! `lowbit submit`: an experiment as tasks of a cluster or of this machine's queue.
 
 use super::jobs::open;
+use super::{federate, flower};
 use crate::failure::Failure;
 use crate::federate_args::Flagged;
-use crate::jobs_args::{Experiment, Submit};
+use crate::jobs_args::{Experiment, Submit, Transport};
 use crate::output::{Output, print};
 use crate::settings::shown;
 use lowbit_jobs::data_mark::DataMark;
@@ -26,6 +27,9 @@ pub(super) fn run(output: Output, arguments: &Submit) -> Result<(), Failure> {
     let resources = wishes.resources(engine)?;
     if wishes.on.is_none() && engine == Engine::Local {
         output.note("no sbatch on the PATH: the tasks go to this machine's own queue (--on local)");
+    }
+    if let Some(federation) = arguments.experiment.on_flower() {
+        flower::check(engine, &resources, federation)?;
     }
     let manifest = freeze(&arguments.experiment)?;
     if arguments.dry_run {
@@ -93,6 +97,9 @@ fn freeze(experiment: &Experiment) -> Result<Manifest, Failure> {
     let mut config = given.over(defaults(experiment))?;
     let folder = std::env::current_dir()
         .map_err(|error| Failure::Run(format!("no current folder: {error}")))?;
+    if let Experiment::Federate { .. } = experiment {
+        federate::check(&config)?;
+    }
     config.results.out = full(&config.results.out)?;
     config.images.data_dir = full(&config.images.data_dir)?;
     let data = mark(&mut config)?;
@@ -111,8 +118,19 @@ fn freeze(experiment: &Experiment) -> Result<Manifest, Failure> {
             ("sweep", frozen.sweep(widths, federation)?)
         }
         Experiment::Federate {
-            bits, federation, ..
+            bits,
+            federation,
+            transport: Transport::Process,
+            ..
         } => ("federate", vec![frozen.federate(*bits, federation)]),
+        Experiment::Federate {
+            bits, federation, ..
+        } => {
+            let shown = frozen.shown(&config, &[("bits", bits.to_string())]);
+            let settings = frozen.values(&config);
+            let tasks = flower::tasks(*bits, federation, settings, &shown)?;
+            ("federate", tasks)
+        }
         Experiment::Compare { from, .. } => (
             "compare",
             vec![frozen.whole("compare", &[("--from", from)])?],
@@ -192,19 +210,27 @@ struct Frozen<'a> {
 }
 
 impl Frozen<'_> {
-    /// Every setting that the command uses, as `--set key=value`.
-    fn settings(&self, config: &Config) -> Vec<String> {
+    /// Every setting that the command uses, in TOML.
+    fn values(&self, config: &Config) -> Vec<(String, String)> {
         let all = toml::Table::try_from(config).expect("settings are plain data");
-        let pair = |key: &&str| {
+        let value = |key: &&str| {
             let value = &all[*key];
             let text = match value {
                 // With TOML's quotes, so that no text is taken for a number.
                 toml::Value::String(_) => value.to_string(),
                 _ => shown(value),
             };
-            ["--set".to_owned(), format!("{key}={text}")]
+            ((*key).to_owned(), text)
         };
-        self.used.iter().flat_map(pair).collect()
+        self.used.iter().map(value).collect()
+    }
+
+    /// The same as `--set key=value`.
+    fn settings(&self, config: &Config) -> Vec<String> {
+        let values = self.values(config).into_iter();
+        values
+            .flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")])
+            .collect()
     }
 
     fn shown(&self, config: &Config, more: &[(&str, String)]) -> BTreeMap<String, String> {

@@ -19,7 +19,7 @@ pub struct IntegerWeights {
     channels: usize,
     kernel: [usize; 2],
     sums: Vec<i64>,
-    /// `[block][pair of taps][lane][tap of the pair]` with [`BLOCK`] lanes; a tap that is missing is zero.
+    /// `[block][pair of kernel rows][kernel column][lane][row of the pair]` with [`BLOCK`] lanes; a row that is missing is zero.
     packed: AlignedBuffer<i16>,
 }
 
@@ -92,18 +92,15 @@ impl IntegerWeights {
             channels * taps,
             "weights must fill their shape"
         );
-        let pairs = taps.div_ceil(2);
-        let mut packed = AlignedBuffer::zeroed(channels.next_multiple_of(BLOCK) * pairs * 2);
+        let mut packed = AlignedBuffer::zeroed(channels.div_ceil(BLOCK) * Self::block_len(kernel));
         let filters = weights.chunks_exact(taps.max(1));
         for (channel, filter) in filters.clone().enumerate() {
             assert!(
                 Self::fits(filter),
                 "the filter of channel {channel} does not fit 32-bit sums"
             );
-            let (block, lane) = (channel / BLOCK, channel % BLOCK);
             for (tap, &w) in filter.iter().enumerate() {
-                let pair = block * pairs + tap / 2;
-                packed[(pair * BLOCK + lane) * 2 + tap % 2] = w;
+                packed[Self::place(kernel, channel, tap)] = w;
             }
         }
         let sum = |filter: &[i16]| filter.iter().map(|&w| i64::from(w)).sum();
@@ -136,14 +133,24 @@ impl IntegerWeights {
     /// The weights of the block that begins with channel `first`.
     #[cfg(target_arch = "x86_64")]
     pub(super) fn block(&self, first: usize) -> *const i16 {
-        let pairs = (self.kernel[0] * self.kernel[1]).div_ceil(2);
-        self.packed[first * pairs * 2..].as_ptr()
+        self.packed[first / BLOCK * Self::block_len(self.kernel)..].as_ptr()
     }
 
     /// One weight.
     pub(super) fn weight(&self, channel: usize, tap: usize) -> i16 {
-        let pairs = (self.kernel[0] * self.kernel[1]).div_ceil(2);
-        let pair = channel / BLOCK * pairs + tap / 2;
-        self.packed[(pair * BLOCK + channel % BLOCK) * 2 + tap % 2]
+        self.packed[Self::place(self.kernel, channel, tap)]
+    }
+
+    /// Weights of a block.
+    fn block_len([rows, columns]: [usize; 2]) -> usize {
+        rows.div_ceil(2) * columns * BLOCK * 2
+    }
+
+    /// Where a weight lies.
+    fn place([rows, columns]: [usize; 2], channel: usize, tap: usize) -> usize {
+        let (row, column) = (tap / columns, tap % columns);
+        let vector = row / 2 * columns + column;
+        let within = (vector * BLOCK + channel % BLOCK) * 2 + row % 2;
+        channel / BLOCK * Self::block_len([rows, columns]) + within
     }
 }

@@ -8,7 +8,7 @@ use crate::{ConvGeometry, Isa, WeightShape, conv_f32, qconv};
 /// Kernel, stride, dilation, output rows and columns, channels, elements between pixels of the input and of the result.
 type Case = ([usize; 2], [usize; 2], [usize; 2], [usize; 2], [usize; 3]);
 
-const CASES: [Case; 12] = [
+const CASES: [Case; 15] = [
     ([3, 3], [1, 1], [1, 1], [5, 7], [16, 16, 16]),
     ([3, 3], [2, 2], [1, 1], [4, 6], [24, 24, 24]),
     ([5, 5], [1, 1], [1, 1], [3, 13], [8, 8, 8]),
@@ -21,6 +21,9 @@ const CASES: [Case; 12] = [
     ([3, 3], [1, 1], [1, 1], [1, 6], [64, 64, 64]),
     ([4, 4], [1, 1], [1, 1], [2, 3], [15, 15, 30]),
     ([3, 3], [1, 1], [2, 2], [3, 11], [9, 9, 9]),
+    ([3, 3], [1, 1], [1, 1], [2, 36], [24, 26, 25]),
+    ([3, 3], [2, 2], [1, 1], [2, 23], [20, 20, 20]),
+    ([5, 5], [1, 1], [1, 1], [3, 29], [13, 13, 14]),
 ];
 
 fn geometry((kernel, stride, dilation, out, [channels, from, to]): Case) -> DepthwiseGeometry {
@@ -216,6 +219,46 @@ fn each_channel_is_the_general_convolution_of_its_own() {
         }
         assert_eq!(found, expected, "{case:?}");
         assert_eq!(found_sums, expected_sums, "{case:?}");
+    }
+}
+
+#[test]
+fn extreme_constants_give_the_bytes_of_the_twin() {
+    let g = geometry(([3, 3], [1, 1], [1, 1], [2, 11], [20, 20, 20]));
+    let mut rng = stream(54, "depthwise", 0);
+    let filters: Vec<i16> = (0..20 * 9)
+        .map(|_| below(&mut rng, 255) as i16 - 127)
+        .collect();
+    let input: Vec<u8> = (0..g.input_extent(2, 11) + SLACK)
+        .map(|_| below(&mut rng, 256) as u8)
+        .collect();
+    let offset: Vec<i32> = (0..20)
+        .map(|c| [0, 1 << 30, -(1 << 30), -5][c % 4])
+        .collect();
+    for (last, zero_point) in [(1e30, 255), (f32::NAN, 0), (f32::INFINITY, 11)] {
+        let multipliers = [0.0, 1e-45, 0.003, 1e30, f32::MAX];
+        let mut multiplier: Vec<f32> = (0..20).map(|c| multipliers[c / 4]).collect();
+        multiplier[19] = last;
+        let biases = [0.5, -1e30, 1e30, -0.0];
+        let bias: Vec<f32> = (0..20).map(|c| biases[(c + c / 4) % 4]).collect();
+        let run = |isa| {
+            let weights = IntegerWeights::pack(isa, &filters, 20, [3, 3]);
+            let requantize = Requantize {
+                acc_offset: &offset,
+                multiplier: &multiplier,
+                bias: &bias,
+                zero_point,
+                low: 3,
+                high: 250,
+            };
+            let mut bytes = vec![1; g.output_extent(2, 11)];
+            conv_u8(&weights, &g, [0..2, 0..11], &input, &requantize, &mut bytes);
+            bytes
+        };
+        let expected = run(Isa::PORTABLE);
+        for isa in Isa::available() {
+            assert_eq!(run(isa), expected, "{isa}, {last}");
+        }
     }
 }
 

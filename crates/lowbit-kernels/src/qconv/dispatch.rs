@@ -16,6 +16,11 @@ use crate::proof::Vectors;
 use crate::{ConvGeometry, Isa, WeightShape, WeightWidth};
 use std::ops::Range;
 
+/// Weights of a byte from which on AVX2 keeps them in bytes: reading them costs more than widening them. Tests take small
+/// layers both ways.
+#[cfg(target_arch = "x86_64")]
+const MANY_WEIGHTS: usize = if cfg!(test) { 1 << 11 } else { 1 << 16 };
+
 /// Packs weights for the kernels of `isa`; none for the portable level, whose twin reads [`Codes`](super::codes::Codes).
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn pack(
@@ -45,7 +50,13 @@ pub(crate) fn pack(
     let panels = match (isa.avx_vnni(), width) {
         (_, WeightWidth::Bits16) => whole(weights),
         (Some(proof), _) => avxvnni::packed::pack(width, weights, shape, proof),
-        (None, WeightWidth::Bits8) => whole(weights).with_winograd(avx2),
+        (None, WeightWidth::Bits8) => {
+            let panels = match shape.len() >= MANY_WEIGHTS {
+                true => avx2::i8::pack(weights, shape, avx2),
+                false => whole(weights),
+            };
+            panels.with_winograd(avx2)
+        }
         (None, _) => avx2::packed::pack(width, weights, shape, avx2).with_winograd(avx2),
     };
     Some(panels)

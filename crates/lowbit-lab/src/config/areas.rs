@@ -4,7 +4,7 @@
 use lowbit::ActivationBits;
 use lowbit::graph::zoo;
 use lowbit::quant::{ActivationQuant, Observer};
-use lowbit::quantize::Passes;
+use lowbit::quantize::{LayerBits, Passes};
 use lowbit::train::{ActivationQuantizer, Augment, Optimizer, Schedule, WeightQuantizer};
 use lowbit_data::Resize;
 use serde::{Deserialize, Serialize};
@@ -72,7 +72,7 @@ macro_rules! area {
         $area:ident, $heading:literal {
             $(
                 $(#[doc = $help:literal])+
-                $(#[serde($serde:meta)])?
+                $(#[serde($($serde:tt)+)])?
                 $key:ident: $kind:ty = $default:expr, $values:expr;
             )+
         }
@@ -83,7 +83,7 @@ macro_rules! area {
         pub struct $area {
             $(
                 $(#[doc = $help])+
-                $(#[serde($serde)])?
+                $(#[serde($($serde)+)])?
                 pub $key: $kind,
             )+
         }
@@ -240,6 +240,9 @@ area! {
         passes: Passes = Passes::default(), Like("LIST", &["none", "bias-correction", "mse-weights,bias-correction", "mse-weights,adaround,bias-correction"]);
         /// Layers that stay f32, several with commas; * stands for any text (inspect lists their names)
         exclude: String = String::new(), Any("NAMES");
+        /// Layers with bits of their own: NAME=BITS with commas, or @FILE with one a line
+        #[serde(serialize_with = "super::text::serialize", deserialize_with = "super::layer_bits")]
+        layer_bits: LayerBits = LayerBits::default(), Any("LIST");
     }
 }
 

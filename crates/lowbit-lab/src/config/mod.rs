@@ -19,7 +19,7 @@ use areas::{
     Run, Training, Widths,
 };
 use lowbit::quant::ActivationQuant;
-use lowbit::quantize::PtqConfig;
+use lowbit::quantize::{LayerBits, PtqConfig};
 use lowbit::train::QatConfig;
 use lowbit::{ActivationBits, WeightBits};
 use serde::{Deserialize, Serialize};
@@ -96,6 +96,7 @@ impl Config {
             weight_bits: weight_bits(bits),
             activation_bits: self.activation_bits(),
             edge_bits: weight_bits(self.other_widths.edge_bits),
+            layer_bits: self.ptq.layer_bits.clone(),
             passes: self.ptq.passes,
             exclude: self.excluded(),
             ..PtqConfig::default()
@@ -211,6 +212,19 @@ fn activation_bits<'de, D: serde::Deserializer<'de>>(d: D) -> Result<u8, D::Erro
         Ok(Bits::Text(text)) if text == "float" => Ok(ActivationBits::Float.get()),
         _ => Err(serde::de::Error::custom("use 8, 4, 2, 1 or float")),
     }
+}
+
+/// Layers and their bits, or a file of them behind `@`.
+fn layer_bits<'de, D: serde::Deserializer<'de>>(d: D) -> Result<LayerBits, D::Error> {
+    use serde::de::Error;
+    let text = String::deserialize(d)?;
+    let text = match text.strip_prefix('@') {
+        Some(path) => {
+            std::fs::read_to_string(path).map_err(|e| D::Error::custom(format!("{path}: {e}")))?
+        }
+        None => text,
+    };
+    text.parse().map_err(D::Error::custom)
 }
 
 /// Settings that are written as their names.

@@ -3,6 +3,7 @@
 
 pub mod artifacts;
 pub mod compare;
+pub mod doctor;
 pub mod federate;
 pub mod inputs;
 pub mod learning;

@@ -28,8 +28,9 @@ from ._errors import (
 )
 from ._lowbit import __version__, num_threads, set_num_threads
 from ._measure import Comparison, Evaluation, compare, evaluate
-from ._model import Model, load, quantize, zoo, zoo_names
-from ._train import EpochRecord, Run, train
+from ._model import Exported, Model, load, quantize, zoo, zoo_names
+from ._recommend import Recommendation, recommend
+from ._train import EpochRecord, Run, recipe, train
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,10 +45,12 @@ __all__ = [
     "EpochRecord",
     "Error",
     "Evaluation",
+    "Exported",
     "FileError",
     "InternalError",
     "Model",
     "ModelError",
+    "Recommendation",
     "Run",
     "SeenError",
     "SettingError",
@@ -61,6 +64,8 @@ __all__ = [
     "load_dataset",
     "num_threads",
     "quantize",
+    "recipe",
+    "recommend",
     "set_num_threads",
     "train",
     "zoo",

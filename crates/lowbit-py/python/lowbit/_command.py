@@ -17,4 +17,20 @@ def main() -> int:
     script = sys.argv[0]
     if not os.path.isfile(script):
         script = shutil.which(script) or script
+    if sys.argv[1:2] == ["flower"]:
+        return _flower(sys.argv[2:])
     return _lowbit.command([script, *sys.argv[1:]], os.path.abspath(script), _lowbit.__file__)
+
+
+def _flower(arguments: list[str]) -> int:
+    """A task of a federation on Flower, which is Python."""
+    try:
+        from .flower._cluster import main as part
+    except ModuleNotFoundError as error:
+        line = f"a federation on Flower needs {error.name}: pip install 'lowbit[flower]'"
+        if task := os.environ.get("LOWBIT_TASK"):
+            with open(os.path.join(task, "error.txt"), "w") as file:
+                file.write(line)
+        print(f"error: {line}", file=sys.stderr)
+        return 1
+    return part(arguments)

@@ -154,6 +154,7 @@ def load_dataset(
     seed: int = 1,
     limit: int = 0,
     image_size: int = 0,
+    resize: str = "stretch",
     exif: bool = False,
     data_dir: str | os.PathLike[str] = "data",
     cache: bool = True,
@@ -166,14 +167,23 @@ def load_dataset(
         seed: seed of the split into training and test images, where the data have none, and of ``limit``'s choice.
         limit: most images of each part; 0 for all.
         image_size: bring images to N×N pixels; 0 keeps their own size.
+        resize: how: ``"stretch"``, or ``"short:256"``, which brings the shorter side to 256 pixels and cuts the middle N×N out.
         exif: turn images as their EXIF orientation says.
         data_dir: folder where data sets lie that have a name.
         cache: keep decoded images for the next time.
 
     Raises:
         DataError: what is there is no data set, or a broken one.
+        SettingError: a value that a setting cannot have.
     """
     settings = pairs(
-        data=path, seed=seed, limit=limit, image_size=image_size, exif=exif, data_dir=data_dir, cache=cache
+        data=path,
+        seed=seed,
+        limit=limit,
+        image_size=image_size,
+        resize=resize,
+        exif=exif,
+        data_dir=data_dir,
+        cache=cache,
     )
     return Dataset._of(Input.load(settings))

@@ -8,7 +8,7 @@ from . import _arrays
 from ._data import Dataset
 from ._errors import ModelError, SettingError
 from ._lowbit import Model as _Inner
-from ._record import parsed
+from ._record import Record, parsed
 from ._settings import pairs
 
 TYPE_CHECKING = False
@@ -17,6 +17,21 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+
+class Exported(Record):
+    """What an ONNX file came to."""
+
+    size_bytes: int
+    """Bytes of the file."""
+    opset: int
+    """Version of ONNX's operators that it needs: the lowest that has all of them."""
+    notes: list[str]
+    """What is to be known of it: layers whose sums other engines may cut, weights that were changed."""
+
+    def __repr__(self) -> str:
+        notes = "".join(f"; {note}" for note in self.notes)
+        return f"<lowbit.Exported: {self.size_bytes:,} bytes, opset {self.opset}{notes}>"
 
 
 class Model:
@@ -102,6 +117,28 @@ class Model:
             FileError: it cannot be written.
         """
         return self._inner.save(os.fspath(path))
+
+    def export_onnx(
+        self, path: str | os.PathLike[str], *, input: str = "normalized", reduce_range: bool = False
+    ) -> Exported:
+        """Write an ONNX file (docs/onnx.md), as ``lowbit export`` does: f32, or QuantizeLinear and DequantizeLinear around
+        integers.
+
+        Args:
+            path: the file; its name ends with .onnx.
+            input: what the exported model reads: ``"normalized"`` f32 ``[n, channels, height, width]``, as in training, or
+                ``"pixels"``, the u8 themselves.
+            reduce_range: weights of 7 bits in layers whose sums CPUs without VNNI may cut to 16 bits in ONNX Runtime.
+
+        Raises:
+            ModelError: a layer has no form in ONNX, as in models of ``method="dynamic"``.
+            SettingError: another name than .onnx, or no such input.
+            FileError: it cannot be written, or is the file that the model was read from.
+        """
+        if input not in ("normalized", "pixels"):
+            raise SettingError(f"input={input}: use normalized or pixels")
+        size, opset, notes = self._inner.export(os.fspath(path), input == "pixels", reduce_range)
+        return Exported(size_bytes=size, opset=opset, notes=notes)
 
     def state_dict(self) -> dict[str, NDArray[np.float32]]:
         """Copies of its tensors by name, float32; weights are ``[out, kernel_h, kernel_w, in]``.
@@ -207,6 +244,7 @@ def quantize(
     edge_bits: int = 8,
     method: str = "static",
     observer: str = "minmax",
+    passes: str = "none",
     calibration_images: int = 512,
     seed: int = 1,
 ) -> Model:
@@ -221,7 +259,9 @@ def quantize(
         edge_bits: bits per weight of the first and the last layer, at least ``bits``.
         method: ``"static"``: ranges set once; ``"dynamic"``: anew for every image.
         observer: how ranges are found: ``"minmax"``, ``"percentile"``, ``"percentile:99.9"`` or ``"mse"``.
-        calibration_images: how many training images set the ranges.
+        passes: what repairs the rounding, several with commas: ``"bias-correction"``; ``"mse-weights"`` (below 8 bits, with
+            bias correction); ``"adaround"`` or ``"adaround:1000"`` (learned rounding, in so many steps).
+        calibration_images: how many training images set the ranges, and are what passes learn from.
         seed: seed of their choice.
 
     Raises:
@@ -235,6 +275,7 @@ def quantize(
         edge_bits=edge_bits,
         method=method,
         observer=observer,
+        passes=passes,
         calibration_images=calibration_images,
         seed=seed,
     )

@@ -6,6 +6,7 @@ import os
 
 from . import _lowbit
 from ._data import Dataset
+from ._errors import ModelError
 from ._model import Model
 from ._record import Record, parsed
 from ._settings import pairs
@@ -89,6 +90,11 @@ def train(
     warmup_epochs: int = 0,
     mixup: float = 0.0,
     cutmix: float = 0.0,
+    ema: float = 0.0,
+    start_from: Model | str | os.PathLike[str] | None = None,
+    teacher: Model | str | os.PathLike[str] | None = None,
+    teacher_weight: float = 0.5,
+    temperature: float = 4.0,
     seed: int = 1,
     act_bits: int | str = 8,
     edge_bits: int = 8,
@@ -123,6 +129,14 @@ def train(
         warmup_epochs: first epochs, in which the learning rate climbs to its base.
         mixup: mix pairs of images with shares from Beta(A, A), 0 for not.
         cutmix: paste rectangles of images into others, with areas from Beta(A, A), 0 for not.
+        ema: evaluate and ship a moving average of the weights that keeps this share in each step, such as 0.999; 0 for the
+            last weights.
+        start_from: begin with the weights of this f32 model of the same network and classes (a model, or a file of lowbit's),
+            instead of those that ``model`` has.
+        teacher: learn the answers of this f32 model too (distillation): a model, or a file of lowbit's, of the same images and
+            classes.
+        teacher_weight: share of the loss that is the teacher's.
+        temperature: what softens both answers.
         seed: seed of the order of images and of augmentation.
         act_bits: bits per activation (8, 4, 2, 1 or ``"float"``), of a quantization-aware training.
         edge_bits: bits per weight of the first and the last layer, of a quantization-aware training.
@@ -138,6 +152,7 @@ def train(
     Raises:
         TrainingError: the loss diverged, or the checkpoint is another run's.
         DataError: the data do not fit the model.
+        ModelError: ``start_from`` or ``teacher`` is quantized.
         SettingError: a value that a setting cannot have.
     """
     settings = pairs(
@@ -153,6 +168,9 @@ def train(
         warmup_epochs=warmup_epochs,
         mixup=mixup,
         cutmix=cutmix,
+        ema=ema,
+        teacher_weight=teacher_weight,
+        temperature=temperature,
         seed=seed,
         act_bits=act_bits,
         edge_bits=edge_bits,
@@ -174,8 +192,33 @@ def train(
 
     with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
         path = os.path.join(folder, "checkpoint.safetensors") if checkpoint is None else os.fspath(checkpoint)
+        for name, given in (("start_from", start_from), ("teacher", teacher)):
+            settings += pairs(**{name: _file(name, given, folder)})
         records, packed = _lowbit.train(
             model._inner, data._inner, settings, bits, path, resume, call, on_batch
         )
     done = [EpochRecord(**record) for record in parsed(records)]
     return Run(model=model if packed is None else Model._of(packed), epochs=done)
+
+
+def _file(name: str, given: Model | str | os.PathLike[str] | None, folder: str) -> str | os.PathLike[str] | None:
+    """A model as the file that the settings name."""
+    if not isinstance(given, Model):
+        return given
+    if given.is_quantized:
+        raise ModelError(f"{name}: {given!r} is quantized; give an FP32 model")
+    path = os.path.join(folder, f"{name}.safetensors")
+    given.save(path)
+    return path
+
+
+def recipe(name: str) -> dict[str, Any]:
+    """The settings of a training that is worth repeating, as ``--recipe`` takes them: ``lb.train(model, data, **lb.recipe(name))``.
+
+    Network and data, which a recipe names as well, are left to you (``lowbit recipes`` lists them).
+
+    Raises:
+        SettingError: there is none of that name.
+    """
+    found: dict[str, Any] = parsed(_lowbit.recipe(name))
+    return found

@@ -210,19 +210,24 @@ impl Engine {
         let mut timed = |index: usize, work: &mut dyn FnMut()| {
             self.timed(clock.as_deref_mut(), index, work);
         };
+        // A single image's pixels go to the team.
+        let split = match count {
+            1 => self.plan.vectors,
+            _ => self.plan.split,
+        };
         for (number, (image, logits)) in images
             .chunks(image_len)
             .zip(logits.chunks_mut(classes))
             .enumerate()
         {
             self.load(&mut workspace, image, number, team);
-            for index in 0..self.plan.split {
+            for index in 0..split {
                 timed(index, &mut || {
                     self.image_step(&mut workspace, index, number, team, logits);
                 });
             }
         }
-        for index in self.plan.split..self.plan.exec.steps.len() {
+        for index in split..self.plan.exec.steps.len() {
             timed(index, &mut || {
                 self.chunk_step(&mut workspace, index, count, team, logits);
             });

@@ -12,10 +12,12 @@ mod engine;
 mod f32;
 mod float_model;
 mod found;
+mod gathered;
 mod integer_model;
 mod kernel;
 mod layerwise;
 mod load;
+mod pointwise;
 mod u8;
 mod workspace;
 

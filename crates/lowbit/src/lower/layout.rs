@@ -153,6 +153,23 @@ impl ConvView {
         Some((self.depthwise?, self.first))
     }
 
+    /// Whether all channels of the result are one product, and nothing is pooled.
+    pub(crate) fn is_single(&self) -> bool {
+        self.groups == 1 && self.geometry.pool == 1
+    }
+
+    /// Where the taps of the first pixel begin in the input's image.
+    pub(crate) fn first(&self) -> usize {
+        self.first
+    }
+
+    /// Whether each pixel of the result is a product of the same pixel of the input, and of nothing else.
+    pub(crate) fn is_pointwise(&self) -> bool {
+        let g = &self.geometry;
+        let kernel = [g.kernel_h, g.kernel_w];
+        kernel == [1, 1] && self.stride == [1, 1] && self.is_single()
+    }
+
     /// Calls that compute a rectangle of the (pooled) result.
     pub(crate) fn calls(
         &self,

@@ -1,7 +1,8 @@
 //! Where the values of a program live while it runs.
 //!
 //! The leading steps, whose values are images, run image by image, so that their buffers stay in cache; from the first step
-//! on whose values are all vectors, steps run over a chunk of images at once, so that weights are read once.
+//! on whose values are all vectors or maps of a few pixels, steps run over a chunk of images at once, so that weights are read
+//! once.
 
 use super::forms::{ExecProgram, ExecStep, Work};
 use super::layout::{ConvView, Layout, halo};
@@ -15,28 +16,56 @@ pub(crate) struct Plan {
     pub(crate) layouts: Vec<Layout>,
     /// Index of the first step that runs over a chunk at once.
     pub(crate) split: usize,
+    /// Index of the first step from which on all values are vectors.
+    pub(crate) vectors: usize,
     /// Whether a chunk of images of a value is kept, not one image.
     pub(crate) chunked: Vec<bool>,
     /// Whether all steps run over the whole batch, one after the other: where parameters are found in it.
     pub(crate) whole_batch: bool,
 }
 
+/// Most pixels of a map whose layers run over a chunk of images: their weights are more than their values.
+const FEW_PIXELS: usize = 9;
+
+/// The same for layers that are [heavy](is_heavy).
+const MORE_PIXELS: usize = 16;
+
+/// By how many times the weights of heavy layers are more than what one image reads and writes there: reading these again for
+/// each image costs more than values that leave the nearest caches.
+const HEAVY: usize = 16;
+
 impl Plan {
     /// # Errors
     /// [`GraphError`] for a combination of layers that cannot be laid out.
     pub(crate) fn new(exec: ExecProgram) -> Result<Self, GraphError> {
         let steps = &exec.steps;
-        let is_vector = |step: &ExecStep| {
-            let reads_vectors = step
-                .inputs
-                .iter()
-                .all(|&i| exec.values[i].shape.is_vector());
-            exec.values[step.output].shape.is_vector() && (reads_vectors || reads_all(&exec, step))
+        let pixels = |value: usize| {
+            let shape = exec.values[value].shape;
+            shape.h() * shape.w()
         };
-        let split = steps
-            .iter()
-            .rposition(|step| !is_vector(step))
-            .map_or(0, |last| last + 1);
+        let is_vector = |value: usize| exec.values[value].shape.is_vector();
+        // From which step on all values are as `suits` says.
+        let from = |suits: &dyn Fn(usize) -> bool| {
+            let all = |step: &ExecStep| {
+                let reads = step.inputs.iter().all(|&input| suits(input));
+                suits(step.output) && (reads || reads_all(&exec, step))
+            };
+            let last = steps.iter().rposition(|step| !all(step));
+            last.map_or(0, |last| last + 1)
+        };
+        let vectors = from(&is_vector);
+        let whole_batch = steps.iter().any(|step| step.work == Work::QuantizeDynamic);
+        let split = match whole_batch {
+            true => vectors,
+            false => {
+                let few = from(&|value| pixels(value) <= FEW_PIXELS);
+                let more = from(&|value| pixels(value) <= MORE_PIXELS);
+                match is_heavy(&exec, &steps[more..few]) {
+                    true => more,
+                    false => few,
+                }
+            }
+        };
         let layout = |value: usize| {
             let readers = steps.iter().filter(|step| step.inputs.contains(&value));
             let paddings = readers
@@ -58,7 +87,6 @@ impl Plan {
                 }
             }
         }
-        let whole_batch = steps.iter().any(|step| step.work == Work::QuantizeDynamic);
         let mut chunked = vec![whole_batch; exec.values.len()];
         for step in &steps[split..] {
             for &value in step.inputs.iter().chain([&step.output]) {
@@ -68,6 +96,7 @@ impl Plan {
         Ok(Self {
             layouts,
             split,
+            vectors,
             chunked,
             whole_batch,
             exec,
@@ -77,6 +106,7 @@ impl Plan {
     /// The same, with all steps over the whole batch, one after the other.
     pub(crate) fn step_by_step(mut self) -> Self {
         self.whole_batch = true;
+        self.split = self.vectors;
         self.chunked.fill(true);
         self
     }
@@ -116,6 +146,22 @@ impl Plan {
             &output,
         )
     }
+}
+
+/// Whether some steps have many weights for their values.
+fn is_heavy(exec: &ExecProgram, steps: &[ExecStep]) -> bool {
+    let (mut weights, mut elements) = (0, 0);
+    for step in steps {
+        let values = step.inputs.iter().chain([&step.output]);
+        elements += values
+            .map(|&value| exec.values[value].shape.len())
+            .sum::<usize>();
+        if matches!(step.work, Work::Operator(_)) {
+            let shape = exec.layer(step).weight_shape();
+            weights += shape.map_or(0, |shape| shape.len());
+        }
+    }
+    weights > HEAVY * elements
 }
 
 /// Whether a step reads a whole image as one vector.

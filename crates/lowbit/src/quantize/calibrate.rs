@@ -2,13 +2,44 @@
 
 use super::ties::ties;
 use crate::exec::{FloatModel, Model};
-use crate::quant::{BINS, Observer, Seen};
+use crate::graph::ValueId;
+use crate::quant::{ActivationParams, BINS, Observer, Seen};
 
 /// What was seen of every value of a model.
 #[derive(Clone, Debug)]
 pub struct Calibration {
     pub(super) seen: Vec<Seen>,
     pub(super) images: usize,
+}
+
+impl Calibration {
+    /// Returns how many images were seen.
+    #[must_use]
+    pub fn images(&self) -> usize {
+        self.images
+    }
+
+    /// Returns the smallest and the largest number seen of a value; none of the logits.
+    #[must_use]
+    pub fn extremes(&self, value: ValueId) -> Option<(f32, f32)> {
+        let seen = self.seen.get(value)?;
+        (seen.low <= seen.high).then_some((seen.low, seen.high))
+    }
+
+    /// Returns what `observer` makes of a value at this highest level; none of the logits, and none for an observer that reads
+    /// a histogram where the calibration has kept none.
+    #[must_use]
+    pub fn params(
+        &self,
+        value: ValueId,
+        observer: Observer,
+        level_max: u8,
+    ) -> Option<ActivationParams> {
+        self.extremes(value)?;
+        let seen = &self.seen[value];
+        let can = observer == Observer::MinMax || !seen.histogram.is_empty();
+        can.then(|| observer.params(seen, level_max))
+    }
 }
 
 /// Images that are run at once.

@@ -2,12 +2,16 @@
 
 mod calibrate;
 mod exclude;
+mod layer_bits;
 mod passes;
 mod ptq;
 mod quantizer;
+mod ranges;
 mod ties;
 
 pub use calibrate::{Calibration, calibrate};
+pub use layer_bits::{LayerBits, LayerBitsError};
 pub use passes::{Passes, PassesError};
-pub use ptq::{PtqConfig, QuantError, quantize};
+pub use ptq::{PtqConfig, QuantError, at_widths, quantize};
 pub use quantizer::Quantizer;
+pub use ranges::{channel_extremes, clipped};

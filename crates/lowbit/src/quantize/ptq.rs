@@ -2,6 +2,7 @@
 
 use super::calibrate;
 use super::exclude;
+use super::layer_bits::LayerBits;
 use super::passes::{self, Passes};
 use crate::bits::{ActivationBits, WeightBits};
 use crate::exec::{FloatModel, RuntimeError};
@@ -30,6 +31,9 @@ pub struct PtqConfig {
     pub activation_bits: ActivationBits,
     /// Bits per weight of the first and the last layer (at least `weight_bits`).
     pub edge_bits: WeightBits,
+    /// Bits per weight of layers that have their own, the first and the last among them.
+    #[serde(default, skip_serializing_if = "LayerBits::is_empty")]
+    pub layer_bits: LayerBits,
     /// What repairs the rounding.
     #[serde(default)]
     pub passes: Passes,
@@ -47,6 +51,7 @@ impl Default for PtqConfig {
             granularity: Granularity::PerChannel,
             activation_bits: ActivationBits::B8,
             edge_bits: WeightBits::B8,
+            layer_bits: LayerBits::default(),
             passes: Passes::default(),
             exclude: Vec::new(),
         }
@@ -94,6 +99,18 @@ pub enum QuantError {
     /// All layers are to stay f32.
     #[error("every convolution and linear layer is excluded: there is nothing to quantize")]
     NothingLeft,
+    /// Bits for a layer that there is not.
+    #[error(
+        "layer {name} has its own bits, but model {model} has no layer with weights of that name: {known}"
+    )]
+    NoSuchLayer {
+        /// The name asked for.
+        name: String,
+        /// The graph's name.
+        model: String,
+        /// Names that there are.
+        known: String,
+    },
     /// f32 activations with a method that rounds them.
     #[error("f32 activations go with the weight-only method: give 8, 4, 2 or 1 bit with {method}")]
     FloatActivations {
@@ -149,8 +166,8 @@ pub fn quantize(
             near: unknown.near,
         }
     })?;
-    let is_layer = |step: &Step| step.has_weights();
-    if program.steps().iter().filter(|step| is_layer(step)).count() == excluded.len() {
+    let layers = program.steps().iter().filter(|step| step.has_weights());
+    if layers.count() == excluded.len() {
         return Err(QuantError::NothingLeft);
     }
     let float = float_parts(&program, weights, &excluded, config.method);
@@ -160,10 +177,10 @@ pub fn quantize(
         .iter()
         .enumerate()
         .map(|(index, step)| {
-            let bits = if edges.contains(&index) {
-                config.edge_bits.max(config.weight_bits)
-            } else {
-                config.weight_bits
+            let bits = match config.layer_bits.of(&step.name) {
+                Some(bits) => bits,
+                None if edges.contains(&index) => config.edge_bits.max(config.weight_bits),
+                None => config.weight_bits,
             };
             (step.has_weights() && !excluded.contains(&index))
                 .then(|| quantize_layer(step, weights, bits, config))
@@ -209,6 +226,10 @@ pub fn quantize(
     }
     // Passes see the arithmetic that ships: what they repair is what will run.
     .with_integer_biases_of(&program);
+    if !config.layer_bits.is_empty() {
+        let layers = config.layer_bits.to_string();
+        model.provenance.insert("layer_bits".into(), layers);
+    }
     let passes = config.passes;
     if passes != Passes::default() {
         model.provenance.insert("passes".into(), passes.to_string());
@@ -262,6 +283,16 @@ fn check(
             model: graph.name().to_owned(),
         });
     }
+    let layers = || program.steps().iter().filter(|step| step.has_weights());
+    for (name, _) in config.layer_bits.iter() {
+        if !layers().any(|step| step.name == name) {
+            return Err(QuantError::NoSuchLayer {
+                name: name.to_owned(),
+                model: graph.name().to_owned(),
+                known: some_names(layers().map(|step| step.name.as_str())),
+            });
+        }
+    }
     if config.activation_bits == ActivationBits::Float
         && config.method != ActivationQuant::WeightOnly
     {
@@ -287,6 +318,56 @@ fn check(
         }
     }
     Ok(())
+}
+
+/// The first names, for a message.
+fn some_names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 8;
+    let names: Vec<&str> = names.collect();
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more (lowbit inspect lists them)"),
+    }
+}
+
+/// Each layer of a static or weight-only model at other widths, its ranges by their squared error below 8 bits and its bias
+/// corrected on `calibration` (at most 256 images of it), while all layers before it stay as they are in `model`: for every
+/// step of the program a layer per width, none where it has no weights.
+///
+/// # Errors
+/// [`QuantError`] where weights or images do not fit the model.
+pub fn at_widths(
+    weights: &Weights,
+    model: &QuantizedModel,
+    widths: &[WeightBits],
+    calibration: &[u8],
+    isa: Isa,
+) -> Result<Vec<Vec<QuantizedLayer>>, QuantError> {
+    let graph = &model.graph;
+    weights.check(graph)?;
+    let program = graph.program()?;
+    let passes = Passes {
+        mse_weights: true,
+        adaround: None,
+        bias_correction: true,
+    };
+    let config = PtqConfig {
+        method: model.method,
+        activation_bits: model.activation_bits,
+        passes,
+        ..PtqConfig::default()
+    };
+    check(graph, &program, &config, calibration)?;
+    let make = |step: &Step, bits| quantize_layer(step, weights, bits, &config);
+    Ok(passes::each_alone(
+        weights,
+        model,
+        widths,
+        calibration,
+        isa,
+        make,
+    )?)
 }
 
 fn quantize_layer(

@@ -1,5 +1,6 @@
 //! From sums to results with AVX2: eight channels at a time.
 
+use crate::epilogue::avx2::{Factors, Levels};
 use crate::epilogue::{Dequantize, Requantize};
 use crate::proof::Avx2;
 use crate::qconv::microkernel::{PerChannel, Store, StoredTile, TileSums};
@@ -34,6 +35,9 @@ impl Store for StoreU8<'_> {
         // SAFETY: this value holds the proof of the instruction set; the caller's promises are the function's.
         unsafe {
             match ordinary {
+                true if tile.channels == 16 && tile.width == 16 => {
+                    requantize_16_avx2(self.0, constants, sums, tile, out);
+                }
                 true => requantize_avx2::<true>(self.0, constants, sums, tile, out),
                 false => requantize_avx2::<false>(self.0, constants, sums, tile, out),
             }
@@ -53,6 +57,47 @@ impl Store for StoreF32<'_> {
     unsafe fn store(&self, c: &Self::Constants, sums: &TileSums, tile: StoredTile, out: *mut f32) {
         // SAFETY: this value holds the proof of the instruction set; the caller's promises are the function's.
         unsafe { dequantize_avx2(self.0.relu, c, sums, tile, out) }
+    }
+}
+
+/// Whole panels of two vectors with ordinary constants: two pixels at a time.
+///
+/// # Safety
+/// As [`Store::store`], the features are available, and there are 16 channels in the tile and in the sums.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn requantize_16_avx2(
+    requantize: &Requantize<'_>,
+    constants: &[PerChannel<f32>; 2],
+    sums: &TileSums,
+    tile: StoredTile,
+    out: *mut u8,
+) {
+    let levels = Levels::new(requantize);
+    // SAFETY: (whole body) constants have MAX_PANEL numbers; the sums hold 16 values per pixel, and `out` takes as many bytes.
+    let factors = |first: usize| unsafe {
+        Factors {
+            multiplier: _mm256_load_ps(constants[0].0.as_ptr().add(first)),
+            bias: _mm256_load_ps(constants[1].0.as_ptr().add(first)),
+        }
+    };
+    let [near, far] = [factors(0), factors(8)];
+    let mut to = out;
+    for pixel in (0..tile.pixels).step_by(2) {
+        // The last one of an odd number is taken twice.
+        let next = (pixel + 1).min(tile.pixels - 1);
+        unsafe {
+            let of = |pixel: usize, vector: usize| {
+                _mm256_load_si256(sums.0.as_ptr().add(pixel * 16 + vector * 8).cast())
+            };
+            let four = [of(pixel, 0), of(pixel, 1), of(next, 0), of(next, 1)];
+            let bytes = levels.of([near, far, near, far], four);
+            _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(bytes));
+            if next > pixel {
+                let second = _mm256_extracti128_si256::<1>(bytes);
+                _mm_storeu_si128(to.add(tile.pixel_stride).cast(), second);
+            }
+        }
+        to = to.wrapping_add(2 * tile.pixel_stride);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Quantized models that an earlier run has made, named by everything that decides them.
 
+use super::candidates::{LEARNED, MIXED};
+use super::mixed::LayerOptions;
 use super::{Candidate, Parts, Request, Row, candidates};
 use crate::evaluate::{FNV_START, fnv};
 use crate::experiments::artifacts::{Held, make_folder, write_json};
@@ -7,7 +9,7 @@ use crate::experiments::unseen::Chosen;
 use crate::{Config, LabError};
 use lowbit::format::{self, StoredModel};
 use lowbit::quant::QuantizedModel;
-use lowbit::quantize::quantize;
+use lowbit::quantize::{LayerBits, quantize};
 use lowbit_kernels::Isa;
 use lowbit_onnx::{Input as ExportInput, export_quantized};
 use serde::{Deserialize, Serialize};
@@ -144,7 +146,7 @@ impl Cache {
     ) -> Result<(), LabError> {
         let from = self.path(candidate, "safetensors");
         let bytes = std::fs::read(&from).map_err(|source| LabError::Io { path: from, source })?;
-        let name = slug(&candidate.name);
+        let name = candidate.slug();
         let file = format!("{name}.safetensors");
         format::write_atomically(&folder.join(&file), &bytes)?;
         row.file = Some(file);
@@ -158,18 +160,35 @@ impl Cache {
 
     /// Removes what an earlier run has left on its front.
     pub(super) fn forget_front(&self, folder: &Held) {
-        for candidate in candidates() {
+        let names = candidates().into_iter().map(|candidate| candidate.slug());
+        let mixed =
+            MIXED.map(|group| Candidate::mixed(group, LayerBits::default(), LEARNED).slug());
+        for name in names.chain(mixed) {
             for extension in ["safetensors", "onnx"] {
-                let name = format!("{}.{extension}", slug(&candidate.name));
                 // What is not there need not go.
-                let _ = std::fs::remove_file(folder.join(name));
+                let _ = std::fs::remove_file(folder.join(format!("{name}.{extension}")));
             }
         }
     }
-}
 
-/// A name for files: `W4A8, mse-weights,adaround` becomes `w4a8_mse-weights_adaround`.
-pub(super) fn slug(name: &str) -> String {
-    let parts = name.split([',', ' ']).filter(|part| !part.is_empty());
-    parts.collect::<Vec<_>>().join("_").to_lowercase()
+    /// Layers that were measured with this base before, or else by `measure`.
+    pub(super) fn layers(
+        &self,
+        base: &Candidate,
+        measure: impl FnOnce() -> Result<Option<Vec<LayerOptions>>, LabError>,
+    ) -> Result<Option<Vec<LayerOptions>>, LabError> {
+        let path = self.path(base, "layers.json");
+        let earlier = || {
+            let text = std::fs::read_to_string(&path).ok()?;
+            serde_json::from_str(&text).ok()
+        };
+        if let Some(layers) = self.resume.then(earlier).flatten() {
+            return Ok(Some(layers));
+        }
+        let layers = measure()?;
+        if let Some(layers) = &layers {
+            write_json(&path, layers)?;
+        }
+        Ok(layers)
+    }
 }

@@ -1,13 +1,13 @@
 //! What is tried, in the order in which it is worth its time.
 
 use lowbit::quant::{ActivationQuant, Observer};
-use lowbit::quantize::{Passes, PtqConfig};
+use lowbit::quantize::{LayerBits, Passes, PtqConfig};
 use lowbit::{ActivationBits, WeightBits};
 
 /// One way to quantize the model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
-    /// What people call it, e.g. `W8A8, bias-correction`.
+    /// What people call it, e.g. `W8A8, bias-correction`: its widths, and the pass that does most.
     pub name: String,
     /// Candidates of one group differ in their passes alone: the best of them goes on.
     pub group: &'static str,
@@ -39,14 +39,31 @@ impl Candidate {
         Self {
             name: match passes {
                 "none" => group.to_owned(),
-                passes => format!("{group}, {passes}"),
+                LEARNED => format!("{group}, adaround"),
+                passes => {
+                    let most = passes.split(',').next().unwrap_or(passes);
+                    format!("{group}, {most}")
+                }
             },
             group,
             config,
         }
     }
 
-    /// The flags of `lowbit quantize` that make it.
+    /// Layers with bits of their own, the others with 8.
+    pub(super) fn mixed(group: &'static str, layers: LayerBits, passes: &str) -> Self {
+        let mut made = Self::new(group, WeightBits::B8, passes);
+        made.name = group.into();
+        made.config.layer_bits = layers;
+        made
+    }
+
+    /// Whether its layers have different widths by their own choice.
+    pub(super) fn is_mixed(&self) -> bool {
+        !self.config.layer_bits.is_empty()
+    }
+
+    /// The flags of `lowbit quantize` that make it, but for the bits of single layers.
     #[must_use]
     pub fn flags(&self) -> String {
         let config = &self.config;
@@ -62,6 +79,13 @@ impl Candidate {
         flags.join(" ")
     }
 
+    /// Its name in the names of files: `W4A8, adaround` becomes `w4a8_adaround`.
+    #[must_use]
+    pub fn slug(&self) -> String {
+        let parts = self.name.split([',', ' ']).filter(|part| !part.is_empty());
+        parts.collect::<Vec<_>>().join("_").to_lowercase()
+    }
+
     /// Whether its rounding is learned, which takes minutes where the others take seconds.
     #[must_use]
     pub fn learns(&self) -> bool {
@@ -69,11 +93,19 @@ impl Candidate {
     }
 }
 
-/// Everything that is tried.
+/// The passes that learn their rounding.
+pub(super) const LEARNED: &str = "mse-weights,adaround,bias-correction";
+
+/// The groups of models with mixed widths: with the bytes of so many bits, or for their time.
+pub(super) const MIXED: [&str; 3] = ["mixed, 6 bits", "mixed, 4 bits", "mixed, time"];
+
+/// The number of the candidate before which mixed widths are tried, which want 8 bits first.
+pub(super) const MIXED_BEFORE: usize = 8;
+
+/// Everything that is tried but mixed widths, of which only measuring tells.
 #[must_use]
 pub fn candidates() -> Vec<Candidate> {
     use WeightBits::{B1, B2, B4, B8, B16};
-    let learned = "mse-weights,adaround,bias-correction";
     [
         ("W8A8", B8, "none"),
         ("W8A8", B8, "bias-correction"),
@@ -82,8 +114,8 @@ pub fn candidates() -> Vec<Candidate> {
         ("W8A32", B8, "bias-correction"),
         ("W4A8", B4, "mse-weights,bias-correction"),
         ("W4A32", B4, "mse-weights,bias-correction"),
-        ("W4A8", B4, learned),
-        ("W2A8", B2, learned),
+        ("W4A8", B4, LEARNED),
+        ("W2A8", B2, LEARNED),
         ("W1A8", B1, "bias-correction"),
     ]
     .into_iter()
@@ -104,7 +136,7 @@ mod tests {
         };
         assert_eq!(of("W8A8"), "--bits 8 --observer minmax");
         assert_eq!(
-            of("W4A8, mse-weights,adaround,bias-correction"),
+            of("W4A8, adaround"),
             "--bits 4 --observer mse --passes mse-weights,adaround,bias-correction"
         );
         assert_eq!(of("W8 dynamic"), "--bits 8 --method dynamic");

@@ -55,6 +55,11 @@ impl<'a> Float<'a> {
         })
     }
 
+    /// The images of a timed call.
+    pub(super) fn timed(&self) -> &[u8] {
+        &self.images
+    }
+
     /// FP32's row; its time comes from the rounds with the others.
     pub(super) fn row(&self, request: &Request<'_>) -> Row {
         let bytes = std::fs::metadata(request.file).map_or(0, |file| file.len());
@@ -67,6 +72,7 @@ impl<'a> Float<'a> {
             verdict: Some(score(&self.verdict, &self.verdict)),
             latency_ms: None,
             speedup: None,
+            predicted: None,
             on_front: false,
             file: None,
             onnx: None,

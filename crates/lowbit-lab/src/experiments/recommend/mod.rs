@@ -3,6 +3,8 @@
 mod cache;
 mod candidates;
 mod float;
+mod knapsack;
+mod mixed;
 mod page;
 mod parts;
 mod search;
@@ -11,6 +13,7 @@ mod tests;
 mod verdict;
 
 pub use candidates::{Candidate, candidates};
+pub use mixed::Predicted;
 pub use page::HEADER;
 pub use parts::{FEWEST, Parts, labelled_calibration, parts};
 pub use verdict::{Verdict, decide, front, too_few};
@@ -26,7 +29,7 @@ use cache::Cache;
 use float::Float;
 use lowbit::exec::{FloatModel, IntegerModel};
 use lowbit_kernels::Isa;
-use search::{Search, Tried};
+use search::{Found, Search, Tried};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -105,6 +108,9 @@ pub struct Row {
     pub latency_ms: Option<Summary>,
     /// FP32's time over its own, in rounds that take turns.
     pub speedup: Option<Summary>,
+    /// What its layers let expect, of mixed widths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<Predicted>,
     /// Whether no other row is better in accuracy, latency and bytes at once.
     pub on_front: bool,
     /// Its file in the results folder, where it is on the front or ships.
@@ -185,30 +191,37 @@ pub fn recommend(
         parts: &parts,
         cache: &cache,
         float: &measured.choosing,
+        fp32: &fp32,
+        timed: measured.timed(),
         isa,
         events,
     };
-    let (tried, mut skipped, mut ended) = search.run()?;
+    let Found {
+        tried,
+        mut skipped,
+        mut ended,
+    } = search.run()?;
     let mut rows = vec![measured.row(request)];
     let kept = finalists(&tried, request);
-    let made_by: Vec<Option<usize>> = [None]
-        .into_iter()
-        .chain(tried.iter().map(|tried| Some(tried.at)))
-        .collect();
-    rows.extend(tried.into_iter().map(|tried| tried.row));
+    let mut made_by = vec![None];
+    for Tried { row, candidate } in tried {
+        rows.push(row);
+        made_by.push(Some(candidate));
+    }
     let mut float_times = Vec::new();
     events.stage("timing");
     for number in kept {
-        let (row, at) = (&mut rows[number + 1], made_by[number + 1]);
-        let Some(at) = at.filter(|_| float_times.is_empty() || !request.is_over()) else {
+        let (row, candidate) = (&mut rows[number + 1], made_by[number + 1].as_ref());
+        let in_time = |_: &&Candidate| float_times.is_empty() || !request.is_over();
+        let Some(candidate) = candidate.filter(in_time) else {
             skipped.push(format!(
                 "{}: tried, but the time was up before it was timed",
                 row.name
             ));
-            ended = "the time was up".into();
+            ended = Some("the time was up".into());
             continue;
         };
-        let model = IntegerModel::compile(&cache.model(&candidates()[at])?, isa)?;
+        let model = IntegerModel::compile(&cache.model(candidate)?, isa)?;
         float_times.push(measured.complete(row, &model, &parts));
         if let (Some(part), Some(speedup)) = (&row.verdict, row.speedup) {
             events.note(&format!(
@@ -236,9 +249,9 @@ pub fn recommend(
         row.on_front = on_front;
     }
     cache.forget_front(&folder);
-    for (row, at) in rows.iter_mut().zip(made_by) {
-        if let Some(at) = at.filter(|_| is_kept(row, &verdict)) {
-            cache.keep(&candidates()[at], &folder, row)?;
+    for (row, candidate) in rows.iter_mut().zip(&made_by) {
+        if let Some(candidate) = candidate.as_ref().filter(|_| is_kept(row, &verdict)) {
+            cache.keep(candidate, &folder, row)?;
         }
     }
     let data = &chosen.input.data;
@@ -259,7 +272,7 @@ pub fn recommend(
         doubts: chosen.evaluated.doubts(),
         rows,
         skipped,
-        ended,
+        ended: ended.unwrap_or_else(|| "nothing was left to try".into()),
         verdict,
         seconds: request.begun.elapsed().as_secs_f64(),
         machine: Machine::here(isa),

@@ -13,7 +13,7 @@ pub const HEADER: [&str; 8] = [
     "verdict %",
     "points [95 %]",
     "changed",
-    "ms [quartiles]",
+    "ms",
     "faster",
 ];
 
@@ -36,12 +36,8 @@ impl Recommendation {
                     format!("{:+.2} [{:+.2}, {:+.2}]", -d.value, -d.high, -d.low)
                 }),
                 other.map_or_else(none, |part| part.changed.to_string()),
-                row.latency_ms.map_or_else(none, |ms| {
-                    format!(
-                        "{:.3} [{:.3}, {:.3}]",
-                        ms.median, ms.quartile_1, ms.quartile_3
-                    )
-                }),
+                row.latency_ms
+                    .map_or_else(none, |ms| format!("{:.3}", ms.median)),
                 row.speedup
                     .map_or_else(none, |s| format!("{:.2}×", s.median)),
             ]

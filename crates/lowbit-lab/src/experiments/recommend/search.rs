@@ -1,11 +1,14 @@
 //! Trying candidates until the time is up, or nothing is left that could change the verdict.
 
 use super::cache::Cache;
-use super::{Candidate, Parts, Request, Row, candidates, score};
+use super::candidates::MIXED_BEFORE;
+use super::mixed::{LayerOptions, Measuring, Predicted, mixes};
+use super::{Candidate, FOLDER, Parts, Request, Row, candidates, score};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::{Config, Events, LabError};
-use lowbit::exec::IntegerModel;
+use lowbit::exec::{FloatModel, IntegerModel};
 use lowbit_kernels::Isa;
+use std::path::PathBuf;
 
 /// Share of the time that is kept for timing what was chosen.
 const FOR_TIMING: f64 = 0.2;
@@ -16,8 +19,17 @@ const HOPELESS: f64 = 20.0;
 /// A candidate that was tried.
 pub(super) struct Tried {
     pub(super) row: Row,
-    /// Its number among all candidates.
-    pub(super) at: usize,
+    pub(super) candidate: Candidate,
+}
+
+/// What trying came to.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) tried: Vec<Tried>,
+    /// What was not tried, and why.
+    pub(super) skipped: Vec<String>,
+    /// Why trying ended before there was nothing left to try.
+    pub(super) ended: Option<String>,
 }
 
 /// What candidates are tried with.
@@ -27,6 +39,9 @@ pub(super) struct Search<'a> {
     pub(super) parts: &'a Parts,
     pub(super) cache: &'a Cache,
     pub(super) float: &'a Evaluation,
+    pub(super) fp32: &'a FloatModel,
+    /// Images of a timed call.
+    pub(super) timed: &'a [u8],
     pub(super) isa: Isa,
     pub(super) events: &'a dyn Events,
 }
@@ -39,69 +54,129 @@ impl Search<'_> {
     }
 
     /// Tries the candidates in their order; what was not tried is said.
-    pub(super) fn run(&self) -> Result<(Vec<Tried>, Vec<String>, String), LabError> {
-        let mut tried: Vec<Tried> = Vec::new();
-        let mut skipped = Vec::new();
-        let mut ended = "nothing was left to try".to_owned();
-        for (at, candidate) in candidates().iter().enumerate() {
-            let cached = self.request.resume && self.cache.has(candidate);
-            if let Some(reason) = self.is_hopeless(candidate, &tried) {
-                skipped.push(format!("{}: {reason}", candidate.name));
-                continue;
-            }
-            if !cached && self.left() <= 0.0 {
-                skipped.push(format!("{}: the time was up", candidate.name));
-                ended = "the time was up".into();
-                continue;
-            }
-            let learning = self.seconds_of_learning(candidate);
-            if !cached && learning > self.left() {
-                skipped.push(format!(
-                    "{}: takes some {learning:.0} s, {:.0} were left",
-                    candidate.name,
-                    self.left()
-                ));
-                ended = "the time was too short for the rest".into();
-                continue;
-            }
-            self.events.stage(&format!(
-                "{} ({:.0} s left)",
-                candidate.name,
-                self.left().max(0.0)
-            ));
-            let row = self.one(candidate)?;
-            self.events.note(&format!(
-                "{}: {:.2} % of {} images that choose, {:+.2} points, {:.1} s",
-                row.name,
-                row.choosing.accuracy_percent,
-                row.choosing.images,
-                -row.choosing.drop_points.value,
-                row.seconds
-            ));
-            tried.push(Tried { row, at });
+    pub(super) fn run(&self) -> Result<Found, LabError> {
+        let mut found = Found::default();
+        let mut fixed = candidates();
+        let narrower = fixed.split_off(MIXED_BEFORE);
+        for candidate in fixed {
+            self.attempt(candidate, None, &mut found)?;
         }
-        Ok((tried, skipped, ended))
+        for (candidate, predicted) in self.mixed(&mut found)? {
+            self.attempt(candidate, Some(predicted), &mut found)?;
+        }
+        for candidate in narrower {
+            self.attempt(candidate, None, &mut found)?;
+        }
+        Ok(found)
     }
 
-    /// Why fewer bits cannot change the verdict: more of them, rounded as well as can be, lost far more than is allowed.
-    fn is_hopeless(&self, candidate: &Candidate, tried: &[Tried]) -> Option<String> {
-        let bits = candidate.config.weight_bits;
-        let all = candidates();
-        let wider = tried.iter().filter(|other| {
-            let config = &all[other.at].config;
-            config.weight_bits > bits && config.passes.bias_correction
-        });
-        let nearest = wider
-            .filter(|other| all[other.at].learns() || bits.get() == 1)
-            .min_by(|a, b| {
-                let bits = |tried: &Tried| all[tried.at].config.weight_bits;
-                let lost = |tried: &Tried| tried.row.choosing.drop_points.low;
-                let order = bits(a).cmp(&bits(b));
-                order.then(lost(a).total_cmp(&lost(b)))
-            })?;
-        let lost = nearest.row.choosing.drop_points.low;
-        (lost > self.request.max_drop + HOPELESS)
-            .then(|| format!("{} lost {lost:.0} points or more already", nearest.row.name))
+    /// Tries a candidate, if time allows and it may change the verdict.
+    fn attempt(
+        &self,
+        candidate: Candidate,
+        predicted: Option<Predicted>,
+        found: &mut Found,
+    ) -> Result<(), LabError> {
+        let name = &candidate.name;
+        let cached = self.request.resume && self.cache.has(&candidate);
+        if let Some(reason) = is_hopeless(&candidate, &found.tried, self.request.max_drop) {
+            found.skipped.push(format!("{name}: {reason}"));
+            return Ok(());
+        }
+        if !cached && self.left() <= 0.0 {
+            found.skipped.push(format!("{name}: the time was up"));
+            found.ended = Some("the time was up".into());
+            return Ok(());
+        }
+        let learning = self.seconds_of_learning(&candidate);
+        if !cached && learning > self.left() {
+            let left = self.left();
+            let reason = format!("{name}: takes some {learning:.0} s, {left:.0} were left");
+            found.skipped.push(reason);
+            found.ended = Some("the time was too short for the rest".into());
+            return Ok(());
+        }
+        let left = self.left().max(0.0);
+        self.events.stage(&format!("{name} ({left:.0} s left)"));
+        let row = self.one(&candidate, predicted)?;
+        self.events.note(&format!(
+            "{}: {:.2} % of {} images that choose, {:+.2} points, {:.1} s",
+            row.name,
+            row.choosing.accuracy_percent,
+            row.choosing.images,
+            -row.choosing.drop_points.value,
+            row.seconds
+        ));
+        if let Some(predicted) = predicted {
+            let off = row.bytes as f64 - predicted.bytes as f64;
+            self.events.note(&format!(
+                "{}: {} bytes, {off:+} against those predicted by its layers",
+                row.name, row.bytes
+            ));
+        }
+        found.tried.push(Tried { row, candidate });
+        Ok(())
+    }
+
+    /// Models with mixed widths that are worth making, by what each layer loses, weighs and takes at each width.
+    fn mixed(&self, found: &mut Found) -> Result<Vec<(Candidate, Predicted)>, LabError> {
+        let is_base = |tried: &&Tried| {
+            let config = &tried.candidate.config;
+            tried.row.group == "W8A8" && config.passes.bias_correction
+        };
+        let Some(base) = found.tried.iter().find(is_base) else {
+            return Ok(Vec::new());
+        };
+        let is_over = || self.left() <= 0.0;
+        let model = self.cache.model(&base.candidate)?;
+        let measuring = Measuring {
+            weights: &self.request.model.weights,
+            fp32: self.fp32,
+            base: &model,
+            calibration: &self.parts.calibration,
+            timed: self.timed,
+            isa: self.isa,
+        };
+        self.events.stage(&format!(
+            "what each layer loses with fewer bits ({:.0} s left)",
+            self.left().max(0.0)
+        ));
+        let measure = || match is_over() {
+            true => Ok(None),
+            false => measuring.layers(&is_over),
+        };
+        let Some(layers) = self.cache.layers(&base.candidate, measure)? else {
+            found.skipped.push("mixed widths: the time was up".into());
+            found.ended = Some("the time was up".into());
+            return Ok(Vec::new());
+        };
+        if let Some(most) = layers.iter().max_by(|a, b| {
+            let loss = |layer: &LayerOptions| layer.options.get(1).map_or(0.0, |o| o.divergence);
+            loss(a).total_cmp(&loss(b))
+        }) {
+            self.events.note(&format!(
+                "of {} layers, {} loses most with 4 bits",
+                layers.len(),
+                most.name
+            ));
+        }
+        let mixes = mixes(&layers, base.row.bytes);
+        if mixes.is_empty() {
+            let reason = "mixed widths: no layer but the first and the last has weights";
+            found.skipped.push(reason.into());
+        }
+        for (candidate, _) in &mixes {
+            let path = self.layers_file(candidate);
+            let lines = candidate.config.layer_bits.to_string().replace(',', "\n") + "\n";
+            lowbit::format::write_atomically(&path, lines.as_bytes())?;
+        }
+        Ok(mixes)
+    }
+
+    /// Where the bits of a mixed candidate's layers stand for `--layer-bits @FILE`.
+    fn layers_file(&self, candidate: &Candidate) -> PathBuf {
+        let name = format!("{}.layers", candidate.slug());
+        self.config.results.out.join(FOLDER).join(name)
     }
 
     /// What learning its rounding takes, about: multiply-adds of 256 pixels per weight and step, forwards and backwards.
@@ -115,7 +190,7 @@ impl Search<'_> {
         work / GMAC_PER_S_AND_THREAD / rayon::current_num_threads() as f64
     }
 
-    fn one(&self, candidate: &Candidate) -> Result<Row, LabError> {
+    fn one(&self, candidate: &Candidate, predicted: Option<Predicted>) -> Result<Row, LabError> {
         let made = self
             .cache
             .made(candidate, self.request, self.parts, self.isa)?;
@@ -130,6 +205,7 @@ impl Search<'_> {
             verdict: None,
             latency_ms: None,
             speedup: None,
+            predicted,
             on_front: false,
             file: None,
             onnx: None,
@@ -140,11 +216,16 @@ impl Search<'_> {
     /// The command that makes the same file.
     fn command(&self, candidate: &Candidate) -> String {
         let config = self.config;
+        let mut flags = candidate.flags();
+        if candidate.is_mixed() {
+            let file = self.layers_file(candidate).display().to_string();
+            flags += &format!(" --layer-bits {}", quoted(&format!("@{file}")));
+        }
         let mut command = format!(
             "lowbit quantize {} --data {} {}",
             quoted(&self.request.file.display().to_string()),
             quoted(&config.images.data),
-            candidate.flags()
+            flags
         );
         for (flag, value, default) in [
             ("preprocess", config.onnx.preprocess.clone(), String::new()),
@@ -189,9 +270,32 @@ impl Search<'_> {
     }
 }
 
+/// Why fewer bits cannot change the verdict: more of them, rounded as well as can be, lost far more than is allowed.
+fn is_hopeless(candidate: &Candidate, tried: &[Tried], max_drop: f64) -> Option<String> {
+    if candidate.is_mixed() {
+        return None;
+    }
+    let bits = candidate.config.weight_bits;
+    let of = |tried: &Tried| tried.candidate.config.weight_bits;
+    let wider = tried.iter().filter(|other| {
+        let repaired = other.candidate.config.passes.bias_correction;
+        of(other) > bits && repaired && !other.candidate.is_mixed()
+    });
+    let nearest = wider
+        .filter(|other| other.candidate.learns() || bits.get() == 1)
+        .min_by(|a, b| {
+            let lost = |tried: &Tried| tried.row.choosing.drop_points.low;
+            let order = of(a).cmp(&of(b));
+            order.then(lost(a).total_cmp(&lost(b)))
+        })?;
+    let lost = nearest.row.choosing.drop_points.low;
+    (lost > max_drop + HOPELESS)
+        .then(|| format!("{} lost {lost:.0} points or more already", nearest.row.name))
+}
+
 /// A word as a shell takes it.
 fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=,+~".contains(c);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=,+~@".contains(c);
     match !word.is_empty() && word.chars().all(is_plain) {
         true => word.to_owned(),
         false => format!("'{}'", word.replace('\'', r"'\''")),

@@ -32,6 +32,7 @@ fn row(name: &str, lost: f64, half: f64, ms: f64, bytes: u64) -> Row {
         verdict: Some(part(lost, half)),
         latency_ms: Some(Summary::of(&[ms])),
         speedup: Some(Summary::of(&[10.0 / ms])),
+        predicted: None,
         on_front: false,
         file: None,
         onnx: None,
@@ -267,7 +268,8 @@ fn the_whole_experiment_leaves_what_it_says_and_goes_on_where_it_was() {
     assert_eq!(written, serde_json::to_string_pretty(&found).unwrap());
     assert_eq!(
         found.rows.len() + found.skipped.len(),
-        1 + candidates().len()
+        1 + candidates().len() + 1,
+        "and that there is no layer for mixed widths"
     );
     assert_eq!(found.rows[0].choosing.accuracy_percent, 100.0);
     let (mut kept, mut exported) = (0, 0);

@@ -13,6 +13,6 @@ from __future__ import annotations
 
 from ._client import compressed_mod
 from ._federation import answer, hello, serve
-from ._strategy import Compressed, compressed
+from ._strategy import Compressed, Failure, compressed
 
-__all__ = ["Compressed", "answer", "compressed", "compressed_mod", "hello", "serve"]
+__all__ = ["Compressed", "Failure", "answer", "compressed", "compressed_mod", "hello", "serve"]

@@ -21,34 +21,29 @@ from ._tensors import carried, carried_messages
 
 STATE = "lowbit-federation"
 
-# Keys of the run's configuration, and the settings of the command line that they are.
-_SETTINGS = {
-    "data": "data", "limit": "limit", "image-size": "image_size", "model": "model", "lr": "lr", "batch-size": "batch_size",
-    "optimizer": "optimizer", "schedule": "schedule", "seed": "seed", "out": "out",
-}  # fmt: skip
+# Keys of the run's configuration that are about the federation, and their names inside.
 _FEDERATION = {
     "num-server-rounds": "rounds", "fraction-train": "fraction", "local-epochs": "local_epochs", "bits": "bits",
     "up-bits": "up_bits", "down-bits": "down_bits", "partition": "partition", "clients": "clients", "strategy": "strategy",
     "aggregator": "aggregator", "min-clients": "min_clients", "feedback": "feedback", "rotate": "rotate",
 }  # fmt: skip
+# Others are settings of the command line, but these.
 _OTHER = ("round-timeout", "wait-for-nodes")
+# Settings of the command line that say which images there are.
+_IMAGES = ("seed", "limit", "image-size", "resize", "exif", "data-dir", "cache")
 
 
 def _settings(config: Mapping[str, Any]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """The settings of training and of the federation."""
-    for key in config:
-        if key not in _SETTINGS and key not in _FEDERATION and key not in _OTHER:
-            raise SettingError(f"{key}: unknown key of the run's configuration; docs/flower.md has all")
-
-    def of(names: dict[str, str]) -> list[tuple[str, str]]:
-        return pairs(**{name: config[key] for key, name in names.items() if config.get(key, "") != ""})
-
+    given = {key: value for key, value in config.items() if value != "" and key not in _OTHER}
+    own = pairs(**{_FEDERATION[key]: value for key, value in given.items() if key in _FEDERATION})
+    settings = pairs(**{key.replace("-", "_"): value for key, value in given.items() if key not in _FEDERATION})
     # The command line's default for a federation.
-    return pairs(schedule="constant") + of(_SETTINGS), of(_FEDERATION)
+    return pairs(schedule="constant") + settings, own
 
 
 def _dataset(config: Mapping[str, Any], path: str | None = None) -> Any:
-    found = {name: config[key] for key, name in [("seed", "seed"), ("limit", "limit"), ("image-size", "image_size")] if key in config}
+    found = {key.replace("-", "_"): config[key] for key in _IMAGES if config.get(key, "") != ""}
     return load_dataset(path or str(config.get("data", "landcover")), **found)
 
 

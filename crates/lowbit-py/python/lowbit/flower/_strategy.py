@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Iterable
+from logging import WARNING
+from typing import TYPE_CHECKING, Any, Iterable, NamedTuple
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from .._errors import WireError
-from .._lowbit import Codec
+from .._lowbit import Codec, too_large
 from ._tensors import RECORD, SERVER, Layout, apply, arrays_key, carried, carried_messages
 
 if TYPE_CHECKING:
     from flwr.app import Array
     from numpy.typing import NDArray
+
+
+class Failure(NamedTuple):
+    """A node whose answer did not count."""
+
+    round: int
+    """Round of the strategy."""
+    node: int
+    """Its id."""
+    reason: str
+    """Why."""
+
+
+REFUSED = 1
+"""Code of the error in place of an answer that was refused; nobody reads it."""
 
 
 class Compressed(Strategy):
@@ -27,7 +44,9 @@ class Compressed(Strategy):
         self.bytes_down: list[int] = []
         """Bytes of the encoded messages to the nodes, by round (of the strategy, from 0)."""
         self.bytes_up: list[int] = []
-        """Bytes of the encoded messages from the nodes, by round."""
+        """Bytes of the encoded messages from the nodes, by round; of those that were refused too."""
+        self.failures: list[Failure] = []
+        """Nodes that failed, and answers that were refused."""
         self._layout: Layout | None = None
         self._up: Codec
         self._down: Codec
@@ -39,7 +58,7 @@ class Compressed(Strategy):
         self._log: list[tuple[int, bytes]] = []
         self._held: dict[int, int] = {}
         self._counted: dict[int, int] = {}
-        self._asked: set[int] = set()
+        self._asked: dict[int, Message] = {}
         # Checked here, and not in the first round.
         for bits in (up_bits, down_bits):
             Codec([("x", [1], False)], bits, True, seed)
@@ -107,7 +126,7 @@ class Compressed(Strategy):
 
     def _send(self, messages: Iterable[Message], server_round: int) -> list[Message]:
         sent = []
-        self._asked = set()
+        self._asked = {}
         for message in messages:
             key = arrays_key(message.content)
             self._begin(message.content.array_records[key])
@@ -126,40 +145,88 @@ class Compressed(Strategy):
             if whole and self._layout is not None:
                 how["layout"] = self._layout.text()
             content[RECORD] = ConfigRecord(how)
-            sent.append(Message(content=content, message_type=message.metadata.message_type, dst_node_id=node))
-            self._asked.add(node)
+            self._asked[node] = Message(content=content, message_type=message.metadata.message_type, dst_node_id=node)
+            sent.append(self._asked[node])
         return sent
 
     def _forget(self, replies: list[Message]) -> None:
         """Of nodes that did not answer, nobody knows what they hold."""
         answered = {reply.metadata.src_node_id for reply in replies if not reply.has_error()}
-        for node in self._asked - answered:
+        for node in set(self._asked) - answered:
             self._held.pop(node, None)
 
     def _receive(self, replies: Iterable[Message], server_round: int) -> list[Message]:
+        """The replies, decoded; an error in place of each that must not count."""
         replies = list(replies)
         self._forget(replies)
-        decoded = []
+        self._are_compressed(replies)
+        decoded: list[Message] = []
+        opened: list[tuple[int, float]] = []
         for reply in replies:
+            node = reply.metadata.src_node_id
             if reply.has_error():
+                self._failed(server_round, node, f"its node failed: {reply.error.reason}")
                 decoded.append(reply)
                 continue
-            node, content = reply.metadata.src_node_id, reply.content
-            if RECORD not in content.config_records or self._layout is None:
-                raise WireError(f"node {node} does not compress: give its ClientApp mods=[lowbit.flower.compressed_mod]")
-            key = arrays_key(content)
-            messages, exact = carried_messages(content.array_records[key])
-            _count(self.bytes_up, server_round, sum(map(len, messages)))
-            if len(messages) != 1:
-                raise WireError(f"node {node} sent {len(messages)} messages, expected one")
-            model, round = apply(self._up, self._reference, self._round, messages[0])
-            if round != self._round:
-                raise WireError(f"node {node} answered round {round}, this is round {self._round}")
-            self._counted[node] = round
-            del content[RECORD]
-            content[key] = self._layout.unflatten(model, exact, self._up)
-            decoded.append(reply)
+            try:
+                norm = self._open(reply, server_round)
+            # Whatever a node sends, it must not end the round of the others.
+            except Exception as error:
+                # What it holds, nobody knows.
+                self._held.pop(node, None)
+                decoded.append(self._refused(reply, server_round, str(error) or type(error).__name__))
+            else:
+                opened.append((len(decoded), norm))
+                decoded.append(reply)
+        for (at, _), reason in zip(opened, too_large([norm for _, norm in opened])):
+            reply = decoded[at]
+            if reason is None:
+                self._counted[reply.metadata.src_node_id] = self._round
+            else:
+                decoded[at] = self._refused(reply, server_round, reason)
         return decoded
+
+    def _are_compressed(self, replies: list[Message]) -> None:
+        """Raises if no node has the mod: the federation's apps are not what they should be."""
+        answers = [reply for reply in replies if not reply.has_error()]
+        if answers and not any(RECORD in reply.content.config_records for reply in answers):
+            node = answers[0].metadata.src_node_id
+            raise WireError(f"node {node} does not compress: give its ClientApp mods=[lowbit.flower.compressed_mod]")
+
+    def _open(self, reply: Message, server_round: int) -> float:
+        """Decodes an answer in place, after the checks of lowbit's own server; returns the length of its update."""
+        node, content = reply.metadata.src_node_id, reply.content
+        if node not in self._asked:
+            raise WireError("it was not asked")
+        if RECORD not in content.config_records or self._layout is None:
+            raise WireError("it does not compress: give its ClientApp mods=[lowbit.flower.compressed_mod]")
+        key = arrays_key(content)
+        messages, exact = carried_messages(content.array_records[key])
+        _count(self.bytes_up, server_round, sum(map(len, messages)))
+        if len(messages) != 1:
+            raise WireError(f"it sent {len(messages)} messages, expected one")
+        model, norm = self._up.open(messages[0], node & 0xFFFFFFFF, self._round)
+        trained = self._up.layout()[1]
+        model[:trained] += self._reference[:trained]
+        arrays = self._layout.unflatten(model, exact, self._up)
+        del content[RECORD]
+        content[key] = arrays
+        return norm
+
+    def _refused(self, reply: Message, server_round: int, reason: str) -> Message:
+        """An error in place of an answer; strategies leave it out."""
+        node = reply.metadata.src_node_id
+        self._failed(server_round, node, reason)
+        error = Error(code=REFUSED, reason=reason)
+        asked = self._asked.get(node)
+        if asked is None:
+            # Nobody has asked it: there is no message that this one answers.
+            asked = Message(content=RecordDict(), message_type=reply.metadata.message_type, dst_node_id=node)
+        return Message(error, reply_to=asked)
+
+    def _failed(self, server_round: int, node: int, reason: str) -> None:
+        self.failures.append(Failure(server_round, node, reason))
+        log(WARNING, "round %s: node %s does not count: %s", server_round, node, reason)
 
 
 def _count(counts: list[int], server_round: int, bytes: int) -> None:
@@ -172,6 +239,10 @@ def compressed(strategy: Strategy, *, up_bits: str | int = "8", down_bits: str |
 
     Differences travel at a width, each output channel with a scale of its own; what rounding loses is kept and sent with the
     next message (docs/federation.md). The ClientApp needs `compressed_mod`.
+
+    Answers that cannot be right are left out of the round and stand in `Compressed.failures`: those that cannot be read, of
+    another version or another round, with other names or shapes, with numbers that are not finite, with negative variances; and
+    of three or more, an update that is ten times as long as the median one.
 
     Args:
         strategy: any of Flower's, whose messages have one record of arrays.

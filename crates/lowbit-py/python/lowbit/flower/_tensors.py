@@ -81,13 +81,16 @@ class Layout:
             found[name] = flat[at : at + size].reshape(shape)
             at += size
         record = ArrayRecord()
-        for name, _, kind in self.arrays:
+        for name, shape, kind in self.arrays:
             if name in found:
                 record[name] = Array(np.array(found[name], dtype=kind, order="C"))
-            elif name in exact:
-                record[name] = exact[name]
-            else:
+                continue
+            if name not in exact:
                 raise WireError(f"the message lacks array {name}")
+            given = exact[name].numpy()
+            if list(given.shape) != shape or given.dtype != np.dtype(kind):
+                raise WireError(f"array {name} is {given.dtype} of shape {list(given.shape)}, expected {kind} of shape {shape}")
+            record[name] = exact[name]
         return record
 
 

@@ -1,14 +1,20 @@
 //! Convolution with bias, ReLU, ceiling and 2×2 max-pool.
 
 use super::Weights;
+use crate::exec::gathered::Gathered;
 use crate::exec::kernel::{Call, Kernel};
+use crate::exec::pointwise::Pointwise;
 use crate::lower::{ConvView, Plan};
-use lowbit_kernels::{Isa, WeightShape, conv_f32, depthwise};
+use crate::ops;
+use lowbit_kernels::{ConvGeometry, Isa, WeightShape, conv_f32, depthwise};
 use std::ops::Range;
 
 pub(super) struct Conv {
     view: ConvView,
     form: Form,
+    pointwise: Option<Pointwise>,
+    /// Columns of the result.
+    width: usize,
     bias: Vec<f32>,
     relu: bool,
     ceiling: Option<f32>,
@@ -19,6 +25,8 @@ pub(super) struct Conv {
 enum Form {
     /// One product for each group.
     Groups(Vec<conv_f32::PackedWeights>),
+    /// One product over the taps of each pixel.
+    Taps(Gathered, conv_f32::PackedWeights),
     Depthwise(depthwise::FloatWeights),
 }
 
@@ -26,17 +34,25 @@ impl Conv {
     pub(super) fn new(
         plan: &Plan,
         index: usize,
-        groups: usize,
+        conv: &ops::Conv,
         (kernel, bias): Weights,
         isa: Isa,
     ) -> Self {
         let layer = plan.exec.layer(&plan.exec.steps[index]);
         let shape = layer.weight_shape().expect("convolutions have weights");
         let view = plan.conv(index);
+        let (input, output) = (plan.input(index, 0), plan.output(index));
+        let pointwise = Pointwise::new(&view, &input, &output);
+        let gathered = Gathered::new(&view, conv, &input, &output);
+        let groups = conv.groups;
         let form = if let Some((geometry, _)) = view.depthwise() {
             let (channels, taps) = (geometry.channels, geometry.kernel);
             let weights = depthwise::FloatWeights::pack(isa, &kernel, channels, taps);
             Form::Depthwise(weights)
+        } else if let Some(gathered) = gathered.filter(|_| pointwise.is_none()) {
+            let shape = WeightShape::linear(shape.out_channels, shape.fan_in());
+            let weights = conv_f32::PackedWeights::pack(isa, &kernel, shape);
+            Form::Taps(gathered, weights)
         } else {
             let shape = WeightShape {
                 out_channels: shape.out_channels / groups,
@@ -47,37 +63,54 @@ impl Conv {
             Form::Groups(of_groups.map(pack).collect())
         };
         Self {
+            pointwise,
+            width: output.w,
             view,
             form,
             bias,
             relu: layer.epilogue.relu,
             ceiling: layer.epilogue.ceiling,
-            image_len: [plan.input(index, 0).image_len, plan.output(index).image_len],
+            image_len: [input.image_len, output.image_len],
         }
     }
 
-    /// Computes a rectangle of one image.
-    fn one(&self, [rows, columns]: [Range<usize>; 2], input: &[f32], out: &mut [f32]) {
-        let epilogue = |bias| conv_f32::Epilogue {
+    fn epilogue<'a>(&self, bias: &'a [f32]) -> conv_f32::Epilogue<'a> {
+        conv_f32::Epilogue {
             bias: Some(bias),
             relu: self.relu,
             ceiling: self.ceiling,
-        };
-        match &self.form {
-            Form::Groups(weights) => self.view.calls(rows, columns, |part| {
-                let channels = self.bias.len() / weights.len();
-                let (input, out) = (&input[part.input..], &mut out[part.output..]);
-                let epilogue = epilogue(&self.bias[part.group * channels..][..channels]);
-                let weights = &weights[part.group];
-                conv_f32::conv(weights, &part.geometry, part.rows, input, &epilogue, out);
-            }),
-            Form::Depthwise(weights) => {
-                let view = self.view.depthwise();
-                let (geometry, first) = view.expect("it was when its weights were packed");
-                let (input, epilogue) = (&input[first..], epilogue(&self.bias));
-                depthwise::conv_f32(weights, &geometry, [rows, columns], input, &epilogue, out);
-            }
         }
+    }
+
+    /// Computes a rectangle of one image, group by group.
+    fn groups(
+        &self,
+        weights: &[conv_f32::PackedWeights],
+        [rows, columns]: [Range<usize>; 2],
+        input: &[f32],
+        out: &mut [f32],
+    ) {
+        let channels = self.bias.len() / weights.len();
+        self.view.calls(rows, columns, |part| {
+            let (input, out) = (&input[part.input..], &mut out[part.output..]);
+            let epilogue = self.epilogue(&self.bias[part.group * channels..][..channels]);
+            let weights = &weights[part.group];
+            conv_f32::conv(weights, &part.geometry, part.rows, input, &epilogue, out);
+        });
+    }
+
+    /// Computes a rectangle of one image, channel by channel.
+    fn depthwise(
+        &self,
+        weights: &depthwise::FloatWeights,
+        rectangle: [Range<usize>; 2],
+        input: &[f32],
+        out: &mut [f32],
+    ) {
+        let view = self.view.depthwise();
+        let (geometry, first) = view.expect("it was when its weights were packed");
+        let (input, epilogue) = (&input[first..], self.epilogue(&self.bias));
+        depthwise::conv_f32(weights, &geometry, rectangle, input, &epilogue, out);
     }
 }
 
@@ -88,10 +121,45 @@ impl Kernel for Conv {
 
     fn run(&self, call: Call<'_>) {
         let (input, out) = (call.inputs.f32(0), call.out.f32());
-        for image in 0..call.images {
-            let [from, to] = self.image_len.map(|len| image * len);
-            let rectangle = [call.rows.clone(), call.columns.clone()];
-            self.one(rectangle, &input[from..], &mut out[to..]);
+        let rectangle = || [call.rows.clone(), call.columns.clone()];
+        let each = |out: &mut [f32], one: &dyn Fn(&[f32], &mut [f32])| {
+            for image in 0..call.images {
+                let [from, to] = self.image_len.map(|len| image * len);
+                one(&input[from..], &mut out[to..]);
+            }
+        };
+        let product = |weights: &conv_f32::PackedWeights,
+                       geometry: &ConvGeometry,
+                       view: &[f32],
+                       out: &mut [f32]| {
+            let epilogue = self.epilogue(&self.bias);
+            conv_f32::conv(weights, geometry, 0..1, view, &epilogue, out);
+        };
+        match (&self.form, &self.pointwise) {
+            (Form::Taps(gathered, weights), _) => {
+                gathered.run(
+                    call.images,
+                    rectangle(),
+                    input,
+                    out,
+                    |geometry, view, out| {
+                        product(weights, geometry, view, out);
+                    },
+                );
+            }
+            (Form::Groups(weights), Some(pointwise)) if call.columns.len() == self.width => {
+                let view = &input[pointwise.input_row(call.rows.start)..];
+                let rows = call.rows.clone();
+                pointwise.run(call.images, rows, out, |geometry, out| {
+                    product(&weights[0], geometry, view, out);
+                });
+            }
+            (Form::Groups(weights), _) => each(out, &|input, out| {
+                self.groups(weights, rectangle(), input, out);
+            }),
+            (Form::Depthwise(weights), _) => each(out, &|input, out| {
+                self.depthwise(weights, rectangle(), input, out);
+            }),
         }
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn kernel(
     let relu = layer.epilogue.relu;
     let weights = || weights.expect("steps with products come with their weights");
     match layer.op {
-        Op::Conv(conv) => Box::new(conv::Conv::new(plan, index, conv.groups, weights(), isa)),
+        Op::Conv(conv) => Box::new(conv::Conv::new(plan, index, &conv, weights(), isa)),
         Op::Linear(_) => Box::new(linear::Linear::new(plan, index, weights(), isa)),
         Op::Relu => Box::new(activation::Unary::new(plan, index, isa, |x: f32| {
             x.max(0.0)

@@ -2,13 +2,20 @@
 
 use super::product::LayerProduct;
 use super::{IntegerLayer, Values};
+use crate::exec::gathered::Gathered;
 use crate::exec::kernel::{Call, Kernel, Out};
+use crate::exec::pointwise::Pointwise;
 use crate::lower::{ConvView, Plan};
+use crate::ops;
 use lowbit_kernels::Isa;
 
 pub(super) struct Conv {
     view: ConvView,
     groups: Vec<LayerProduct>,
+    pointwise: Option<Pointwise>,
+    gathered: Option<Gathered>,
+    /// Columns of the result.
+    width: usize,
     /// Elements from one image to the next, of input and output.
     image_len: [usize; 2],
 }
@@ -17,15 +24,59 @@ impl Conv {
     pub(super) fn new(
         plan: &Plan,
         index: usize,
-        groups: usize,
+        conv: &ops::Conv,
         layer: IntegerLayer<'_>,
         values: &Values,
         isa: Isa,
     ) -> Self {
+        let (view, input, output) = (plan.conv(index), plan.input(index, 0), plan.output(index));
+        let pointwise = Pointwise::new(&view, &input, &output);
+        let gathered = match pointwise {
+            Some(_) => None,
+            None => Gathered::new(&view, conv, &input, &output),
+        };
         Self {
-            view: plan.conv(index),
-            groups: LayerProduct::groups(plan, index, groups, layer, values, isa),
-            image_len: [plan.input(index, 0).image_len, plan.output(index).image_len],
+            view,
+            groups: match gathered {
+                Some(_) => LayerProduct::of_taps(plan, index, layer, values, isa),
+                None => LayerProduct::groups(plan, index, conv.groups, layer, values, isa),
+            },
+            pointwise,
+            gathered,
+            width: output.w,
+            image_len: [input.image_len, output.image_len],
+        }
+    }
+
+    /// Computes a rectangle as a product over gathered taps.
+    fn taps(&self, gathered: &Gathered, call: Call<'_>) {
+        let (rectangle, inputs) = ([call.rows, call.columns], call.inputs);
+        let (images, input) = (call.images, inputs.u8(0));
+        match call.out {
+            Out::F32(out) => {
+                gathered.run(images, rectangle, input, out, |geometry, view, out| {
+                    self.groups[0].run(&inputs, geometry, 0..1, view, Out::F32(out));
+                });
+            }
+            Out::U8(out) => {
+                gathered.run(images, rectangle, input, out, |geometry, view, out| {
+                    self.groups[0].run(&inputs, geometry, 0..1, view, Out::U8(out));
+                });
+            }
+        }
+    }
+
+    /// Computes whole rows as a product over pixels.
+    fn pixels(&self, pointwise: &Pointwise, call: Call<'_>) {
+        let (rows, inputs) = (call.rows, call.inputs);
+        let view = &inputs.u8(0)[pointwise.input_row(rows.start)..];
+        match call.out {
+            Out::F32(out) => pointwise.run(call.images, rows, out, |geometry, out| {
+                self.groups[0].run(&inputs, geometry, 0..1, view, Out::F32(out));
+            }),
+            Out::U8(out) => pointwise.run(call.images, rows, out, |geometry, out| {
+                self.groups[0].run(&inputs, geometry, 0..1, view, Out::U8(out));
+            }),
         }
     }
 }
@@ -36,6 +87,14 @@ impl Kernel for Conv {
     }
 
     fn run(&self, mut call: Call<'_>) {
+        if let Some(pointwise) = self.pointwise
+            && call.columns.len() == self.width
+        {
+            return self.pixels(&pointwise, call);
+        }
+        if let Some(gathered) = &self.gathered {
+            return self.taps(gathered, call);
+        }
         let input = call.inputs.u8(0);
         for image in 0..call.images {
             let [from, to] = self.image_len.map(|len| image * len);

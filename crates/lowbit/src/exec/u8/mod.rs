@@ -114,10 +114,7 @@ pub(super) fn kernel(
             let layer = layer();
             match depthwise::Depthwise::new(plan, index, &layer, values, isa) {
                 Some(depthwise) => Box::new(depthwise),
-                None => {
-                    let groups = conv.groups;
-                    Box::new(conv::Conv::new(plan, index, groups, layer, values, isa))
-                }
+                None => Box::new(conv::Conv::new(plan, index, &conv, layer, values, isa)),
             }
         }
         Op::Linear(_) => Box::new(linear::Linear::new(plan, index, layer(), values, isa)),

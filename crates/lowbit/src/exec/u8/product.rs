@@ -32,10 +32,36 @@ impl LayerProduct {
         values: &Values,
         isa: Isa,
     ) -> Vec<Self> {
+        let program_step = plan.exec.layer(&plan.exec.steps[index]);
+        let shape = program_step.weight_shape().expect("products have weights");
+        Self::groups_of(plan, index, (groups, shape), layer, values, isa)
+    }
+
+    /// The one product of a step over all taps that a pixel sees, side by side.
+    pub(super) fn of_taps(
+        plan: &Plan,
+        index: usize,
+        layer: IntegerLayer<'_>,
+        values: &Values,
+        isa: Isa,
+    ) -> Vec<Self> {
+        let program_step = plan.exec.layer(&plan.exec.steps[index]);
+        let shape = program_step.weight_shape().expect("products have weights");
+        let shape = WeightShape::linear(shape.out_channels, shape.fan_in());
+        Self::groups_of(plan, index, (1, shape), layer, values, isa)
+    }
+
+    fn groups_of(
+        plan: &Plan,
+        index: usize,
+        (groups, shape): (usize, WeightShape),
+        layer: IntegerLayer<'_>,
+        values: &Values,
+        isa: Isa,
+    ) -> Vec<Self> {
         let step = &plan.exec.steps[index];
         let program_step = plan.exec.layer(step);
         let (relu, ceiling) = (program_step.epilogue.relu, program_step.epilogue.ceiling);
-        let shape = program_step.weight_shape().expect("products have weights");
         let from = plan.exec.values[step.inputs[0]].value;
         let one_bit_input = layer.one_bit_input && from != 0;
         let output = values.params[plan.exec.values[step.output].value];

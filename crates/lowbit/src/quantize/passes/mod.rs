@@ -5,9 +5,10 @@ mod adaround;
 mod bias_correction;
 
 use crate::Weights;
+use crate::bits::WeightBits;
 use crate::exec::{Layerwise, RuntimeError};
-use crate::graph::{Graph, fold_batch_norm};
-use crate::quant::QuantizedModel;
+use crate::graph::{Graph, Step, fold_batch_norm};
+use crate::quant::{QuantizedLayer, QuantizedModel};
 use adaround::Rounding;
 use bias_correction::correct;
 use lowbit_kernels::Isa;
@@ -96,15 +97,14 @@ const IMAGES: usize = 256;
 /// Bytes that the values of those images may take: of larger images there are fewer.
 const MEMORY: usize = 1 << 30;
 
-/// Applies the passes that need images to a static or weight-only model; returns how many images they looked at.
-pub(super) fn apply(
-    graph: &Graph,
+/// FP32 and a quantized model with the same images before their first layers, and how many these are.
+fn begin(
     weights: &Weights,
-    model: &mut QuantizedModel,
-    passes: Passes,
+    model: &QuantizedModel,
     calibration: &[u8],
     isa: Isa,
-) -> Result<usize, RuntimeError> {
+) -> Result<(Layerwise, Layerwise, usize), RuntimeError> {
+    let graph = &model.graph;
     let mut float = Layerwise::float(graph, isa, |step, _| fold_batch_norm(step, weights))?;
     let mut quantized = Layerwise::quantized(model, isa)?;
     let fitting = MEMORY / (float.bytes_per_image() + quantized.bytes_per_image());
@@ -115,6 +115,48 @@ pub(super) fn apply(
     let images = &calibration[..count * image_len];
     float.begin(images, graph);
     quantized.begin(images, graph);
+    Ok((float, quantized, count))
+}
+
+/// Makes each layer at other widths and corrects its bias, with the layers before it as they are in `model`.
+pub(super) fn each_alone(
+    weights: &Weights,
+    model: &QuantizedModel,
+    widths: &[WeightBits],
+    calibration: &[u8],
+    isa: Isa,
+    make: impl Fn(&Step, WeightBits) -> QuantizedLayer,
+) -> Result<Vec<Vec<QuantizedLayer>>, RuntimeError> {
+    let (mut float, mut quantized, _) = begin(weights, model, calibration, isa)?;
+    let program = model.graph.program()?;
+    let mut layers = Vec::with_capacity(program.steps().len());
+    for (index, step) in program.steps().iter().enumerate() {
+        if model.layers[index].is_none() {
+            layers.push(Vec::new());
+            continue;
+        }
+        let (kernel, bias) = fold_batch_norm(step, weights);
+        let means = [float.before(index).means(), quantized.before(index).means()];
+        let at = |&bits: &WeightBits| {
+            let mut layer = make(step, bits);
+            correct(&mut layer, (&kernel, &bias), &means);
+            layer
+        };
+        layers.push(widths.iter().map(at).collect());
+    }
+    Ok(layers)
+}
+
+/// Applies the passes that need images to a static or weight-only model; returns how many images they looked at.
+pub(super) fn apply(
+    graph: &Graph,
+    weights: &Weights,
+    model: &mut QuantizedModel,
+    passes: Passes,
+    calibration: &[u8],
+    isa: Isa,
+) -> Result<usize, RuntimeError> {
+    let (mut float, mut quantized, count) = begin(weights, model, calibration, isa)?;
     for (index, step) in graph.program()?.steps().iter().enumerate() {
         let Some(layer) = &mut model.layers[index] else {
             continue;

@@ -1,6 +1,9 @@
 //! What becomes of an integer accumulator: the constants of each channel and the one rounding rule.
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+
+#[cfg(target_arch = "x86_64")]
 use std::ops::Range;
 
 /// How accumulators become u8. All slices are `[out_channels]`.
@@ -51,7 +54,11 @@ impl Requantize<'_> {
     /// and the zero point is a byte.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn is_ordinary(&self, channels: Range<usize>) -> bool {
-        let finite = |values: &[f32]| values[channels.clone()].iter().all(|x| x.is_finite());
+        // Without a branch, so that it becomes vectors.
+        let finite = |values: &[f32]| {
+            let values = values[channels.clone()].iter();
+            values.fold(true, |all, x| all & x.is_finite())
+        };
         (0..=255).contains(&self.zero_point) && finite(self.multiplier) && finite(self.bias)
     }
 

@@ -1,0 +1,108 @@
+//! u8 with AVX2: eight channels at a time.
+
+mod store;
+mod sums;
+
+use super::{DepthwiseGeometry, Dequantize, IntegerWeights, Requantize};
+use crate::geometry::even_parts;
+use std::arch::x86_64::*;
+use std::ops::Range;
+use store::{Constants, Store};
+use sums::{MOST, Tile, tiles};
+
+use super::pack::BLOCK;
+
+/// Bytes of the input that stay in the first-level cache.
+const SMALL_INPUT: usize = 20 << 10;
+
+/// # Safety
+/// AVX2 and FMA are available, and [`DepthwiseGeometry::check`] and [`Requantize::check`] passed for the arguments.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn conv_u8(
+    weights: &IntegerWeights,
+    g: &DepthwiseGeometry,
+    rectangle: [Range<usize>; 2],
+    input: &[u8],
+    requantize: &Requantize<'_>,
+    out: &mut [u8],
+) {
+    let store = store::Bytes::new(requantize, g.channels);
+    // SAFETY: the caller's promises.
+    unsafe { conv(weights, g, rectangle, input, &store, out.as_mut_ptr()) }
+}
+
+/// # Safety
+/// AVX2 and FMA are available, and [`DepthwiseGeometry::check`] and [`Dequantize::check`] passed for the arguments.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn conv_f32(
+    weights: &IntegerWeights,
+    g: &DepthwiseGeometry,
+    rectangle: [Range<usize>; 2],
+    input: &[u8],
+    dequantize: &Dequantize<'_>,
+    out: &mut [f32],
+) {
+    // SAFETY: the caller's promises.
+    unsafe { conv(weights, g, rectangle, input, dequantize, out.as_mut_ptr()) }
+}
+
+/// A few rows at a time, so that what they see stays in the first-level cache for all of its channels.
+///
+/// # Safety
+/// As [`conv_u8`]; `out` is writable for the rectangle.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn conv<S: Store>(
+    weights: &IntegerWeights,
+    g: &DepthwiseGeometry,
+    [rows, columns]: [Range<usize>; 2],
+    input: &[u8],
+    store: &S,
+    out: *mut S::Out,
+) {
+    let tiles = tiles(g.kernel, g.stride[1], g.dilation[1]);
+    let mut sums = [_mm256_setzero_si256(); MOST];
+    let mut tile = Tile {
+        x: input.as_ptr(),
+        row: g.dilation[0] * g.in_row_stride,
+        column: g.dilation[1] * g.in_pixel_stride,
+        step: g.stride[1] * g.in_pixel_stride,
+        kernel: g.kernel,
+        w: weights.block(0),
+        start: sums[0],
+        sums: sums.as_mut_ptr(),
+    };
+    for some in rows_at_a_time(g, rows.clone()) {
+        for first in (0..g.channels).step_by(BLOCK) {
+            let lanes = (g.channels - first).min(BLOCK);
+            // SAFETY: (whole body) the pixels lie in the rectangle; a block of channels reaches less than the slack beyond
+            // the last one.
+            unsafe {
+                let constants = Constants::new(store, first);
+                tile.w = weights.block(first);
+                tile.start = constants.start;
+                for row in some.clone() {
+                    let out = out.add((row - rows.start) * g.out_row_stride + first);
+                    for part in even_parts(columns.len(), MOST) {
+                        let origin = g.origin(row, columns.start + part.start);
+                        tile.x = input.as_ptr().add(origin + first);
+                        tiles[part.len() - 1](&tile);
+                        let to = out.add(part.start * g.out_pixel_stride);
+                        let sums = std::slice::from_raw_parts(tile.sums, part.len());
+                        store.store(&constants, sums, lanes, to, g.out_pixel_stride);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Cuts rows into parts whose input is small.
+fn rows_at_a_time(g: &DepthwiseGeometry, rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let fitting = SMALL_INPUT / g.in_row_stride.max(1);
+    let seen = g.kernel[0].saturating_mul(g.dilation[0]);
+    let count = (fitting.saturating_sub(seen) / g.stride[0].max(1)).max(1);
+    let end = rows.end;
+    rows.step_by(count)
+        .map(move |first| first..end.min(first + count))
+}

@@ -1,0 +1,430 @@
+//! What a file holds, node by node, as it was written: for those who look at a model without running it. Nothing is folded,
+//! rewritten or refused here but what cannot be decoded.
+
+use crate::constant::{Constant, Data};
+use crate::error::{Fault, OnnxError};
+use crate::file::read_bytes;
+use crate::proto::attribute_proto::AttributeType;
+use crate::proto::tensor_proto::{DataLocation, DataType};
+use crate::proto::{ModelProto, NodeProto, TensorProto};
+use crate::tensor::Tensors;
+use crate::wire;
+use prost::Message;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The type of a tensor's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ElementType {
+    /// Floats of so many bits.
+    Float(u8),
+    /// Signed integers of so many bits.
+    Int(u8),
+    /// Unsigned integers of so many bits.
+    Uint(u8),
+    /// Anything else.
+    Other,
+}
+
+/// The values of a tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// Floats, as f32.
+    Floats(Arc<Vec<f32>>),
+    /// Integers.
+    Ints(Arc<Vec<i64>>),
+    /// Of a type that nobody here reads.
+    Unread,
+}
+
+/// A constant of the file: an initializer, or what a `Constant` node holds.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct StoredTensor {
+    /// The type of its elements.
+    pub element: ElementType,
+    /// Its extents.
+    pub dims: Vec<usize>,
+    /// Its values.
+    pub values: Values,
+}
+
+/// A node of the file.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct StoredNode {
+    /// Its name, or one made of its operator and place.
+    pub name: String,
+    /// Its operator, with its domain before it where that is not ONNX's.
+    pub op: String,
+    /// Names of the values it reads; empty where an optional one is left out.
+    pub inputs: Vec<String>,
+    /// Names of the values it makes.
+    pub outputs: Vec<String>,
+    /// Its attributes that are an integer, or integers.
+    pub ints: BTreeMap<String, Vec<i64>>,
+    /// Its attributes that are a number.
+    pub floats: BTreeMap<String, f32>,
+}
+
+/// A model file as it was written.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Contents {
+    /// The version of ONNX's operators.
+    pub opset: i64,
+    /// The program that wrote it.
+    pub producer: String,
+    /// Its nodes, in the file's order.
+    pub nodes: Vec<StoredNode>,
+    /// Its constants by name.
+    pub tensors: HashMap<String, StoredTensor>,
+    /// Names of its inputs that are no constants.
+    pub inputs: Vec<String>,
+    /// Names of its outputs.
+    pub outputs: Vec<String>,
+    /// Bytes of the file and of tensors that stand in others beside it.
+    pub bytes: u64,
+    makers: HashMap<String, usize>,
+    readers: HashMap<String, Vec<usize>>,
+}
+
+impl ElementType {
+    fn of(kind: DataType) -> Self {
+        match kind {
+            DataType::Double => Self::Float(64),
+            DataType::Float => Self::Float(32),
+            DataType::Float16 | DataType::Bfloat16 => Self::Float(16),
+            DataType::Int64 => Self::Int(64),
+            DataType::Int32 => Self::Int(32),
+            DataType::Int16 => Self::Int(16),
+            DataType::Int8 => Self::Int(8),
+            DataType::Int4 => Self::Int(4),
+            DataType::Int2 => Self::Int(2),
+            DataType::Uint64 => Self::Uint(64),
+            DataType::Uint32 => Self::Uint(32),
+            DataType::Uint16 => Self::Uint(16),
+            DataType::Uint8 => Self::Uint(8),
+            DataType::Uint4 => Self::Uint(4),
+            DataType::Uint2 => Self::Uint(2),
+            _ => Self::Other,
+        }
+    }
+
+    /// Bits of an element; none of types that nobody here reads.
+    #[must_use]
+    pub fn bits(self) -> Option<u8> {
+        match self {
+            Self::Float(bits) | Self::Int(bits) | Self::Uint(bits) => Some(bits),
+            Self::Other => None,
+        }
+    }
+
+    /// Whether its elements are floats.
+    #[must_use]
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::Float(_))
+    }
+
+    /// The smallest and the largest integer of its kind; none of floats and others.
+    #[must_use]
+    pub fn limits(self) -> Option<[i64; 2]> {
+        match self {
+            Self::Int(bits) => Some([i64::MIN >> (64 - bits), i64::MAX >> (64 - bits)]),
+            Self::Uint(bits @ ..=63) => Some([0, (1 << bits) - 1]),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for ElementType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Float(bits) => write!(f, "f{bits}"),
+            Self::Int(bits) => write!(f, "s{bits}"),
+            Self::Uint(bits) => write!(f, "u{bits}"),
+            Self::Other => f.write_str("another type"),
+        }
+    }
+}
+
+impl StoredTensor {
+    /// Number of its elements.
+    #[must_use]
+    pub fn elements(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    /// Its floats; none where it holds others.
+    #[must_use]
+    pub fn floats(&self) -> Option<&[f32]> {
+        match &self.values {
+            Values::Floats(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// Its integers; none where it holds others.
+    #[must_use]
+    pub fn ints(&self) -> Option<&[i64]> {
+        match &self.values {
+            Values::Ints(values) => Some(values),
+            _ => None,
+        }
+    }
+}
+
+impl StoredNode {
+    /// The name of the value that it reads at `index`, where there is one.
+    #[must_use]
+    pub fn input(&self, index: usize) -> Option<&str> {
+        let name = self.inputs.get(index).map(String::as_str);
+        name.filter(|name| !name.is_empty())
+    }
+
+    /// The name of the first value that it makes.
+    #[must_use]
+    pub fn output(&self) -> &str {
+        self.outputs.first().map_or("", String::as_str)
+    }
+
+    /// An attribute that is one integer, or what it is where it is not there.
+    #[must_use]
+    pub fn int_or(&self, key: &str, otherwise: i64) -> i64 {
+        match self.ints.get(key).map(Vec::as_slice) {
+            Some(&[value]) => value,
+            _ => otherwise,
+        }
+    }
+
+    /// An attribute that is a number, or what it is where it is not there.
+    #[must_use]
+    pub fn float_or(&self, key: &str, otherwise: f32) -> f32 {
+        self.floats.get(key).copied().unwrap_or(otherwise)
+    }
+}
+
+impl Contents {
+    /// Reads a file; external data are read from the file's folder.
+    ///
+    /// # Errors
+    /// [`OnnxError`] saying what cannot be decoded.
+    pub fn read(path: &Path) -> Result<Self, OnnxError> {
+        let fail = |fault: Fault| OnnxError {
+            path: path.to_owned(),
+            fault,
+        };
+        let (bytes, folder) = read_bytes(path).map_err(fail)?;
+        Self::decode(bytes, Some(folder)).map_err(fail)
+    }
+
+    /// Reads the bytes of a file; external data are read from `folder`.
+    ///
+    /// # Errors
+    /// [`Fault`] saying what cannot be decoded.
+    pub fn decode(bytes: Vec<u8>, folder: Option<&Path>) -> Result<Self, Fault> {
+        if bytes.is_empty() {
+            return Err(Fault::Damaged("it is empty".into()));
+        }
+        wire::check(&bytes)?;
+        let mut size = bytes.len() as u64;
+        let proto = ModelProto::decode(prost::bytes::Bytes::from(bytes))
+            .map_err(|error| Fault::Damaged(error.to_string()))?;
+        let Some(graph) = &proto.graph else {
+            return Err(Fault::Damaged("it has no graph".into()));
+        };
+        let own = |domain: &str| matches!(domain, "" | "ai.onnx");
+        let opset = proto.opset_import.iter().find(|set| own(set.domain()));
+        let opset = opset
+            .map(|set| set.version())
+            .ok_or_else(|| Fault::Damaged("it does not say its opset: is it cut off?".into()))?;
+        let reader = Tensors { folder };
+        let mut tensors = HashMap::new();
+        for proto in &graph.initializer {
+            let tensor = stored(proto, &reader)?;
+            if proto.data_location() == DataLocation::External {
+                size += bytes_of(&tensor);
+            }
+            tensors.insert(proto.name().to_owned(), tensor);
+        }
+        let mut nodes = Vec::new();
+        for (index, proto) in graph.node.iter().enumerate() {
+            let (node, constant) = self::node(proto, index, &reader)?;
+            if let Some(constant) = constant {
+                tensors.insert(node.output().to_owned(), constant);
+            }
+            nodes.push(node);
+        }
+        let names = |infos: &[crate::proto::ValueInfoProto]| {
+            let names = infos.iter().map(|info| info.name().to_owned());
+            names.collect::<Vec<String>>()
+        };
+        let mut inputs = names(&graph.input);
+        inputs.retain(|name| !tensors.contains_key(name));
+        let (mut makers, mut readers) = (HashMap::new(), HashMap::<String, Vec<usize>>::new());
+        for (index, node) in nodes.iter().enumerate() {
+            for output in node.outputs.iter().filter(|output| !output.is_empty()) {
+                makers.insert(output.clone(), index);
+            }
+            for input in node.inputs.iter().filter(|input| !input.is_empty()) {
+                readers.entry(input.clone()).or_default().push(index);
+            }
+        }
+        Ok(Self {
+            opset,
+            producer: format!("{} {}", proto.producer_name(), proto.producer_version()),
+            outputs: names(&graph.output),
+            inputs,
+            bytes: size,
+            nodes,
+            tensors,
+            makers,
+            readers,
+        })
+    }
+
+    /// The node that makes a value.
+    #[must_use]
+    pub fn maker(&self, value: &str) -> Option<&StoredNode> {
+        self.makers.get(value).map(|&index| &self.nodes[index])
+    }
+
+    /// The nodes that read a value, one that reads it twice twice.
+    pub fn readers(&self, value: &str) -> impl Iterator<Item = &StoredNode> {
+        let readers = self.readers.get(value).into_iter().flatten();
+        readers.map(|&index| &self.nodes[index])
+    }
+
+    /// Whether a value is one of the model's outputs.
+    #[must_use]
+    pub fn is_output(&self, value: &str) -> bool {
+        self.outputs.iter().any(|output| output == value)
+    }
+
+    /// The constant that a node reads at `index`, where it reads one.
+    #[must_use]
+    pub fn constant(&self, node: &StoredNode, index: usize) -> Option<&StoredTensor> {
+        self.tensors.get(node.input(index)?)
+    }
+}
+
+fn bytes_of(tensor: &StoredTensor) -> u64 {
+    let bits = tensor.element.bits().unwrap_or(8);
+    (tensor.elements() as u64 * u64::from(bits)).div_ceil(8)
+}
+
+fn stored(proto: &TensorProto, reader: &Tensors<'_>) -> Result<StoredTensor, Fault> {
+    let kind = DataType::try_from(proto.data_type()).unwrap_or(DataType::Undefined);
+    let element = ElementType::of(kind);
+    let bits = element.bits();
+    if bits.is_some_and(|bits| bits >= 8) {
+        let Constant { dims, data, .. } = reader.read(proto)?;
+        let values = match data {
+            Data::Float(values) => Values::Floats(values),
+            Data::Int(values) => Values::Ints(values),
+        };
+        return Ok(StoredTensor {
+            element,
+            dims,
+            values,
+        });
+    }
+    let dims: Vec<usize> = proto
+        .dims
+        .iter()
+        .map(|&dim| usize::try_from(dim).unwrap_or(0))
+        .collect();
+    let elements = crate::constant::count(&dims)
+        .map_err(|reason| crate::constant::wrong(proto.name(), reason))?;
+    let packed = proto.raw_data.as_deref();
+    let values = match (packed, bits) {
+        (Some(bytes), Some(bits)) if bytes.len() == (elements * usize::from(bits)).div_ceil(8) => {
+            Values::Ints(Arc::new(unpacked(bytes, bits, element, elements)))
+        }
+        _ => Values::Unread,
+    };
+    Ok(StoredTensor {
+        element,
+        dims,
+        values,
+    })
+}
+
+/// Integers of 4 or 2 bits, the first in the lowest bits of each byte.
+fn unpacked(bytes: &[u8], bits: u8, element: ElementType, elements: usize) -> Vec<i64> {
+    let per_byte = usize::from(8 / bits);
+    let one = |index: usize| {
+        let byte = bytes[index / per_byte] >> (index % per_byte * usize::from(bits));
+        let code = i64::from(byte & ((1 << bits) - 1));
+        match element {
+            ElementType::Int(_) if code >> (bits - 1) == 1 => code - (1 << bits),
+            _ => code,
+        }
+    };
+    (0..elements).map(one).collect()
+}
+
+/// A node, and the constant that it holds.
+fn node(
+    proto: &NodeProto,
+    index: usize,
+    reader: &Tensors<'_>,
+) -> Result<(StoredNode, Option<StoredTensor>), Fault> {
+    let domain = match proto.domain() {
+        "" | "ai.onnx" => String::new(),
+        domain => format!("{domain}."),
+    };
+    let op = format!("{domain}{}", proto.op_type());
+    let mut node = StoredNode {
+        name: match proto.name() {
+            "" => format!("{op}_{index}"),
+            name => name.to_owned(),
+        },
+        inputs: proto.input.clone(),
+        outputs: proto.output.clone(),
+        op,
+        ..StoredNode::default()
+    };
+    let mut constant = None;
+    for attribute in &proto.attribute {
+        let key = attribute.name().to_owned();
+        match attribute.r#type() {
+            AttributeType::Int => drop(node.ints.insert(key, vec![attribute.i()])),
+            AttributeType::Ints => drop(node.ints.insert(key, attribute.ints.clone())),
+            AttributeType::Float => drop(node.floats.insert(key, attribute.f())),
+            AttributeType::Tensor if node.op == "Constant" => {
+                let tensor = attribute.t.as_ref();
+                constant = tensor.map(|tensor| stored(tensor, reader)).transpose()?;
+            }
+            _ => {}
+        }
+    }
+    if node.op == "Constant" && constant.is_none() {
+        constant = number(&node);
+    }
+    Ok((node, constant))
+}
+
+/// What a `Constant` node holds that has numbers instead of a tensor.
+fn number(node: &StoredNode) -> Option<StoredTensor> {
+    if let Some(&value) = node.floats.get("value_float") {
+        return Some(StoredTensor {
+            element: ElementType::Float(32),
+            dims: vec![],
+            values: Values::Floats(Arc::new(vec![value])),
+        });
+    }
+    let (key, values) = node
+        .ints
+        .iter()
+        .find(|(key, _)| key.starts_with("value_int"))?;
+    Some(StoredTensor {
+        element: ElementType::Int(64),
+        dims: match key.as_str() {
+            "value_int" => vec![],
+            _ => vec![values.len()],
+        },
+        values: Values::Ints(Arc::new(values.clone())),
+    })
+}

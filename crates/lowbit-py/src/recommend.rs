@@ -1,0 +1,97 @@
+//! Which model to ship.
+
+use crate::errors::Class;
+use crate::settings::{self, Pairs};
+use crate::threads::work;
+use lowbit::Isa;
+use lowbit_lab::experiments::inputs::float_model;
+use lowbit_lab::experiments::preprocessing::check_preprocessing;
+use lowbit_lab::experiments::recommend::{
+    HEADER, Recommendation, Request, Target, recommend as run,
+};
+use lowbit_lab::experiments::unseen::{Choice, Measured, Purpose, images_for};
+use lowbit_lab::{LabError, Silent};
+use pyo3::prelude::*;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// What one run says: its record as JSON, the names of the table's columns, and its rows.
+type Found = (String, Vec<&'static str>, Vec<Vec<String>>);
+
+/// Tries candidates on the images that the settings name, and writes what `lowbit recommend` writes.
+#[pyfunction]
+#[pyo3(signature = (file, settings, max_drop, seconds, target, batch, all, split_seed, resume))]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn recommend(
+    py: Python<'_>,
+    file: PathBuf,
+    settings: Pairs,
+    max_drop: f64,
+    seconds: f64,
+    target: &str,
+    batch: Option<usize>,
+    all: bool,
+    split_seed: Option<u64>,
+    resume: bool,
+) -> PyResult<Found> {
+    let refuse = |line: String| Err(Class::Setting.error(line));
+    let begun = Instant::now();
+    if !(max_drop > 0.0 && max_drop <= 100.0) {
+        return refuse(format!(
+            "max_drop={max_drop}: must lie above 0 and up to 100 points"
+        ));
+    }
+    if !(seconds > 0.0 && seconds <= 1e7) {
+        return refuse(format!(
+            "seconds={seconds}: must lie above 0 and up to 10000000"
+        ));
+    }
+    let (target, usual) = match target {
+        "latency" => (Target::Latency, 1),
+        "throughput" => (Target::Throughput, 64),
+        "size" => (Target::Size, 1),
+        other => return refuse(format!("target={other}: use latency, throughput or size")),
+    };
+    let batch = batch.unwrap_or(usual);
+    if !(1..=4096).contains(&batch) {
+        return refuse(format!("batch={batch}: use 1 to 4096 images"));
+    }
+    let config = settings::config(&settings)?;
+    let choice = Choice { all, split_seed };
+    let found = work(py, || -> Result<Recommendation, LabError> {
+        let isa = Isa::current()?;
+        let mut model = float_model(&file, &config)?;
+        let measured = Measured {
+            file: &file,
+            graph: &model.graph,
+            record: model.record.as_ref(),
+            foreign: model.foreign.as_ref(),
+        };
+        let chosen = images_for(
+            &measured,
+            Purpose::Calibrate,
+            choice,
+            &config,
+            &lowbit_data::Silent,
+        )?;
+        if let Some(foreign) = &model.foreign {
+            check_preprocessing(foreign, &chosen.input, &config, isa)?;
+        }
+        let names = &chosen.input.data.class_names;
+        model.graph = model.graph.with_class_names(names)?;
+        let request = Request {
+            file: &file,
+            model: &model,
+            choice,
+            max_drop,
+            begun,
+            time: Duration::from_secs_f64(seconds),
+            target,
+            batch,
+            resume,
+        };
+        run(&config, &request, &chosen, isa, &Silent)
+    })?;
+    let json = serde_json::to_string(&found).expect("plain data");
+    Ok((json, HEADER.to_vec(), found.cells()))
+}

@@ -1,0 +1,1 @@
+"""Flower's PyTorch quickstart: its network and training, written anew, with lowbit's codec around it."""
