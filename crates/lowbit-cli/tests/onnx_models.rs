@@ -147,3 +147,66 @@ fn a_model_of_other_classes_or_cut_off_is_one_line() {
     assert!(line.contains("cut.onnx"), "{line}");
     assert!(!path.join("out").exists());
 }
+
+#[test]
+fn a_model_that_is_quantized_already_runs_as_it_is() {
+    let folder = place();
+    let path = folder.path();
+    let flags = ["--data", "photos", "--preprocess", "none"];
+    let quantized = [&["quantize", MODEL, "-o", "q.safetensors"], &flags[..]].concat();
+    assert!(lowbit(path, &quantized).status.success());
+    let export = ["export", "q.safetensors", "--to", "q.onnx"];
+    assert!(lowbit(path, &export).status.success());
+    let eval = |file: &str| {
+        // What pixels become stands in the files.
+        let found = json(path, &["eval", file, "--data", "photos", "--all", "--json"]);
+        assert_eq!(found["kind"], "integer", "{found}");
+        found["loss"].as_f64().unwrap()
+    };
+    let expected = eval("q.safetensors");
+    assert_eq!(eval("q.onnx"), expected);
+    let shown = stdout(&lowbit(path, &["inspect", "q.onnx"]));
+    assert!(shown.contains("integer, static"), "{shown}");
+    let again = [
+        "quantize",
+        "q.onnx",
+        "-o",
+        "again.safetensors",
+        "--data",
+        "photos",
+    ];
+    let output = lowbit(path, &again);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(eval("again.safetensors"), expected);
+    let line = refused(
+        path,
+        &["compare", "--model", "q.onnx", "--data", "photos"],
+        2,
+    );
+    assert!(line.contains("quantized already"), "{line}");
+}
+
+#[test]
+fn layers_stay_f32_by_name() {
+    let folder = place();
+    let path = folder.path();
+    let flags = [
+        "--data",
+        "photos",
+        "--preprocess",
+        "none",
+        "-o",
+        "q.safetensors",
+    ];
+    let quantize = |names: &'static str| {
+        let arguments = ["quantize", MODEL, "--exclude", names];
+        [&arguments, &flags[..]].concat()
+    };
+    let line = refused(path, &quantize("no_such*"), 2);
+    assert!(
+        line.contains("no_such*") && line.contains("near it are"),
+        "{line}"
+    );
+    let line = refused(path, &quantize("*"), 2);
+    assert!(line.contains("nothing to quantize"), "{line}");
+}

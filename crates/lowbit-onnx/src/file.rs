@@ -68,7 +68,11 @@ pub(crate) fn decode(
     for tensor in &graph.initializer {
         constants.insert(tensor.name().to_owned(), tensors.read(tensor)?);
     }
-    let (input, extents, input_byte) = the_input(graph, &constants)?;
+    let Entry {
+        input,
+        extents,
+        input_byte,
+    } = the_input(graph, &constants)?;
     let dims = batch_of_one(&input, &extents, options)?;
     let nodes = graph.node.iter().enumerate();
     let nodes = nodes.map(|(index, node)| self::node(node, index, &tensors));
@@ -163,11 +167,15 @@ fn in_order(model: &Model) -> Result<(), Fault> {
     Ok(())
 }
 
+/// A model's input: its name, its extents, and its type where it holds pixels as they are.
+struct Entry {
+    input: String,
+    extents: Vec<Option<usize>>,
+    input_byte: Option<Byte>,
+}
+
 /// The name of the input that is no initializer, its extents, the batch first, and its type where it holds pixels as they are.
-fn the_input(
-    graph: &GraphProto,
-    constants: &HashMap<String, Constant>,
-) -> Result<(String, Vec<Option<usize>>, Option<Byte>), Fault> {
+fn the_input(graph: &GraphProto, constants: &HashMap<String, Constant>) -> Result<Entry, Fault> {
     let inputs: Vec<&ValueInfoProto> = graph
         .input
         .iter()
@@ -206,7 +214,11 @@ fn the_input(
         }
     };
     match extents {
-        Some(extents) => Ok((input.name().to_owned(), extents, byte)),
+        Some(extents) => Ok(Entry {
+            input: input.name().to_owned(),
+            extents,
+            input_byte: byte,
+        }),
         None => Err(Fault::Model(format!(
             "its input {} is no batch of images [N, C, H, W] or [N, H, W, C]",
             described(input)

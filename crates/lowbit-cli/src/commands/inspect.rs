@@ -81,6 +81,7 @@ fn layers(graph: &Graph, quantized: Option<&QuantizedModel>) -> Result<Vec<Layer
             .map_or(0, |extents| extents.iter().product());
         let bits = match quantized {
             None => step.has_weights().then_some(32),
+            Some(model) if model.float.layers.contains_key(&index) => Some(32),
             Some(model) => model.layers[index].as_ref().map(|layer| layer.bits.get()),
         };
         let rows = step.weight_extents().map_or(0, |[out, ..]| out);

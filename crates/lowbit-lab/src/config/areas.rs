@@ -238,6 +238,8 @@ area! {
         /// adaround, adaround:1000 (learned rounding, in so many steps)
         #[serde(with = "super::text")]
         passes: Passes = Passes::default(), Like("LIST", &["none", "bias-correction", "mse-weights,bias-correction", "mse-weights,adaround,bias-correction"]);
+        /// Layers that stay f32, several with commas; * stands for any text (inspect lists their names)
+        exclude: String = String::new(), Any("NAMES");
         /// Layers with bits of their own: NAME=BITS with commas, or @FILE with one a line
         #[serde(serialize_with = "super::text::serialize", deserialize_with = "super::layer_bits")]
         layer_bits: LayerBits = LayerBits::default(), Any("LIST");

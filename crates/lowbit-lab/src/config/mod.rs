@@ -98,8 +98,17 @@ impl Config {
             edge_bits: weight_bits(self.other_widths.edge_bits),
             layer_bits: self.ptq.layer_bits.clone(),
             passes: self.ptq.passes,
+            exclude: self.excluded(),
             ..PtqConfig::default()
         }
+    }
+
+    fn excluded(&self) -> Vec<String> {
+        let names = self.ptq.exclude.split(',').map(str::trim);
+        names
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect()
     }
 
     fn activation_bits(&self) -> ActivationBits {

@@ -9,7 +9,7 @@ impl Exporter<'_> {
     pub(super) fn params(&self, value: usize) -> Option<ActivationParams> {
         match self.source {
             Source::Quantized(model) if model.method == ActivationQuant::Static => match value {
-                0 => Some(model.image_params()),
+                0 => self.rounds_image.then(|| model.image_params()),
                 value => model.activations[value],
             },
             Source::Quantized(_) | Source::Float(_) => None,

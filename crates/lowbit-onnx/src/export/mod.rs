@@ -95,6 +95,8 @@ struct Exporter<'a> {
     graph: &'a Graph,
     source: Source<'a>,
     writer: Writer,
+    /// Whether the image is rounded to a grid.
+    rounds_image: bool,
     /// The f32 tensor that holds each value so far.
     values: Vec<String>,
     notes: Vec<String>,
@@ -169,6 +171,10 @@ fn export(graph: &Graph, source: Source<'_>, input: Input) -> Result<Exported, E
         graph,
         source,
         writer: Writer::default(),
+        rounds_image: match source {
+            Source::Quantized(model) => model.rounds_image(&program),
+            Source::Float(_) => false,
+        },
         values: Vec::new(),
         notes: Vec::new(),
     };

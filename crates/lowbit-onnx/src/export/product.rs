@@ -111,6 +111,16 @@ impl Exporter<'_> {
             }
             Source::Quantized(model) => model,
         };
+        if let Some(float) = model.float.layers.get(&index) {
+            let weights = channels_first(&float.weights, rest, channels);
+            let weights = Elements::F32(&weights);
+            let weights = self
+                .writer
+                .tensor(&format!("{name}.weight"), dims, &weights);
+            let bias = Elements::F32(&float.bias);
+            let bias = self.writer.tensor(&bias_name, &[float.bias.len()], &bias);
+            return Ok([weights, bias]);
+        }
         let layer = model.layers[index]
             .as_ref()
             .ok_or_else(|| ExportError::Layer {

@@ -220,6 +220,10 @@ fn codes(
     })?;
     let bias = match of(2) {
         None => None,
+        Some(bias) if bias.scale.len() > 1 && bias.scale.len() != out => {
+            let scales = bias.scale.len();
+            return Err(node.wrong(format!("its bias has {scales} scales for {out} outputs")));
+        }
         Some(bias) => {
             let values = match &bias.values[..] {
                 &[one] => vec![one; out],

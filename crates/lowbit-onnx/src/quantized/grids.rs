@@ -34,11 +34,32 @@ fn ceiled(work: &Work, grid: Option<ActivationParams>) -> Work {
     }
 }
 
+/// The grid to which all readers of an item round it, or what they choose of it, from the last item to the first: rounding
+/// keeps the order of numbers, so that the largest of some is the same before and after.
+fn only_grids(draft: &Draft) -> Vec<Option<ActivationParams>> {
+    // None as long as nothing has read it; then one grid or no common one.
+    let mut found: Vec<Option<Option<ActivationParams>>> = vec![None; draft.items.len()];
+    for (index, item) in draft.items.iter().enumerate().rev() {
+        let wanted = match &item.work {
+            Work::Grid(grid) => Some(*grid),
+            Work::Op(op) if *op == Op::Flatten || stays_on_grid(op) => found[index].flatten(),
+            _ => None,
+        };
+        for &input in &item.inputs {
+            found[input] = match found[input] {
+                Some(known) if known != wanted => Some(None),
+                _ => Some(wanted),
+            };
+        }
+    }
+    found.into_iter().map(Option::flatten).collect()
+}
+
 /// A draft in the making, without roundings of their own.
 struct Settled<'a> {
     before: &'a Draft,
-    /// Which items read each.
-    readers: Vec<Vec<usize>>,
+    /// The grid to which all readers of an item round it, if there is one.
+    only: Vec<Option<ActivationParams>>,
     items: Vec<Item>,
     /// The new place of each item.
     places: Vec<usize>,
@@ -46,15 +67,9 @@ struct Settled<'a> {
 
 impl<'a> Settled<'a> {
     fn of(before: &'a Draft) -> Self {
-        let mut readers = vec![Vec::new(); before.items.len()];
-        for (index, item) in before.items.iter().enumerate() {
-            for &input in &item.inputs {
-                readers[input].push(index);
-            }
-        }
         let mut settled = Self {
             before,
-            readers,
+            only: only_grids(before),
             items: Vec::with_capacity(before.items.len()),
             places: Vec::with_capacity(before.items.len()),
         };
@@ -81,23 +96,10 @@ impl<'a> Settled<'a> {
         self.items[self.root(place)].grid
     }
 
-    /// The grid to which all readers of an old item round it, or what they choose of it: rounding keeps the order of numbers,
-    /// so that the largest of some is the same before and after.
-    fn only_grid(&self, index: usize) -> Option<ActivationParams> {
-        let grid = |&reader: &usize| match &self.before.items[reader].work {
-            Work::Grid(grid) => Some(*grid),
-            Work::Op(op) if *op == Op::Flatten || stays_on_grid(op) => self.only_grid(reader),
-            _ => None,
-        };
-        let mut grids = self.readers[index].iter().map(grid);
-        let first = grids.next()??;
-        grids.all(|grid| grid == Some(first)).then_some(first)
-    }
-
     /// Places an operator.
     fn place(&mut self, index: usize) -> usize {
         let item = &self.before.items[index];
-        let own = self.only_grid(index);
+        let own = self.only[index];
         let mut inputs: Vec<usize> = item
             .inputs
             .iter()

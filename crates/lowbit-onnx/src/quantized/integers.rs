@@ -4,7 +4,8 @@ use crate::draft::{Draft, Item, LayerCodes, Work};
 use crate::error::Fault;
 use lowbit::graph::{Normalization, Op, Program};
 use lowbit::quant::{
-    ActivationParams, ActivationQuant, Arithmetic, QuantizedLayer, QuantizedModel,
+    ActivationParams, ActivationQuant, Arithmetic, FloatLayer, FloatParts, QuantizedLayer,
+    QuantizedModel,
 };
 use lowbit::{ActivationBits, Shape, Tensor, WeightBits, Weights};
 use std::collections::{BTreeMap, HashMap};
@@ -38,7 +39,14 @@ pub(crate) fn finish(
     let activations = activations(&program, &grids);
     let mut biases = Biases::default();
     let mut layers = Vec::new();
-    for step in program.steps() {
+    let mut float = FloatParts::default();
+    if method == ActivationQuant::Static {
+        let inner = 1..program.values() - 1;
+        float.values = inner
+            .filter(|&value| activations[value].is_none())
+            .collect();
+    }
+    for (index, step) in program.steps().iter().enumerate() {
         if !step.has_weights() {
             layers.push(None);
             continue;
@@ -46,10 +54,20 @@ pub(crate) fn finish(
         let item = products
             .remove(&step.name)
             .ok_or_else(|| Fault::Model(format!("layer {} has no weights", step.name)))?;
+        if item.codes.is_none() {
+            let weights = item
+                .weight
+                .map_or(Vec::new(), |weight| weight.data().to_vec());
+            let bias = item.bias.unwrap_or_else(|| vec![0.0; step.main_shape.c()]);
+            float.layers.insert(index, FloatLayer { weights, bias });
+            layers.push(None);
+            continue;
+        }
         let input = activations[step.inputs[0]];
         layers.push(Some(layer(item, method, input, &mut biases)?));
     }
     notes.extend(biases.notes());
+    notes.extend(about_floats(&program, &float));
     let (arithmetic, activation_bits) = match method {
         ActivationQuant::Static => (Arithmetic::IntegerBias, ActivationBits::B8),
         _ => (Arithmetic::RealBias, ActivationBits::Float),
@@ -64,6 +82,7 @@ pub(crate) fn finish(
         layers,
         activations,
         activation_bits,
+        float,
         provenance: BTreeMap::from(provenance),
     };
     model
@@ -103,6 +122,26 @@ fn as_product(item: &mut Item) {
     debug_assert_eq!(item.shape, Shape::with_channels(item.shape, channels));
 }
 
+/// Which layers the file leaves in f32.
+fn about_floats(program: &Program, float: &FloatParts) -> Option<String> {
+    let names = float
+        .layers
+        .keys()
+        .map(|&step| program.steps()[step].name.as_str());
+    let names: Vec<&str> = names.collect();
+    match (names.len(), float.values.len()) {
+        (0, 0) => None,
+        (0, values) => Some(format!(
+            "{values} of its values are not rounded: they stay f32"
+        )),
+        (1, _) => Some(format!("its layer {} is f32", names[0])),
+        (layers, _) => Some(format!(
+            "{layers} of its layers are f32: {}",
+            names.join(", ")
+        )),
+    }
+}
+
 /// The grid of each value; logits have none.
 fn activations(
     program: &Program,
@@ -130,10 +169,7 @@ fn layer(
         bias: steps,
     }) = item.codes
     else {
-        return Err(Fault::Model(format!(
-            "layer {}: its weights are floats in a quantized model",
-            item.name
-        )));
+        return Err(Fault::Model(format!("layer {} has no integers", item.name)));
     };
     let mut bias = item.bias.unwrap_or_else(|| vec![0.0; scale.len()]);
     let is_whole = method == ActivationQuant::Static && bits == WeightBits::B8;

@@ -5,7 +5,7 @@ use super::load::Loader;
 use super::{LayerProfile, Model, RuntimeError, count, f32};
 use crate::Weights;
 use crate::graph::{Graph, Pixels, fold_batch_norm};
-use crate::lower::{ExecProgram, Mode, Plan, Program, Step, ValueId};
+use crate::lower::{ExecProgram, Plan, Program, Step, ValueId};
 use crate::quant::QuantizedModel;
 use lowbit_kernels::Isa;
 
@@ -55,8 +55,7 @@ impl FloatModel {
     pub fn dequantized(model: &QuantizedModel, isa: Isa) -> Result<Self, RuntimeError> {
         model.validate()?;
         Self::of_layers(&model.graph, isa, |_, index| {
-            let layer = model.layers[index].as_ref().expect("checked");
-            (layer.dequantized(), layer.bias.clone())
+            model.real_layer(index).expect("checked")
         })
     }
 
@@ -67,7 +66,7 @@ impl FloatModel {
         folded: impl Fn(&Step, usize) -> (Vec<f32>, Vec<f32>),
     ) -> Result<Self, RuntimeError> {
         let program: Program = graph.program()?;
-        let plan = Plan::new(ExecProgram::new(program, Mode::Float, |_| false))?;
+        let plan = Plan::new(ExecProgram::float(program))?;
         Ok(Self {
             graph: graph.clone(),
             engine: engine_of(graph, plan, isa, folded),

@@ -5,7 +5,7 @@ use super::kernel::Kernel;
 use super::load::Loader;
 use super::u8::{IntegerLayer, Values};
 use super::{FloatModel, LayerProfile, Model, RuntimeError, convert, count, f32, u8};
-use crate::graph::{Graph, Pixels};
+use crate::graph::{Graph, Pixels, Step};
 use crate::lower::{ExecProgram, Mode, Numbers, Plan, Work};
 use crate::quant::{
     ActivationParams, ActivationQuant, InputParams, QuantizedLayer, QuantizedModel,
@@ -159,8 +159,7 @@ pub(super) fn engine(
     isa: Isa,
     signs: bool,
 ) -> Result<Engine, RuntimeError> {
-    let program = model.graph.program()?;
-    let plan = Plan::new(ExecProgram::new(program, mode, u8::has_form))?;
+    let plan = Plan::new(exec_program(model, mode)?)?;
     Ok(engine_of(
         model,
         plan,
@@ -168,11 +167,33 @@ pub(super) fn engine(
     ))
 }
 
+/// The program of a model that computes in integers.
+pub(super) fn exec_program(
+    model: &QuantizedModel,
+    mode: Mode,
+) -> Result<ExecProgram, RuntimeError> {
+    let program = model.graph.program()?;
+    let rounds: Vec<bool> = (0..program.values())
+        .map(|value| model.rounds(&program, value))
+        .collect();
+    let has_form =
+        |layer: usize, step: &Step| u8::has_form(step) && !model.float.layers.contains_key(&layer);
+    Ok(ExecProgram::new(program, mode, has_form, |value| {
+        rounds[value]
+    }))
+}
+
 /// The engine of a plan of `model`.
 pub(super) fn engine_of(model: &QuantizedModel, plan: Plan, kernels: &Kernels) -> Engine {
     let kernel = |index: usize| {
-        let layer = model.layers[plan.exec.steps[index].layer].as_ref();
-        kernels.kernel(&plan, index, layer)
+        let layer = plan.exec.steps[index].layer;
+        match model.float.layers.get(&layer) {
+            Some(float) if plan.exec.steps[index].work == Work::Operator(Numbers::F32) => {
+                let weights = (float.weights.clone(), float.bias.clone());
+                f32::kernel(&plan, index, Some(weights), kernels.isa)
+            }
+            _ => kernels.kernel(&plan, index, model.layers[layer].as_ref()),
+        }
     };
     let steps = (0..plan.exec.steps.len()).map(kernel).collect();
     let filling = kernels.filling(&plan);

@@ -38,7 +38,7 @@ impl Layerwise {
         isa: Isa,
         folded: impl Fn(&Step, usize) -> (Vec<f32>, Vec<f32>),
     ) -> Result<Self, RuntimeError> {
-        let exec = ExecProgram::new(graph.program()?, Mode::Float, |_| false);
+        let exec = ExecProgram::float(graph.program()?);
         let plan = Plan::new(exec)?.step_by_step();
         let engine = float_model::engine_of(graph, plan, isa, folded);
         Ok(Self::of(engine, Form::Float(isa)))
@@ -52,11 +52,10 @@ impl Layerwise {
         model.validate()?;
         if model.method == ActivationQuant::WeightOnly {
             return Self::float(&model.graph, isa, |_, index| {
-                let layer = model.layers[index].as_ref().expect("validated");
-                (layer.dequantized(), layer.bias.clone())
+                model.real_layer(index).expect("validated")
             });
         }
-        let exec = ExecProgram::new(model.graph.program()?, Mode::Static, u8::has_form);
+        let exec = integer_model::exec_program(model, Mode::Static)?;
         let plan = Plan::new(exec)?.step_by_step();
         let kernels = Kernels::new(model, Mode::Static, isa, true);
         let engine = integer_model::engine_of(model, plan, &kernels);

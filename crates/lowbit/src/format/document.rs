@@ -5,13 +5,13 @@ use super::{pack_bits, packed_len, unpack_bits};
 use crate::bits::{ActivationBits, WeightBits};
 use crate::graph::Graph;
 use crate::quant::{
-    ActivationParams, ActivationQuant, Arithmetic, QuantizedLayer, QuantizedModel,
-    QuantizedModelError,
+    ActivationParams, ActivationQuant, Arithmetic, FloatLayer, FloatParts, QuantizedLayer,
+    QuantizedModel, QuantizedModelError,
 };
 use crate::{Tensor, Weights};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 /// Prefix of the optimizer's tensors in a checkpoint.
@@ -44,6 +44,11 @@ struct Quantization {
     weight_bits: BTreeMap<String, WeightBits>,
     /// Parameters of each layer's result, by name.
     activations: BTreeMap<String, ActivationParams>,
+    /// Layers whose weights are f32, and values that are not rounded, by name; files of before version 5 have none.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    float_layers: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    float_values: BTreeSet<String>,
     provenance: BTreeMap<String, String>,
 }
 
@@ -112,6 +117,13 @@ pub(super) fn quantized(
         if let Some(params) = model.activations[index + 1] {
             activations.insert(step.name.clone(), params);
         }
+        if let Some(float) = model.float.layers.get(&index) {
+            let channels = float.bias.len();
+            let shape = vec![channels, float.weights.len() / channels.max(1)];
+            let name = |suffix: &str| format!("{}.{suffix}", step.name);
+            entries.push(f32_entry(name("weight"), shape, &float.weights));
+            entries.push(f32_entry(name("bias"), vec![channels], &float.bias));
+        }
         let Some(layer) = &model.layers[index] else {
             continue;
         };
@@ -130,8 +142,18 @@ pub(super) fn quantized(
         Arithmetic::RealBias => 1,
         Arithmetic::IntegerBias => 4,
     };
+    let of_parts = if model.float.is_empty() { 1 } else { 5 };
+    let names = |steps: &mut dyn Iterator<Item = usize>| -> BTreeSet<String> {
+        steps
+            .map(|step| program.steps()[step].name.clone())
+            .collect()
+    };
     let header = Header {
-        format_version: model.graph.format_version().max(of_arithmetic),
+        format_version: model
+            .graph
+            .format_version()
+            .max(of_arithmetic)
+            .max(of_parts),
         kind: "quantized".into(),
         graph: Some(graph_json(&model.graph)),
         quantization: Some(Quantization {
@@ -140,6 +162,8 @@ pub(super) fn quantized(
             activation_bits: model.activation_bits,
             weight_bits,
             activations,
+            float_layers: names(&mut model.float.layers.keys().copied()),
+            float_values: names(&mut model.float.values.iter().map(|value| value - 1)),
             provenance: model.provenance.clone(),
         }),
         training: record.cloned(),
@@ -318,12 +342,26 @@ impl Opened<'_> {
         let image = graph.nodes().first().map(|node| node.name.as_str());
         let of_image = image.and_then(|name| quantization.activations.get(name));
         let mut activations = vec![of_image.copied()];
-        for step in program.steps() {
+        let mut float = FloatParts::default();
+        for (index, step) in program.steps().iter().enumerate() {
+            if quantization.float_values.contains(&step.name) {
+                float.values.insert(index + 1);
+            }
             activations.push(quantization.activations.get(&step.name).copied());
             let Some(shape) = step.weight_shape() else {
                 layers.push(None);
                 continue;
             };
+            if quantization.float_layers.contains(&step.name) {
+                let name = |suffix: &str| format!("{}.{suffix}", step.name);
+                let layer = FloatLayer {
+                    weights: self.floats(&name("weight"), shape.len())?,
+                    bias: self.floats(&name("bias"), shape.out_channels)?,
+                };
+                float.layers.insert(index, layer);
+                layers.push(None);
+                continue;
+            }
             let bits = *quantization
                 .weight_bits
                 .get(&step.name)
@@ -348,6 +386,7 @@ impl Opened<'_> {
             layers,
             activations,
             activation_bits: quantization.activation_bits,
+            float,
             provenance: quantization.provenance.clone(),
         };
         // Everything that an executor relies on is checked here, at the border.

@@ -73,13 +73,20 @@ struct Builder {
 }
 
 impl ExecProgram {
-    /// `has_integer_form` says which steps can compute in u8.
+    /// A program whose steps all compute in f32.
+    pub(crate) fn float(program: Program) -> Self {
+        Self::new(program, Mode::Float, |_, _| false, |_| false)
+    }
+
+    /// `has_integer_form` says which steps, by their index, can compute in u8; `is_rounded` which values of a static program are.
     pub(crate) fn new(
         program: Program,
         mode: Mode,
-        has_integer_form: impl Fn(&Step) -> bool,
+        has_integer_form: impl Fn(usize, &Step) -> bool,
+        is_rounded: impl Fn(ValueId) -> bool,
     ) -> Self {
         let image = match mode {
+            Mode::Static if !is_rounded(0) => Numbers::F32,
             Mode::Float => Numbers::F32,
             Mode::Static | Mode::Dynamic => Numbers::U8,
         };
@@ -91,25 +98,33 @@ impl ExecProgram {
         builder.value(&program, 0, image);
         for (layer, step) in program.steps().iter().enumerate() {
             let is_last = layer + 1 == program.steps().len();
-            let is_integer = has_integer_form(step) && (step.has_weights() || !is_last);
+            let is_rounded_result = !is_last && is_rounded(layer + 1);
+            let reads_integers = step.inputs.iter().all(|&value| is_rounded(value));
+            // A product alone may give floats.
+            let is_integer = has_integer_form(layer, step)
+                && (mode != Mode::Static || reads_integers)
+                && (step.has_weights() || is_rounded_result);
             let numbers = match mode {
                 Mode::Float => Numbers::F32,
                 Mode::Static if is_integer => Numbers::U8,
                 Mode::Static => Numbers::F32,
-                Mode::Dynamic if step.has_weights() => Numbers::U8,
+                Mode::Dynamic if is_integer && step.has_weights() => Numbers::U8,
                 Mode::Dynamic => Numbers::F32,
             };
             let result = match mode {
-                Mode::Static if is_integer && !is_last => Numbers::U8,
+                Mode::Static if is_integer && is_rounded_result => Numbers::U8,
                 Mode::Float | Mode::Static | Mode::Dynamic => Numbers::F32,
             };
             let inputs = step.inputs.iter();
             let inputs = inputs
-                .map(|&value| builder.value_as(&program, layer, value, numbers))
+                .map(|&value| {
+                    let form = (value, numbers, is_rounded(value));
+                    builder.value_as(&program, layer, form)
+                })
                 .collect();
             let output = builder.value(&program, layer + 1, result);
             builder.push(layer, Work::Operator(numbers), inputs, output);
-            if mode == Mode::Static && result == Numbers::F32 && !is_last {
+            if mode == Mode::Static && result == Numbers::F32 && is_rounded_result {
                 let quantized = builder.value(&program, layer + 1, Numbers::U8);
                 builder.push(layer, Work::Quantize, vec![output], quantized);
             }
@@ -152,14 +167,13 @@ impl Builder {
         &mut self,
         program: &Program,
         layer: usize,
-        value: ValueId,
-        numbers: Numbers,
+        (value, numbers, is_rounded): (ValueId, Numbers, bool),
     ) -> usize {
         let is_form = |form: &ExecValue| form.value == value && form.numbers == numbers;
         let rounded = |form: &ExecValue| form.value == value && form.numbers == Numbers::U8;
         // In a static program an f32 form may be one that was not rounded yet.
         let known = match (self.mode, numbers) {
-            (Mode::Static, Numbers::F32) => None,
+            (Mode::Static, Numbers::F32) if is_rounded => None,
             _ => self.values.iter().position(is_form),
         };
         if let Some(known) = known {
@@ -193,8 +207,8 @@ mod tests {
         let z = graph.add("mean", Op::GlobalAvgPool, &[z]);
         graph.add("fc", Op::linear(2), &[z]);
         let program = graph.finish().unwrap().program().unwrap();
-        let integer = |step: &Step| step.op != Op::Sigmoid;
-        let steps = ExecProgram::new(program, mode, integer).steps;
+        let integer = |_, step: &Step| step.op != Op::Sigmoid;
+        let steps = ExecProgram::new(program, mode, integer, |_| true).steps;
         steps.iter().map(|step| step.work).collect()
     }
 
@@ -209,5 +223,25 @@ mod tests {
         assert_eq!(works(Mode::Float), [f; 5]);
         let d = Work::QuantizeDynamic;
         assert_eq!(works(Mode::Dynamic), [u, f, f, f, d, u]);
+    }
+
+    #[test]
+    fn a_value_that_is_not_rounded_is_read_as_it_was_computed() {
+        let classes = ["a".to_owned(), "b".to_owned()];
+        let mut graph = GraphBuilder::new("test", Shape::new(6, 6, 2), &classes);
+        let x = graph.conv("a", 0, 2, 3, (1, 1), true); // value 1, f32 from integers
+        let x = graph.conv("b", x, 2, 3, (1, 1), true); // 2, f32
+        let x = graph.conv("c", x, 2, 3, (1, 1), true); // 3, u8 from f32
+        let x = graph.add("mean", Op::GlobalAvgPool, &[x]); // 4
+        graph.add("fc", Op::linear(2), &[x]);
+        let program = graph.finish().unwrap().program().unwrap();
+        let integer = |layer, _: &Step| !matches!(layer, 1 | 2);
+        let rounded = |value| !matches!(value, 1 | 2);
+        let exec = ExecProgram::new(program, Mode::Static, integer, rounded);
+        let works: Vec<Work> = exec.steps.iter().map(|step| step.work).collect();
+        let (f, u) = (Work::Operator(Numbers::F32), Work::Operator(Numbers::U8));
+        assert_eq!(works, [u, f, f, Work::Quantize, u, u]);
+        assert_eq!(exec.values[exec.steps[0].output].numbers, Numbers::F32);
+        assert_eq!(exec.steps[1].inputs, [exec.steps[0].output]);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::arithmetic::steps_fit;
 use super::requant::bias_steps;
-use super::{ActivationQuant, Arithmetic, QuantizedLayer, QuantizedModel, product};
+use super::{ActivationQuant, Arithmetic, FloatLayer, QuantizedLayer, QuantizedModel, product};
 use crate::bits::ActivationBits;
 use crate::graph::{GraphError, Step};
 
@@ -66,19 +66,41 @@ impl QuantizedModel {
             }
             self.check_activation(0).map_err(wrong)?;
         }
-        let is_float = self.activation_bits == ActivationBits::Float;
+        let has_float_activations = self.activation_bits == ActivationBits::Float;
+        let outside = self.float.layers.keys().any(|&layer| layer >= steps.len())
+            || self.float.values.iter().any(|&value| value > steps.len());
+        if outside {
+            return Err(QuantizedModelError::Layer {
+                layer: self.graph.name().to_owned(),
+                reason: "f32 parts that its graph does not have".into(),
+            });
+        }
         for (index, step) in steps.iter().enumerate() {
             let wrong = |reason: String| QuantizedModelError::Layer {
                 layer: step.name.clone(),
                 reason,
             };
-            check_layer(step, self.layers[index].as_ref()).map_err(wrong)?;
+            match self.float.layers.get(&index) {
+                Some(float) => check_float(step, self.layers[index].as_ref(), float),
+                None => check_layer(step, self.layers[index].as_ref()),
+            }
+            .map_err(wrong)?;
             self.check_bias_steps(index, step).map_err(wrong)?;
-            if is_float && self.method != ActivationQuant::WeightOnly {
+            if has_float_activations && self.method != ActivationQuant::WeightOnly {
                 return Err(wrong(format!("f32 activations in a {} model", self.method)));
             }
             let is_last = index + 1 == steps.len();
-            if self.method == ActivationQuant::Static && !is_last {
+            let is_float = self.float.values.contains(&(index + 1));
+            if is_float && (self.method != ActivationQuant::Static || is_last) {
+                return Err(wrong(format!(
+                    "an f32 value in a {} model, or f32 logits",
+                    self.method
+                )));
+            }
+            if is_float && self.activations[index + 1].is_some() {
+                return Err(wrong("an activation scale of an f32 value".into()));
+            }
+            if self.method == ActivationQuant::Static && !is_last && !is_float {
                 self.check_activation(index + 1).map_err(wrong)?;
             }
         }
@@ -129,6 +151,28 @@ impl QuantizedModel {
             Some(_) => Ok(()),
         }
     }
+}
+
+fn check_float(
+    step: &Step,
+    layer: Option<&QuantizedLayer>,
+    float: &FloatLayer,
+) -> Result<(), String> {
+    let Some(shape) = step.weight_shape() else {
+        return Err("weights where none belong".into());
+    };
+    if layer.is_some() {
+        return Err("weights of integers and of f32".into());
+    }
+    for (what, found, expected) in [
+        ("weights", float.weights.len(), shape.len()),
+        ("biases", float.bias.len(), shape.out_channels),
+    ] {
+        if found != expected {
+            return Err(format!("{found} {what}, expected {expected}"));
+        }
+    }
+    Ok(())
 }
 
 fn check_layer(step: &Step, layer: Option<&QuantizedLayer>) -> Result<(), String> {

@@ -19,6 +19,6 @@ pub use observers::{Observer, ObserverError};
 pub(crate) use product::{Levels, Product, ProductConstants};
 pub(crate) use requant::{InputParams, Requant, ratio};
 pub use types::{
-    ActivationParams, ActivationQuant, ActivationQuantError, Granularity, QuantizedLayer,
-    QuantizedModel,
+    ActivationParams, ActivationQuant, ActivationQuantError, FloatLayer, FloatParts, Granularity,
+    QuantizedLayer, QuantizedModel,
 };

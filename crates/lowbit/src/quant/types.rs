@@ -2,8 +2,9 @@
 
 use super::Arithmetic;
 use crate::bits::{ActivationBits, WeightBits};
-use crate::graph::Graph;
+use crate::graph::{Graph, Program};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many scales a tensor of weights has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -105,6 +106,32 @@ impl QuantizedLayer {
     }
 }
 
+/// A convolution or linear layer that stays f32, batch-norm folded in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FloatLayer {
+    /// Weights, `[out, kernel_h, kernel_w, in]`.
+    pub weights: Vec<f32>,
+    /// Bias per output channel.
+    pub bias: Vec<f32>,
+}
+
+/// What of a quantized model stays f32.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FloatParts {
+    /// Layers with weights of f32, by their step; [`QuantizedModel::layers`] has none there.
+    pub layers: BTreeMap<usize, FloatLayer>,
+    /// Values of a static model that are not rounded: [`QuantizedModel::activations`] has none there.
+    pub values: BTreeSet<usize>,
+}
+
+impl FloatParts {
+    /// Returns whether everything is quantized.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.layers.is_empty() && self.values.is_empty()
+    }
+}
+
 /// A model of packed integers: what is stored, run and shipped.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantizedModel {
@@ -121,6 +148,39 @@ pub struct QuantizedModel {
     pub activations: Vec<Option<ActivationParams>>,
     /// Bits per activation.
     pub activation_bits: ActivationBits,
+    /// What stays f32.
+    pub float: FloatParts,
     /// How it came about, for people: quantizer, observer, calibration images, ...
-    pub provenance: std::collections::BTreeMap<String, String>,
+    pub provenance: BTreeMap<String, String>,
+}
+
+impl QuantizedModel {
+    /// Weights and bias of a layer as f32, whether it is quantized or not; none where there are no weights.
+    #[must_use]
+    pub fn real_layer(&self, layer: usize) -> Option<(Vec<f32>, Vec<f32>)> {
+        if let Some(float) = self.float.layers.get(&layer) {
+            return Some((float.weights.clone(), float.bias.clone()));
+        }
+        let quantized = self.layers.get(layer)?.as_ref()?;
+        Some((quantized.dequantized(), quantized.bias.clone()))
+    }
+
+    /// Returns whether the image is rounded to a grid: it is but where layers of f32 alone read it.
+    #[must_use]
+    pub fn rounds_image(&self, program: &Program) -> bool {
+        let mut steps = program.steps().iter().enumerate();
+        let is_static = self.method == ActivationQuant::Static;
+        is_static
+            && steps.any(|(index, step)| {
+                step.inputs.contains(&0) && !self.float.layers.contains_key(&index)
+            })
+    }
+
+    /// Whether a value of a static model is rounded to a grid.
+    pub(crate) fn rounds(&self, program: &Program, value: usize) -> bool {
+        match value {
+            0 => self.rounds_image(program),
+            value => !self.float.values.contains(&value),
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The passes that make a [`QuantizedModel`](crate::quant::QuantizedModel) of trained weights.
 
 mod calibrate;
+mod exclude;
 mod layer_bits;
 mod passes;
 mod ptq;

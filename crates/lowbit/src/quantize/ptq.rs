@@ -1,18 +1,20 @@
 //! Post-training quantization: fold batch-norm, calibrate, round.
 
 use super::calibrate;
+use super::exclude;
 use super::layer_bits::LayerBits;
 use super::passes::{self, Passes};
 use crate::bits::{ActivationBits, WeightBits};
 use crate::exec::{FloatModel, RuntimeError};
 use crate::graph::{Graph, GraphError, Program, Step, fold_batch_norm};
 use crate::quant::{
-    ActivationParams, ActivationQuant, Arithmetic, Granularity, Observer, QuantizedLayer,
-    QuantizedModel, quantizers,
+    ActivationParams, ActivationQuant, Arithmetic, FloatLayer, FloatParts, Granularity, Observer,
+    QuantizedLayer, QuantizedModel, quantizers,
 };
 use crate::{Weights, WeightsError};
 use lowbit_kernels::Isa;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// What post-training quantization does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +37,9 @@ pub struct PtqConfig {
     /// What repairs the rounding.
     #[serde(default)]
     pub passes: Passes,
+    /// Names of layers that stay f32; `*` stands for any text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
 }
 
 impl Default for PtqConfig {
@@ -48,6 +53,7 @@ impl Default for PtqConfig {
             edge_bits: WeightBits::B8,
             layer_bits: LayerBits::default(),
             passes: Passes::default(),
+            exclude: Vec::new(),
         }
     }
 }
@@ -82,6 +88,17 @@ pub enum QuantError {
         /// The graph's name.
         model: String,
     },
+    /// A layer that is to stay f32 and is none.
+    #[error("{pattern}: no convolution or linear layer has that name; near it are {near}")]
+    UnknownLayer {
+        /// The name asked for.
+        pattern: String,
+        /// Names that the model has.
+        near: String,
+    },
+    /// All layers are to stay f32.
+    #[error("every convolution and linear layer is excluded: there is nothing to quantize")]
+    NothingLeft,
     /// Bits for a layer that there is not.
     #[error(
         "layer {name} has its own bits, but model {model} has no layer with weights of that name: {known}"
@@ -143,6 +160,17 @@ pub fn quantize(
     weights.check(graph)?;
     let program = graph.program()?;
     check(graph, &program, config, calibration)?;
+    let excluded = exclude::excluded(&program, &config.exclude).map_err(|unknown| {
+        QuantError::UnknownLayer {
+            pattern: unknown.pattern,
+            near: unknown.near,
+        }
+    })?;
+    let layers = program.steps().iter().filter(|step| step.has_weights());
+    if layers.count() == excluded.len() {
+        return Err(QuantError::NothingLeft);
+    }
+    let float = float_parts(&program, weights, &excluded, config.method);
     let edges = program.edges();
     let layers = program
         .steps()
@@ -154,12 +182,19 @@ pub fn quantize(
                 None if edges.contains(&index) => config.edge_bits.max(config.weight_bits),
                 None => config.weight_bits,
             };
-            step.has_weights()
+            (step.has_weights() && !excluded.contains(&index))
                 .then(|| quantize_layer(step, weights, bits, config))
         })
         .collect();
     let mut provenance = std::collections::BTreeMap::new();
     provenance.insert("quantized".into(), "after training".into());
+    if !excluded.is_empty() {
+        let names = excluded
+            .iter()
+            .map(|&index| program.steps()[index].name.as_str());
+        let names: Vec<&str> = names.collect();
+        provenance.insert("exclude".into(), names.join(", "));
+    }
     let activations = match config.method {
         ActivationQuant::Dynamic | ActivationQuant::WeightOnly => vec![None; program.values()],
         ActivationQuant::Static => {
@@ -169,7 +204,8 @@ pub fn quantize(
             provenance.insert("calibration_images".into(), seen.images.to_string());
             let params = |value: usize| -> Option<ActivationParams> {
                 let inner = value > 0 && value + 1 < program.values();
-                inner.then(|| {
+                let is_rounded = inner && !float.values.contains(&value);
+                is_rounded.then(|| {
                     config
                         .observer
                         .params(&seen.seen[value], config.activation_bits.level_max())
@@ -185,6 +221,7 @@ pub fn quantize(
         layers,
         activations,
         activation_bits: config.activation_bits,
+        float,
         provenance,
     }
     // Passes see the arithmetic that ships: what they repair is what will run.
@@ -203,6 +240,36 @@ pub fn quantize(
         model.provenance.insert("pass_images".into(), images);
     }
     Ok(model)
+}
+
+/// The layers that stay f32, and of a static model the values between: what a product gives and such layers alone read.
+fn float_parts(
+    program: &Program,
+    weights: &Weights,
+    excluded: &BTreeSet<usize>,
+    method: ActivationQuant,
+) -> FloatParts {
+    let layer = |&index: &usize| {
+        let (weights, bias) = fold_batch_norm(&program.steps()[index], weights);
+        (index, FloatLayer { weights, bias })
+    };
+    let steps = program.steps();
+    let is_between = |&value: &usize| {
+        let mut readers = steps
+            .iter()
+            .enumerate()
+            .filter(|(_, step)| step.inputs.contains(&value));
+        steps[value - 1].has_weights() && readers.all(|(index, _)| excluded.contains(&index))
+    };
+    // The logits have no readers and no grid in any case.
+    let inner = 1..steps.len();
+    FloatParts {
+        layers: excluded.iter().map(layer).collect(),
+        values: match method {
+            ActivationQuant::Static if !excluded.is_empty() => inner.filter(is_between).collect(),
+            _ => BTreeSet::new(),
+        },
+    }
 }
 
 fn check(

@@ -86,6 +86,12 @@ impl<'a> Quantizer<'a> {
         self
     }
 
+    /// Leaves layers f32: all whose names match one of these, in which `*` stands for any text.
+    pub fn exclude(mut self, names: &[String]) -> Self {
+        self.config.exclude = names.to_vec();
+        self
+    }
+
     /// Runs calibration on this instruction set instead of the machine's best. The result does not depend on it.
     pub fn with_isa(mut self, isa: Isa) -> Self {
         self.isa = Some(isa);

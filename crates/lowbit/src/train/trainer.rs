@@ -11,10 +11,10 @@ use super::regularization::Regularization;
 use crate::Weights;
 use crate::exec::RuntimeError;
 use crate::graph::{Graph, Pixels};
+use crate::lower::ExecProgram;
 use crate::lower::Plan;
-use crate::lower::{ExecProgram, Mode};
 use crate::pool::awake;
-use crate::quant::{ActivationQuant, Arithmetic, QuantizedModel};
+use crate::quant::{ActivationQuant, Arithmetic, FloatParts, QuantizedModel};
 use lowbit_kernels::{Isa, random};
 use rayon::prelude::*;
 
@@ -122,7 +122,7 @@ impl Trainer {
         let qat = qat.map(QatConfig::chosen);
         weights.check(graph)?;
         let pass = Pass::new(
-            Plan::new(ExecProgram::new(graph.program()?, Mode::Float, |_| false))?,
+            Plan::new(ExecProgram::float(graph.program()?))?,
             isa,
             qat,
             graph,
@@ -447,6 +447,7 @@ impl Trainer {
             layers: self.layers.iter_mut().map(|layer| layer.export()).collect(),
             activations,
             activation_bits: config.activation_bits,
+            float: FloatParts::default(),
             provenance: provenance
                 .map(|(key, value)| (key.to_owned(), value))
                 .into(),

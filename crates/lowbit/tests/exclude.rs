@@ -1,0 +1,136 @@
+//! Layers that stay f32 in a quantized model.
+
+use lowbit::exec::{FloatModel, IntegerModel, Model};
+use lowbit::format::{StoredModel, decode, encode_quantized};
+use lowbit::graph::zoo;
+use lowbit::quant::QuantizedModel;
+use lowbit::quantize::QuantError;
+use lowbit::{Graph, Quantizer, Shape, WeightBits, Weights};
+
+fn graph() -> Graph {
+    let classes: Vec<String> = (0..5).map(|class| format!("class {class}")).collect();
+    zoo::build("resnet8", Shape::new(16, 16, 3), &classes).unwrap()
+}
+
+fn images(graph: &Graph) -> Vec<u8> {
+    let len = 8 * graph.input().len();
+    (0..len).map(|i| (i * 7919 % 251) as u8).collect()
+}
+
+fn run(model: &dyn Model, images: &[u8]) -> Vec<f32> {
+    let mut logits = vec![0.0; model.count(images) * model.graph().classes()];
+    model.run(images, &mut logits).unwrap();
+    logits
+}
+
+fn layers(graph: &Graph) -> Vec<String> {
+    let program = graph.program().unwrap();
+    let steps = program.steps().iter().filter(|step| step.has_weights());
+    steps.map(|step| step.name.clone()).collect()
+}
+
+/// The mean distance of a model's logits from those of f32.
+fn distance(model: &QuantizedModel, graph: &Graph, weights: &Weights) -> f32 {
+    let images = images(graph);
+    let exact = run(&FloatModel::new(graph, weights).unwrap(), &images);
+    let found = run(&IntegerModel::new(model).unwrap(), &images);
+    let sum: f32 = found.iter().zip(&exact).map(|(a, b)| (a - b).abs()).sum();
+    sum / exact.len() as f32
+}
+
+#[test]
+fn fewer_rounded_layers_are_nearer_to_f32_and_survive_a_file() {
+    let graph = graph();
+    let weights = Weights::init(&graph, 3);
+    let images = images(&graph);
+    let names = layers(&graph);
+    let quantizer = || Quantizer::new(&graph, &weights).weight_bits(WeightBits::B2);
+    let all = quantizer().calibrate(&images).unwrap();
+    // All but one in the middle.
+    let kept = names.len() / 2;
+    let others: Vec<String> = [&names[..kept], &names[kept + 1..]].concat();
+    let one = quantizer().exclude(&others).calibrate(&images).unwrap();
+    assert_eq!(one.layers.iter().flatten().count(), 1);
+    let [far, near] = [&all, &one].map(|model| distance(model, &graph, &weights));
+    assert!(near < 0.5 * far, "{near} of {far}");
+    // What layers of f32 alone read is not rounded.
+    assert!(!one.float.values.is_empty());
+    assert!(!one.rounds_image(&graph.program().unwrap()));
+    let bytes = encode_quantized(&one, None).unwrap();
+    let (stored, _) = decode("m.safetensors".as_ref(), &bytes).unwrap();
+    assert_eq!(stored, StoredModel::Quantized(one.clone()));
+    let last = quantizer()
+        .exclude(&names[names.len() - 1..])
+        .calibrate(&images)
+        .unwrap();
+    assert_eq!(last.provenance["exclude"], names[names.len() - 1]);
+}
+
+#[test]
+fn every_method_leaves_layers_f32() {
+    let graph = graph();
+    let weights = Weights::init(&graph, 3);
+    let first = &layers(&graph)[..1];
+    let quantizer = || Quantizer::new(&graph, &weights).exclude(first);
+    let passes = "bias-correction".parse().unwrap();
+    for model in [
+        quantizer().dynamic().unwrap(),
+        quantizer().weight_only().unwrap(),
+        quantizer()
+            .passes(passes)
+            .calibrate(&images(&graph))
+            .unwrap(),
+    ] {
+        assert_eq!(model.float.layers.len(), 1, "{}", model.method);
+        let distance = distance(&model, &graph, &weights);
+        assert!(distance < 0.2, "{}: {distance}", model.method);
+    }
+}
+
+#[test]
+fn a_name_that_is_no_layers_is_refused_with_those_near_it() {
+    let graph = graph();
+    let weights = Weights::init(&graph, 3);
+    let exclude = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let error = Quantizer::new(&graph, &weights).exclude(&names).dynamic();
+        error.unwrap_err()
+    };
+    let first = &layers(&graph)[0];
+    let error = exclude(&[&format!("{first}x")]);
+    assert!(matches!(error, QuantError::UnknownLayer { .. }), "{error}");
+    assert!(error.to_string().contains(first), "{error}");
+    assert!(matches!(
+        exclude(&["no*such"]),
+        QuantError::UnknownLayer { .. }
+    ));
+    assert!(matches!(exclude(&["*"]), QuantError::NothingLeft));
+}
+
+#[test]
+fn parts_that_do_not_fit_the_graph_are_refused() {
+    let graph = graph();
+    let weights = Weights::init(&graph, 3);
+    let first = &layers(&graph)[..1];
+    let model = Quantizer::new(&graph, &weights).exclude(first);
+    let model = model.calibrate(&images(&graph)).unwrap();
+    let refused = |change: &dyn Fn(&mut QuantizedModel), expected: &str| {
+        let mut model = model.clone();
+        change(&mut model);
+        let error = model.validate().unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    refused(&|model| drop(model.float.layers.clear()), "no weights");
+    refused(
+        &|model| {
+            let layer = model.float.layers.values_mut().next().unwrap();
+            layer.bias.pop();
+        },
+        "biases, expected",
+    );
+    refused(
+        &|model| drop(model.float.values.insert(99)),
+        "does not have",
+    );
+    refused(&|model| drop(model.float.values.insert(1)), "f32 value");
+}
