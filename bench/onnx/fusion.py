@@ -425,7 +425,9 @@ def placed(file, folder):
         return {"refused": str(error).replace(f"{file.parent}/", "").splitlines()[0][:120]}
     run = {node.name: node.op_type for node in onnx.load(folder / "optimized.tmp").graph.node}
     (folder / "optimized.tmp").unlink()
-    names = [n.name for n in model.graph.node if n.op_type in LOOKED_FOR | INTEGER]
+    # A Concat that is gone put shapes together.
+    is_there = lambda node: node.op_type != "Concat" or node.name in run
+    names = [n.name for n in model.graph.node if n.op_type in LOOKED_FOR | INTEGER and is_there(n)]
     integer = [name for name in names if run.get(name) in INTEGER]
     left = [n.name for n in model.graph.node if n.op_type in CLIPS and run.get(n.name) in CLIPS]
     return {"integer": integer, "float": [name for name in names if name not in integer] + left}

@@ -180,7 +180,7 @@ fn a_checkpoint_is_looked_at_for_gradients() {
         ];
         let output = lowbit(path, &[&base[..], more].concat());
         assert!(output.status.success(), "{}", stderr(&output));
-        format!("{out}/qat_vs_ptq_comparison/checkpoint_qat_seed1.safetensors")
+        format!("{out}/qat_vs_ptq_comparison/checkpoint_qat4_seed1.safetensors")
     };
     let file = qat("right", &[]);
     if !path.join(&file).exists() {

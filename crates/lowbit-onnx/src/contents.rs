@@ -38,7 +38,7 @@ pub enum Values {
     Unread,
 }
 
-/// A constant of the file: an initializer, or what a `Constant` node holds.
+/// A constant of the file: an initializer, what a `Constant` node holds, or an `Identity` of one.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct StoredTensor {
@@ -251,6 +251,9 @@ impl Contents {
         let mut nodes = Vec::new();
         for (index, proto) in graph.node.iter().enumerate() {
             let (node, constant) = self::node(proto, index, &reader)?;
+            // Exporters give equal constants to several by Identity.
+            let same = (node.op == "Identity").then(|| node.input(0)).flatten();
+            let constant = constant.or_else(|| tensors.get(same?).cloned());
             if let Some(constant) = constant {
                 tensors.insert(node.output().to_owned(), constant);
             }

@@ -10,8 +10,6 @@ mod onnx;
 mod patient;
 mod products;
 mod rule;
-#[cfg(test)]
-mod tests;
 mod training;
 mod weights;
 

@@ -162,7 +162,7 @@ impl<'a> Patient<'a> {
             LooksAt::FloatImages => with_images(Some(false)),
             LooksAt::QuantizedImages => with_images(Some(true)),
             LooksAt::Timing => match with_images(Some(true)) {
-                Some(_) if !self.timed => Some(Err("it needs --time".into())),
+                Some(Ok(())) if !self.timed => Some(Err("it needs --time".into())),
                 other => other,
             },
         }

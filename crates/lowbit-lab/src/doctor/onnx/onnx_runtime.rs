@@ -12,6 +12,7 @@ use super::grids::{
 };
 use super::products::{channel_axis, weights_of};
 use lowbit_onnx::{Contents, ElementType, StoredNode};
+use std::collections::HashSet;
 
 /// Where a node runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,22 +66,21 @@ pub fn placements(contents: &Contents) -> Vec<Placement<'_>> {
     if !has_fixed_activations(contents) {
         return Vec::new();
     }
-    contents
-        .nodes
-        .iter()
-        .filter_map(|node| place(contents, node))
-        .collect()
+    // What is computed of constants and of shapes alone is no activation: it is gone when the model runs.
+    let mut aside: HashSet<&str> = contents.tensors.keys().map(String::as_str).collect();
+    let mut placed = Vec::new();
+    for node in &contents.nodes {
+        let is_aside = |input: &String| input.is_empty() || aside.contains(input.as_str());
+        if node.op == "Shape" || node.inputs.iter().all(is_aside) {
+            aside.extend(node.outputs.iter().map(String::as_str));
+        } else {
+            placed.extend(place(contents, node));
+        }
+    }
+    placed
 }
 
 fn place<'a>(contents: &'a Contents, node: &'a StoredNode) -> Option<Placement<'a>> {
-    // What is computed of constants alone is gone when the model runs.
-    if node
-        .inputs
-        .iter()
-        .all(|input| input.is_empty() || contents.tensors.contains_key(input))
-    {
-        return None;
-    }
     let op = node.op.as_str();
     let mut quantized_at_load = false;
     let float = match op {
