@@ -17,7 +17,7 @@ fn place() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/colors.onnx");
     std::fs::copy(fixture, folder.path().join(MODEL)).unwrap();
-    photos(&folder.path().join("photos"), &CLASSES, 20, 1, true);
+    photos(&folder.path().join("photos"), &CLASSES, 60, 1, true);
     folder
 }
 
@@ -85,7 +85,7 @@ fn wrong_preprocessing_and_another_order_of_classes_are_errors() {
     let output = lowbit(path, &[&["doctor"], &flags[..]].concat());
     let text = stdout(&output);
     assert!(
-        text.contains("error: permuted-labels\n  0.0 % of 12 images right"),
+        text.contains("error: permuted-labels\n  0.0 % of 36 images right"),
         "{text}"
     );
     assert!(text.contains("\n  do: give the names"), "{text}");

@@ -8,7 +8,7 @@ use crate::evaluate::evaluate;
 use crate::models::{self, Foreign, ModelFile, PREPROCESSINGS, is_onnx, open_onnx};
 use crate::{Config, Events, LabError};
 use lowbit::exec::{FloatModel, IntegerModel, Model};
-use lowbit::format::{FormatError, StoredModel, load_checkpoint};
+use lowbit::format::{StoredModel, load_checkpoint};
 use lowbit_data::{Progress, Split};
 use lowbit_kernels::Isa;
 use lowbit_onnx::Contents;
@@ -80,17 +80,13 @@ fn admitted<'a>(file: &'a Path, config: &Config, isa: Isa) -> Result<Admitted<'a
         };
         return Ok((Patient::onnx(file, contents, model, isa), Some(opened)));
     }
-    match models::open(file, config) {
-        Ok(opened) => {
-            let patient = Patient::lowbit(file, opened.stored.clone(), isa)?;
-            Ok((patient, Some(Ok(opened))))
-        }
-        Err(LabError::Format(FormatError::Kind { found, .. })) if found == "checkpoint" => Ok((
-            Patient::of_checkpoint(file, load_checkpoint(file)?, isa),
-            None,
-        )),
-        Err(error) => Err(error),
+    // A checkpoint would open as the model that it holds.
+    if let Ok(checkpoint) = load_checkpoint(file) {
+        return Ok((Patient::of_checkpoint(file, checkpoint, isa), None));
     }
+    let opened = models::open(file, config)?;
+    let patient = Patient::lowbit(file, opened.stored.clone(), isa)?;
+    Ok((patient, Some(Ok(opened))))
 }
 
 /// Why lowbit does not run a model, where its name stands before it already.

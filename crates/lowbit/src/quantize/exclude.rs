@@ -123,7 +123,7 @@ mod tests {
         let names = || vec!["stem", "block1/conv", "block2/conv", "fc1", "fc2"];
         assert_eq!(
             near("conv", names()),
-            ["block1/conv", "block2/conv", "fc1"][..]
+            ["block1/conv", "block2/conv", "stem"][..]
         );
         assert_eq!(near("fc3", names())[..2], ["fc1", "fc2"]);
         assert_eq!(distance("kitten", "sitting"), 3);

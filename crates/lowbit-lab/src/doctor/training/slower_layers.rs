@@ -4,10 +4,9 @@ use super::super::finding::{Finding, Level, places};
 use super::super::patient::{Patient, spread};
 use super::super::rule::{LooksAt, Rule};
 use crate::{LabError, timing};
-use lowbit::ActivationBits;
-use lowbit::exec::IntegerModel;
+use lowbit::exec::{FloatModel, IntegerModel};
 use lowbit::format::StoredModel;
-use lowbit::quant::{ActivationQuant, QuantizedModel};
+use lowbit::quant::ActivationQuant;
 
 pub(in super::super) const RULE: Rule = Rule {
     name: "slower-layers",
@@ -31,14 +30,7 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
     if model.method == ActivationQuant::WeightOnly {
         return Ok(vec![]);
     }
-    // The same weights in f32.
-    let twin = QuantizedModel {
-        method: ActivationQuant::WeightOnly,
-        activation_bits: ActivationBits::Float,
-        activations: vec![None; model.activations.len()],
-        ..model.clone()
-    };
-    let fp32 = IntegerModel::compile(&twin, patient.isa)?;
+    let fp32 = FloatModel::dequantized(model, patient.isa)?;
     let integer = IntegerModel::compile(model, patient.isa)?;
     let some = spread(&images.test, IMAGES);
     let layers = timing::layers(&fp32, &integer, some.images());
