@@ -11,28 +11,49 @@ pub(super) struct Item {
 const PARTS: usize = 8192;
 
 /// For each layer the number of its option, so that the sum of costs is within `budget` and the sum of losses is the smallest;
-/// none where even the cheapest options cost more. Dynamic programming over the budget in [`PARTS`] parts, costs rounded up: the
-/// budget always holds, and what is found is the best to a part per layer.
+/// none where even the cheapest options cost more. Dynamic programming over the budget in [`PARTS`] parts, costs rounded to the
+/// nearest one, or up where that would pass the budget: it always holds, and what is found is the best to a part per layer.
 pub(super) fn knapsack(layers: &[Vec<Item>], budget: f64) -> Option<Vec<usize>> {
     if budget.is_nan() || budget <= 0.0 {
         return layers.is_empty().then(Vec::new);
     }
+    let cost = |chosen: &[usize]| -> f64 {
+        let items = layers.iter().zip(chosen);
+        items.map(|(options, &option)| options[option].cost).sum()
+    };
+    // What is rounded may be half a part too much for each layer.
+    let nearest = in_parts(
+        layers,
+        budget,
+        (PARTS + layers.len().div_ceil(2), f64::round),
+    );
+    nearest
+        .filter(|chosen| cost(chosen) <= budget)
+        .or_else(|| in_parts(layers, budget, (PARTS, f64::ceil)))
+}
+
+/// The choice with costs in whole parts, `all` of them at most.
+fn in_parts(
+    layers: &[Vec<Item>],
+    budget: f64,
+    (all, whole): (usize, fn(f64) -> f64),
+) -> Option<Vec<usize>> {
     let part = budget / PARTS as f64;
-    let parts = |item: &Item| (item.cost / part - 1e-9).ceil().max(0.0);
+    let parts = |item: &Item| whole(item.cost / part).max(0.0);
     // best[spent] is the smallest loss of the layers so far; choices[layer][spent] which option led there.
-    let mut best = vec![f64::INFINITY; PARTS + 1];
+    let mut best = vec![f64::INFINITY; all + 1];
     best[0] = 0.0;
     let mut choices: Vec<Vec<usize>> = Vec::with_capacity(layers.len());
     for options in layers {
-        let mut next = vec![f64::INFINITY; PARTS + 1];
-        let mut choice = vec![usize::MAX; PARTS + 1];
+        let mut next = vec![f64::INFINITY; all + 1];
+        let mut choice = vec![usize::MAX; all + 1];
         for (number, item) in options.iter().enumerate() {
             let parts = parts(item);
-            if parts > PARTS as f64 {
+            if parts > all as f64 {
                 continue;
             }
             let parts = parts as usize;
-            for spent in parts..=PARTS {
+            for spent in parts..=all {
                 let loss = best[spent - parts] + item.loss;
                 if loss < next[spent] {
                     next[spent] = loss;
@@ -44,7 +65,7 @@ pub(super) fn knapsack(layers: &[Vec<Item>], budget: f64) -> Option<Vec<usize>> 
         choices.push(choice);
     }
     let least = |a: &usize, b: &usize| best[*a].total_cmp(&best[*b]);
-    let mut spent = (0..=PARTS).min_by(least)?;
+    let mut spent = (0..=all).min_by(least)?;
     if best[spent].is_infinite() {
         return None;
     }
@@ -105,8 +126,7 @@ mod tests {
         let layers = vec![vec![item(8.0, 0.0), item(4.0, 1.0)]; 3];
         assert_eq!(knapsack(&layers, 11.9), None);
         assert_eq!(knapsack(&layers, 12.1), Some(vec![1, 1, 1]));
-        // A part of the budget may be lost to each layer.
-        assert_eq!(knapsack(&layers, 24.01), Some(vec![0, 0, 0]));
+        assert_eq!(knapsack(&layers, 24.0), Some(vec![0, 0, 0]));
         assert_eq!(knapsack(&layers, 0.0), None);
         assert_eq!(knapsack(&[], 1.0), Some(vec![]));
     }
