@@ -102,13 +102,18 @@ impl Arithmetic {
 const MAX_STEPS: f64 = (1u64 << 30) as f64;
 
 /// Whether an accumulator holds a channel's bias of so many steps beside its products with any input.
-pub(super) fn steps_fit(bits: WeightBits, weights: &[i16], steps: f64) -> bool {
+pub(super) fn steps_are_held(bits: WeightBits, weights: &[i16], steps: f64) -> bool {
     let magnitudes: u64 = weights.iter().map(|w| u64::from(w.unsigned_abs())).sum();
     // Layers beyond that are summed up in parts, in 64 bits.
     if magnitudes > bits.width().max_magnitude_sum() {
         return steps.abs() <= MAX_STEPS;
     }
-    steps.abs() <= MAX_STEPS && steps.abs() + 255.0 * magnitudes as f64 <= f64::from(i32::MAX)
+    steps.abs() + 255.0 * magnitudes as f64 <= f64::from(i32::MAX)
+}
+
+/// Whether a channel's scale may stay as it is: what [is held](steps_are_held), with room to spare for who sums in another order.
+fn steps_fit(bits: WeightBits, weights: &[i16], steps: f64) -> bool {
+    steps.abs() <= MAX_STEPS && steps_are_held(bits, weights, steps)
 }
 
 impl QuantizedModel {
@@ -194,5 +199,22 @@ mod tests {
             assert_eq!(table[21], expected);
             assert_eq!((table[132], table[0]), (114, 0), "{arithmetic:?}");
         }
+    }
+
+    #[test]
+    fn a_bias_may_fill_the_accumulator_that_products_leave_empty() {
+        // A dead channel as onnxruntime.quantization leaves it: the bias is nearly all that 32 bits hold.
+        let (dead, steps) = ([0i16; 27], -2_147_268_793.0);
+        assert!(steps_are_held(WeightBits::B8, &dead, steps));
+        // lowbit's own quantizer widens such a channel's scale all the same.
+        assert!(!steps_fit(WeightBits::B8, &dead, steps));
+        let mut living = dead;
+        living[0] = 1000;
+        assert!(!steps_are_held(WeightBits::B8, &living, steps));
+        assert!(!steps_are_held(
+            WeightBits::B8,
+            &dead,
+            -2_147_483_648.0 * 1.5
+        ));
     }
 }

@@ -1,6 +1,6 @@
 //! Whether a quantized model is one: everything that an executor and a file rely on.
 
-use super::arithmetic::steps_fit;
+use super::arithmetic::steps_are_held;
 use super::requant::bias_steps;
 use super::{ActivationQuant, Arithmetic, FloatLayer, QuantizedLayer, QuantizedModel, product};
 use crate::bits::ActivationBits;
@@ -126,7 +126,7 @@ impl QuantizedModel {
         for (c, weights) in layer.weights.chunks_exact(fan_in).enumerate() {
             let sum = weights.iter().map(|&w| i64::from(w)).sum();
             let steps = bias_steps(layer.bias[c], layer.scale[c], sum, input);
-            if !steps_fit(layer.bits, weights, steps) {
+            if !steps_are_held(layer.bits, weights, steps) {
                 return Err(format!(
                     "bias {} of channel {c} has {steps} steps, which no accumulator holds",
                     layer.bias[c]
