@@ -4,8 +4,9 @@ use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit::format::{StoredModel, decode, encode_quantized};
 use lowbit::graph::zoo;
 use lowbit::quant::QuantizedModel;
-use lowbit::quantize::QuantError;
+use lowbit::quantize::{PtqConfig, QuantError, quantize};
 use lowbit::{Graph, Quantizer, Shape, WeightBits, Weights};
+use lowbit_kernels::Isa;
 
 fn graph() -> Graph {
     let classes: Vec<String> = (0..5).map(|class| format!("class {class}")).collect();
@@ -105,6 +106,20 @@ fn a_name_that_is_no_layers_is_refused_with_those_near_it() {
         QuantError::UnknownLayer { .. }
     ));
     assert!(matches!(exclude(&["*"]), QuantError::NothingLeft));
+}
+
+#[test]
+fn a_layer_cannot_stay_f32_and_have_bits_of_its_own() {
+    let graph = graph();
+    let weights = Weights::init(&graph, 3);
+    let name = layers(&graph)[0].clone();
+    let config = PtqConfig {
+        exclude: vec![name.clone()],
+        layer_bits: format!("{name}=4").parse().unwrap(),
+        ..PtqConfig::default()
+    };
+    let made = quantize(&graph, &weights, &config, &images(&graph), Isa::best());
+    assert_eq!(made.unwrap_err(), QuantError::ExcludedWithBits { name });
 }
 
 #[test]

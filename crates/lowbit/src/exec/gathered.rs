@@ -1,7 +1,7 @@
 //! Convolutions with few pixels as products over gathered taps: what each pixel sees is brought side by side, for several
 //! images at once, so that register tiles are full and weights are read once for all of them.
 
-use super::pointwise::{Scratch, put_rows};
+use super::scratch::{Scratch, put_rows};
 use crate::lower::{ConvView, Layout};
 use crate::ops::Conv;
 use lowbit_kernels::ConvGeometry;
@@ -9,7 +9,7 @@ use lowbit_kernels::geometry::SLACK;
 use std::ops::Range;
 
 /// Most pixels of a map that is worth it: of more, rows fill tiles and weights are read often enough.
-const FEW_PIXELS: usize = 16;
+const MOST_PIXELS: usize = 16;
 
 /// Fewest output channels for which gathering is small beside the product.
 const ENOUGH_CHANNELS: usize = 32;
@@ -35,7 +35,7 @@ impl Gathered {
         input: &Layout,
         output: &Layout,
     ) -> Option<Self> {
-        let few = output.h * output.w <= FEW_PIXELS && output.c >= ENOUGH_CHANNELS;
+        let few = output.h * output.w <= MOST_PIXELS && output.c >= ENOUGH_CHANNELS;
         (few && view.is_single()).then_some(Self {
             input: *input,
             output: *output,

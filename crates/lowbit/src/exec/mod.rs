@@ -18,6 +18,7 @@ mod kernel;
 mod layerwise;
 mod load;
 mod pointwise;
+mod scratch;
 mod u8;
 mod workspace;
 

@@ -1,9 +1,9 @@
 //! Convolutions of 1×1 as products over pixels, whatever rows and images these belong to: register tiles are full where rows
 //! are short, and weights are read once for many images.
 
+use super::scratch::{Scratch, put_rows};
 use crate::lower::{ConvView, Layout};
 use lowbit_kernels::ConvGeometry;
-use std::cell::Cell;
 use std::ops::Range;
 
 /// Columns of a map with a halo from which on its rows fill tiles well enough by themselves.
@@ -15,34 +15,6 @@ pub(super) struct Pointwise {
     in_channels: usize,
     output: Layout,
 }
-
-/// A buffer of the thread for results that have to be brought into place.
-pub(super) trait Scratch: Copy + Default + 'static {
-    /// Calls `f` with `len` elements, whatever they are.
-    fn with<R>(len: usize, f: impl FnOnce(&mut [Self]) -> R) -> R;
-}
-
-macro_rules! scratch {
-    ($number:ty) => {
-        impl Scratch for $number {
-            fn with<R>(len: usize, f: impl FnOnce(&mut [Self]) -> R) -> R {
-                thread_local! {
-                    static BUFFER: Cell<Vec<$number>> = const { Cell::new(Vec::new()) };
-                }
-                // Taken, so that who needs another one meanwhile makes it.
-                let mut buffer = BUFFER.take();
-                let longer = buffer.len().max(len);
-                buffer.resize(longer, <$number>::default());
-                let result = f(&mut buffer[..len]);
-                BUFFER.set(buffer);
-                result
-            }
-        }
-    };
-}
-
-scratch!(u8);
-scratch!(f32);
 
 impl Pointwise {
     /// The form of a convolution of 1×1; none where it has a stride, groups or a pool, where the input has a halo, or the
@@ -78,22 +50,5 @@ impl Pointwise {
             product(&geometry, dense);
             put_rows(layout, dense, (images, rows.len(), layout.w), out);
         });
-    }
-}
-
-/// Brings dense results of so many images, rows and columns into their layout.
-pub(super) fn put_rows<T: Copy>(
-    layout: &Layout,
-    dense: &[T],
-    (images, rows, columns): (usize, usize, usize),
-    out: &mut [T],
-) {
-    let mut from = dense.chunks_exact((columns * layout.c).max(1));
-    for image in 0..images {
-        for row in 0..rows {
-            let to = image * layout.image_len + row * layout.row_stride;
-            let row = from.next().expect("the product has a row for each");
-            out[to..][..row.len()].copy_from_slice(row);
-        }
     }
 }

@@ -111,7 +111,7 @@ pub(super) fn steps_are_held(bits: WeightBits, weights: &[i16], steps: f64) -> b
     steps.abs() + 255.0 * magnitudes as f64 <= f64::from(i32::MAX)
 }
 
-/// Whether a channel's scale may stay as it is: what [is held](steps_are_held), with room to spare for who sums in another order.
+/// Whether quantizing leaves a channel its scale: what [is held](steps_are_held), and half of an accumulator at most.
 fn steps_fit(bits: WeightBits, weights: &[i16], steps: f64) -> bool {
     steps.abs() <= MAX_STEPS && steps_are_held(bits, weights, steps)
 }

@@ -1,9 +1,10 @@
 //! Bits per weight of single layers.
 
+use super::names::is_named;
 use crate::bits::WeightBits;
 use serde::{Deserialize, Serialize};
 
-/// Bits per weight of layers that have their own, by their names.
+/// Bits per weight of layers that have their own, by their names, in which `*` stands for any text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LayerBits(Vec<(String, WeightBits)>);
@@ -14,7 +15,7 @@ pub struct LayerBits(Vec<(String, WeightBits)>);
 pub struct LayerBitsError(String);
 
 impl LayerBits {
-    /// Layers and their bits; a later one of the same name counts.
+    /// Takes names of layers and their bits; of several that a layer is named by, the last counts.
     #[must_use]
     pub fn new(layers: Vec<(String, WeightBits)>) -> Self {
         Self(layers)
@@ -23,7 +24,11 @@ impl LayerBits {
     /// Returns the bits of a layer that has its own.
     #[must_use]
     pub fn of(&self, name: &str) -> Option<WeightBits> {
-        let named = self.0.iter().rev().find(|(layer, _)| layer == name);
+        let named = self
+            .0
+            .iter()
+            .rev()
+            .find(|(pattern, _)| is_named(pattern, name));
         named.map(|&(_, bits)| bits)
     }
 
@@ -32,7 +37,7 @@ impl LayerBits {
         self.0.iter().map(|(name, bits)| (name.as_str(), *bits))
     }
 
-    /// Whether no layer has its own.
+    /// Returns whether no layer has its own.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -81,6 +86,9 @@ mod tests {
         assert_eq!(layers.of("b=c"), Some(WeightBits::B2));
         assert_eq!(layers.of("fc"), Some(WeightBits::B1));
         assert_eq!(layers.of("other"), None);
+        let patterns: LayerBits = "*=4,block2/*=2".parse().unwrap();
+        assert_eq!(patterns.of("block2/conv"), Some(WeightBits::B2));
+        assert_eq!(patterns.of("fc"), Some(WeightBits::B4));
         assert_eq!(layers.to_string(), "a/Conv=4,b=c=2,fc=1,a/Conv=8");
         for wrong in ["a", "a=3", "=4", "a=", "a=32"] {
             let error = wrong.parse::<LayerBits>().unwrap_err().to_string();

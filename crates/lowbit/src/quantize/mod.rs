@@ -1,8 +1,8 @@
 //! The passes that make a [`QuantizedModel`](crate::quant::QuantizedModel) of trained weights.
 
 mod calibrate;
-mod exclude;
 mod layer_bits;
+mod names;
 mod passes;
 mod ptq;
 mod quantizer;

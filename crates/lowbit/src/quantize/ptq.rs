@@ -1,8 +1,8 @@
 //! Post-training quantization: fold batch-norm, calibrate, round.
 
 use super::calibrate;
-use super::exclude;
 use super::layer_bits::LayerBits;
+use super::names;
 use super::passes::{self, Passes};
 use crate::bits::{ActivationBits, WeightBits};
 use crate::exec::{FloatModel, RuntimeError};
@@ -88,7 +88,7 @@ pub enum QuantError {
         /// The graph's name.
         model: String,
     },
-    /// A layer that is to stay f32 and is none.
+    /// A layer that is to stay f32, or to have bits of its own, and is none.
     #[error("{pattern}: no convolution or linear layer has that name; near it are {near}")]
     UnknownLayer {
         /// The name asked for.
@@ -99,17 +99,11 @@ pub enum QuantError {
     /// All layers are to stay f32.
     #[error("every convolution and linear layer is excluded: there is nothing to quantize")]
     NothingLeft,
-    /// Bits for a layer that there is not.
-    #[error(
-        "layer {name} has its own bits, but model {model} has no layer with weights of that name: {known}"
-    )]
-    NoSuchLayer {
-        /// The name asked for.
+    /// A layer that is to stay f32 and to have bits of its own.
+    #[error("layer {name} is excluded and has bits of its own: leave one out")]
+    ExcludedWithBits {
+        /// Its name.
         name: String,
-        /// The graph's name.
-        model: String,
-        /// Names that there are.
-        known: String,
     },
     /// f32 activations with a method that rounds them.
     #[error("f32 activations go with the weight-only method: give 8, 4, 2 or 1 bit with {method}")]
@@ -160,12 +154,12 @@ pub fn quantize(
     weights.check(graph)?;
     let program = graph.program()?;
     check(graph, &program, config, calibration)?;
-    let excluded = exclude::excluded(&program, &config.exclude).map_err(|unknown| {
-        QuantError::UnknownLayer {
-            pattern: unknown.pattern,
-            near: unknown.near,
-        }
-    })?;
+    let excluded = named(&program, config.exclude.iter().map(String::as_str))?;
+    let of_own_bits = named(&program, config.layer_bits.iter().map(|(name, _)| name))?;
+    if let Some(&both) = excluded.intersection(&of_own_bits).next() {
+        let name = program.steps()[both].name.clone();
+        return Err(QuantError::ExcludedWithBits { name });
+    }
     let layers = program.steps().iter().filter(|step| step.has_weights());
     if layers.count() == excluded.len() {
         return Err(QuantError::NothingLeft);
@@ -283,16 +277,6 @@ fn check(
             model: graph.name().to_owned(),
         });
     }
-    let layers = || program.steps().iter().filter(|step| step.has_weights());
-    for (name, _) in config.layer_bits.iter() {
-        if !layers().any(|step| step.name == name) {
-            return Err(QuantError::NoSuchLayer {
-                name: name.to_owned(),
-                model: graph.name().to_owned(),
-                known: some_names(layers().map(|step| step.name.as_str())),
-            });
-        }
-    }
     if config.activation_bits == ActivationBits::Float
         && config.method != ActivationQuant::WeightOnly
     {
@@ -320,18 +304,19 @@ fn check(
     Ok(())
 }
 
-/// The first names, for a message.
-fn some_names<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    const SHOWN: usize = 8;
-    let names: Vec<&str> = names.collect();
-    let shown = names[..names.len().min(SHOWN)].join(", ");
-    match names.len().saturating_sub(SHOWN) {
-        0 => shown,
-        more => format!("{shown} and {more} more (lowbit inspect lists them)"),
-    }
+/// The layers that patterns name.
+fn named<'a>(
+    program: &Program,
+    patterns: impl IntoIterator<Item = &'a str>,
+) -> Result<BTreeSet<usize>, QuantError> {
+    let unknown = |unknown: names::Unknown| QuantError::UnknownLayer {
+        pattern: unknown.pattern,
+        near: unknown.near,
+    };
+    names::named(program, patterns).map_err(unknown)
 }
 
-/// Each layer of a static or weight-only model at other widths, its ranges by their squared error below 8 bits and its bias
+/// Makes each layer of a static or weight-only model at other widths, its ranges by their squared error below 8 bits and its bias
 /// corrected on `calibration` (at most 256 images of it), while all layers before it stay as they are in `model`: for every
 /// step of the program a layer per width, none where it has no weights.
 ///

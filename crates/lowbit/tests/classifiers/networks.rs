@@ -13,6 +13,7 @@ pub fn all() -> Vec<Graph> {
         densenet(),
         squeezenet(),
         regnet(),
+        deep(),
     ]
 }
 
@@ -226,4 +227,38 @@ fn regnet() -> Graph {
     let y = graph.add("shifted", Op::Add, &[y, s]);
     let y = graph.add("sigmoid", Op::Sigmoid, &[y]);
     head(graph, y)
+}
+
+/// Many weights for few pixels: maps of 4×5, 4×4, 2×2 and one pixel, with strides, dilation and padding of each side, a 1×1 whose
+/// input has a halo and one whose result has, residuals, and a layer that reads a map by itself and by a window.
+pub fn deep() -> Graph {
+    let mut graph = start("deep", 9);
+    let relu = Some(Op::Relu);
+    let x = block(&mut graph, "stem", 0, conv(40, 3, 2), relu);
+    let narrow = Conv {
+        kernel: [2, 3],
+        padding: [0, 1, 0, 0],
+        ..conv(48, 3, 1)
+    };
+    let x = block(&mut graph, "narrow", x, narrow, relu);
+    let y = block(&mut graph, "same", x, conv(48, 3, 1), relu);
+    let dilated = Conv {
+        dilation: [2, 3],
+        padding: [2, 3, 2, 3],
+        ..conv(48, 3, 1)
+    };
+    let y = block(&mut graph, "dilated", y, dilated, None);
+    let x = graph.add("add1", Op::Add, &[x, y]);
+    let x = graph.add("add1.relu", Op::Relu, &[x]);
+    // Its input is also read with padding, so that it has a halo.
+    let side = block(&mut graph, "side", x, conv(33, 1, 2), None);
+    let y = block(&mut graph, "down", x, conv(33, 3, 2), None);
+    let x = graph.add("add2", Op::Add, &[side, y]);
+    let x = graph.add("add2.relu", Op::Relu, &[x]);
+    let y = block(&mut graph, "expand", x, conv(70, 1, 1), relu);
+    let y = block(&mut graph, "window", y, depthwise(70, 3, 1), relu);
+    let y = block(&mut graph, "project", y, conv(33, 1, 1), None);
+    let x = graph.add("add3", Op::Add, &[x, y]);
+    let x = block(&mut graph, "last", x, conv(64, 3, 2), Some(RELU6));
+    head(graph, x)
 }

@@ -1,4 +1,4 @@
-//! Which layers stay f32: patterns of names.
+//! Patterns of layers' names: which layers stay f32, or have bits of their own.
 
 use crate::graph::Program;
 use std::collections::BTreeSet;
@@ -16,7 +16,10 @@ pub(super) struct Unknown {
 ///
 /// # Errors
 /// [`Unknown`] for the first pattern that matches none.
-pub(super) fn excluded(program: &Program, patterns: &[String]) -> Result<BTreeSet<usize>, Unknown> {
+pub(super) fn named<'a>(
+    program: &Program,
+    patterns: impl IntoIterator<Item = &'a str>,
+) -> Result<BTreeSet<usize>, Unknown> {
     let layers: Vec<(usize, &str)> = program
         .steps()
         .iter()
@@ -26,21 +29,23 @@ pub(super) fn excluded(program: &Program, patterns: &[String]) -> Result<BTreeSe
         .collect();
     let mut found = BTreeSet::new();
     for pattern in patterns {
-        // Names of ONNX nodes lose their first slash when they are read.
-        let pattern = pattern.trim();
-        let plain = pattern.trim_start_matches('/');
-        let matching = layers.iter().filter(|(_, name)| matches(plain, name));
+        let matching = layers.iter().filter(|(_, name)| is_named(pattern, name));
         let matching: Vec<usize> = matching.map(|&(index, _)| index).collect();
         found.extend(&matching);
         if matching.is_empty() {
             let names = layers.iter().map(|&(_, name)| name).collect();
             return Err(Unknown {
-                pattern: pattern.to_owned(),
-                near: near(plain, names).join(", "),
+                pattern: pattern.trim().to_owned(),
+                near: near(pattern.trim(), names).join(", "),
             });
         }
     }
     Ok(found)
+}
+
+/// Whether a layer is meant by a pattern. Names of ONNX nodes lose their first slash when they are read.
+pub(super) fn is_named(pattern: &str, name: &str) -> bool {
+    matches(pattern.trim().trim_start_matches('/'), name)
 }
 
 /// Whether a name is what a pattern with `*` describes.
