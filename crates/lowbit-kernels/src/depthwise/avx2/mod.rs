@@ -82,7 +82,8 @@ unsafe fn conv<S: Store>(
                 tile.w = weights.block(first);
                 tile.start = constants.start;
                 for row in some.clone() {
-                    let out = out.add((row - rows.start) * g.out_row_stride + first);
+                    // Of no columns there is no element.
+                    let out = out.wrapping_add((row - rows.start) * g.out_row_stride + first);
                     for part in even_parts(columns.len(), MOST) {
                         let origin = g.origin(row, columns.start + part.start);
                         tile.x = input.as_ptr().add(origin + first);
