@@ -11,7 +11,7 @@ mod tests;
 mod weight;
 
 pub(super) use activation::ActivationState;
-pub(super) use weight::{IntegerProduct, WeightState};
+pub(super) use weight::{IntegerDepthwise, IntegerProduct, WeightState};
 
 use crate::bits::{ActivationBits, WeightBits};
 use crate::graph::Program;
