@@ -60,11 +60,17 @@ Writes OUT/real_quantization_comparison/: comparison_results.json, model_fp32.sa
         settings: Flags<of::Compare>,
     },
     /// Train a model in FP32
-    #[command(
-        after_help = "Example: lowbit train --data photos/ --epochs 20 --out run1
-Writes OUT/train/: model_fp32.safetensors, training_results.json, checkpoint.safetensors."
-    )]
+    #[command(after_help = "Examples:
+  lowbit train --data photos/ --epochs 20 --out run1
+  lowbit train --from mobilenet_v2.onnx --preprocess imagenet --data photos/ --lr 1e-4 --epochs 3
+
+Writes OUT/train/: model_fp32.safetensors, training_results.json, checkpoint.safetensors.")]
     Train {
+        /// Go on from this trained FP32 model, lowbit's or ONNX, instead of fresh weights
+        #[arg(long, value_name = "MODEL", value_hint = ValueHint::FilePath)]
+        from: Option<PathBuf>,
+        #[command(flatten)]
+        which: WhichOfFrom,
         /// Go on with a run that was stopped
         #[arg(long)]
         resume: bool,

@@ -98,7 +98,7 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
     };
     pool.install(|| match command {
         Command::Compare { from, which, .. } => compare::run(&context, from, which.into()),
-        Command::Train { .. } => train::run(&context),
+        Command::Train { from, which, .. } => train::run(&context, from, which.into()),
         Command::QatVsPtq {
             from, runs, which, ..
         } => qat_vs_ptq::run(&context, from, runs, which.into()),
@@ -230,6 +230,27 @@ impl Context {
         };
         self.say(&line, data);
         Ok(chosen)
+    }
+
+    /// Reads an FP32 model to begin from, and the images that it wants for that; its classes have the data's names then.
+    pub(crate) fn begin_from(
+        &self,
+        file: &Path,
+        purpose: Purpose,
+        choice: Choice,
+    ) -> Result<(FloatFile, Chosen), Failure> {
+        let mut model = self.float_model(file)?;
+        let measured = Measured {
+            file,
+            graph: &model.graph,
+            record: model.record.as_ref(),
+            foreign: model.foreign.as_ref(),
+        };
+        let chosen = self.input_for(&measured, purpose, choice)?;
+        model.graph = model
+            .graph
+            .with_class_names(&chosen.input.data.class_names)?;
+        Ok((model, chosen))
     }
 
     /// Loads the data set that the settings name, and says what it is.

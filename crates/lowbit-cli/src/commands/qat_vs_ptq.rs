@@ -7,7 +7,7 @@ use crate::table::table;
 use lowbit_lab::experiments::compare::From;
 use lowbit_lab::experiments::inputs::Input;
 use lowbit_lab::experiments::qat_vs_ptq::{self, FOLDER, MethodResults, Results, Start};
-use lowbit_lab::experiments::unseen::{Choice, Measured, Purpose};
+use lowbit_lab::experiments::unseen::{Choice, Purpose};
 use std::path::PathBuf;
 
 pub(super) fn run(
@@ -32,17 +32,7 @@ pub(super) fn run(
     let results = match from {
         None => qat_vs_ptq(context, &context.input()?, &start)?,
         Some(file) => {
-            let mut model = context.float_model(&file)?;
-            let measured = Measured {
-                file: &file,
-                graph: &model.graph,
-                record: model.record.as_ref(),
-                foreign: model.foreign.as_ref(),
-            };
-            let chosen = context.input_for(&measured, Purpose::FineTune, choice)?;
-            model.graph = model
-                .graph
-                .with_class_names(&chosen.input.data.class_names)?;
+            let (model, chosen) = context.begin_from(&file, Purpose::FineTune, choice)?;
             let from = From {
                 file: &file,
                 model: &model,
