@@ -314,6 +314,7 @@ pub(crate) mod of {
         Network,
         Images,
         Input,
+        Onnx,
         Training,
         Recipe,
         Widths,

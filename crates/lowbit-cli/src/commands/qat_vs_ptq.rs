@@ -32,7 +32,7 @@ pub(super) fn run(
     let results = match from {
         None => qat_vs_ptq(context, &context.input()?, &start)?,
         Some(file) => {
-            let (model, chosen) = context.begin_from(&file, Purpose::FineTune, choice)?;
+            let (model, chosen) = context.begin_from(&file, Purpose::FineTune, choice, false)?;
             let from = From {
                 file: &file,
                 model: &model,
@@ -118,7 +118,7 @@ fn report(results: &Results) -> String {
         "\n{}\n\n{}\nPTQ − QAT: {:+.2} points, 95 % interval [{low:+.2}, {high:+.2}] over {seeds} seed{} and the test images\n{}: {}. {}\n",
         bold(&format!(
             "{} on {}{}, {} test images, {}",
-            results.config.network.model,
+            results.model,
             results.data.name,
             if results.data.synthetic {
                 " (synthetic data)"

@@ -8,16 +8,17 @@ use lowbit_lab::experiments::train::{self, FOLDER, TrainResults};
 use lowbit_lab::experiments::unseen::{Choice, Purpose};
 use std::path::PathBuf;
 
-pub(super) fn run(context: &Context, from: Option<PathBuf>, choice: Choice) -> Result<(), Failure> {
+pub(super) fn run(
+    context: &Context,
+    from: Option<PathBuf>,
+    choice: Choice,
+    new_head: bool,
+) -> Result<(), Failure> {
     let results = match from {
         None => train(context, &context.input()?, None)?,
-        Some(_) if !context.config.recipe.start_from.as_os_str().is_empty() => {
-            return Err(Failure::Input(
-                "start_from: a model that is given with --from brings its own weights; leave one of them out".into(),
-            ));
-        }
         Some(file) => {
-            let (model, chosen) = context.begin_from(&file, Purpose::FineTune, choice)?;
+            context.refuse_start_from()?;
+            let (model, chosen) = context.begin_from(&file, Purpose::FineTune, choice, new_head)?;
             let from = From {
                 file: &file,
                 model: &model,
