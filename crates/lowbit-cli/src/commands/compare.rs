@@ -2,12 +2,13 @@
 
 use super::Context;
 use crate::failure::Failure;
-use crate::output::{bold, grouped};
+use crate::output::bold;
 use crate::table::table;
 use lowbit_lab::experiments::compare::{self, CompareResults, FOLDER, From, Start};
 use lowbit_lab::experiments::inputs::Input;
 use lowbit_lab::experiments::unseen::{Choice, Purpose};
 use lowbit_lab::models::is_onnx;
+use lowbit_lab::plural::grouped;
 use lowbit_lab::timing::{LayerSpeed, SpeedCell};
 use std::path::PathBuf;
 

@@ -2,12 +2,13 @@
 
 use super::Context;
 use crate::failure::Failure;
-use crate::output::{bold, grouped};
+use crate::output::bold;
 use crate::table::table;
 use lowbit_lab::experiments::compare::From;
 use lowbit_lab::experiments::inputs::Input;
 use lowbit_lab::experiments::qat_vs_ptq::{self, FOLDER, MethodResults, Results, Start};
 use lowbit_lab::experiments::unseen::{Choice, Purpose};
+use lowbit_lab::plural::grouped;
 use std::path::PathBuf;
 
 pub(super) fn run(
