@@ -25,6 +25,11 @@ impl Parameters<'_> {
     }
 }
 
+/// ONNX's numbers of types.
+const FLOAT: i64 = 1;
+const UINT8: i64 = 2;
+const INT8: i64 = 3;
+
 /// Attributes that both operators may have.
 const ATTRIBUTES: [&str; 5] = [
     "axis",
@@ -39,6 +44,14 @@ fn parameters<'a>(model: &'a Model, node: &Node, dims: &[usize]) -> Result<Param
     node.only(&ATTRIBUTES)?;
     if node.int_or("block_size", 0)? != 0 {
         return Err(node.wrong("block_size: only one scale, or one per channel, is supported"));
+    }
+    // Everything is computed in f32.
+    for key in ["precision", "output_dtype"] {
+        let kind = node.int_or(key, 0)?;
+        let is_of_integers = key == "output_dtype" && node.op == "QuantizeLinear";
+        if !is_of_integers && !matches!(kind, 0 | FLOAT) {
+            return Err(node.wrong(format!("{key}={kind}: only f32 ({FLOAT}) is supported")));
+        }
     }
     let missing = || node.wrong("its scale is not constant: only static quantization is read");
     let scale = model.constant(node, 1).and_then(Constant::floats);
@@ -141,11 +154,22 @@ fn rounded(node: &Node, x: &Constant, parameters: &Parameters<'_>) -> Result<Con
 /// The type that a QuantizeLinear gives.
 fn byte(node: &Node, parameters: &Parameters<'_>) -> Result<Byte, Fault> {
     let is_there = node.input(2).is_some();
-    match (parameters.byte, is_there, node.int_or("output_dtype", 0)?) {
-        (Some(byte), ..) => Ok(byte),
-        (None, false, 0 | 2) => Ok(Byte::Unsigned),
-        (None, false, 3) => Ok(Byte::Signed),
-        _ => Err(node.wrong("its zero point is not of 8 bits: only u8 and s8 are supported")),
+    let said = match node.int_or("output_dtype", 0)? {
+        0 => None,
+        UINT8 => Some(Byte::Unsigned),
+        INT8 => Some(Byte::Signed),
+        kind => {
+            let only = format!("only u8 ({UINT8}) and s8 ({INT8}) are supported");
+            return Err(node.wrong(format!("output_dtype={kind}: {only}")));
+        }
+    };
+    match (parameters.byte, is_there) {
+        (Some(byte), _) if said.is_none_or(|said| said == byte) => Ok(byte),
+        (Some(_), _) => Err(node.wrong("its output_dtype is another type than its zero point's")),
+        (None, false) => Ok(said.unwrap_or(Byte::Unsigned)),
+        (None, true) => {
+            Err(node.wrong("its zero point is not of 8 bits: only u8 and s8 are supported"))
+        }
     }
 }
 
@@ -196,8 +220,11 @@ pub(crate) fn moved(
     };
     let (codes, old) = (codes.clone(), constant.dims.clone());
     let ints = codes.values.iter().map(|&code| i64::from(code)).collect();
-    // No value of a file has such a name: it is no text of one line.
-    let integers = format!("{name}\ncodes");
+    let mut integers = format!("{name}:codes");
+    // A file may have a value of that name.
+    while model.shapes.contains_key(&integers) || model.constants.contains_key(&integers) {
+        integers.push('_');
+    }
     model.shapes.insert(integers.clone(), old.clone());
     model
         .constants
@@ -206,6 +233,7 @@ pub(crate) fn moved(
     mover.inputs[0].clone_from(&integers);
     let moved = evaluate(model, &mover)?;
     model.constants.remove(&integers);
+    model.shapes.remove(&integers);
     let Some(moved) = moved.and_then(|moved| moved.into_iter().next()) else {
         return Ok(None);
     };

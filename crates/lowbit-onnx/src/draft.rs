@@ -2,6 +2,7 @@
 //! products beside them before the graph is built.
 
 use crate::error::Fault;
+use crate::names::{Names, one_line};
 use lowbit::graph::{GraphBuilder, Normalization, Op};
 use lowbit::quant::ActivationParams;
 use lowbit::{Graph, Shape, Tensor, WeightBits, Weights};
@@ -48,6 +49,7 @@ pub(crate) struct Item {
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) items: Vec<Item>,
+    names: Names,
 }
 
 impl Draft {
@@ -62,25 +64,27 @@ impl Draft {
             grid: None,
             shape: input,
         };
-        Self { items: vec![image] }
+        Self {
+            names: [image.name.as_str()].into_iter().collect(),
+            items: vec![image],
+        }
+    }
+
+    /// A draft without items, whose names differ from those of this one.
+    pub(crate) fn emptied(&self) -> Self {
+        Self {
+            items: Vec::with_capacity(self.items.len()),
+            names: self.names.clone(),
+        }
     }
 
     /// Adds an item under a name of its own.
     pub(crate) fn push(&mut self, mut item: Item) -> usize {
-        let plain = item.name.trim_start_matches('/').to_owned();
-        let plain = if plain.is_empty() {
-            "node".to_owned()
-        } else {
-            plain
+        let plain = one_line(item.name.trim_start_matches('/'));
+        item.name = match plain.as_str() {
+            "" => self.names.take("node"),
+            plain => self.names.take(plain),
         };
-        let is_taken = |name: &str| self.items.iter().any(|other| other.name == name);
-        let mut name = plain.clone();
-        let mut count = 1;
-        while is_taken(&name) {
-            count += 1;
-            name = format!("{plain}_{count}");
-        }
-        item.name = name;
         self.items.push(item);
         self.items.len() - 1
     }
@@ -224,6 +228,8 @@ impl Draft {
                     first[c] *= scale[c];
                 }
             }
+            // The pixels of an image that is integers are those of its grid.
+            Work::Op(Op::Input) if before.grid.is_some() => return false,
             Work::Op(Op::Input) => match normalized(normalization, &scale, &shift) {
                 Some(changed) => *normalization = changed,
                 None => return false,

@@ -19,14 +19,7 @@ impl Tensors<'_> {
     pub(crate) fn read(&self, proto: &TensorProto) -> Result<Constant, Fault> {
         let name = proto.name();
         let fail = |reason: String| wrong(name, reason);
-        let dims = proto
-            .dims
-            .iter()
-            .map(|&dim| {
-                usize::try_from(dim).map_err(|_| fail(format!("it has an extent of {dim}")))
-            })
-            .collect::<Result<Vec<usize>, Fault>>()?;
-        let elements = count(&dims).map_err(fail)?;
+        let (dims, elements) = dims(proto)?;
         let kind = DataType::try_from(proto.data_type())
             .map_err(|_| fail(format!("its type {} is unknown", proto.data_type())))?;
         let width = width(kind)
@@ -137,6 +130,20 @@ impl Tensors<'_> {
             )),
         }
     }
+}
+
+/// The extents of a tensor and the number of its elements.
+pub(crate) fn dims(proto: &TensorProto) -> Result<(Vec<usize>, usize), Fault> {
+    let fail = |reason: String| wrong(proto.name(), reason);
+    let extent =
+        |&dim: &i64| usize::try_from(dim).map_err(|_| fail(format!("it has an extent of {dim}")));
+    let dims = proto
+        .dims
+        .iter()
+        .map(extent)
+        .collect::<Result<Vec<usize>, Fault>>()?;
+    let elements = count(&dims).map_err(fail)?;
+    Ok((dims, elements))
 }
 
 /// Bytes of an element in `raw_data`; none for types that no model's weights have.

@@ -70,7 +70,8 @@ fn a_file_with_wrong_bytes_is_refused_or_is_a_model_that_runs() {
                 Err(error) => {
                     refused += 1;
                     let line = error.to_string();
-                    assert!(!line.is_empty());
+                    assert_eq!(line.lines().count(), 1, "{line:?}");
+                    assert!(!line.chars().any(char::is_control), "{line:?}");
                 }
                 // What is read also runs, unless it became a larger network than the test wants to wait for.
                 Ok(imported) => {

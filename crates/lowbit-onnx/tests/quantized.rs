@@ -66,6 +66,7 @@ fn files_of_onnx_runtimes_tools_give_its_bits() {
         for isa in Isa::available() {
             let model = IntegerModel::compile(integers(&imported), isa).unwrap();
             let found = run(&model, &images);
+            assert_eq!(found.len(), expected.len(), "{name}");
             if has_floats {
                 assert_near(&found, &expected, &format!("{name} on {isa}"));
                 continue;
@@ -81,6 +82,7 @@ fn files_of_onnx_runtimes_tools_give_its_bits() {
 /// Whether logits differ by a step or two: sums of f32 are added up in another order elsewhere.
 fn assert_near(found: &[f32], expected: &[f32], what: &str) {
     let largest = expected.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+    assert_eq!(found.len(), expected.len(), "{what}");
     for (a, b) in found.iter().zip(expected) {
         assert!((a - b).abs() <= 0.02 * largest, "{what}: {a}, {b}");
     }

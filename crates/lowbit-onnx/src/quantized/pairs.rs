@@ -6,9 +6,10 @@
 use crate::codes;
 use crate::constant::Byte;
 use crate::error::Fault;
+use crate::fold::is_float;
 use crate::model::{Model, Node};
 use lowbit::quant::ActivationParams;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Operators whose results hold elements of their inputs, and nothing else.
 const MOVES: [&str; 10] = [
@@ -29,6 +30,20 @@ fn moves(node: &Node) -> bool {
     MOVES.contains(&node.op.as_str()) || node.op == "Unsqueeze"
 }
 
+/// Those of a node's inputs that are values, of a node that moves them.
+fn values<'a>(node: &Node, read: &'a [String]) -> &'a [String] {
+    match node.op.as_str() {
+        "Concat" => read,
+        _ => &read[..read.len().min(1)],
+    }
+}
+
+/// The names of a node's results that are there.
+fn results(node: &Node) -> impl Iterator<Item = String> {
+    let outputs = node.outputs.iter().filter(|output| !output.is_empty());
+    outputs.cloned()
+}
+
 #[derive(Default)]
 struct Pairs {
     /// Values that are integers: the grid and the type.
@@ -37,11 +52,20 @@ struct Pairs {
     on_grid: HashMap<String, ActivationParams>,
     /// What is read instead of a value.
     instead: HashMap<String, String>,
+    /// Values that are the image's pixels of 8 bits, as they are or moved.
+    pixels: HashSet<String>,
+    /// A node that takes those for numbers from 0 to 255.
+    counts: Option<Node>,
+    /// A node that puts zeros beside them.
+    pads: Option<Node>,
 }
 
 /// Joins the pairs of a model whose constants are folded.
 pub(crate) fn join(model: &mut Model) -> Result<(), Fault> {
     let mut pairs = Pairs::default();
+    if model.input_byte.is_some() {
+        pairs.pixels.insert(model.input.clone());
+    }
     let nodes = std::mem::take(&mut model.nodes);
     for mut node in nodes {
         let read = node.inputs.clone();
@@ -54,10 +78,20 @@ pub(crate) fn join(model: &mut Model) -> Result<(), Fault> {
             "QuantizeLinear" => pairs.quantize(model, node, &read[0])?,
             "DequantizeLinear" => pairs.dequantize(model, &node, &read[0])?,
             _ => {
-                pairs.pass_on(&node, &read)?;
+                if !pairs.reads_pixels(&node, &read)? {
+                    pairs.pass_on(&node, &read)?;
+                }
                 model.nodes.push(node);
             }
         }
+    }
+    pairs.check_pixels(model)?;
+    if pairs.integers.contains_key(&model.output) {
+        let note = format!(
+            "its output {} are integers of 8 bits: taken are the real numbers that they stand for",
+            model.output
+        );
+        model.notes.push(note);
     }
     if let Some(instead) = pairs.instead.get(&model.output) {
         model.output.clone_from(instead);
@@ -68,7 +102,7 @@ pub(crate) fn join(model: &mut Model) -> Result<(), Fault> {
 
 impl Pairs {
     fn quantize(&mut self, model: &mut Model, node: Node, read: &str) -> Result<(), Fault> {
-        if self.integers.contains_key(read) {
+        if self.integers.contains_key(read) || self.pixels.contains(read) {
             return Err(node.wrong("it quantizes integers"));
         }
         let (grid, byte) = codes::grid(model, &node, None)?;
@@ -97,7 +131,7 @@ impl Pairs {
                 self.instead.insert(output, from);
                 return Ok(());
             }
-            None if read == model.input => model.input_byte,
+            None if self.pixels.contains(read) => model.input_byte,
             None => None,
         };
         let Some(byte) = byte else {
@@ -106,7 +140,7 @@ impl Pairs {
         let (grid, _) = codes::grid(model, node, Some(byte))?;
         if model
             .grids
-            .insert(from.clone(), grid)
+            .insert(model.input.clone(), grid)
             .is_some_and(|known| known != grid)
         {
             return Err(node.wrong("the image has another scale elsewhere"));
@@ -116,12 +150,52 @@ impl Pairs {
         Ok(())
     }
 
+    /// Whether a node reads pixels of 8 bits; it must move them, or make floats of them: sums of such integers wrap.
+    fn reads_pixels(&mut self, node: &Node, read: &[String]) -> Result<bool, Fault> {
+        let is_read = |name: &String| self.pixels.contains(name);
+        if !read.iter().any(is_read) {
+            return Ok(false);
+        }
+        let are_all = values(node, read).iter().all(is_read);
+        match node.op.as_str() {
+            "Cast" if is_float(node.int_or("to", 0)?) => {
+                self.counts.get_or_insert_with(|| node.clone());
+                return Ok(true);
+            }
+            "Pad" => self.pads = Some(node.clone()),
+            _ if moves(node) && are_all => {}
+            _ => {
+                return Err(node.wrong(
+                    "it computes with pixels of 8 bits: lowbit does so behind a Cast to floats or a DequantizeLinear",
+                ));
+            }
+        }
+        self.pixels.extend(results(node));
+        Ok(true)
+    }
+
+    /// Pixels stand for the same numbers wherever they are read.
+    fn check_pixels(&self, model: &Model) -> Result<(), Fault> {
+        let Some(grid) = model.grids.get(&model.input) else {
+            return Ok(());
+        };
+        let is_count = grid.scale == 1.0 && grid.zero_point == 0;
+        if let Some(node) = self.counts.as_ref().filter(|_| !is_count) {
+            return Err(node.wrong(
+                "it takes pixels for numbers from 0 to 255, and a DequantizeLinear takes them for others: let both read the same",
+            ));
+        }
+        if let Some(node) = self.pads.as_ref().filter(|_| grid.zero_point != 0) {
+            return Err(node.wrong(
+                "it puts zeros around pixels whose zero is another number: pad behind DequantizeLinear",
+            ));
+        }
+        Ok(())
+    }
+
     /// What moves elements leaves them on their grid; nothing else may see integers.
     fn pass_on(&mut self, node: &Node, read: &[String]) -> Result<(), Fault> {
-        let values = match node.op.as_str() {
-            "Concat" => read.len(),
-            _ => read.len().min(1),
-        };
+        let values = values(node, read).len();
         let of_first = read
             .first()
             .and_then(|name| self.integers.get(name))
@@ -134,8 +208,8 @@ impl Pairs {
                 .all(|name| self.integers.get(name).copied() == of_first);
             match of_first.filter(|_| is_moved && are_alike) {
                 Some(known) => {
-                    let outputs = node.outputs.iter().cloned();
-                    self.integers.extend(outputs.map(|output| (output, known)));
+                    self.integers
+                        .extend(results(node).map(|output| (output, known)));
                 }
                 None => {
                     return Err(node.wrong(
@@ -155,8 +229,8 @@ impl Pairs {
                 .iter()
                 .all(|name| self.on_grid.get(name) == Some(&grid))
         {
-            let outputs = node.outputs.iter().cloned();
-            self.on_grid.extend(outputs.map(|output| (output, grid)));
+            self.on_grid
+                .extend(results(node).map(|output| (output, grid)));
         }
         Ok(())
     }
