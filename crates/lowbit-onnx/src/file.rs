@@ -79,7 +79,7 @@ pub(crate) fn name_and_op(proto: &NodeProto, index: usize) -> [String; 2] {
         "" | "ai.onnx" => String::new(),
         domain => format!("{domain}."),
     };
-    let op = format!("{domain}{}", proto.op_type());
+    let op = one_line(&format!("{domain}{}", proto.op_type()));
     match proto.name() {
         "" => [format!("{op}_{index}"), op],
         name => [one_line(name), op],
