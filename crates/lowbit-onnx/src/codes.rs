@@ -65,7 +65,7 @@ fn parameters<'a>(model: &'a Model, node: &Node, dims: &[usize]) -> Result<Param
         None => (vec![0], None),
         Some(_) => {
             let constant = model.constant(node, 2);
-            let ints = constant.and_then(|constant| Some((constant.ints()?, constant.byte)));
+            let ints = constant.and_then(|constant| Some((constant.ints()?, constant.byte())));
             let (ints, byte) = ints
                 .filter(|(ints, _)| ints.len() == scale.len())
                 .ok_or_else(|| node.wrong("its zero point is no constant like its scale"))?;
@@ -117,6 +117,7 @@ pub(crate) fn of_constant(
         .ok_or_else(|| node.wrong("it dequantizes floats"))?;
     let mut codes = Codes {
         values: Vec::with_capacity(ints.len()),
+        bits: x.stored.map(|stored| stored.bits),
         scale: parameters.scale.to_vec(),
         axis: parameters.axis,
     };
@@ -148,7 +149,7 @@ fn rounded(node: &Node, x: &Constant, parameters: &Parameters<'_>) -> Result<Con
         level.clamp(low, high) as i64
     };
     let levels = reals.iter().enumerate().map(level).collect();
-    Ok(Constant::int(x.dims.clone(), levels).of_bytes(Some(byte)))
+    Ok(Constant::int(x.dims.clone(), levels).stored_as(Some(byte.into())))
 }
 
 /// The type that a QuantizeLinear gives.
@@ -173,18 +174,36 @@ fn byte(node: &Node, parameters: &Parameters<'_>) -> Result<Byte, Fault> {
     }
 }
 
+/// What the integers of a value of the image mean.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Grid {
+    /// The grid of all of them; with a scale per channel the coarsest.
+    pub(crate) params: ActivationParams,
+    pub(crate) byte: Byte,
+    pub(crate) channels: Option<Channels>,
+}
+
+/// Scales per channel.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Channels {
+    pub(crate) scale: Vec<f32>,
+    pub(crate) axis: usize,
+}
+
 /// The grid of a value of the image, as u8: what a QuantizeLinear rounds to, or a DequantizeLinear takes integers of type
 /// `byte` for. Signed integers are 128 lower than the bytes that stand for them here.
-pub(crate) fn grid(
-    model: &Model,
-    node: &Node,
-    from: Option<Byte>,
-) -> Result<(ActivationParams, Byte), Fault> {
+pub(crate) fn grid(model: &Model, node: &Node, from: Option<Byte>) -> Result<Grid, Fault> {
     let dims = model.shape(node.need(0)?);
     let parameters = parameters(model, node, dims)?;
-    let (&[scale], &[zero_point]) = (parameters.scale, &parameters.zero_point[..]) else {
-        return Err(node.wrong("it has a scale per channel: values have one for all here"));
-    };
+    let zero_point = parameters.zero_point[0];
+    if parameters.zero_point.iter().any(|&z| z != zero_point) {
+        return Err(node.wrong("it has a zero point per channel: only one for all is supported"));
+    }
+    let scale = parameters.scale.iter().copied().fold(0.0, f32::max);
+    let channels = (parameters.scale.len() > 1).then(|| Channels {
+        scale: parameters.scale.to_vec(),
+        axis: parameters.axis,
+    });
     let byte = match from {
         Some(byte) => byte,
         None => self::byte(node, &parameters)?,
@@ -195,7 +214,11 @@ pub(crate) fn grid(
     };
     let zero_point =
         u8::try_from(zero_point).map_err(|_| node.wrong("its zero point does not fit its type"))?;
-    Ok((ActivationParams { scale, zero_point }, byte))
+    Ok(Grid {
+        params: ActivationParams { scale, zero_point },
+        byte,
+        channels,
+    })
 }
 
 /// The integers of a constant that a node moves: those of its first input, where that has any.

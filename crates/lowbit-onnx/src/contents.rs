@@ -311,46 +311,25 @@ fn bytes_of(tensor: &StoredTensor) -> u64 {
 fn stored(proto: &TensorProto, reader: &Tensors<'_>) -> Result<StoredTensor, Fault> {
     let kind = DataType::try_from(proto.data_type()).unwrap_or(DataType::Undefined);
     let element = ElementType::of(kind);
-    let bits = element.bits();
-    if bits.is_some_and(|bits| bits >= 8) {
-        let Constant { dims, data, .. } = reader.read(proto)?;
-        let values = match data {
-            Data::Float(values) => Values::Floats(values),
-            Data::Int(values) => Values::Ints(values),
-        };
+    if element.bits().is_none() {
+        let (dims, _) = dims(proto)?;
+        let values = Values::Unread;
         return Ok(StoredTensor {
             element,
             dims,
             values,
         });
     }
-    let (dims, elements) = dims(proto)?;
-    let packed = proto.raw_data.as_deref();
-    let values = match (packed, bits) {
-        (Some(bytes), Some(bits)) if bytes.len() == (elements * usize::from(bits)).div_ceil(8) => {
-            Values::Ints(Arc::new(unpacked(bytes, bits, element, elements)))
-        }
-        _ => Values::Unread,
+    let Constant { dims, data, .. } = reader.read(proto)?;
+    let values = match data {
+        Data::Float(values) => Values::Floats(values),
+        Data::Int(values) => Values::Ints(values),
     };
     Ok(StoredTensor {
         element,
         dims,
         values,
     })
-}
-
-/// Integers of 4 or 2 bits, the first in the lowest bits of each byte.
-fn unpacked(bytes: &[u8], bits: u8, element: ElementType, elements: usize) -> Vec<i64> {
-    let per_byte = usize::from(8 / bits);
-    let one = |index: usize| {
-        let byte = bytes[index / per_byte] >> (index % per_byte * usize::from(bits));
-        let code = i64::from(byte & ((1 << bits) - 1));
-        match element {
-            ElementType::Int(_) if code >> (bits - 1) == 1 => code - (1 << bits),
-            _ => code,
-        }
-    };
-    (0..elements).map(one).collect()
 }
 
 /// A node, and the constant that it holds.

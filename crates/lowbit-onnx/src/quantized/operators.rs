@@ -9,22 +9,13 @@ const OWN: &str = "com.microsoft.";
 
 /// Brings all of a model's operators on integers to that form.
 pub(crate) fn normalize(model: &mut Model) -> Result<(), Fault> {
-    let mut names = names(model);
+    let mut names = model.names();
     let mut nodes = Vec::with_capacity(model.nodes.len());
     for node in std::mem::take(&mut model.nodes) {
         Expansion::of(node, &mut nodes, &mut names)?;
     }
     model.nodes = nodes;
     Ok(())
-}
-
-/// The names of all values: a file may have any, and what is made here must have others.
-fn names(model: &Model) -> Names {
-    let nodes = model.nodes.iter();
-    let values = nodes.flat_map(|node| node.inputs.iter().chain(&node.outputs));
-    let values = values.chain(model.constants.keys());
-    let values = values.chain([&model.input, &model.output]);
-    values.map(String::as_str).collect()
 }
 
 /// The nodes that one becomes.

@@ -3,11 +3,12 @@
 //! Operators that move integers between the two move those numbers. A pair that rounds to a grid what lies on it already is
 //! taken away.
 
-use crate::codes;
-use crate::constant::Byte;
+use crate::codes::{self, Channels, Grid};
+use crate::constant::Constant;
 use crate::error::Fault;
 use crate::fold::is_float;
 use crate::model::{Model, Node};
+use crate::names::Names;
 use lowbit::quant::ActivationParams;
 use std::collections::{HashMap, HashSet};
 
@@ -46,8 +47,10 @@ fn results(node: &Node) -> impl Iterator<Item = String> {
 
 #[derive(Default)]
 struct Pairs {
+    /// Names of values, to which others are added.
+    names: Names,
     /// Values that are integers: the grid and the type.
-    integers: HashMap<String, (ActivationParams, Byte)>,
+    integers: HashMap<String, Grid>,
     /// Values of real numbers that lie on a grid.
     on_grid: HashMap<String, ActivationParams>,
     /// What is read instead of a value.
@@ -62,7 +65,10 @@ struct Pairs {
 
 /// Joins the pairs of a model whose constants are folded.
 pub(crate) fn join(model: &mut Model) -> Result<(), Fault> {
-    let mut pairs = Pairs::default();
+    let mut pairs = Pairs {
+        names: model.names(),
+        ..Pairs::default()
+    };
     if model.input_byte.is_some() {
         pairs.pixels.insert(model.input.clone());
     }
@@ -105,30 +111,68 @@ impl Pairs {
         if self.integers.contains_key(read) || self.pixels.contains(read) {
             return Err(node.wrong("it quantizes integers"));
         }
-        let (grid, byte) = codes::grid(model, &node, None)?;
+        let mut node = node;
+        let grid = codes::grid(model, &node, None)?;
+        let params = grid.params;
         let output = node.output().to_owned();
-        self.integers.insert(output.clone(), (grid, byte));
+        self.integers.insert(output.clone(), grid.clone());
         let from = node.need(0)?.to_owned();
-        if self.on_grid.get(&from) == Some(&grid) {
+        if let Some(channels) = &grid.channels {
+            let scaled = self.names.take(&format!("{output}:scaled"));
+            let factor = |scale: f32| params.scale / scale;
+            self.scale(model, &node, (&from, &scaled), channels, factor);
+            node.inputs[0] = scaled;
+        } else if self.on_grid.get(&from) == Some(&params) {
             self.instead.insert(output, from);
             return Ok(());
+        } else {
+            self.on_grid.insert(output.clone(), params);
         }
-        self.on_grid.insert(output.clone(), grid);
-        model.grids.insert(output, grid);
+        model.grids.insert(output, params);
         model.nodes.push(node);
         Ok(())
     }
 
+    /// Adds a node that multiplies each channel: channels of different scales are on one grid where they are scaled first. The
+    /// factors go into the weights of the products before and behind ([`crate::draft::Draft::fold_affine`]).
+    fn scale(
+        &mut self,
+        model: &mut Model,
+        node: &Node,
+        (from, to): (&str, &str),
+        channels: &Channels,
+        factor: impl Fn(f32) -> f32,
+    ) {
+        let dims = model.shape(from).to_vec();
+        let mut around = vec![1; dims.len() - channels.axis];
+        around[0] = channels.scale.len();
+        let factors = channels.scale.iter().map(|&scale| factor(scale)).collect();
+        let name = self.names.take(&format!("{to}:factors"));
+        model.shapes.insert(to.to_owned(), dims);
+        model.shapes.insert(name.clone(), around.clone());
+        let factors = Constant::float(around, factors);
+        model.constants.insert(name.clone(), factors);
+        let scaled = Node::new(&node.name, "Mul", &[from, &name], to);
+        model.nodes.push(scaled);
+    }
+
     fn dequantize(&mut self, model: &mut Model, node: &Node, read: &str) -> Result<(), Fault> {
         let (from, output) = (node.need(0)?.to_owned(), node.output().to_owned());
-        let byte = match self.integers.get(read) {
-            Some(&(grid, byte)) => {
-                if codes::grid(model, node, Some(byte))?.0 != grid {
+        let byte = match self.integers.get(read).cloned() {
+            Some(known) => {
+                if codes::grid(model, node, Some(known.byte))? != known {
                     return Err(node.wrong(
                         "it takes integers for other numbers than those that they were made of",
                     ));
                 }
-                self.instead.insert(output, from);
+                let scale = known.params.scale;
+                match known.channels {
+                    None => drop(self.instead.insert(output, from)),
+                    Some(channels) => {
+                        let factor = |own: f32| own / scale;
+                        self.scale(model, node, (&from, &output), &channels, factor);
+                    }
+                }
                 return Ok(());
             }
             None if self.pixels.contains(read) => model.input_byte,
@@ -137,7 +181,11 @@ impl Pairs {
         let Some(byte) = byte else {
             return Err(node.wrong("what it reads was not quantized by QuantizeLinear"));
         };
-        let (grid, _) = codes::grid(model, node, Some(byte))?;
+        let grid = codes::grid(model, node, Some(byte))?;
+        if grid.channels.is_some() {
+            return Err(node.wrong("it has a scale per channel: pixels have one for all here"));
+        }
+        let grid = grid.params;
         if model
             .grids
             .insert(model.input.clone(), grid)
@@ -196,20 +244,20 @@ impl Pairs {
     /// What moves elements leaves them on their grid; nothing else may see integers.
     fn pass_on(&mut self, node: &Node, read: &[String]) -> Result<(), Fault> {
         let values = values(node, read).len();
-        let of_first = read
-            .first()
-            .and_then(|name| self.integers.get(name))
-            .copied();
+        let of_first = read.first().and_then(|name| self.integers.get(name));
+        let of_first = of_first.cloned();
         let is_moved = moves(node);
         let are_integers = |name: &String| self.integers.contains_key(name);
         if read.iter().any(are_integers) {
             let are_alike = read[..values]
                 .iter()
-                .all(|name| self.integers.get(name).copied() == of_first);
-            match of_first.filter(|_| is_moved && are_alike) {
+                .all(|name| self.integers.get(name) == of_first.as_ref());
+            // Which axis the channels are afterwards is not looked at.
+            let has_one_scale = |known: &Grid| known.channels.is_none();
+            match of_first.filter(|known| is_moved && are_alike && has_one_scale(known)) {
                 Some(known) => {
                     self.integers
-                        .extend(results(node).map(|output| (output, known)));
+                        .extend(results(node).map(|output| (output, known.clone())));
                 }
                 None => {
                     return Err(node.wrong(
