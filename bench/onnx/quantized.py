@@ -4,9 +4,11 @@ files, and its logits must be equal to the bit.
     python bench/onnx/quantized.py --golden crates/lowbit-onnx/tests/golden/quantized.json
     cargo build --release -p lowbit-onnx --example logits
     python bench/onnx/quantized.py --lowbit target/release/examples/logits [MODEL.onnx ...]
+    python bench/onnx/quantized.py --lowbit target/release/examples/logits --nncf MODEL.onnx ...
 
 The first writes small networks for crates/lowbit-onnx/tests/quantized.rs; the second compares those and, if they are named, FP32
-models of others (quantized here on random images). Needs onnx, onnxruntime, numpy.
+models of others (quantized here on random images), the third those alone, quantized by NNCF. Needs onnx, onnxruntime, numpy, and nncf for
+the third.
 """
 import argparse, base64, contextlib, io, json, logging, pathlib, subprocess, tempfile
 import numpy as np, onnx, onnxruntime as ort
@@ -250,6 +252,18 @@ def normalized(pixels):
     return np.ascontiguousarray((pixels.astype(np.float32) / np.float32(255)).transpose(0, 3, 1, 2))
 
 
+def by_nncf(files, folder):
+    """The same of models that NNCF quantizes with its defaults."""
+    import nncf
+    images, calibration = pixels(64, 64, 7), normalized(pixels(16, 64, 8))
+    for file in files:
+        model = onnx.load(file)
+        data = nncf.Dataset([{model.graph.input[0].name: calibration[i:i + 1]} for i in range(len(calibration))])
+        target = folder / f"{pathlib.Path(file).stem}.nncf.onnx"
+        onnx.save(nncf.quantize(model, data, subset_size=len(calibration)), target)
+        yield target.stem, target, images, logits(target, normalized(images))
+
+
 def cases(files, folder):
     """Name, file, pixels and ONNX Runtime's logits of everything."""
     networks = {"plain": plain(), "residual": residual(), "gated": gated(), "mobile": mobile()}
@@ -274,13 +288,14 @@ def main():
     parser.add_argument("--golden", type=pathlib.Path)
     parser.add_argument("--lowbit")
     parser.add_argument("--keep", type=pathlib.Path)
+    parser.add_argument("--nncf", action="store_true")
     arguments = parser.parse_args()
     folder = arguments.keep or pathlib.Path(tempfile.mkdtemp())
     golden = {}
     encoded = lambda data: base64.b64encode(data).decode()
     if arguments.lowbit:
         lowbit = subprocess.Popen([arguments.lowbit], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    for name, file, images, theirs in cases(arguments.files, folder):
+    for name, file, images, theirs in (by_nncf if arguments.nncf else cases)(arguments.files, folder):
         if arguments.keep:
             file = file.rename(folder / f"{name}.onnx")
         golden["images"] = golden.get("images") or encoded(images.tobytes())
