@@ -197,6 +197,21 @@ fn a_preprocessing_that_cannot_be_right_is_named_with_the_one_that_would_be() {
 }
 
 #[test]
+fn a_preprocessing_that_a_model_cannot_have_is_left_out_and_said() {
+    let folder = place();
+    let path = folder.path();
+    let fixture = "tests/fixtures/colors_depthwise.onnx";
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture);
+    std::fs::copy(fixture, path.join(MODEL)).unwrap();
+    let line = refused(path, &["eval", MODEL, "--data", "photos", "--all"], 2);
+    assert!(line.contains("none 100.0 %"), "{line}");
+    assert!(
+        line.contains("not tried: none:bgr, since") && line.contains("BGR"),
+        "{line}"
+    );
+}
+
+#[test]
 fn a_model_of_other_classes_or_cut_off_is_one_line() {
     let folder = place();
     let path = folder.path();
