@@ -169,7 +169,7 @@ impl Cut {
     /// What becomes of `y`.
     #[inline(always)]
     fn apply(self, y: f32) -> f32 {
-        let y = if self.relu && !(y > 0.0) { 0.0 } else { y };
+        let y = if !self.relu || y > 0.0 { y } else { 0.0 };
         if y > self.ceiling { self.ceiling } else { y }
     }
 }
