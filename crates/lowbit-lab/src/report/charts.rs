@@ -126,6 +126,7 @@ impl Chart {
             .y_label_formatter(&short)
             .draw()
             .expect(MEMORY);
+        let mut labels = Labels::default();
         for series in &self.series {
             let color = SERIES[series.color % SERIES.len()];
             let finite = || {
@@ -148,8 +149,7 @@ impl Chart {
                     chart.draw_series([mark]).expect(MEMORY);
                 }
                 let (left, top) = chart.backend_coord(&(point.x, point.y));
-                if !point.label.is_empty() {
-                    let at = (left + 7, top - 19);
+                if let Some(at) = labels.place(&point.label, (left, top), area.dim_in_pixel().0) {
                     let label = Text::new(point.label.clone(), at, text(19));
                     area.draw(&label).expect(MEMORY);
                 }
@@ -171,6 +171,34 @@ impl Chart {
             .iter()
             .map(|series| (&series.name, series.color));
         legend(names.filter(|(name, _)| !name.is_empty()))
+    }
+}
+
+/// Labels that were drawn, lest another lies on them.
+#[derive(Default)]
+struct Labels(Vec<[i32; 4]>);
+
+impl Labels {
+    /// Where the label of a point goes: beside it, where there is room; nowhere where there is none (pointing at it tells).
+    fn place(&mut self, label: &str, (x, y): (i32, i32), area: u32) -> Option<(i32, i32)> {
+        // About half the height of a letter each.
+        let (width, height) = (10 * label.chars().count() as i32, 19);
+        let places = [
+            (x + 7, y - height),
+            (x - 7 - width, y - height),
+            (x + 7, y + 2),
+            (x - 7 - width, y + 2),
+        ];
+        let free = |&(left, top): &(i32, i32)| {
+            let own = [left, top, left + width, top + height];
+            let apart = |other: &[i32; 4]| {
+                own[0] >= other[2] || own[2] <= other[0] || own[1] >= other[3] || own[3] <= other[1]
+            };
+            left >= 0 && own[2] <= area as i32 && self.0.iter().all(apart)
+        };
+        let (left, top) = places.into_iter().find(free).filter(|_| width > 0)?;
+        self.0.push([left, top, left + width, top + height]);
+        Some((left, top))
     }
 }
 

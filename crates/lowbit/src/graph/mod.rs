@@ -153,7 +153,7 @@ impl Graph {
         else {
             return Err(GraphError::Whole {
                 graph: self.name.clone(),
-                reason: "its last operator is no linear layer that could be made anew".into(),
+                reason: "its last operator is no linear layer, and only those can be made anew for other classes".into(),
             });
         };
         linear.out_features = names.len();
