@@ -104,12 +104,12 @@ def test_the_tasks_make_the_model_of_one_process(tmp_path: Path, slurm: dict[str
 
 @whole
 def test_a_client_whose_task_is_requeued_goes_on_as_that_client(tmp_path: Path, slurm: dict[str, str]) -> None:
-    sent = submit(tmp_path, slurm, "--rounds", "4", "--min-clients", "1", "--local-epochs", "6", "--json")
+    sent = submit(tmp_path, slurm, "--rounds", "12", "--min-clients", "1", "--local-epochs", "60", "--json")
     assert sent.returncode == 0, sent.stderr
     array = json.loads(sent.stdout)["arrays"][0]
     over = time.monotonic() + PATIENCE
-    log = "".join
-    while "Received" not in log(file.read_text(errors="replace") for file in tmp_path.glob("o/jobs/*/flower/client-1.log")):
+    # Its first training has begun when it was asked twice: who it is, and to train.
+    while "".join(file.read_text(errors="replace") for file in tmp_path.glob("o/jobs/*/flower/client-1.log")).count("Received") < 2:
         assert time.monotonic() < over, logs(tmp_path)
         time.sleep(0.2)
     environment = {**os.environ, **slurm}
@@ -118,7 +118,10 @@ def test_a_client_whose_task_is_requeued_goes_on_as_that_client(tmp_path: Path, 
     (found,) = tmp_path.glob("o/8bit/run_*/training_results.json")
     rounds = json.loads(found.read_text())["results_per_round"]
     print("\n", [(each["clients"], each["failures"]) for each in rounds])
-    assert [each["clients"] for each in rounds][-1] == 2, rounds
+    # It was gone in a round, and only it; it came again.
+    lost = [each["client"] for round in rounds for each in round["failures"]]
+    assert lost and set(lost) == {1}, rounds
+    assert rounds[-1]["clients"] == 2, rounds
     assert "attempt 2" in logs(tmp_path)
 
 

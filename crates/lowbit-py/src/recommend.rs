@@ -59,51 +59,54 @@ pub(crate) fn recommend(
     }
     let mut config = settings::config(&settings)?;
     let choice = Choice { all, split_seed };
-    let (found, preprocessing) = work(py, || -> Result<(Recommendation, Option<String>), LabError> {
-        let isa = Isa::current()?;
-        let mut model = float_model(&file, &config)?;
-        let measured = Measured {
-            file: &file,
-            graph: &model.graph,
-            record: model.record.as_ref(),
-            foreign: model.foreign.as_ref(),
-        };
-        let chosen = images_for(
-            &measured,
-            Purpose::Calibrate,
-            choice,
-            &config,
-            &lowbit_data::Silent,
-        )?;
-        let mut preprocessing = None;
-        if let Some(foreign) = &model.foreign {
-            if config.onnx.preprocess.is_empty() && !foreign.has_preprocessing {
-                let some = labelled_calibration(&chosen, &config);
-                let labelled = (&some, chosen.input.data.class_names.len());
-                let found = find_preprocessing(foreign, labelled, &config, isa)?;
-                preprocessing = Some(found.describe());
-                config.onnx.preprocess = found.name;
-                model = float_model(&file, &config)?;
-            } else {
-                check_preprocessing(foreign, &chosen.input, &config, isa)?;
+    let (found, preprocessing) = work(
+        py,
+        || -> Result<(Recommendation, Option<String>), LabError> {
+            let isa = Isa::current()?;
+            let mut model = float_model(&file, &config)?;
+            let measured = Measured {
+                file: &file,
+                graph: &model.graph,
+                record: model.record.as_ref(),
+                foreign: model.foreign.as_ref(),
+            };
+            let chosen = images_for(
+                &measured,
+                Purpose::Calibrate,
+                choice,
+                &config,
+                &lowbit_data::Silent,
+            )?;
+            let mut preprocessing = None;
+            if let Some(foreign) = &model.foreign {
+                if config.onnx.preprocess.is_empty() && !foreign.has_preprocessing {
+                    let some = labelled_calibration(&chosen, &config);
+                    let labelled = (&some, chosen.input.data.class_names.len());
+                    let found = find_preprocessing(foreign, labelled, &config, isa)?;
+                    preprocessing = Some(found.describe());
+                    config.onnx.preprocess = found.name;
+                    model = float_model(&file, &config)?;
+                } else {
+                    check_preprocessing(foreign, &chosen.input, &config, isa)?;
+                }
             }
-        }
-        let names = &chosen.input.data.class_names;
-        model.graph = model.graph.with_class_names(names)?;
-        let request = Request {
-            file: &file,
-            model: &model,
-            choice,
-            max_drop,
-            begun,
-            time: Duration::from_secs_f64(seconds),
-            target,
-            batch,
-            resume,
-        };
-        let found = run(&config, &request, &chosen, isa, &Silent)?;
-        Ok((found, preprocessing))
-    })?;
+            let names = &chosen.input.data.class_names;
+            model.graph = model.graph.with_class_names(names)?;
+            let request = Request {
+                file: &file,
+                model: &model,
+                choice,
+                max_drop,
+                begun,
+                time: Duration::from_secs_f64(seconds),
+                target,
+                batch,
+                resume,
+            };
+            let found = run(&config, &request, &chosen, isa, &Silent)?;
+            Ok((found, preprocessing))
+        },
+    )?;
     let json = serde_json::to_string(&found).expect("plain data");
     Ok((json, HEADER.to_vec(), found.cells(), preprocessing))
 }
