@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import SIZE
 
 import lowbit as lb
 
@@ -136,6 +139,27 @@ def test_arrays_are_split_as_a_folder_is(data: lb.Dataset) -> None:
     assert whole.fingerprint == data.fingerprint
     gray = lb.Dataset(images[..., 0], labels.astype(np.int64), name="gray")
     assert gray.image_shape == (32, 32, 1) and gray.class_names[0] == "0"
+
+
+def test_a_data_set_outlives_its_files(data: lb.Dataset, tmp_path: Path) -> None:
+    for at, (pixels, label) in enumerate(zip(data.train_images, data.train_labels)):
+        folder = tmp_path / "photos" / data.class_names[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        # A bitmap, uncompressed, from the top down, blue first.
+        header = struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 54 + pixels.size, 0, 0, 54, 40, SIZE, -SIZE, 1, 24, 0, pixels.size, 0, 0, 0, 0)
+        (folder / f"{at}.bmp").write_bytes(header + pixels[..., ::-1].tobytes())
+    loaded = lb.load_dataset(tmp_path / "photos", cache=False)
+    before = loaded.train_images
+    known = {image.tobytes() for image in data.train_images}
+    assert len(loaded) == len(data.train_images) and all(image.tobytes() in known for image in before)
+    shutil.rmtree(tmp_path / "photos")
+    # There is nothing to close: it is in memory.
+    assert np.array_equal(loaded.train_images, before)
+    images = data.train_images
+    own = lb.Dataset(images, data.train_labels)
+    expected = own.train_images
+    images[:] = 0
+    assert np.array_equal(own.train_images, expected)
 
 
 def test_a_data_set_that_is_none_is_refused(data: lb.Dataset, tmp_path: Path) -> None:
