@@ -104,7 +104,7 @@ def test_the_tasks_make_the_model_of_one_process(tmp_path: Path, slurm: dict[str
 
 @whole
 def test_a_client_whose_task_is_requeued_goes_on_as_that_client(tmp_path: Path, slurm: dict[str, str]) -> None:
-    sent = submit(tmp_path, slurm, "--rounds", "12", "--min-clients", "1", "--local-epochs", "60", "--json")
+    sent = submit(tmp_path, slurm, "--rounds", "6", "--min-clients", "1", "--local-epochs", "60", "--json")
     assert sent.returncode == 0, sent.stderr
     array = json.loads(sent.stdout)["arrays"][0]
     over = time.monotonic() + PATIENCE
