@@ -25,6 +25,7 @@ pub mod geometry;
 #[cfg(test)]
 mod guard;
 mod isa;
+mod lanes;
 pub mod peak;
 mod proof;
 pub mod qconv;

@@ -25,6 +25,11 @@ impl Parameters<'_> {
     }
 }
 
+/// ONNX's numbers of types.
+const FLOAT: i64 = 1;
+const UINT8: i64 = 2;
+const INT8: i64 = 3;
+
 /// Attributes that both operators may have.
 const ATTRIBUTES: [&str; 5] = [
     "axis",
@@ -40,6 +45,14 @@ fn parameters<'a>(model: &'a Model, node: &Node, dims: &[usize]) -> Result<Param
     if node.int_or("block_size", 0)? != 0 {
         return Err(node.wrong("block_size: only one scale, or one per channel, is supported"));
     }
+    // Everything is computed in f32.
+    for key in ["precision", "output_dtype"] {
+        let kind = node.int_or(key, 0)?;
+        let is_of_integers = key == "output_dtype" && node.op == "QuantizeLinear";
+        if !is_of_integers && !matches!(kind, 0 | FLOAT) {
+            return Err(node.wrong(format!("{key}={kind}: only f32 ({FLOAT}) is supported")));
+        }
+    }
     let missing = || node.wrong("its scale is not constant: only static quantization is read");
     let scale = model.constant(node, 1).and_then(Constant::floats);
     let scale = scale
@@ -52,7 +65,7 @@ fn parameters<'a>(model: &'a Model, node: &Node, dims: &[usize]) -> Result<Param
         None => (vec![0], None),
         Some(_) => {
             let constant = model.constant(node, 2);
-            let ints = constant.and_then(|constant| Some((constant.ints()?, constant.byte)));
+            let ints = constant.and_then(|constant| Some((constant.ints()?, constant.byte())));
             let (ints, byte) = ints
                 .filter(|(ints, _)| ints.len() == scale.len())
                 .ok_or_else(|| node.wrong("its zero point is no constant like its scale"))?;
@@ -104,6 +117,7 @@ pub(crate) fn of_constant(
         .ok_or_else(|| node.wrong("it dequantizes floats"))?;
     let mut codes = Codes {
         values: Vec::with_capacity(ints.len()),
+        bits: x.stored.map(|stored| stored.bits),
         scale: parameters.scale.to_vec(),
         axis: parameters.axis,
     };
@@ -135,32 +149,61 @@ fn rounded(node: &Node, x: &Constant, parameters: &Parameters<'_>) -> Result<Con
         level.clamp(low, high) as i64
     };
     let levels = reals.iter().enumerate().map(level).collect();
-    Ok(Constant::int(x.dims.clone(), levels).of_bytes(Some(byte)))
+    Ok(Constant::int(x.dims.clone(), levels).stored_as(Some(byte.into())))
 }
 
 /// The type that a QuantizeLinear gives.
 fn byte(node: &Node, parameters: &Parameters<'_>) -> Result<Byte, Fault> {
     let is_there = node.input(2).is_some();
-    match (parameters.byte, is_there, node.int_or("output_dtype", 0)?) {
-        (Some(byte), ..) => Ok(byte),
-        (None, false, 0 | 2) => Ok(Byte::Unsigned),
-        (None, false, 3) => Ok(Byte::Signed),
-        _ => Err(node.wrong("its zero point is not of 8 bits: only u8 and s8 are supported")),
+    let said = match node.int_or("output_dtype", 0)? {
+        0 => None,
+        UINT8 => Some(Byte::Unsigned),
+        INT8 => Some(Byte::Signed),
+        kind => {
+            let only = format!("only u8 ({UINT8}) and s8 ({INT8}) are supported");
+            return Err(node.wrong(format!("output_dtype={kind}: {only}")));
+        }
+    };
+    match (parameters.byte, is_there) {
+        (Some(byte), _) if said.is_none_or(|said| said == byte) => Ok(byte),
+        (Some(_), _) => Err(node.wrong("its output_dtype is another type than its zero point's")),
+        (None, false) => Ok(said.unwrap_or(Byte::Unsigned)),
+        (None, true) => {
+            Err(node.wrong("its zero point is not of 8 bits: only u8 and s8 are supported"))
+        }
     }
+}
+
+/// What the integers of a value of the image mean.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Grid {
+    /// The grid of all of them; with a scale per channel the coarsest.
+    pub(crate) params: ActivationParams,
+    pub(crate) byte: Byte,
+    pub(crate) channels: Option<Channels>,
+}
+
+/// Scales per channel.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Channels {
+    pub(crate) scale: Vec<f32>,
+    pub(crate) axis: usize,
 }
 
 /// The grid of a value of the image, as u8: what a QuantizeLinear rounds to, or a DequantizeLinear takes integers of type
 /// `byte` for. Signed integers are 128 lower than the bytes that stand for them here.
-pub(crate) fn grid(
-    model: &Model,
-    node: &Node,
-    from: Option<Byte>,
-) -> Result<(ActivationParams, Byte), Fault> {
+pub(crate) fn grid(model: &Model, node: &Node, from: Option<Byte>) -> Result<Grid, Fault> {
     let dims = model.shape(node.need(0)?);
     let parameters = parameters(model, node, dims)?;
-    let (&[scale], &[zero_point]) = (parameters.scale, &parameters.zero_point[..]) else {
-        return Err(node.wrong("it has a scale per channel: values have one for all here"));
-    };
+    let zero_point = parameters.zero_point[0];
+    if parameters.zero_point.iter().any(|&z| z != zero_point) {
+        return Err(node.wrong("it has a zero point per channel: only one for all is supported"));
+    }
+    let scale = parameters.scale.iter().copied().fold(0.0, f32::max);
+    let channels = (parameters.scale.len() > 1).then(|| Channels {
+        scale: parameters.scale.to_vec(),
+        axis: parameters.axis,
+    });
     let byte = match from {
         Some(byte) => byte,
         None => self::byte(node, &parameters)?,
@@ -171,7 +214,11 @@ pub(crate) fn grid(
     };
     let zero_point =
         u8::try_from(zero_point).map_err(|_| node.wrong("its zero point does not fit its type"))?;
-    Ok((ActivationParams { scale, zero_point }, byte))
+    Ok(Grid {
+        params: ActivationParams { scale, zero_point },
+        byte,
+        channels,
+    })
 }
 
 /// The integers of a constant that a node moves: those of its first input, where that has any.
@@ -196,8 +243,11 @@ pub(crate) fn moved(
     };
     let (codes, old) = (codes.clone(), constant.dims.clone());
     let ints = codes.values.iter().map(|&code| i64::from(code)).collect();
-    // No value of a file has such a name: it is no text of one line.
-    let integers = format!("{name}\ncodes");
+    let mut integers = format!("{name}:codes");
+    // A file may have a value of that name.
+    while model.shapes.contains_key(&integers) || model.constants.contains_key(&integers) {
+        integers.push('_');
+    }
     model.shapes.insert(integers.clone(), old.clone());
     model
         .constants
@@ -206,6 +256,7 @@ pub(crate) fn moved(
     mover.inputs[0].clone_from(&integers);
     let moved = evaluate(model, &mover)?;
     model.constants.remove(&integers);
+    model.shapes.remove(&integers);
     let Some(moved) = moved.and_then(|moved| moved.into_iter().next()) else {
         return Ok(None);
     };

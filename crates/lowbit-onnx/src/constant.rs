@@ -11,8 +11,15 @@ pub(crate) const MAX_ELEMENTS: usize = 1 << 28;
 pub(crate) struct Constant {
     pub(crate) dims: Vec<usize>,
     pub(crate) data: Data,
-    /// Which integers they were in the file, where they are of 8 bits.
-    pub(crate) byte: Option<Byte>,
+    /// Which integers they were in the file, where those are of 16 bits or fewer.
+    pub(crate) stored: Option<Stored>,
+}
+
+/// A type of integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) bits: u8,
+    pub(crate) is_signed: bool,
 }
 
 /// A type of 8 bits that a zero point tells for the integers of a value.
@@ -20,6 +27,15 @@ pub(crate) struct Constant {
 pub(crate) enum Byte {
     Signed,
     Unsigned,
+}
+
+impl From<Byte> for Stored {
+    fn from(byte: Byte) -> Self {
+        Self {
+            bits: 8,
+            is_signed: byte == Byte::Signed,
+        }
+    }
 }
 
 /// Its elements: floats of every width as f32, integers and truth values as i64.
@@ -34,6 +50,8 @@ pub(crate) enum Data {
 pub(crate) struct Codes {
     /// The zero point is taken away.
     pub(crate) values: Vec<i32>,
+    /// Bits of the integers in the file, where those are 16 or fewer.
+    pub(crate) bits: Option<u8>,
     /// One, or one for each index of `axis`.
     pub(crate) scale: Vec<f32>,
     pub(crate) axis: usize,
@@ -45,7 +63,7 @@ impl Constant {
         Self {
             dims,
             data,
-            byte: None,
+            stored: None,
         }
     }
 
@@ -54,14 +72,23 @@ impl Constant {
         Self {
             dims,
             data,
-            byte: None,
+            stored: None,
         }
     }
 
-    /// The same, said to be of 8 bits in the file.
-    pub(crate) fn of_bytes(mut self, byte: Option<Byte>) -> Self {
-        self.byte = byte;
+    /// The same, said to be of a type in the file.
+    pub(crate) fn stored_as(mut self, stored: Option<Stored>) -> Self {
+        self.stored = stored;
         self
+    }
+
+    /// Which integers of 8 bits they were in the file, if such.
+    pub(crate) fn byte(&self) -> Option<Byte> {
+        match self.stored?.bits {
+            8 if self.stored?.is_signed => Some(Byte::Signed),
+            8 => Some(Byte::Unsigned),
+            _ => None,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

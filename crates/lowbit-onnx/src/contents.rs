@@ -3,13 +3,11 @@
 
 use crate::constant::{Constant, Data};
 use crate::error::{Fault, OnnxError};
-use crate::file::read_bytes;
+use crate::file::{graph, name_and_op, opset, parse, producer, read_bytes};
 use crate::proto::attribute_proto::AttributeType;
 use crate::proto::tensor_proto::{DataLocation, DataType};
-use crate::proto::{ModelProto, NodeProto, TensorProto};
-use crate::tensor::Tensors;
-use crate::wire;
-use prost::Message;
+use crate::proto::{NodeProto, TensorProto};
+use crate::tensor::{Tensors, dims};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,24 +15,26 @@ use std::sync::Arc;
 /// The type of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ElementType {
-    /// Floats of so many bits.
+    /// Floats of so many bits, as IEEE 754 has them.
     Float(u8),
+    /// Floats of 16 bits with the exponents of those of 32.
+    BFloat16,
     /// Signed integers of so many bits.
     Int(u8),
     /// Unsigned integers of so many bits.
     Uint(u8),
-    /// Anything else.
+    /// A type that nobody here reads.
     Other,
 }
 
 /// The values of a tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
-    /// Floats, as f32.
+    /// Floats of any width, as f32.
     Floats(Arc<Vec<f32>>),
-    /// Integers.
+    /// Integers of any width, as i64.
     Ints(Arc<Vec<i64>>),
-    /// Of a type that nobody here reads.
+    /// Values of a type that nobody here reads.
     Unread,
 }
 
@@ -42,11 +42,11 @@ pub enum Values {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct StoredTensor {
-    /// The type of its elements.
+    /// Type of its elements.
     pub element: ElementType,
-    /// Its extents.
+    /// Extents of its axes; none of a single number.
     pub dims: Vec<usize>,
-    /// Its values.
+    /// Values of its elements, row by row.
     pub values: Values,
 }
 
@@ -54,17 +54,17 @@ pub struct StoredTensor {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct StoredNode {
-    /// Its name, or one made of its operator and place.
+    /// Name of the node, or one made of its operator and place.
     pub name: String,
-    /// Its operator, with its domain before it where that is not ONNX's.
+    /// Name of the operator, with its domain before it where that is not ONNX's.
     pub op: String,
     /// Names of the values it reads; empty where an optional one is left out.
     pub inputs: Vec<String>,
     /// Names of the values it makes.
     pub outputs: Vec<String>,
-    /// Its attributes that are an integer, or integers.
+    /// Attributes that are an integer, or integers, by name.
     pub ints: BTreeMap<String, Vec<i64>>,
-    /// Its attributes that are a number.
+    /// Attributes that are a number, by name.
     pub floats: BTreeMap<String, f32>,
 }
 
@@ -72,17 +72,17 @@ pub struct StoredNode {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Contents {
-    /// The version of ONNX's operators.
+    /// Version of ONNX's operators that it uses.
     pub opset: i64,
-    /// The program that wrote it.
+    /// Program that wrote the file, with its version.
     pub producer: String,
-    /// Its nodes, in the file's order.
+    /// Nodes in the order of the file.
     pub nodes: Vec<StoredNode>,
-    /// Its constants by name.
+    /// Constants by name.
     pub tensors: HashMap<String, StoredTensor>,
-    /// Names of its inputs that are no constants.
+    /// Names of the inputs that are no constants.
     pub inputs: Vec<String>,
-    /// Names of its outputs.
+    /// Names of the outputs.
     pub outputs: Vec<String>,
     /// Bytes of the file and of tensors that stand in others beside it.
     pub bytes: u64,
@@ -95,7 +95,8 @@ impl ElementType {
         match kind {
             DataType::Double => Self::Float(64),
             DataType::Float => Self::Float(32),
-            DataType::Float16 | DataType::Bfloat16 => Self::Float(16),
+            DataType::Float16 => Self::Float(16),
+            DataType::Bfloat16 => Self::BFloat16,
             DataType::Int64 => Self::Int(64),
             DataType::Int32 => Self::Int(32),
             DataType::Int16 => Self::Int(16),
@@ -112,22 +113,23 @@ impl ElementType {
         }
     }
 
-    /// Bits of an element; none of types that nobody here reads.
+    /// Returns the bits of an element; none of types that nobody here reads.
     #[must_use]
     pub fn bits(self) -> Option<u8> {
         match self {
             Self::Float(bits) | Self::Int(bits) | Self::Uint(bits) => Some(bits),
+            Self::BFloat16 => Some(16),
             Self::Other => None,
         }
     }
 
-    /// Whether its elements are floats.
+    /// Returns whether its elements are floats.
     #[must_use]
     pub fn is_float(self) -> bool {
-        matches!(self, Self::Float(_))
+        matches!(self, Self::Float(_) | Self::BFloat16)
     }
 
-    /// The smallest and the largest integer of its kind; none of floats and others.
+    /// Returns the smallest and the largest integer of its kind; none of floats and others.
     #[must_use]
     pub fn limits(self) -> Option<[i64; 2]> {
         match self {
@@ -142,6 +144,7 @@ impl std::fmt::Display for ElementType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Float(bits) => write!(f, "f{bits}"),
+            Self::BFloat16 => f.write_str("bf16"),
             Self::Int(bits) => write!(f, "s{bits}"),
             Self::Uint(bits) => write!(f, "u{bits}"),
             Self::Other => f.write_str("another type"),
@@ -150,13 +153,13 @@ impl std::fmt::Display for ElementType {
 }
 
 impl StoredTensor {
-    /// Number of its elements.
+    /// Returns the number of its elements.
     #[must_use]
     pub fn elements(&self) -> usize {
         self.dims.iter().product()
     }
 
-    /// Its floats; none where it holds others.
+    /// Returns its floats; none where it holds others.
     #[must_use]
     pub fn floats(&self) -> Option<&[f32]> {
         match &self.values {
@@ -165,7 +168,7 @@ impl StoredTensor {
         }
     }
 
-    /// Its integers; none where it holds others.
+    /// Returns its integers; none where it holds others.
     #[must_use]
     pub fn ints(&self) -> Option<&[i64]> {
         match &self.values {
@@ -176,20 +179,20 @@ impl StoredTensor {
 }
 
 impl StoredNode {
-    /// The name of the value that it reads at `index`, where there is one.
+    /// Returns the name of the value that it reads at `index`, where there is one.
     #[must_use]
     pub fn input(&self, index: usize) -> Option<&str> {
         let name = self.inputs.get(index).map(String::as_str);
         name.filter(|name| !name.is_empty())
     }
 
-    /// The name of the first value that it makes.
+    /// Returns the name of the first value that it makes.
     #[must_use]
     pub fn output(&self) -> &str {
         self.outputs.first().map_or("", String::as_str)
     }
 
-    /// An attribute that is one integer, or what it is where it is not there.
+    /// Returns an attribute that is one integer, or `otherwise` where it is not there.
     #[must_use]
     pub fn int_or(&self, key: &str, otherwise: i64) -> i64 {
         match self.ints.get(key).map(Vec::as_slice) {
@@ -198,7 +201,7 @@ impl StoredNode {
         }
     }
 
-    /// An attribute that is a number, or what it is where it is not there.
+    /// Returns an attribute that is a number, or `otherwise` where it is not there.
     #[must_use]
     pub fn float_or(&self, key: &str, otherwise: f32) -> f32 {
         self.floats.get(key).copied().unwrap_or(otherwise)
@@ -224,21 +227,9 @@ impl Contents {
     /// # Errors
     /// [`Fault`] saying what cannot be decoded.
     pub fn decode(bytes: Vec<u8>, folder: Option<&Path>) -> Result<Self, Fault> {
-        if bytes.is_empty() {
-            return Err(Fault::Damaged("it is empty".into()));
-        }
-        wire::check(&bytes)?;
         let mut size = bytes.len() as u64;
-        let proto = ModelProto::decode(prost::bytes::Bytes::from(bytes))
-            .map_err(|error| Fault::Damaged(error.to_string()))?;
-        let Some(graph) = &proto.graph else {
-            return Err(Fault::Damaged("it has no graph".into()));
-        };
-        let own = |domain: &str| matches!(domain, "" | "ai.onnx");
-        let opset = proto.opset_import.iter().find(|set| own(set.domain()));
-        let opset = opset
-            .map(|set| set.version())
-            .ok_or_else(|| Fault::Damaged("it does not say its opset: is it cut off?".into()))?;
+        let proto = parse(bytes)?;
+        let (graph, opset) = (graph(&proto)?, opset(&proto)?);
         let reader = Tensors { folder };
         let mut tensors = HashMap::new();
         for proto in &graph.initializer {
@@ -276,7 +267,7 @@ impl Contents {
         }
         Ok(Self {
             opset,
-            producer: format!("{} {}", proto.producer_name(), proto.producer_version()),
+            producer: producer(&proto),
             outputs: names(&graph.output),
             inputs,
             bytes: size,
@@ -287,25 +278,25 @@ impl Contents {
         })
     }
 
-    /// The node that makes a value.
+    /// Returns the node that makes a value.
     #[must_use]
     pub fn maker(&self, value: &str) -> Option<&StoredNode> {
         self.makers.get(value).map(|&index| &self.nodes[index])
     }
 
-    /// The nodes that read a value, one that reads it twice twice.
+    /// Returns the nodes that read a value; one that reads it twice comes twice.
     pub fn readers(&self, value: &str) -> impl Iterator<Item = &StoredNode> {
         let readers = self.readers.get(value).into_iter().flatten();
         readers.map(|&index| &self.nodes[index])
     }
 
-    /// Whether a value is one of the model's outputs.
+    /// Returns whether a value is one of the model's outputs.
     #[must_use]
     pub fn is_output(&self, value: &str) -> bool {
         self.outputs.iter().any(|output| output == value)
     }
 
-    /// The constant that a node reads at `index`, where it reads one.
+    /// Returns the constant that a node reads at `index`, where it reads one.
     #[must_use]
     pub fn constant(&self, node: &StoredNode, index: usize) -> Option<&StoredTensor> {
         self.tensors.get(node.input(index)?)
@@ -320,32 +311,19 @@ fn bytes_of(tensor: &StoredTensor) -> u64 {
 fn stored(proto: &TensorProto, reader: &Tensors<'_>) -> Result<StoredTensor, Fault> {
     let kind = DataType::try_from(proto.data_type()).unwrap_or(DataType::Undefined);
     let element = ElementType::of(kind);
-    let bits = element.bits();
-    if bits.is_some_and(|bits| bits >= 8) {
-        let Constant { dims, data, .. } = reader.read(proto)?;
-        let values = match data {
-            Data::Float(values) => Values::Floats(values),
-            Data::Int(values) => Values::Ints(values),
-        };
+    if element.bits().is_none() {
+        let (dims, _) = dims(proto)?;
+        let values = Values::Unread;
         return Ok(StoredTensor {
             element,
             dims,
             values,
         });
     }
-    let dims: Vec<usize> = proto
-        .dims
-        .iter()
-        .map(|&dim| usize::try_from(dim).unwrap_or(0))
-        .collect();
-    let elements = crate::constant::count(&dims)
-        .map_err(|reason| crate::constant::wrong(proto.name(), reason))?;
-    let packed = proto.raw_data.as_deref();
-    let values = match (packed, bits) {
-        (Some(bytes), Some(bits)) if bytes.len() == (elements * usize::from(bits)).div_ceil(8) => {
-            Values::Ints(Arc::new(unpacked(bytes, bits, element, elements)))
-        }
-        _ => Values::Unread,
+    let Constant { dims, data, .. } = reader.read(proto)?;
+    let values = match data {
+        Data::Float(values) => Values::Floats(values),
+        Data::Int(values) => Values::Ints(values),
     };
     Ok(StoredTensor {
         element,
@@ -354,36 +332,15 @@ fn stored(proto: &TensorProto, reader: &Tensors<'_>) -> Result<StoredTensor, Fau
     })
 }
 
-/// Integers of 4 or 2 bits, the first in the lowest bits of each byte.
-fn unpacked(bytes: &[u8], bits: u8, element: ElementType, elements: usize) -> Vec<i64> {
-    let per_byte = usize::from(8 / bits);
-    let one = |index: usize| {
-        let byte = bytes[index / per_byte] >> (index % per_byte * usize::from(bits));
-        let code = i64::from(byte & ((1 << bits) - 1));
-        match element {
-            ElementType::Int(_) if code >> (bits - 1) == 1 => code - (1 << bits),
-            _ => code,
-        }
-    };
-    (0..elements).map(one).collect()
-}
-
 /// A node, and the constant that it holds.
 fn node(
     proto: &NodeProto,
     index: usize,
     reader: &Tensors<'_>,
 ) -> Result<(StoredNode, Option<StoredTensor>), Fault> {
-    let domain = match proto.domain() {
-        "" | "ai.onnx" => String::new(),
-        domain => format!("{domain}."),
-    };
-    let op = format!("{domain}{}", proto.op_type());
+    let [name, op] = name_and_op(proto, index);
     let mut node = StoredNode {
-        name: match proto.name() {
-            "" => format!("{op}_{index}"),
-            name => name.to_owned(),
-        },
+        name,
         inputs: proto.input.clone(),
         outputs: proto.output.clone(),
         op,

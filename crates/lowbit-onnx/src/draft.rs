@@ -1,7 +1,10 @@
 //! A graph in the making: lowbit's operators with their weights, and affine maps of channels, which are folded into the
 //! products beside them before the graph is built.
 
+mod affine;
+
 use crate::error::Fault;
+use crate::names::{Names, one_line};
 use lowbit::graph::{GraphBuilder, Normalization, Op};
 use lowbit::quant::ActivationParams;
 use lowbit::{Graph, Shape, Tensor, WeightBits, Weights};
@@ -48,6 +51,7 @@ pub(crate) struct Item {
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) items: Vec<Item>,
+    names: Names,
 }
 
 impl Draft {
@@ -62,25 +66,27 @@ impl Draft {
             grid: None,
             shape: input,
         };
-        Self { items: vec![image] }
+        Self {
+            names: [image.name.as_str()].into_iter().collect(),
+            items: vec![image],
+        }
+    }
+
+    /// A draft without items, whose names differ from those of this one.
+    pub(crate) fn emptied(&self) -> Self {
+        Self {
+            items: Vec::with_capacity(self.items.len()),
+            names: self.names.clone(),
+        }
     }
 
     /// Adds an item under a name of its own.
     pub(crate) fn push(&mut self, mut item: Item) -> usize {
-        let plain = item.name.trim_start_matches('/').to_owned();
-        let plain = if plain.is_empty() {
-            "node".to_owned()
-        } else {
-            plain
+        let plain = one_line(item.name.trim_start_matches('/'));
+        item.name = match plain.as_str() {
+            "" => self.names.take("node"),
+            plain => self.names.take(plain),
         };
-        let is_taken = |name: &str| self.items.iter().any(|other| other.name == name);
-        let mut name = plain.clone();
-        let mut count = 1;
-        while is_taken(&name) {
-            count += 1;
-            name = format!("{plain}_{count}");
-        }
-        item.name = name;
         self.items.push(item);
         self.items.len() - 1
     }
@@ -107,14 +113,6 @@ impl Draft {
             .any(|item| item.codes.is_some() || item.grid.is_some())
     }
 
-    fn readers(&self) -> Vec<usize> {
-        let mut readers = vec![0; self.items.len()];
-        for &input in self.items.iter().flat_map(|item| &item.inputs) {
-            readers[input] += 1;
-        }
-        readers
-    }
-
     /// Lets what reads `old` read `new`, and drops `old`, which nobody reads then.
     fn replace(&mut self, old: usize, new: usize) {
         for item in &mut self.items {
@@ -128,23 +126,6 @@ impl Draft {
             }
         }
         self.items.remove(old);
-    }
-
-    /// Folds affine maps into each other and into the products before them, and those of the image into `normalization`.
-    pub(crate) fn fold_affine(&mut self, normalization: &mut Normalization) {
-        let mut index = 1;
-        while index < self.items.len() {
-            if !self.fold_backward(index, normalization) {
-                index += 1;
-            }
-        }
-        let mut index = 1;
-        while index < self.items.len() {
-            self.scale_before_relu(index);
-            if !self.fold_forward(index) {
-                index += 1;
-            }
-        }
     }
 
     /// Lets the convolutions that read the image take its channels from the last to the first.
@@ -198,156 +179,6 @@ impl Draft {
         Ok(())
     }
 
-    fn fold_backward(&mut self, index: usize, normalization: &mut Normalization) -> bool {
-        let Work::Affine { scale, shift } = &self.items[index].work else {
-            return false;
-        };
-        let (scale, shift) = (scale.clone(), shift.clone());
-        let from = self.items[index].inputs[0];
-        let changes_nothing = scale.iter().all(|&x| x == 1.0) && shift.iter().all(|&x| x == 0.0);
-        // The last item gives the logits, and may stand behind the image alone.
-        if changes_nothing && from > 0 {
-            self.replace(index, from);
-            return true;
-        }
-        if self.readers()[from] != 1 {
-            return false;
-        }
-        let before = &mut self.items[from];
-        match &mut before.work {
-            Work::Affine {
-                scale: first,
-                shift: offset,
-            } => {
-                for c in 0..first.len() {
-                    offset[c] = offset[c] * scale[c] + shift[c];
-                    first[c] *= scale[c];
-                }
-            }
-            Work::Op(Op::Input) => match normalized(normalization, &scale, &shift) {
-                Some(changed) => *normalization = changed,
-                None => return false,
-            },
-            // What was rounded stays as it is.
-            Work::Op(op @ (Op::Conv(_) | Op::Linear(_))) if before.codes.is_none() => {
-                let Some(weight) = &mut before.weight else {
-                    return false;
-                };
-                let row = weight.data().len() / scale.len();
-                for (c, row) in weight.data_mut().chunks_exact_mut(row.max(1)).enumerate() {
-                    for w in row {
-                        *w = (f64::from(*w) * scale[c]) as f32;
-                    }
-                }
-                let bias = before.bias.get_or_insert_with(|| vec![0.0; scale.len()]);
-                for (c, b) in bias.iter_mut().enumerate() {
-                    *b = (f64::from(*b) * scale[c] + shift[c]) as f32;
-                }
-                if let Op::Conv(conv) = op {
-                    conv.bias = true;
-                }
-            }
-            Work::Op(_) | Work::Grid(_) => return false,
-        }
-        self.replace(index, from);
-        true
-    }
-
-    /// Moves the factors of a map into the product before the ReLUs and max-pools in front of it, which keep what is multiplied
-    /// by a positive number; their signs and the summands stay.
-    ///
-    /// In the columns of the product behind, factors of different sizes would cost its integers most of their bits; in the rows
-    /// of the one before, whose scales are their own, they cost none, and its channels come into one range (as in Nagel et al.
-    /// 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.1).
-    fn scale_before_relu(&mut self, index: usize) {
-        let Work::Affine { scale, .. } = &self.items[index].work else {
-            return;
-        };
-        let sizes: Vec<f64> = scale
-            .iter()
-            .map(|&scale| if scale == 0.0 { 1.0 } else { scale.abs() })
-            .collect();
-        let readers = self.readers();
-        let mut from = self.items[index].inputs[0];
-        loop {
-            if readers[from] != 1 {
-                return;
-            }
-            match self.items[from].work {
-                Work::Op(Op::Relu | Op::MaxPool(_)) => from = self.items[from].inputs[0],
-                Work::Op(Op::Conv(_) | Op::Linear(_)) => break,
-                _ => return,
-            }
-        }
-        let product = &mut self.items[from];
-        let Some(weight) = product.weight.as_mut().filter(|_| product.codes.is_none()) else {
-            return;
-        };
-        if weight.shape()[0] != sizes.len() {
-            return;
-        }
-        let row = weight.data().len() / sizes.len();
-        for (row, size) in weight.data_mut().chunks_exact_mut(row.max(1)).zip(&sizes) {
-            for w in row {
-                *w = (f64::from(*w) * size) as f32;
-            }
-        }
-        for (b, size) in product.bias.iter_mut().flatten().zip(&sizes) {
-            *b = (f64::from(*b) * size) as f32;
-        }
-        if let Work::Affine { scale, .. } = &mut self.items[index].work {
-            for (scale, size) in scale.iter_mut().zip(sizes) {
-                *scale /= size;
-            }
-        }
-    }
-
-    /// Into the product behind: right where it pads nothing, or what it pads would be zero before the map as well.
-    fn fold_forward(&mut self, index: usize) -> bool {
-        let Work::Affine { scale, shift } = &self.items[index].work else {
-            return false;
-        };
-        let (scale, shift) = (scale.clone(), shift.clone());
-        let mut after = (0..self.items.len()).filter(|&i| self.items[i].inputs.contains(&index));
-        let (Some(next), None) = (after.next(), after.next()) else {
-            return false;
-        };
-        let is_shifted = shift.iter().any(|&shift| shift != 0.0);
-        let item = &mut self.items[next];
-        if item.codes.is_some() {
-            return false;
-        }
-        let groups = match &mut item.work {
-            Work::Op(Op::Conv(conv)) if !is_shifted || conv.padding == [0; 4] => {
-                conv.bias = true;
-                conv.groups
-            }
-            Work::Op(Op::Linear(_)) => 1,
-            _ => return false,
-        };
-        let Some(weight) = &mut item.weight else {
-            return false;
-        };
-        let (out, channels) = (weight.shape()[0], weight.shape()[weight.shape().len() - 1]);
-        if channels * groups != scale.len() {
-            return false;
-        }
-        let row = weight.data().len() / out.max(1);
-        let bias = item.bias.get_or_insert_with(|| vec![0.0; out]);
-        for (o, row) in weight.data_mut().chunks_exact_mut(row.max(1)).enumerate() {
-            let first = o / (out / groups) * channels;
-            let mut sum = f64::from(bias[o]);
-            for (i, w) in row.iter_mut().enumerate() {
-                let c = first + i % channels;
-                sum += f64::from(*w) * shift[c];
-                *w = (f64::from(*w) * scale[c]) as f32;
-            }
-            bias[o] = sum as f32;
-        }
-        self.replace(index, self.items[index].inputs[0]);
-        true
-    }
-
     /// Builds the graph; what is left of affine maps becomes a depthwise convolution of one pixel.
     pub(crate) fn finish(
         self,
@@ -392,29 +223,6 @@ impl Draft {
             .map_err(|error| Fault::Model(error.to_string()))?;
         Ok((graph, weights))
     }
-}
-
-/// `(x / 255 − mean) / std`, then `· scale + shift`, as one normalization; none where a scale is not positive.
-fn normalized(before: &Normalization, scale: &[f64], shift: &[f64]) -> Option<Normalization> {
-    if scale
-        .iter()
-        .any(|&scale| !scale.is_finite() || scale <= 0.0)
-    {
-        return None;
-    }
-    let (mean, std) = (before.mean(), before.std());
-    let channels = scale.len();
-    let mut means = Vec::with_capacity(channels);
-    let mut stds = Vec::with_capacity(channels);
-    for c in 0..channels {
-        let (mean, std) = (
-            f64::from(mean[c % mean.len()]),
-            f64::from(std[c % std.len()]),
-        );
-        means.push((mean - shift[c] * std / scale[c]) as f32);
-        stds.push((std / scale[c]) as f32);
-    }
-    Some(Normalization::per_channel(&means, &stds))
 }
 
 #[cfg(test)]

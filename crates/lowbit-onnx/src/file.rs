@@ -6,6 +6,7 @@ use crate::error::Fault;
 use crate::import::LEAST_ROWS;
 use crate::metadata::About;
 use crate::model::{Attribute, Model, Node};
+use crate::names::one_line;
 use crate::proto::attribute_proto::AttributeType;
 use crate::proto::tensor_proto::DataType;
 use crate::proto::tensor_shape_proto::dimension::Value as Extent;
@@ -41,23 +42,60 @@ pub(crate) fn read_bytes(path: &Path) -> Result<(Vec<u8>, &Path), Fault> {
     Ok((bytes, folder))
 }
 
+/// The message that the bytes of a file are.
+pub(crate) fn parse(bytes: Vec<u8>) -> Result<ModelProto, Fault> {
+    if bytes.is_empty() {
+        return Err(Fault::Damaged("it is empty".into()));
+    }
+    wire::check(&bytes)?;
+    ModelProto::decode(prost::bytes::Bytes::from(bytes))
+        .map_err(|error| Fault::Damaged(error.to_string()))
+}
+
+/// The graph of a model.
+pub(crate) fn graph(proto: &ModelProto) -> Result<&GraphProto, Fault> {
+    let graph = proto.graph.as_ref();
+    graph.ok_or_else(|| Fault::Damaged("it has no graph".into()))
+}
+
+/// The version of ONNX's own operators that a model uses.
+pub(crate) fn opset(proto: &ModelProto) -> Result<i64, Fault> {
+    let own = |domain: &str| matches!(domain, "" | "ai.onnx");
+    let opset = proto.opset_import.iter().find(|set| own(set.domain()));
+    let opset = opset.map(|set| set.version());
+    opset.ok_or_else(|| Fault::Damaged("it does not say its opset: is it cut off?".into()))
+}
+
+/// The program that wrote a model.
+pub(crate) fn producer(proto: &ModelProto) -> String {
+    let producer = format!("{} {}", proto.producer_name(), proto.producer_version());
+    one_line(&producer)
+}
+
+/// The name of node `index`, or one made of its operator and place; and the operator, with its domain before it where that is
+/// not ONNX's.
+pub(crate) fn name_and_op(proto: &NodeProto, index: usize) -> [String; 2] {
+    let domain = match proto.domain() {
+        "" | "ai.onnx" => String::new(),
+        domain => format!("{domain}."),
+    };
+    let op = one_line(&format!("{domain}{}", proto.op_type()));
+    match proto.name() {
+        "" => [format!("{op}_{index}"), op],
+        name => [one_line(name), op],
+    }
+}
+
 /// Reads a model from the bytes of its file.
 pub(crate) fn decode(
     bytes: Vec<u8>,
     folder: Option<&Path>,
     options: &Options,
 ) -> Result<(Model, About), Fault> {
-    if bytes.is_empty() {
-        return Err(Fault::Damaged("it is empty".into()));
-    }
-    wire::check(&bytes)?;
-    let proto = ModelProto::decode(prost::bytes::Bytes::from(bytes))
-        .map_err(|error| Fault::Damaged(error.to_string()))?;
+    let proto = parse(bytes)?;
     let mut notes = Vec::new();
     let opset = versions(&proto, &mut notes)?;
-    let Some(graph) = &proto.graph else {
-        return Err(Fault::Damaged("it has no graph".into()));
-    };
+    let graph = self::graph(&proto)?;
     if !graph.sparse_initializer.is_empty() {
         return Err(Fault::Model(
             "it has sparse tensors: export it with dense weights".into(),
@@ -94,7 +132,7 @@ pub(crate) fn decode(
     model.prune();
     let metadata = proto.metadata_props.iter();
     let about = About {
-        producer: format!("{} {}", proto.producer_name(), proto.producer_version()),
+        producer: producer(&proto),
         metadata: metadata
             .map(|entry| (entry.key().to_owned(), entry.value().to_owned()))
             .collect(),
@@ -122,13 +160,7 @@ fn versions(proto: &ModelProto, notes: &mut Vec<String>) -> Result<i64, Fault> {
             "it defines operators of its own ({function}): inline them (onnx.inliner.inline_local_functions)"
         )));
     }
-    let own = |domain: &str| matches!(domain, "" | "ai.onnx");
-    let opset = proto.opset_import.iter().find(|set| own(set.domain()));
-    let Some(opset) = opset.map(|set| set.version()) else {
-        return Err(Fault::Damaged(
-            "it does not say its opset: is it cut off?".into(),
-        ));
-    };
+    let opset = opset(proto)?;
     if opset < *OPSETS.start() {
         return Err(Fault::Model(format!(
             "it has opset {opset}, lowbit reads {} and newer: upgrade it (onnx.version_converter.convert_version(model, 13))",
@@ -339,15 +371,7 @@ fn described(info: &ValueInfoProto) -> String {
 }
 
 fn node(proto: &NodeProto, index: usize, tensors: &Tensors<'_>) -> Result<Node, Fault> {
-    let domain = match proto.domain() {
-        "" | "ai.onnx" => String::new(),
-        domain => format!("{domain}."),
-    };
-    let op = format!("{domain}{}", proto.op_type());
-    let name = match proto.name() {
-        "" => format!("{op}_{index}"),
-        name => name.to_owned(),
-    };
+    let [name, op] = name_and_op(proto, index);
     let mut node = Node {
         name,
         op,

@@ -25,6 +25,7 @@ mod fold;
 mod import;
 mod metadata;
 mod model;
+mod names;
 #[allow(clippy::all, clippy::pedantic, missing_docs, dead_code)]
 mod proto;
 mod quantized;
@@ -43,15 +44,17 @@ mod tests;
 use lowbit::graph::Normalization;
 use lowbit::quant::QuantizedModel;
 use lowbit::{Graph, Weights};
+use names::one_line;
 use std::path::Path;
 
-/// What a reader may choose.
+/// Choices of who reads a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// How pixels become what the model's input expects: `(x / 255 − mean) / std`. Where it is left out, what the file's metadata
-    /// say, else pixels between 0 and 1.
+    /// Normalization by which pixels become what the model's input expects: `(x / 255 − mean) / std`. Where it is left out, what
+    /// the file's metadata say, else pixels between 0 and 1.
     pub normalization: Option<Normalization>,
-    /// Whether the model takes blue, green and red instead of RGB; the normalization's numbers are then in that order too.
+    /// Order of the channels: true if the model takes blue, green and red instead of RGB; the normalization's numbers are then in
+    /// that order too. Where the metadata or the model itself say how pixels become its input, it has no effect.
     pub bgr: bool,
     /// Height and width of images where the model leaves them open.
     pub image_size: Option<usize>,
@@ -62,7 +65,7 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Everything as the model has it.
+    /// Returns options that take everything as the model has it.
     fn default() -> Self {
         Self {
             normalization: None,
@@ -78,22 +81,22 @@ impl Default for Options {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Imported {
-    /// What it computes.
+    /// Graph of what it computes.
     pub graph: Graph,
-    /// With which numbers. Of a quantized model those that its integers stand for; with them alone it is another function: where a
-    /// grid begins at zero, such models have no ReLU.
+    /// Weights of the graph. Of a quantized model those that its integers stand for; with them alone it is another function: where
+    /// a grid begins at zero, such models have no ReLU.
     pub weights: Weights,
-    /// The integers of a model that is quantized already, as they stand in the file.
+    /// Integers of a model that is quantized already, as they stand in the file.
     pub quantized: Option<QuantizedModel>,
-    /// Who says how pixels become its input.
+    /// Source of what is known of its preprocessing.
     pub preprocessing: Preprocessing,
-    /// Whether the names of its classes are known; they are numbers else.
+    /// True if the names of its classes are known; they are numbers else.
     pub has_class_names: bool,
-    /// The program that wrote the file.
+    /// Program that wrote the file, with its version.
     pub producer: String,
-    /// Its opset.
+    /// Version of ONNX's operators that it uses.
     pub opset: i64,
-    /// What was found and done that a person may want to know; warnings begin so.
+    /// Notes for a person, a line each, of what was found and done; warnings begin so.
     pub notes: Vec<String>,
 }
 
@@ -101,13 +104,13 @@ pub struct Imported {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Preprocessing {
-    /// The [`Options`].
+    /// The [`Options`] say it.
     Given,
-    /// The file's metadata.
+    /// The file's metadata say it.
     Metadata,
-    /// The model itself, which takes pixels of 8 bits; options have no say.
+    /// The model itself takes pixels of 8 bits; options have no say.
     Model,
-    /// Nobody: pixels between 0 and 1 are a guess.
+    /// Nobody says it: pixels between 0 and 1 are a guess.
     Unknown,
 }
 
@@ -164,6 +167,7 @@ fn decoded(
         Some(names) => Some(names.clone()),
         None => about.class_names(),
     };
+    let known = known.map(|names| names.iter().map(|name| one_line(name)).collect::<Vec<_>>());
     let has_class_names = known.is_some();
     let names = match known {
         Some(names) if names.len() == classes => names,
@@ -175,7 +179,7 @@ fn decoded(
         }
         None => (0..classes).map(|class| class.to_string()).collect(),
     };
-    let name = name.unwrap_or_else(|| model.name.clone());
+    let name = name.unwrap_or_else(|| one_line(&model.name));
     let is_quantized = draft.is_quantized();
     let (graph, weights, quantized) = match is_quantized {
         true => {
@@ -202,7 +206,7 @@ fn decoded(
         has_class_names,
         producer: about.producer,
         opset: model.opset,
-        notes: model.notes,
+        notes: model.notes.iter().map(|note| one_line(note)).collect(),
     })
 }
 
@@ -222,12 +226,12 @@ fn preprocessing(
             }
             None => Normalization::uniform(0.0, 1.0 / 255.0),
         };
-        if options.normalization.is_some() {
+        if options.normalization.is_some() || options.bgr {
             let note =
                 "its input are pixels as they are: what is said of preprocessing has no effect";
             model.notes.push(note.into());
         }
-        return (normalization, options.bgr, Preprocessing::Model);
+        return (normalization, false, Preprocessing::Model);
     }
     if let Some(given) = &options.normalization {
         return (given.clone(), options.bgr, Preprocessing::Given);
@@ -247,8 +251,7 @@ fn preprocessing(
                 list(mean),
                 list(std)
             ));
-            let bgr = found.bgr || options.bgr;
-            (found.normalization, bgr, Preprocessing::Metadata)
+            (found.normalization, found.bgr, Preprocessing::Metadata)
         }
         None => {
             let unit = Normalization::uniform(0.0, 1.0);

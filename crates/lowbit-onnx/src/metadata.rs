@@ -12,7 +12,7 @@ pub(crate) struct About {
 
 /// How pixels become a model's input, as its metadata have it.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Preprocessing {
+pub(crate) struct Stated {
     pub(crate) normalization: Normalization,
     pub(crate) bgr: bool,
     /// The keys that said so.
@@ -66,7 +66,7 @@ impl About {
     }
 
     /// How pixels become the input of a model that takes so many channels; none where nothing says so in words that are known.
-    pub(crate) fn preprocessing(&self, channels: usize) -> Option<Preprocessing> {
+    pub(crate) fn preprocessing(&self, channels: usize) -> Option<Stated> {
         let bgr = self.is_bgr();
         self.by_moments(channels, bgr)
             .or_else(|| self.by_range(bgr))
@@ -79,7 +79,7 @@ impl About {
         order.is_some_and(|order| order.to_ascii_lowercase().starts_with("bgr"))
     }
 
-    fn by_moments(&self, channels: usize, bgr: bool) -> Option<Preprocessing> {
+    fn by_moments(&self, channels: usize, bgr: bool) -> Option<Stated> {
         let [mean_key, std_key] = MOMENTS
             .into_iter()
             .find(|[mean, std]| self.get(mean).is_some() && self.get(std).is_some())?;
@@ -105,7 +105,7 @@ impl About {
         if std.iter().any(|&std| !(std.is_finite() && std > 0.0)) {
             return None;
         }
-        Some(Preprocessing {
+        Some(Stated {
             normalization: match (&mean[..], &std[..]) {
                 (&[mean], &[std]) => Normalization::uniform(mean, std),
                 _ => Normalization::per_channel(&mean, &std),
@@ -116,7 +116,7 @@ impl About {
     }
 
     /// What ONNX itself has a key for (docs/MetadataProps.md of its repository), as Custom Vision and WinML write it.
-    fn by_range(&self, bgr: bool) -> Option<Preprocessing> {
+    fn by_range(&self, bgr: bool) -> Option<Stated> {
         let key = "Image.NominalPixelRange";
         let normalization = match self.get(key)? {
             "NominalRange_0_255" => Normalization::uniform(0.0, 1.0 / 255.0),
@@ -124,7 +124,7 @@ impl About {
             "Normalized_1_1" => Normalization::uniform(0.5, 0.5),
             _ => return None,
         };
-        Some(Preprocessing {
+        Some(Stated {
             normalization,
             bgr,
             keys: key.to_owned(),
@@ -132,9 +132,9 @@ impl About {
     }
 
     /// Ultralytics's classifiers take pixels between 0 and 1, and say who they are.
-    fn by_producer(&self) -> Option<Preprocessing> {
+    fn by_producer(&self) -> Option<Stated> {
         let is_theirs = self.get("author") == Some("Ultralytics");
-        (is_theirs && self.get("task") == Some("classify")).then(|| Preprocessing {
+        (is_theirs && self.get("task") == Some("classify")).then(|| Stated {
             normalization: Normalization::uniform(0.0, 1.0),
             bgr: false,
             keys: "author, task".into(),

@@ -2,6 +2,7 @@
 
 use crate::constant::{Byte, Codes, Constant};
 use crate::error::Fault;
+use crate::names::Names;
 use lowbit::quant::ActivationParams;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -162,6 +163,15 @@ impl Model {
     /// The constant that a node reads, where it reads one.
     pub(crate) fn constant(&self, node: &Node, index: usize) -> Option<&Constant> {
         self.constants.get(node.input(index)?)
+    }
+
+    /// The names of all values: a file may have any, and what is made of it must have others.
+    pub(crate) fn names(&self) -> Names {
+        let nodes = self.nodes.iter();
+        let values = nodes.flat_map(|node| node.inputs.iter().chain(&node.outputs));
+        let values = values.chain(self.constants.keys());
+        let values = values.chain([&self.input, &self.output]);
+        values.map(String::as_str).collect()
     }
 
     /// Number of times that each value is read; the output counts as read.

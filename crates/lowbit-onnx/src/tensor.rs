@@ -1,6 +1,6 @@
 //! Tensors of a file: the types, the places their values can stand in, and external data.
 
-use crate::constant::{Byte, Constant, count, wrong};
+use crate::constant::{Constant, Stored, count, wrong};
 use crate::error::Fault;
 use crate::proto::TensorProto;
 use crate::proto::tensor_proto::{DataLocation, DataType};
@@ -19,19 +19,12 @@ impl Tensors<'_> {
     pub(crate) fn read(&self, proto: &TensorProto) -> Result<Constant, Fault> {
         let name = proto.name();
         let fail = |reason: String| wrong(name, reason);
-        let dims = proto
-            .dims
-            .iter()
-            .map(|&dim| {
-                usize::try_from(dim).map_err(|_| fail(format!("it has an extent of {dim}")))
-            })
-            .collect::<Result<Vec<usize>, Fault>>()?;
-        let elements = count(&dims).map_err(fail)?;
+        let (dims, elements) = dims(proto)?;
         let kind = DataType::try_from(proto.data_type())
             .map_err(|_| fail(format!("its type {} is unknown", proto.data_type())))?;
-        let width = width(kind)
+        let bits = bits(kind)
             .ok_or_else(|| fail(format!("its type {} is not supported", kind.as_str_name())))?;
-        let bytes = elements * width;
+        let bytes = bytes_of(elements, bits);
         let external;
         let raw: Option<&[u8]> = if proto.data_location() == DataLocation::External {
             external = self.external(proto, bytes)?;
@@ -46,9 +39,13 @@ impl Tensors<'_> {
                     "it has {found} bytes, its shape needs {bytes}"
                 )));
             }
-            return Ok(of_bytes(kind, dims, raw).of_bytes(byte(kind)));
+            return Ok(match bits {
+                ..8 => Constant::int(dims, unpacked(raw, kind, elements)),
+                _ => of_bytes(kind, dims, raw),
+            }
+            .stored_as(stored(kind)));
         }
-        let constant = of_fields(kind, dims, proto).of_bytes(byte(kind));
+        let constant = of_fields(kind, dims, elements, proto).stored_as(stored(kind));
         match constant.len() {
             found if found == elements => Ok(constant),
             found => Err(fail(format!(
@@ -139,23 +136,66 @@ impl Tensors<'_> {
     }
 }
 
-/// Bytes of an element in `raw_data`; none for types that no model's weights have.
-fn width(kind: DataType) -> Option<usize> {
+/// The extents of a tensor and the number of its elements.
+pub(crate) fn dims(proto: &TensorProto) -> Result<(Vec<usize>, usize), Fault> {
+    let fail = |reason: String| wrong(proto.name(), reason);
+    let extent =
+        |&dim: &i64| usize::try_from(dim).map_err(|_| fail(format!("it has an extent of {dim}")));
+    let dims = proto
+        .dims
+        .iter()
+        .map(extent)
+        .collect::<Result<Vec<usize>, Fault>>()?;
+    let elements = count(&dims).map_err(fail)?;
+    Ok((dims, elements))
+}
+
+/// Bits of an element in `raw_data`; none for types that no model's weights have.
+fn bits(kind: DataType) -> Option<usize> {
     match kind {
-        DataType::Double | DataType::Int64 | DataType::Uint64 => Some(8),
-        DataType::Float | DataType::Int32 | DataType::Uint32 => Some(4),
-        DataType::Float16 | DataType::Bfloat16 | DataType::Int16 | DataType::Uint16 => Some(2),
-        DataType::Int8 | DataType::Uint8 | DataType::Bool => Some(1),
+        DataType::Double | DataType::Int64 | DataType::Uint64 => Some(64),
+        DataType::Float | DataType::Int32 | DataType::Uint32 => Some(32),
+        DataType::Float16 | DataType::Bfloat16 | DataType::Int16 | DataType::Uint16 => Some(16),
+        DataType::Int8 | DataType::Uint8 | DataType::Bool => Some(8),
+        DataType::Int4 | DataType::Uint4 => Some(4),
+        DataType::Int2 | DataType::Uint2 => Some(2),
         _ => None,
     }
 }
 
-fn byte(kind: DataType) -> Option<Byte> {
-    match kind {
-        DataType::Int8 => Some(Byte::Signed),
-        DataType::Uint8 => Some(Byte::Unsigned),
-        _ => None,
-    }
+/// Bytes of so many elements, several to a byte where they are small.
+pub(crate) fn bytes_of(elements: usize, bits: usize) -> usize {
+    (elements * bits).div_ceil(8)
+}
+
+fn stored(kind: DataType) -> Option<Stored> {
+    let is_signed = match kind {
+        DataType::Int16 | DataType::Int8 | DataType::Int4 | DataType::Int2 => true,
+        DataType::Uint16 | DataType::Uint8 | DataType::Uint4 | DataType::Uint2 => false,
+        _ => return None,
+    };
+    let bits = bits(kind)? as u8;
+    Some(Stored { bits, is_signed })
+}
+
+/// Integers of 4 or 2 bits, the first in the lowest bits of each byte.
+fn unpacked(bytes: &[u8], kind: DataType, elements: usize) -> Vec<i64> {
+    let Some(Stored { bits, is_signed }) = stored(kind) else {
+        return vec![];
+    };
+    let one = |shift: u8, byte: u8| {
+        let code = i64::from(byte >> shift & ((1 << bits) - 1));
+        match is_signed && code >> (bits - 1) == 1 {
+            true => code - (1 << bits),
+            false => code,
+        }
+    };
+    let each = |&byte: &u8| {
+        (0..8)
+            .step_by(bits.into())
+            .map(move |shift| one(shift, byte))
+    };
+    bytes.iter().flat_map(each).take(elements).collect()
 }
 
 fn of_bytes(kind: DataType, dims: Vec<usize>, raw: &[u8]) -> Constant {
@@ -183,19 +223,30 @@ fn of_bytes(kind: DataType, dims: Vec<usize>, raw: &[u8]) -> Constant {
 }
 
 /// The values of a tensor without `raw_data`: small types stand in `int32_data`, floats of 16 bits as their bits.
-fn of_fields(kind: DataType, dims: Vec<usize>, proto: &TensorProto) -> Constant {
-    let bits = |to: fn(u16) -> f32| proto.int32_data.iter().map(|&x| to(x as u16)).collect();
+fn of_fields(kind: DataType, dims: Vec<usize>, elements: usize, proto: &TensorProto) -> Constant {
+    let floats = |to: fn(u16) -> f32| proto.int32_data.iter().map(|&x| to(x as u16)).collect();
     match kind {
         DataType::Float => Constant::float(dims, proto.float_data.clone()),
         DataType::Double => {
             Constant::float(dims, proto.double_data.iter().map(|&x| x as f32).collect())
         }
-        DataType::Float16 => Constant::float(dims, bits(|x| half::f16::from_bits(x).to_f32())),
-        DataType::Bfloat16 => Constant::float(dims, bits(|x| half::bf16::from_bits(x).to_f32())),
+        DataType::Float16 => Constant::float(dims, floats(|x| half::f16::from_bits(x).to_f32())),
+        DataType::Bfloat16 => Constant::float(dims, floats(|x| half::bf16::from_bits(x).to_f32())),
         DataType::Int64 => Constant::int(dims, proto.int64_data.clone()),
         DataType::Uint64 | DataType::Uint32 => {
             let data = proto.uint64_data.iter().map(|x| x.cast_signed()).collect();
             Constant::int(dims, data)
+        }
+        // A byte of them in each.
+        DataType::Int4 | DataType::Uint4 | DataType::Int2 | DataType::Uint2 => {
+            let bytes: Vec<u8> = proto.int32_data.iter().map(|&x| x as u8).collect();
+            let needed = bytes_of(elements, bits(kind).unwrap_or(8));
+            let elements = if bytes.len() == needed {
+                elements
+            } else {
+                usize::MAX
+            };
+            Constant::int(dims, unpacked(&bytes, kind, elements))
         }
         _ => Constant::int(dims, proto.int32_data.iter().map(|&x| x.into()).collect()),
     }

@@ -6,8 +6,8 @@ mod networks;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lowbit::exec::{IntegerModel, Model};
-use lowbit::quant::QuantizedModel;
-use lowbit::{Isa, Quantizer};
+use lowbit::quant::{ActivationQuant, QuantizedModel};
+use lowbit::{Isa, Quantizer, WeightBits};
 use lowbit_onnx::{Imported, Input, Options, Preprocessing, decode, export_quantized};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -66,6 +66,7 @@ fn files_of_onnx_runtimes_tools_give_its_bits() {
         for isa in Isa::available() {
             let model = IntegerModel::compile(integers(&imported), isa).unwrap();
             let found = run(&model, &images);
+            assert_eq!(found.len(), expected.len(), "{name}");
             if has_floats {
                 assert_near(&found, &expected, &format!("{name} on {isa}"));
                 continue;
@@ -75,12 +76,62 @@ fn files_of_onnx_runtimes_tools_give_its_bits() {
             assert_eq!(found, expected, "{name} on {isa}: {equal} of {of} equal");
         }
     }
-    assert_eq!(compared, 14);
+    assert_eq!(compared, 16);
+}
+
+#[test]
+fn weights_have_the_bits_that_they_have_in_the_file() {
+    let golden = golden();
+    let file = STANDARD.decode(&golden.models["plain.qdq_u8s4_tensor"].file);
+    let imported = decode(file.unwrap(), &Options::default()).unwrap();
+    let layers = integers(&imported).layers.iter().flatten();
+    let bits: Vec<WeightBits> = layers.map(|layer| layer.bits).collect();
+    assert_eq!(bits, [WeightBits::B4; 3]);
+}
+
+#[test]
+fn models_of_other_widths_come_back_as_they_were() {
+    for graph in networks::all() {
+        let weights = networks::weights(&graph);
+        let images = networks::images(graph.input(), 12);
+        for bits in WeightBits::ALL {
+            let quantizer = || Quantizer::new(&graph, &weights).weight_bits(bits);
+            for model in [
+                quantizer().weight_only().unwrap(),
+                quantizer().calibrate(&images).unwrap(),
+            ] {
+                let expected = run(&IntegerModel::new(&model).unwrap(), &images);
+                let exported = export_quantized(&model, Input::Normalized).unwrap();
+                let imported = decode(exported.bytes, &Options::default()).unwrap();
+                let found = integers(&imported);
+                let what = format!("{} of {bits}, {}", graph.name(), model.method);
+                assert_eq!(found.method, model.method, "{what}");
+                // ONNX has no type of one bit, and between u8 no engine takes one of two.
+                let is_static = model.method == ActivationQuant::Static;
+                let narrowest = if is_static {
+                    WeightBits::B4
+                } else {
+                    WeightBits::B2
+                };
+                let [found_layers, layers] =
+                    [found, &model].map(|model| model.layers.iter().flatten().collect::<Vec<_>>());
+                assert_eq!(found_layers.len(), layers.len(), "{what}");
+                for (layer, before) in found_layers.into_iter().zip(layers) {
+                    assert_eq!(layer.bits, before.bits.max(narrowest), "{what}");
+                    assert_eq!(layer.weights, before.weights, "{what}");
+                    assert_eq!(layer.scale, before.scale, "{what}");
+                }
+                let logits = run(&IntegerModel::new(found).unwrap(), &images);
+                assert_near(&logits, &expected, &what);
+            }
+        }
+    }
 }
 
 /// Whether logits differ by a step or two: sums of f32 are added up in another order elsewhere.
 fn assert_near(found: &[f32], expected: &[f32], what: &str) {
     let largest = expected.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+    assert_eq!(found.len(), expected.len(), "{what}");
     for (a, b) in found.iter().zip(expected) {
         assert!((a - b).abs() <= 0.02 * largest, "{what}: {a}, {b}");
     }

@@ -68,6 +68,38 @@ fn fewer_rounded_layers_are_nearer_to_f32_and_survive_a_file() {
 }
 
 #[test]
+fn parts_that_the_graph_lacks_are_refused() {
+    let graph = graph();
+    let weights = Weights::init(&graph, 3);
+    let names = layers(&graph);
+    let quantizer = Quantizer::new(&graph, &weights).exclude(&names[1..3]);
+    let model = quantizer.calibrate(&images(&graph)).unwrap();
+    // The image is no value that a step gives.
+    let mut of_image = model.clone();
+    of_image.float.values.insert(0);
+    let error = encode_quantized(&of_image, None).unwrap_err().to_string();
+    assert!(error.contains("does not have"), "{error}");
+    let bytes = encode_quantized(&model, None).unwrap();
+    let len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = std::str::from_utf8(&bytes[8..8 + len]).unwrap();
+    let (_, after) = header.split_once("float_layers").unwrap();
+    assert!(after.contains("float_values"), "{header}");
+    for key in ["float_layers", "float_values"] {
+        // The first name in the list, its first letter another.
+        let list = 8 + header.find(key).unwrap() + key.len();
+        let name = list + header[list - 8..].find('[').unwrap() + 3;
+        let mut changed = bytes.clone();
+        changed[name] = b'#';
+        let error = decode("m.safetensors".as_ref(), &changed).unwrap_err();
+        let line = error.to_string();
+        assert!(
+            line.contains(key) && line.contains("which its graph lacks"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
 fn every_method_leaves_layers_f32() {
     let graph = graph();
     let weights = Weights::init(&graph, 3);

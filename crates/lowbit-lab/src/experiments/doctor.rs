@@ -174,7 +174,11 @@ fn best_in_any_order(
     let some = test.take(&some);
     let mut best = (0.0, PREPROCESSINGS[0]);
     for name in PREPROCESSINGS {
-        let model: Box<dyn Model> = match open_onnx(&foreign.file, config, name)?.stored {
+        // Not every model can be read with every preprocessing.
+        let Ok(opened) = open_onnx(&foreign.file, config, name) else {
+            continue;
+        };
+        let model: Box<dyn Model> = match opened.stored {
             StoredModel::Float { graph, weights } => {
                 Box::new(FloatModel::compile(&graph, &weights, isa)?)
             }

@@ -58,14 +58,57 @@ impl<'a> Tried<'a> {
         chance + 3.0 * (chance * (1.0 - chance) / count).sqrt()
     }
 
-    /// The accuracies of the preprocessings that have a name but this one, the best first.
-    fn all_but(&self, given: &str) -> Result<Vec<(&'static str, f64)>, LabError> {
-        let mut found = Vec::new();
-        for name in PREPROCESSINGS.into_iter().filter(|&name| name != given) {
-            found.push((name, self.accuracy(name)?));
+    /// The accuracies of the preprocessings that have a name but this one.
+    ///
+    /// # Errors
+    /// Why the model cannot be read with any of them.
+    fn all_but(&self, given: &str) -> Result<Accuracies, LabError> {
+        let names = PREPROCESSINGS.into_iter().filter(|&name| name != given);
+        Accuracies::of(names, |name| self.accuracy(name))
+    }
+}
+
+/// Accuracies under several preprocessings.
+#[derive(Debug)]
+struct Accuracies {
+    /// The best first; at least one.
+    found: Vec<(&'static str, f64)>,
+    /// Those with which the model cannot be read, and why.
+    skipped: Vec<(&'static str, LabError)>,
+}
+
+impl Accuracies {
+    fn of(
+        names: impl Iterator<Item = &'static str>,
+        accuracy: impl Fn(&str) -> Result<f64, LabError>,
+    ) -> Result<Self, LabError> {
+        let (mut found, mut skipped) = (Vec::new(), Vec::new());
+        for name in names {
+            match accuracy(name) {
+                Ok(accuracy) => found.push((name, accuracy)),
+                Err(error) => skipped.push((name, error)),
+            }
         }
         found.sort_by(|a, b| b.1.total_cmp(&a.1));
-        Ok(found)
+        match skipped.pop() {
+            Some((_, error)) if found.is_empty() => Err(error),
+            last => {
+                skipped.extend(last);
+                Ok(Self { found, skipped })
+            }
+        }
+    }
+
+    fn best(&self) -> (&'static str, f64) {
+        self.found[0]
+    }
+
+    fn describe(&self) -> String {
+        let mut line = listed(&self.found);
+        for (name, error) in &self.skipped {
+            line += &format!("; not tried: {name}, since {error}");
+        }
+        line
     }
 }
 
@@ -104,7 +147,7 @@ pub fn check_preprocessing(
         return Ok(());
     }
     let found = tried.all_but(given)?;
-    let (best, highest) = found[0];
+    let (best, highest) = found.best();
     let file = foreign.file.display();
     let right = match given {
         "" => "is what its metadata say of preprocessing right?",
@@ -120,7 +163,7 @@ pub fn check_preprocessing(
         ))),
         None => Err(LabError::Mismatch(format!(
             "{file}: say how pixels become its input, with --preprocess; of {count} images would be right with {}",
-            listed(&found),
+            found.describe(),
         ))),
     }
 }
@@ -132,6 +175,8 @@ pub struct FoundPreprocessing {
     pub name: String,
     /// All that were tried with their accuracies, the best first.
     pub tried: Vec<(&'static str, f64)>,
+    /// Those with which the model cannot be read, with the reason.
+    pub skipped: Vec<(&'static str, String)>,
     /// Images that chose.
     pub images: usize,
 }
@@ -140,12 +185,18 @@ impl FoundPreprocessing {
     /// Says what was chosen, and by what margin.
     #[must_use]
     pub fn describe(&self) -> String {
-        let margin = 100.0 * (self.tried[0].1 - self.tried[1].1);
+        let margin = match &self.tried[..] {
+            [best, next, ..] => format!("{:.1} points ahead", 100.0 * (best.1 - next.1)),
+            _ => "which alone can be read".into(),
+        };
+        let skipped = self.skipped.iter();
+        let skipped = skipped.map(|(name, reason)| format!("; not tried: {name}, since {reason}"));
         format!(
-            "preprocessing found by {} labelled images: {}, {margin:.1} points ahead ({}); --preprocess says another",
+            "preprocessing found by {} labelled images: {}, {margin} ({}{}); --preprocess says another",
             self.images,
             self.name,
             listed(&self.tried),
+            skipped.collect::<String>(),
         )
     }
 }
@@ -163,18 +214,62 @@ pub fn find_preprocessing(
 ) -> Result<FoundPreprocessing, LabError> {
     let tried = Tried::new(foreign, (images, classes), config, isa);
     let found = tried.all_but("")?;
-    if found[0].1 <= tried.limit() {
+    if found.best().1 <= tried.limit() {
         return Err(LabError::Mismatch(format!(
             "{}: of {} images no more than chance are right, on {} classes, however pixels become its input ({}): are these its classes, in its order? See --labels and --preprocess",
             foreign.file.display(),
             tried.some.len(),
             tried.classes,
-            listed(&found),
+            found.describe(),
         )));
     }
+    let reason = |(name, error): (&'static str, LabError)| (name, error.to_string());
     Ok(FoundPreprocessing {
-        name: found[0].0.to_owned(),
+        name: found.best().0.to_owned(),
         images: tried.some.len(),
-        tried: found,
+        tried: found.found,
+        skipped: found.skipped.into_iter().map(reason).collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(names: &[&'static str]) -> Result<Accuracies, LabError> {
+        Accuracies::of(names.iter().copied(), |name| match name {
+            "none:bgr" | "other" => Err(LabError::Mismatch(format!("no {name}"))),
+            name => Ok(name.len() as f64 / 10.0),
+        })
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said_and_the_others_are_compared() {
+        let found = of(&["half", "none:bgr", "unit1"]).unwrap();
+        assert_eq!(found.best(), ("unit1", 0.5));
+        let line = found.describe();
+        assert_eq!(
+            line,
+            "unit1 50.0 %, half 40.0 %; not tried: none:bgr, since no none:bgr"
+        );
+        let error = of(&["none:bgr", "other"]).unwrap_err();
+        assert_eq!(error.to_string(), "no other");
+    }
+
+    #[test]
+    fn one_that_is_alone_has_no_margin() {
+        let found = FoundPreprocessing {
+            name: "none".into(),
+            tried: vec![("none", 0.5)],
+            skipped: vec![("none:bgr", "it is none".into())],
+            images: 10,
+        };
+        let line = found.describe();
+        assert!(
+            line.contains(
+                "which alone can be read (none 50.0 %; not tried: none:bgr, since it is none)"
+            ),
+            "{line}"
+        );
+    }
 }

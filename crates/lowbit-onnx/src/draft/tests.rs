@@ -1,4 +1,5 @@
 use super::*;
+use lowbit::graph::{Conv, Unary};
 
 fn affine(scale: &[f64], shift: &[f64], input: usize) -> Item {
     Item {
@@ -91,4 +92,69 @@ fn a_shift_does_not_pass_a_padded_convolution() {
     });
     draft.fold_affine(&mut Normalization::default());
     assert_eq!(draft.items.len(), 4);
+}
+
+#[test]
+fn channels_on_grids_of_their_own_come_to_one_by_the_scales_of_the_products_around() {
+    let codes = || {
+        Some(LayerCodes {
+            bits: WeightBits::B8,
+            weights: vec![1, 2, 3, 4],
+            scale: vec![0.5, 0.25],
+            bias: None,
+        })
+    };
+    let ceiling = |max: f32| Op::Unary(Unary::Clip { min: 0.0, max });
+    let grid = ActivationParams {
+        scale: 0.5,
+        zero_point: 0,
+    };
+    let folded = |max: f32| {
+        let mut draft = Draft::new(Shape::new(1, 1, 2));
+        draft.push(Item {
+            codes: codes(),
+            ..linear(0)
+        });
+        draft.op("clip", ceiling(max), &[1], Shape::new(1, 1, 2));
+        draft.push(affine(&[2.0, 4.0], &[0.0, 0.0], 2));
+        draft.push(Item {
+            work: Work::Grid(grid),
+            ..affine(&[], &[], 3)
+        });
+        draft.push(affine(&[0.5, 0.25], &[0.0, 0.0], 4));
+        draft.push(Item {
+            work: Work::Op(Op::Conv(Conv {
+                out_channels: 4,
+                kernel: [1; 2],
+                stride: [1; 2],
+                padding: [0; 4],
+                dilation: [1; 2],
+                groups: 2,
+                bias: false,
+            })),
+            weight: Some(Tensor::full(&[4, 1, 1, 1], 1.0)),
+            bias: None,
+            codes: Some(LayerCodes {
+                weights: vec![1; 4],
+                scale: vec![1.0; 4],
+                ..codes().unwrap()
+            }),
+            ..linear(5)
+        });
+        draft.fold_affine(&mut Normalization::default());
+        draft
+    };
+    // Both channels end at 255 steps of 0.5 before they come to the ceiling.
+    let draft = folded(64.0);
+    assert_eq!(draft.items.len(), 5);
+    let [first, clip, last] = [1, 2, 4].map(|index: usize| &draft.items[index]);
+    assert_eq!(first.codes.as_ref().unwrap().scale, [1.0, 1.0]);
+    assert_eq!(first.bias, Some(vec![20.0, 80.0]));
+    assert_eq!(clip.work, Work::Op(Op::Relu));
+    assert_eq!(last.codes.as_ref().unwrap().scale, [0.5, 0.5, 0.25, 0.25]);
+    // The first one does not: the ceiling stays, and the map behind it.
+    let draft = folded(63.0);
+    assert_eq!(draft.items.len(), 6);
+    assert_eq!(draft.items[2].work, Work::Op(ceiling(63.0)));
+    assert_eq!(draft.items[1].codes.as_ref().unwrap().scale, [0.5, 0.25]);
 }

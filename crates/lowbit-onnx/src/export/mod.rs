@@ -22,7 +22,7 @@ use lowbit::{Graph, GraphError, Shape, Weights, WeightsError};
 use std::path::Path;
 use writer::{Attribute, Elements, Writer};
 
-/// What an exported model reads.
+/// Kind of input that an exported model reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Input {
     /// Normalized pixels, f32 `[N, C, H, W]`: what the model's training took them for.
@@ -32,7 +32,7 @@ pub enum Input {
     Pixels,
 }
 
-/// Why a model was not exported.
+/// Reason why a model was not exported.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
@@ -65,11 +65,11 @@ pub enum ExportError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Exported {
-    /// The file.
+    /// Bytes of the file.
     pub bytes: Vec<u8>,
-    /// The opset that it needs.
+    /// Opset that the file needs.
     pub opset: i64,
-    /// What a person may want to know.
+    /// Notes for a person, a line each.
     pub notes: Vec<String>,
 }
 

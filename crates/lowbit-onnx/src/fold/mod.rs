@@ -14,26 +14,40 @@ pub(crate) use evaluate::is_float;
 pub(crate) use shapes::{axes_of, axis_of, order_of, pads_of, sizes_of, slice_of};
 
 use crate::codes;
-use crate::constant::MAX_ELEMENTS;
+use crate::constant::{Constant, MAX_ELEMENTS};
 use crate::error::Fault;
 use crate::model::Model;
 
 /// Infers shapes and computes constants.
 pub(crate) fn fold(model: &mut Model) -> Result<(), Fault> {
+    // A graph that folds to more than models weigh does not come from an exporter.
+    fold_within(model, 4 * MAX_ELEMENTS)
+}
+
+/// The same where constants of at most so many elements may come of it.
+fn fold_within(model: &mut Model, limit: usize) -> Result<(), Fault> {
     for (name, constant) in &model.constants {
         model.shapes.insert(name.clone(), constant.dims.clone());
     }
     let nodes = std::mem::take(&mut model.nodes);
-    let mut made = 0usize;
+    let mut left = limit;
     for node in nodes {
         let fail = |reason: String| node.wrong(reason);
+        let mut keep = |constant: &Constant| -> Result<(), Fault> {
+            left = left.checked_sub(constant.len()).ok_or_else(|| {
+                node.wrong(format!(
+                    "constants of more than {limit} elements come of the graph"
+                ))
+            })?;
+            Ok(())
+        };
         if let Some((constant, codes)) = codes::of_constant(model, &node)? {
+            keep(&constant)?;
             let output = node.output().to_owned();
             model.shapes.insert(output.clone(), constant.dims.clone());
             if let Some(codes) = codes {
                 model.codes.insert(output.clone(), codes);
             }
-            made = made.saturating_add(constant.len());
             model.constants.insert(output, constant);
             continue;
         }
@@ -42,11 +56,7 @@ pub(crate) fn fold(model: &mut Model) -> Result<(), Fault> {
                 model.codes.insert(node.output().to_owned(), codes);
             }
             for (output, constant) in node.outputs.iter().zip(constants) {
-                // A graph that folds to more than models weigh does not come from an exporter.
-                made = made.saturating_add(constant.len());
-                if made > 4 * MAX_ELEMENTS {
-                    return Err(fail("constants of more than 4 GB come of it".into()));
-                }
+                keep(&constant)?;
                 model.shapes.insert(output.clone(), constant.dims.clone());
                 model.constants.insert(output.clone(), constant);
             }

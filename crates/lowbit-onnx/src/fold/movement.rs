@@ -25,12 +25,13 @@ pub(super) fn gather(
             at[axis] = 0;
         }
     }
-    Ok(match &from.data {
+    let gathered = match &from.data {
         Data::Float(data) => {
             Constant::float(dims, places.iter().map(|&place| data[place]).collect())
         }
         Data::Int(data) => Constant::int(dims, places.iter().map(|&place| data[place]).collect()),
-    })
+    };
+    Ok(gathered.stored_as(from.stored))
 }
 
 /// Distances of neighbors along each axis.
@@ -47,7 +48,7 @@ pub(super) fn reshape(from: &Constant, dims: Vec<usize>) -> Constant {
     Constant {
         dims,
         data: from.data.clone(),
-        byte: from.byte,
+        stored: from.stored,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What exporters write to compute shapes, folded for one image.
 
-use super::fold;
+use super::{fold, fold_within};
 use crate::constant::Constant;
 use crate::model::{Attribute, Model, Node};
 use std::collections::HashMap;
@@ -120,4 +120,29 @@ fn arithmetic_on_sizes_is_that_of_onnx() {
     // −127 + 1 + 0: ONNX divides towards zero, and its remainder has the divisor's sign.
     let error = fold(&mut model).unwrap_err().to_string();
     assert!(error.contains("[-126]"), "{error}");
+}
+
+#[test]
+fn what_integers_stand_for_counts_among_the_constants_that_are_made() {
+    let nodes = |op: &str| {
+        vec![
+            node(op, &["w", "s"], "r", &[]),
+            node("Add", &["x", "r"], "y", &[]),
+        ]
+    };
+    for (op, w) in [
+        ("DequantizeLinear", ints(&[1; 8])),
+        ("QuantizeLinear", Constant::float(vec![8], vec![1.0; 8])),
+    ] {
+        let scale = Constant::float(vec![], vec![0.5]);
+        let mut model = model(nodes(op), &[("w", w), ("s", scale)]);
+        let shape = vec![1, 8, 4, 8];
+        model.shapes.insert("x".into(), shape);
+        let error = fold_within(&mut model.clone(), 7).unwrap_err().to_string();
+        assert!(
+            error.contains(op) && error.contains("more than 7 elements"),
+            "{error}"
+        );
+        fold_within(&mut model, 8).unwrap();
+    }
 }

@@ -3,7 +3,7 @@
 use super::axes::{Axis, NCHW, places};
 use super::pad::{must_be_zero, widened};
 use super::{Importer, Value};
-use crate::constant::Constant;
+use crate::constant::{Codes, Constant};
 use crate::draft::{Item, LayerCodes, Work};
 use crate::error::Fault;
 use crate::model::Node;
@@ -214,10 +214,14 @@ fn codes(
             weight.axis
         )));
     }
-    let code = |&place: &usize| i8::try_from(weight.values[place]).map(i16::from);
-    let weights = places.iter().map(code).collect::<Result<_, _>>().map_err(|_| {
+    let bits = width(weight).ok_or_else(|| {
         node.wrong("its weights less their zero point do not fit 8 bits: quantize them as s8, symmetrically")
     })?;
+    // In range, as `width` has seen.
+    let weights = places
+        .iter()
+        .map(|&place| weight.values[place] as i16)
+        .collect();
     let bias = match of(2) {
         None => None,
         Some(bias) if bias.scale.len() > 1 && bias.scale.len() != out => {
@@ -233,11 +237,29 @@ fn codes(
         }
     };
     Ok(Some(LayerCodes {
-        bits: WeightBits::B8,
+        bits,
         weights,
         scale: per_channel(&weight.scale),
         bias,
     }))
+}
+
+/// The narrowest width, from that in the file on, which holds integers; none where 8 bits do not, and the file has no 16.
+fn width(codes: &Codes) -> Option<WeightBits> {
+    use WeightBits::{B2, B4, B8, B16};
+    let widths: &[WeightBits] = match codes.bits {
+        Some(2) => &[B2, B4, B8],
+        Some(4) => &[B4, B8],
+        Some(16) => &[B16],
+        _ => &[B8],
+    };
+    let low = codes.values.iter().copied().min().unwrap_or(0);
+    let high = codes.values.iter().copied().max().unwrap_or(0);
+    let holds = |bits: &WeightBits| {
+        let limit = 1 << (bits.get() - 1);
+        -limit <= low && high < limit
+    };
+    widths.iter().copied().find(holds)
 }
 
 /// The order of the features that a product reads, where it is not lowbit's.

@@ -35,7 +35,7 @@ pub(crate) const OPERATORS: &[Operator] = operators! {
     Clip: activation::clip, [min "all", max "all"], "with constant limits; also Max and Min with a number";
     Concat: channels::concat, [axis "the channels"], "";
     Conv: product::conv, [auto_pad "all", dilations "all", group "all", kernel_shape "2-D", pads "not negative", strides "all"], "2-D, with constant weights";
-    DequantizeLinear: quantize::dequantize, [axis "that of a product's output channels", block_size "0", output_dtype "f32", precision "ignored", saturate "ignored"], "of constants, and behind QuantizeLinear";
+    DequantizeLinear: quantize::dequantize, [axis "that of a product's output channels", block_size "0", output_dtype "f32", precision "f32", saturate "ignored"], "of constants, and behind QuantizeLinear";
     Div: elementwise::binary, [], "a value by a constant per channel or for all";
     Elu: activation::elu, [alpha "all"], "";
     Flatten: layout::reshape, [axis "1, or what keeps the batch"], "";
@@ -51,7 +51,7 @@ pub(crate) const OPERATORS: &[Operator] = operators! {
     MaxPool: pool::max_pool, [auto_pad "all", ceil_mode "0, 1", dilations "1", kernel_shape "2-D", pads "smaller than the kernel", storage_order "ignored", strides "all"], "2-D, without indices";
     Mul: elementwise::binary, [], "two values of the same shape, a value and one factor per channel, or a value and a constant per channel or for all";
     Pad: pad::pad, [axes "rows and columns", mode "constant", pads "not negative", value "0; the least number before MaxPool"], "before Conv, AveragePool and MaxPool";
-    QuantizeLinear: quantize::quantize, [axis "ignored", block_size "0", output_dtype "u8, s8", precision "ignored", saturate "ignored"], "u8 and s8, one scale, with DequantizeLinear behind it";
+    QuantizeLinear: quantize::quantize, [axis "of constants", block_size "0", output_dtype "u8, s8", precision "f32", saturate "ignored"], "u8 and s8, a scale for all or per channel, one zero point, with DequantizeLinear behind it";
     ReduceMean: pool::reduce_mean, [axes "rows and columns", keepdims "0, 1", noop_with_empty_axes "0"], "";
     Relu: activation::relu, [], "";
     Reshape: layout::reshape, [allowzero "0, 1"], "an image to a vector; extents of 1 come and go";

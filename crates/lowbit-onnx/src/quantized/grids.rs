@@ -6,8 +6,7 @@ use lowbit::quant::ActivationParams;
 
 /// Takes a draft's roundings away, each into the operator before it.
 pub(crate) fn settle(draft: &mut Draft) {
-    let settled = Settled::of(draft);
-    draft.items = settled.items;
+    *draft = Settled::of(draft).draft;
 }
 
 /// Whether what an operator gives of values on a grid lies on it: what it cuts or chooses.
@@ -60,7 +59,7 @@ struct Settled<'a> {
     before: &'a Draft,
     /// The grid to which all readers of an item round it, if there is one.
     only: Vec<Option<ActivationParams>>,
-    items: Vec<Item>,
+    draft: Draft,
     /// The new place of each item.
     places: Vec<usize>,
 }
@@ -70,7 +69,7 @@ impl<'a> Settled<'a> {
         let mut settled = Self {
             before,
             only: only_grids(before),
-            items: Vec::with_capacity(before.items.len()),
+            draft: before.emptied(),
             places: Vec::with_capacity(before.items.len()),
         };
         for (index, item) in before.items.iter().enumerate() {
@@ -86,14 +85,14 @@ impl<'a> Settled<'a> {
 
     /// The item that holds what an item gives: a flatten moves nothing.
     fn root(&self, mut place: usize) -> usize {
-        while matches!(self.items[place].work, Work::Op(Op::Flatten)) {
-            place = self.items[place].inputs[0];
+        while matches!(self.draft.items[place].work, Work::Op(Op::Flatten)) {
+            place = self.draft.items[place].inputs[0];
         }
         place
     }
 
     fn grid(&self, place: usize) -> Option<ActivationParams> {
-        self.items[self.root(place)].grid
+        self.draft.items[self.root(place)].grid
     }
 
     /// Places an operator.
@@ -121,13 +120,13 @@ impl<'a> Settled<'a> {
         if may_fuse && first.is_some() && first != grid && inputs[0] > 0 {
             inputs[0] = self.on_grid(inputs[0], first);
         }
-        self.items.push(Item {
+        self.draft.items.push(Item {
             inputs,
             grid,
             work: ceiled(&item.work, grid),
             ..item.clone()
         });
-        self.items.len() - 1
+        self.draft.items.len() - 1
     }
 
     /// Places a rounding.
@@ -135,7 +134,7 @@ impl<'a> Settled<'a> {
         let from = self.before.items[index].inputs[0];
         let place = self.places[from];
         let root = self.root(place);
-        if self.items[root].grid == Some(grid) {
+        if self.draft.items[root].grid == Some(grid) {
             return place;
         }
         self.on_grid(place, Some(grid))
@@ -143,25 +142,21 @@ impl<'a> Settled<'a> {
 
     /// A value brought to a grid by an operator that does nothing else.
     fn on_grid(&mut self, place: usize, grid: Option<ActivationParams>) -> usize {
-        let shape = self.items[place].shape;
+        let shape = self.draft.items[place].shape;
         let whole = Slice {
             first: 0,
             channels: shape.c(),
         };
-        let mut draft = Draft {
-            items: std::mem::take(&mut self.items),
-        };
-        let name = format!("{}.grid", draft.items[place].name);
-        let added = draft.op(&name, Op::Slice(whole), &[place], shape);
-        draft.items[added].grid = grid;
-        self.items = draft.items;
+        let name = format!("{}.grid", self.draft.items[place].name);
+        let added = self.draft.op(&name, Op::Slice(whole), &[place], shape);
+        self.draft.items[added].grid = grid;
         added
     }
 
     /// Logits are real numbers: those that were rounded are taken from their integers at the end.
     fn end_in_reals(&mut self) {
         let last = self.places.last().copied().unwrap_or_default();
-        self.items.truncate(last + 1);
+        self.draft.items.truncate(last + 1);
         if self.grid(last).is_some() {
             self.on_grid(last, None);
         }

@@ -2,15 +2,17 @@
 
 use crate::error::Fault;
 use crate::model::{Attribute, Model, Node};
+use crate::names::Names;
 
 /// What ONNX Runtime's own operators are called here.
 const OWN: &str = "com.microsoft.";
 
 /// Brings all of a model's operators on integers to that form.
 pub(crate) fn normalize(model: &mut Model) -> Result<(), Fault> {
+    let mut names = model.names();
     let mut nodes = Vec::with_capacity(model.nodes.len());
     for node in std::mem::take(&mut model.nodes) {
-        Expansion::of(node, &mut nodes)?;
+        Expansion::of(node, &mut nodes, &mut names)?;
     }
     model.nodes = nodes;
     Ok(())
@@ -20,10 +22,11 @@ pub(crate) fn normalize(model: &mut Model) -> Result<(), Fault> {
 struct Expansion<'a> {
     node: Node,
     into: &'a mut Vec<Node>,
+    names: &'a mut Names,
 }
 
 impl<'a> Expansion<'a> {
-    fn of(mut node: Node, into: &'a mut Vec<Node>) -> Result<(), Fault> {
+    fn of(mut node: Node, into: &'a mut Vec<Node>, names: &'a mut Names) -> Result<(), Fault> {
         let op = node.op.clone();
         let plain = op.strip_prefix(OWN).unwrap_or(&op);
         let mut this = match plain {
@@ -33,18 +36,18 @@ impl<'a> Expansion<'a> {
                 into.push(node);
                 return Ok(());
             }
-            _ => Self { node, into },
+            _ => Self { node, into, names },
         };
         match plain {
             "QLinearConv" => this.conv(),
             "QLinearMatMul" => {
-                let a = this.real("a", 0)?;
-                let b = this.weights("b", 3, 1)?;
+                let a = this.dequantized("a", 0)?;
+                let b = this.dequantized_along(1, "b", 3)?;
                 this.operator("MatMul", vec![a, b], 6)
             }
             "QGemm" => this.gemm(),
             "QLinearAdd" | "QLinearMul" => {
-                let inputs = vec![this.real("a", 0)?, this.real("b", 3)?];
+                let inputs = vec![this.dequantized("a", 0)?, this.dequantized("b", 3)?];
                 let name = if plain == "QLinearAdd" { "Add" } else { "Mul" };
                 this.operator(name, inputs, 6)
             }
@@ -65,8 +68,9 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    fn value(&self, part: &str) -> String {
-        format!("{}:{part}", self.node.output())
+    /// A name for a part of what the node computes.
+    fn name(&mut self, part: &str) -> String {
+        self.names.take(&format!("{}:{part}", self.node.output()))
     }
 
     fn input(&self, index: usize) -> String {
@@ -74,13 +78,13 @@ impl<'a> Expansion<'a> {
     }
 
     /// The input `at` as real numbers: its scale and zero point stand behind it.
-    fn real(&mut self, part: &str, at: usize) -> Result<String, Fault> {
-        self.weights(part, at, 0)
+    fn dequantized(&mut self, part: &str, at: usize) -> Result<String, Fault> {
+        self.dequantized_along(0, part, at)
     }
 
     /// The same of weights with a scale for each index of `axis`.
-    fn weights(&mut self, part: &str, at: usize, axis: i64) -> Result<String, Fault> {
-        let output = self.value(part);
+    fn dequantized_along(&mut self, axis: i64, part: &str, at: usize) -> Result<String, Fault> {
+        let output = self.name(part);
         let (x, scale) = (self.node.need(at)?, self.node.need(at + 1)?);
         let inputs = [x, scale, &self.input(at + 2)];
         let node = Node::new(&self.node.name, "DequantizeLinear", &inputs, &output);
@@ -90,7 +94,7 @@ impl<'a> Expansion<'a> {
 
     /// A bias in steps of input times weight.
     fn bias(&mut self, at: usize, [x, w]: [usize; 2]) -> Result<String, Fault> {
-        let (scale, output) = (self.value("bias_scale"), self.value("bias"));
+        let (scale, output) = (self.name("bias_scale"), self.name("bias"));
         let factors = [self.node.need(x)?, self.node.need(w)?];
         let factors = Node::new(&self.node.name, "Mul", &factors, &scale);
         self.into.push(factors);
@@ -105,7 +109,7 @@ impl<'a> Expansion<'a> {
         let rounded = self.node.input(at).is_some();
         let output = self.node.output().to_owned();
         let real = if rounded {
-            self.value("real")
+            self.name("real")
         } else {
             output.clone()
         };
@@ -133,12 +137,12 @@ impl<'a> Expansion<'a> {
             return Err(self.node.wrong("channels_last=1: only 0 is supported"));
         }
         self.node.attributes.remove("channels_last");
-        let x = self.real("x", 0)?;
+        let x = self.dequantized("x", 0)?;
         self.operator(op, vec![x], 3)
     }
 
     fn conv(&mut self) -> Result<(), Fault> {
-        let mut inputs = vec![self.real("x", 0)?, self.weights("w", 3, 0)?];
+        let mut inputs = vec![self.dequantized("x", 0)?, self.dequantized("w", 3)?];
         if self.node.input(8).is_some() {
             inputs.push(self.bias(8, [1, 4])?);
         }
@@ -147,7 +151,10 @@ impl<'a> Expansion<'a> {
 
     fn gemm(&mut self) -> Result<(), Fault> {
         let turned = self.node.int_or("transB", 0)? != 0;
-        let mut inputs = vec![self.real("a", 0)?, self.weights("b", 3, (!turned).into())?];
+        let mut inputs = vec![
+            self.dequantized("a", 0)?,
+            self.dequantized_along((!turned).into(), "b", 3)?,
+        ];
         if self.node.input(6).is_some() {
             inputs.push(self.bias(6, [1, 4])?);
         }
@@ -157,7 +164,7 @@ impl<'a> Expansion<'a> {
     /// Scale and zero point of the result come first here.
     fn concat(&mut self) -> Result<(), Fault> {
         let values = self.node.inputs.len().saturating_sub(2) / 3;
-        let inputs = (0..values).map(|i| self.real(&i.to_string(), 2 + 3 * i));
+        let inputs = (0..values).map(|i| self.dequantized(&i.to_string(), 2 + 3 * i));
         let inputs = inputs.collect::<Result<Vec<String>, Fault>>()?;
         self.operator("Concat", inputs, 0)
     }

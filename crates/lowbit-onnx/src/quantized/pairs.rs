@@ -3,12 +3,14 @@
 //! Operators that move integers between the two move those numbers. A pair that rounds to a grid what lies on it already is
 //! taken away.
 
-use crate::codes;
-use crate::constant::Byte;
+use crate::codes::{self, Channels, Grid};
+use crate::constant::Constant;
 use crate::error::Fault;
+use crate::fold::is_float;
 use crate::model::{Model, Node};
+use crate::names::Names;
 use lowbit::quant::ActivationParams;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Operators whose results hold elements of their inputs, and nothing else.
 const MOVES: [&str; 10] = [
@@ -29,19 +31,47 @@ fn moves(node: &Node) -> bool {
     MOVES.contains(&node.op.as_str()) || node.op == "Unsqueeze"
 }
 
+/// Those of a node's inputs that are values, of a node that moves them.
+fn values<'a>(node: &Node, read: &'a [String]) -> &'a [String] {
+    match node.op.as_str() {
+        "Concat" => read,
+        _ => &read[..read.len().min(1)],
+    }
+}
+
+/// The names of a node's results that are there.
+fn results(node: &Node) -> impl Iterator<Item = String> {
+    let outputs = node.outputs.iter().filter(|output| !output.is_empty());
+    outputs.cloned()
+}
+
 #[derive(Default)]
 struct Pairs {
+    /// Names of values, to which others are added.
+    names: Names,
     /// Values that are integers: the grid and the type.
-    integers: HashMap<String, (ActivationParams, Byte)>,
+    integers: HashMap<String, Grid>,
     /// Values of real numbers that lie on a grid.
     on_grid: HashMap<String, ActivationParams>,
     /// What is read instead of a value.
     instead: HashMap<String, String>,
+    /// Values that are the image's pixels of 8 bits, as they are or moved.
+    pixels: HashSet<String>,
+    /// A node that takes those for numbers from 0 to 255.
+    counts: Option<Node>,
+    /// A node that puts zeros beside them.
+    pads: Option<Node>,
 }
 
 /// Joins the pairs of a model whose constants are folded.
 pub(crate) fn join(model: &mut Model) -> Result<(), Fault> {
-    let mut pairs = Pairs::default();
+    let mut pairs = Pairs {
+        names: model.names(),
+        ..Pairs::default()
+    };
+    if model.input_byte.is_some() {
+        pairs.pixels.insert(model.input.clone());
+    }
     let nodes = std::mem::take(&mut model.nodes);
     for mut node in nodes {
         let read = node.inputs.clone();
@@ -54,10 +84,20 @@ pub(crate) fn join(model: &mut Model) -> Result<(), Fault> {
             "QuantizeLinear" => pairs.quantize(model, node, &read[0])?,
             "DequantizeLinear" => pairs.dequantize(model, &node, &read[0])?,
             _ => {
-                pairs.pass_on(&node, &read)?;
+                if !pairs.reads_pixels(&node, &read)? {
+                    pairs.pass_on(&node, &read)?;
+                }
                 model.nodes.push(node);
             }
         }
+    }
+    pairs.check_pixels(model)?;
+    if pairs.integers.contains_key(&model.output) {
+        let note = format!(
+            "its output {} are integers of 8 bits: taken are the real numbers that they stand for",
+            model.output
+        );
+        model.notes.push(note);
     }
     if let Some(instead) = pairs.instead.get(&model.output) {
         model.output.clone_from(instead);
@@ -68,45 +108,87 @@ pub(crate) fn join(model: &mut Model) -> Result<(), Fault> {
 
 impl Pairs {
     fn quantize(&mut self, model: &mut Model, node: Node, read: &str) -> Result<(), Fault> {
-        if self.integers.contains_key(read) {
+        if self.integers.contains_key(read) || self.pixels.contains(read) {
             return Err(node.wrong("it quantizes integers"));
         }
-        let (grid, byte) = codes::grid(model, &node, None)?;
+        let mut node = node;
+        let grid = codes::grid(model, &node, None)?;
+        let params = grid.params;
         let output = node.output().to_owned();
-        self.integers.insert(output.clone(), (grid, byte));
+        self.integers.insert(output.clone(), grid.clone());
         let from = node.need(0)?.to_owned();
-        if self.on_grid.get(&from) == Some(&grid) {
+        if let Some(channels) = &grid.channels {
+            let scaled = self.names.take(&format!("{output}:scaled"));
+            let factor = |scale: f32| params.scale / scale;
+            self.scale(model, &node, (&from, &scaled), channels, factor);
+            node.inputs[0] = scaled;
+        } else if self.on_grid.get(&from) == Some(&params) {
             self.instead.insert(output, from);
             return Ok(());
+        } else {
+            self.on_grid.insert(output.clone(), params);
         }
-        self.on_grid.insert(output.clone(), grid);
-        model.grids.insert(output, grid);
+        model.grids.insert(output, params);
         model.nodes.push(node);
         Ok(())
     }
 
+    /// Adds a node that multiplies each channel: channels of different scales are on one grid where they are scaled first. The
+    /// factors go into the weights of the products before and behind ([`crate::draft::Draft::fold_affine`]).
+    fn scale(
+        &mut self,
+        model: &mut Model,
+        node: &Node,
+        (from, to): (&str, &str),
+        channels: &Channels,
+        factor: impl Fn(f32) -> f32,
+    ) {
+        let dims = model.shape(from).to_vec();
+        let mut around = vec![1; dims.len() - channels.axis];
+        around[0] = channels.scale.len();
+        let factors = channels.scale.iter().map(|&scale| factor(scale)).collect();
+        let name = self.names.take(&format!("{to}:factors"));
+        model.shapes.insert(to.to_owned(), dims);
+        model.shapes.insert(name.clone(), around.clone());
+        let factors = Constant::float(around, factors);
+        model.constants.insert(name.clone(), factors);
+        let scaled = Node::new(&node.name, "Mul", &[from, &name], to);
+        model.nodes.push(scaled);
+    }
+
     fn dequantize(&mut self, model: &mut Model, node: &Node, read: &str) -> Result<(), Fault> {
         let (from, output) = (node.need(0)?.to_owned(), node.output().to_owned());
-        let byte = match self.integers.get(read) {
-            Some(&(grid, byte)) => {
-                if codes::grid(model, node, Some(byte))?.0 != grid {
+        let byte = match self.integers.get(read).cloned() {
+            Some(known) => {
+                if codes::grid(model, node, Some(known.byte))? != known {
                     return Err(node.wrong(
                         "it takes integers for other numbers than those that they were made of",
                     ));
                 }
-                self.instead.insert(output, from);
+                let scale = known.params.scale;
+                match known.channels {
+                    None => drop(self.instead.insert(output, from)),
+                    Some(channels) => {
+                        let factor = |own: f32| own / scale;
+                        self.scale(model, node, (&from, &output), &channels, factor);
+                    }
+                }
                 return Ok(());
             }
-            None if read == model.input => model.input_byte,
+            None if self.pixels.contains(read) => model.input_byte,
             None => None,
         };
         let Some(byte) = byte else {
             return Err(node.wrong("what it reads was not quantized by QuantizeLinear"));
         };
-        let (grid, _) = codes::grid(model, node, Some(byte))?;
+        let grid = codes::grid(model, node, Some(byte))?;
+        if grid.channels.is_some() {
+            return Err(node.wrong("it has a scale per channel: pixels have one for all here"));
+        }
+        let grid = grid.params;
         if model
             .grids
-            .insert(from.clone(), grid)
+            .insert(model.input.clone(), grid)
             .is_some_and(|known| known != grid)
         {
             return Err(node.wrong("the image has another scale elsewhere"));
@@ -116,26 +198,66 @@ impl Pairs {
         Ok(())
     }
 
+    /// Whether a node reads pixels of 8 bits; it must move them, or make floats of them: sums of such integers wrap.
+    fn reads_pixels(&mut self, node: &Node, read: &[String]) -> Result<bool, Fault> {
+        let is_read = |name: &String| self.pixels.contains(name);
+        if !read.iter().any(is_read) {
+            return Ok(false);
+        }
+        let are_all = values(node, read).iter().all(is_read);
+        match node.op.as_str() {
+            "Cast" if is_float(node.int_or("to", 0)?) => {
+                self.counts.get_or_insert_with(|| node.clone());
+                return Ok(true);
+            }
+            "Pad" => self.pads = Some(node.clone()),
+            _ if moves(node) && are_all => {}
+            _ => {
+                return Err(node.wrong(
+                    "it computes with pixels of 8 bits: lowbit does so behind a Cast to floats or a DequantizeLinear",
+                ));
+            }
+        }
+        self.pixels.extend(results(node));
+        Ok(true)
+    }
+
+    /// Pixels stand for the same numbers wherever they are read.
+    fn check_pixels(&self, model: &Model) -> Result<(), Fault> {
+        let Some(grid) = model.grids.get(&model.input) else {
+            return Ok(());
+        };
+        let is_count = grid.scale == 1.0 && grid.zero_point == 0;
+        if let Some(node) = self.counts.as_ref().filter(|_| !is_count) {
+            return Err(node.wrong(
+                "it takes pixels for numbers from 0 to 255, and a DequantizeLinear takes them for others: let both read the same",
+            ));
+        }
+        if let Some(node) = self.pads.as_ref().filter(|_| grid.zero_point != 0) {
+            return Err(node.wrong(
+                "it puts zeros around pixels whose zero is another number: pad behind DequantizeLinear",
+            ));
+        }
+        Ok(())
+    }
+
     /// What moves elements leaves them on their grid; nothing else may see integers.
     fn pass_on(&mut self, node: &Node, read: &[String]) -> Result<(), Fault> {
-        let values = match node.op.as_str() {
-            "Concat" => read.len(),
-            _ => read.len().min(1),
-        };
-        let of_first = read
-            .first()
-            .and_then(|name| self.integers.get(name))
-            .copied();
+        let values = values(node, read).len();
+        let of_first = read.first().and_then(|name| self.integers.get(name));
+        let of_first = of_first.cloned();
         let is_moved = moves(node);
         let are_integers = |name: &String| self.integers.contains_key(name);
         if read.iter().any(are_integers) {
             let are_alike = read[..values]
                 .iter()
-                .all(|name| self.integers.get(name).copied() == of_first);
-            match of_first.filter(|_| is_moved && are_alike) {
+                .all(|name| self.integers.get(name) == of_first.as_ref());
+            // Which axis the channels are afterwards is not looked at.
+            let has_one_scale = |known: &Grid| known.channels.is_none();
+            match of_first.filter(|known| is_moved && are_alike && has_one_scale(known)) {
                 Some(known) => {
-                    let outputs = node.outputs.iter().cloned();
-                    self.integers.extend(outputs.map(|output| (output, known)));
+                    self.integers
+                        .extend(results(node).map(|output| (output, known.clone())));
                 }
                 None => {
                     return Err(node.wrong(
@@ -155,8 +277,8 @@ impl Pairs {
                 .iter()
                 .all(|name| self.on_grid.get(name) == Some(&grid))
         {
-            let outputs = node.outputs.iter().cloned();
-            self.on_grid.extend(outputs.map(|output| (output, grid)));
+            self.on_grid
+                .extend(results(node).map(|output| (output, grid)));
         }
         Ok(())
     }

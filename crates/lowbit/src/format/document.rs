@@ -3,7 +3,7 @@
 use super::{Checkpoint, FORMAT_VERSION, FormatError, StoredModel, TrainingRecord};
 use super::{pack_bits, packed_len, unpack_bits};
 use crate::bits::{ActivationBits, WeightBits};
-use crate::graph::Graph;
+use crate::graph::{Graph, Step};
 use crate::quant::{
     ActivationParams, ActivationQuant, Arithmetic, FloatLayer, FloatParts, QuantizedLayer,
     QuantizedModel, QuantizedModelError,
@@ -338,6 +338,7 @@ impl Opened<'_> {
             .quantization
             .as_ref()
             .ok_or_else(|| self.damaged("it has no quantization parameters"))?;
+        self.check_float_names(quantization, program.steps())?;
         let mut layers = Vec::new();
         let image = graph.nodes().first().map(|node| node.name.as_str());
         let of_image = image.and_then(|name| quantization.activations.get(name));
@@ -394,6 +395,26 @@ impl Opened<'_> {
             .validate()
             .map_err(|error| self.damaged(error.to_string()))?;
         Ok(model)
+    }
+
+    /// Parts that stay f32 are those of the graph: a name that is none of its would leave what was meant rounded.
+    fn check_float_names(
+        &self,
+        quantization: &Quantization,
+        steps: &[Step],
+    ) -> Result<(), FormatError> {
+        let all: BTreeSet<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+        let layers = steps.iter().filter(|step| step.has_weights());
+        let layers: BTreeSet<&str> = layers.map(|step| step.name.as_str()).collect();
+        for (key, names, known) in [
+            ("float_layers", &quantization.float_layers, layers),
+            ("float_values", &quantization.float_values, all),
+        ] {
+            if let Some(name) = names.iter().find(|name| !known.contains(name.as_str())) {
+                return Err(self.damaged(format!("its {key} name {name:?}, which its graph lacks")));
+            }
+        }
+        Ok(())
     }
 
     fn integers(

@@ -68,7 +68,8 @@ impl QuantizedModel {
         }
         let has_float_activations = self.activation_bits == ActivationBits::Float;
         let outside = self.float.layers.keys().any(|&layer| layer >= steps.len())
-            || self.float.values.iter().any(|&value| value > steps.len());
+            // The image, value 0, is rounded or not by what reads it.
+            || self.float.values.iter().any(|&value| value == 0 || value > steps.len());
         if outside {
             return Err(QuantizedModelError::Layer {
                 layer: self.graph.name().to_owned(),

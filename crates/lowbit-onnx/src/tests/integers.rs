@@ -1,0 +1,162 @@
+//! Integers in a file: names that collide with those that are made, and attributes that change what is computed.
+
+use super::*;
+use lowbit::exec::IntegerModel;
+
+/// Integers of 8 bits; no dims for a single one.
+pub(super) fn bytes(name: &str, kind: DataType, dims: &[i64], values: &[i32]) -> TensorProto {
+    TensorProto {
+        name: Some(name.into()),
+        dims: dims.to_vec(),
+        data_type: Some(kind.into()),
+        int32_data: values.to_vec(),
+        ..Default::default()
+    }
+}
+
+pub(super) fn float(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
+    TensorProto {
+        float_data: values.to_vec(),
+        ..floats(name, dims)
+    }
+}
+
+/// The logits of a model, with its integers where it has such.
+pub(super) fn run(model: &ModelProto, pixels: &[u8]) -> Vec<f32> {
+    let imported = import(model).unwrap();
+    let runs: Box<dyn Model> = match &imported.quantized {
+        Some(quantized) => Box::new(IntegerModel::new(quantized).unwrap()),
+        None => Box::new(FloatModel::new(&imported.graph, &imported.weights).unwrap()),
+    };
+    let mut logits = vec![0.0; imported.graph.classes()];
+    runs.run(pixels, &mut logits).unwrap();
+    logits
+}
+
+pub(super) fn noise() -> Vec<u8> {
+    (0..8 * 8 * 3).map(|i| (i * 37 % 251) as u8).collect()
+}
+
+/// An image that is rounded, a QLinearConv, and a product whose weights have the name `weights`.
+fn of_integers(weights: &str) -> ModelProto {
+    let mut model = small();
+    let taps: Vec<i32> = (0..12).map(|i| i * 5 % 17 - 8).collect();
+    let conv = ["q", "xs", "xz", "k", "ks", "kz", "cs", "xz"];
+    let mut gemm = node("Gemm", &["f", weights], "y");
+    gemm.attribute = vec![int("transB", 1)];
+    let graph = graph(&mut model);
+    graph.node = vec![
+        node("QuantizeLinear", &["x", "xs", "xz"], "q"),
+        node("QLinearConv", &conv, "c"),
+        node("DequantizeLinear", &["c", "cs", "xz"], "d"),
+        node("GlobalAveragePool", &["d"], "g"),
+        node("Flatten", &["g"], "f"),
+        gemm,
+    ];
+    graph.initializer = vec![
+        float("xs", &[], &[1.0 / 255.0]),
+        float("ks", &[], &[0.01]),
+        float("cs", &[], &[0.002]),
+        bytes("xz", DataType::Uint8, &[], &[0]),
+        bytes("kz", DataType::Int8, &[], &[0]),
+        bytes("k", DataType::Int8, &[4, 3, 1, 1], &taps),
+        floats(weights, &[2, 4]),
+    ];
+    model
+}
+
+#[test]
+fn a_name_of_the_file_is_not_one_that_is_made_for_a_part_of_an_operator() {
+    let expected = run(&of_integers("v"), &noise());
+    assert!(expected.iter().any(|&x| x != 0.0));
+    for name in ["c:w", "c:x", "c:real"] {
+        assert_eq!(run(&of_integers(name), &noise()), expected, "{name}");
+    }
+}
+
+/// A product of quantized weights that are transposed, and a bias of the name `bias`.
+fn turned(bias: &str) -> ModelProto {
+    let mut model = small();
+    let gemm = node("Gemm", &["f", "t", bias], "y");
+    let graph = graph(&mut model);
+    graph.node.truncate(4);
+    graph.node.extend([
+        node("DequantizeLinear", &["v", "vs"], "rr"),
+        node("Transpose", &["rr"], "t"),
+        gemm,
+    ]);
+    graph.initializer[2] = bytes(
+        "v",
+        DataType::Int8,
+        &[2, 4],
+        &[1, -2, 3, 4, 50, -60, 70, -80],
+    );
+    graph.initializer.push(float("vs", &[], &[0.01]));
+    graph.initializer.push(float(bias, &[2], &[1.0, -1.0]));
+    model
+}
+
+#[test]
+fn nor_one_that_is_made_for_integers_on_the_move() {
+    let expected = run(&turned("b2"), &noise());
+    for name in ["rr:codes", "rr\ncodes"] {
+        assert_eq!(run(&turned(name), &noise()), expected, "{name:?}");
+    }
+}
+
+#[test]
+fn what_is_said_of_types_is_f32_or_refused() {
+    let with = |index: usize, key: &str, value: i64| {
+        let mut model = of_integers("v");
+        model.opset_import[0].version = Some(23);
+        graph(&mut model).node[index]
+            .attribute
+            .push(int(key, value));
+        import(&model)
+    };
+    for (index, key, value) in [
+        (0, "precision", 1),
+        (0, "output_dtype", 2),
+        (2, "output_dtype", 1),
+        (0, "saturate", 0),
+    ] {
+        assert!(with(index, key, value).is_ok(), "{key}={value}");
+    }
+    for (index, key, value, expected) in [
+        (0, "precision", 10, "precision=10: only f32"),
+        (2, "output_dtype", 10, "output_dtype=10: only f32"),
+        (0, "output_dtype", 3, "another type than its zero point"),
+        (0, "output_dtype", 17, "only u8 (2) and s8 (3)"),
+        (0, "block_size", 4, "block_size"),
+    ] {
+        let error = with(index, key, value).unwrap_err();
+        assert!(
+            error.starts_with("node the_") && error.contains(expected),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn logits_that_are_integers_are_said_to_be() {
+    let mut model = of_integers("v");
+    let in_reals = run(&model, &noise());
+    let graph = graph(&mut model);
+    graph.node[5].output[0] = "l".into();
+    graph.initializer.push(float("ys", &[], &[0.001]));
+    graph
+        .node
+        .push(node("QuantizeLinear", &["l", "ys", "xz"], "y"));
+    graph.initializer[3] = bytes("xz", DataType::Uint8, &[], &[0]);
+    let notes = import(&model).unwrap().notes;
+    assert!(
+        notes
+            .iter()
+            .any(|note| note.contains("output y are integers")),
+        "{notes:?}"
+    );
+    for (found, real) in run(&model, &noise()).iter().zip(in_reals) {
+        let expected = (real / 0.001).round().clamp(0.0, 255.0) * 0.001;
+        assert!((found - expected).abs() < 1.1e-3, "{found}, {expected}");
+    }
+}
