@@ -6,17 +6,18 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 
 import pytest
 
 from lowbit import WireError
-from lowbit.flower import _cluster
+from lowbit.flower import _cluster, _keys
 
 ROOT = Path(__file__).resolve().parents[2]
 LOWBIT = str(Path(sys.executable).with_name("lowbit"))
@@ -90,11 +91,10 @@ def test_the_tasks_make_the_model_of_one_process(tmp_path: Path, slurm: dict[str
     rounds = json.loads((found / "training_results.json").read_text())["results_per_round"]
     assert [each["clients"] for each in rounds] == [2, 2, 2]
     (meeting,) = tmp_path.glob("o/jobs/*/flower")
-    # Keys are their owner's alone, and nobody waits at an address where nobody is.
+    # No key is left, nobody waits at an address where nobody is, and Flower's own folders are gone.
     assert stat.S_IMODE(meeting.stat().st_mode) == 0o700
-    secrets = [meeting / "server.key", meeting / "node-0", meeting / "node-1"]
-    assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in secrets)
-    assert not (meeting / "address.json").exists()
+    names = {file.name for file in meeting.iterdir()}
+    assert names == {"ended.json", "ca.crt", "server.pem", "superlink.log", "calls.log", "client-0.log", "client-1.log"}
     # Nothing is left to send, and a client that comes late has nothing to do.
     assert "nothing to send" in submit(tmp_path, slurm, *THREE).stdout
     task = next(tmp_path.glob("o/jobs/*/tasks/1"))
@@ -104,12 +104,12 @@ def test_the_tasks_make_the_model_of_one_process(tmp_path: Path, slurm: dict[str
 
 @whole
 def test_a_client_whose_task_is_requeued_goes_on_as_that_client(tmp_path: Path, slurm: dict[str, str]) -> None:
-    sent = submit(tmp_path, slurm, "--rounds", "4", "--min-clients", "1", "--local-epochs", "6", "--json")
+    sent = submit(tmp_path, slurm, "--rounds", "6", "--min-clients", "1", "--local-epochs", "60", "--json")
     assert sent.returncode == 0, sent.stderr
     array = json.loads(sent.stdout)["arrays"][0]
     over = time.monotonic() + PATIENCE
-    log = "".join
-    while "Received" not in log(file.read_text(errors="replace") for file in tmp_path.glob("o/jobs/*/flower/client-1.log")):
+    # Its first training has begun when it was asked twice: who it is, and to train.
+    while "".join(file.read_text(errors="replace") for file in tmp_path.glob("o/jobs/*/flower/client-1.log")).count("Received") < 2:
         assert time.monotonic() < over, logs(tmp_path)
         time.sleep(0.2)
     environment = {**os.environ, **slurm}
@@ -118,7 +118,10 @@ def test_a_client_whose_task_is_requeued_goes_on_as_that_client(tmp_path: Path, 
     (found,) = tmp_path.glob("o/8bit/run_*/training_results.json")
     rounds = json.loads(found.read_text())["results_per_round"]
     print("\n", [(each["clients"], each["failures"]) for each in rounds])
-    assert [each["clients"] for each in rounds][-1] == 2, rounds
+    # It was gone in a round, and only it; it came again.
+    lost = [each["client"] for round in rounds for each in round["failures"]]
+    assert lost and set(lost) == {1}, rounds
+    assert rounds[-1]["clients"] == 2, rounds
     assert "attempt 2" in logs(tmp_path)
 
 
@@ -142,6 +145,17 @@ def test_what_cannot_be_sent_is_said(tmp_path: Path) -> None:
         assert pair in argv[0], argv[0]
     by_hand = lowbit("flower", "client", "0", cwd=tmp_path)
     assert by_hand.returncode == 1 and "--transport flower" in by_hand.stderr and by_hand.stderr.count("\n") == 1
+    task = tmp_path / "job/tasks/1"
+    task.mkdir(parents=True)
+    for arguments, part in [
+        (["client"], "expected the number of a client"),
+        (["client", "one"], "expected the number of a client"),
+        (["server", "clients"], "expected KEY=VALUE"),
+        (["broker"], "--transport flower"),
+    ]:
+        done = lowbit("flower", *arguments, cwd=tmp_path, LOWBIT_TASK=str(task))
+        assert done.returncode == 1 and part in done.stderr and done.stderr.count("\n") == 1, done.stderr
+        assert part in (task / "error.txt").read_text()
 
 
 def test_a_client_heeds_only_the_server_that_it_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,6 +177,7 @@ def test_a_client_heeds_only_the_server_that_it_joined(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(_cluster.Client, "_start", start)
     monkeypatch.setattr(_cluster, "PAUSE", 0.01)
+    (tmp_path / "node-0").touch()
     # A failure of an attempt before, and the address of one that was killed.
     _cluster.write(tmp_path / "ended.json", {"attempt": "a", "error": "old"})
     _cluster.write(tmp_path / "address.json", {"attempt": "0", "address": "there:1"})
@@ -172,3 +187,150 @@ def test_a_client_heeds_only_the_server_that_it_joined(tmp_path: Path, monkeypat
     _cluster.write(tmp_path / "ended.json", {"attempt": "c", "folder": "results"})
     _cluster.Client(tmp_path, 0).run()
     assert len(started) == 2
+
+
+def test_keys_lie_in_a_folder_of_their_owners_alone_and_go(tmp_path: Path) -> None:
+    folder = tmp_path / "flower"
+    folder.mkdir()
+    folder.chmod(0o755)
+    _keys.private_folder(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    _keys.certify(folder, ["localhost", "127.0.0.1"])
+    for client in range(2):
+        assert _keys.node_key(folder, client) == _keys.key_of(folder, client)
+    secrets = [folder / "server.key", folder / "node-0", folder / "node-1"]
+    assert all(b"PRIVATE KEY" in file.read_bytes() and stat.S_IMODE(file.stat().st_mode) == 0o600 for file in secrets)
+    before = secrets[1].read_bytes()
+    assert _keys.node_key(folder, 0).read_bytes() == before
+    _keys.forget(folder)
+    assert {file.name for file in folder.iterdir()} == {"ca.crt", "server.pem"}
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    with pytest.raises(WireError, match="no link"):
+        _keys.private_folder(link)
+
+
+class Quiet:
+    """A program of Flower's that does what it should."""
+
+    log = Path("nowhere.log")
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def check(self) -> None:
+        pass
+
+    def wait(self, seconds: float) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
+def test_nobody_waits_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cluster, "PAUSE", 0.01)
+    hung = _cluster.Child(tmp_path / "sleep.log", dict(os.environ), "sleep", "60")
+    with pytest.raises(WireError, match="sleep 60 did not end within 0 s: it said nothing"):
+        hung.wait(0.05)
+    assert hung.process.returncode == -signal.SIGTERM
+
+    def server(*config: str) -> _cluster.Server:
+        return _cluster.Server(tmp_path, list(config))
+
+    def fails(made: Any, part: str) -> None:
+        with pytest.raises(WireError, match=part) as error:
+            made()
+        assert "\n" not in str(error.value)
+
+    monkeypatch.setattr(_cluster, "Child", Quiet)
+    with monkeypatch.context() as patch:
+        patch.setattr(_cluster, "START", 0.05)
+        patch.setattr(_cluster, "_listens", lambda port: False)
+        fails(server("clients=1").run, "does not listen at port")
+        assert "does not listen" in json.loads((tmp_path / "ended.json").read_text())["error"]
+        assert not (tmp_path / "server.key").exists()
+    place = {"attempt": "a", "address": "there:1"}
+    with monkeypatch.context() as patch:
+        patch.setattr(_cluster, "BEGIN", 0.05)
+        fails(lambda: server()._results(place), "the app has not begun after")
+    over = subprocess.Popen(["true"])
+    while _cluster._lives(over.pid):
+        time.sleep(0.01)
+    # It has ended, and nobody has looked; then somebody has.
+    for _ in range(2):
+        one = server()
+        _cluster.write(one.done, {"process": over.pid})
+        fails(lambda: one._results(place), f"process {over.pid} is gone")
+        over.wait()
+    with monkeypatch.context() as patch:
+        patch.setattr(_cluster, "BEGIN", 0.2)
+        patch.setattr(_cluster, "BEAT", 0.05)
+        one = server("wait-for-nodes=0", "num-server-rounds=1", "round-timeout=0.01")
+        _cluster.write(one.done, {"process": os.getpid()})
+        fails(lambda: one._results(place), "more than all rounds may take")
+        # It lived until then, and said so.
+        assert json.loads((tmp_path / "address.json").read_text())["beat"] >= 2
+    fails(lambda: server("round-timeout=soon")._results(place), "round-timeout=soon: must be a number")
+    one = server()
+    _cluster.write(one.done, {"folder": "results"})
+    assert one._results(place) == "results"
+
+    (tmp_path / "address.json").unlink()
+    (tmp_path / "ended.json").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(_cluster, "COMES", 0.05)
+        fails(_cluster.Client(tmp_path, 0).run, "no server has come for 0 s")
+        patch.setattr(_cluster, "SILENT", 0.05)
+        patch.setattr(_cluster.Client, "_start", lambda self, address: Quiet())
+        (tmp_path / "node-0").touch()
+        _cluster.write(tmp_path / "address.json", {"attempt": "b", "address": "there:2", "beat": 0})
+        fails(_cluster.Client(tmp_path, 0).run, "no server has been heard of for 0 s")
+
+
+def test_whatever_goes_wrong_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    task = tmp_path / "job/tasks/0"
+    task.mkdir(parents=True)
+    monkeypatch.setenv("LOWBIT_TASK", str(task))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        for error, expected in [
+            (KeyError("clients"), "KeyError: 'clients'"),
+            (RuntimeError("two\nlines"), "RuntimeError: two lines"),
+            (AssertionError(), "AssertionError"),
+            (OSError(28, "No space left"), "[Errno 28] No space left"),
+        ]:
+
+            def run(self: _cluster.Server, error: Exception = error) -> str:
+                raise error
+
+            monkeypatch.setattr(_cluster.Server, "run", run)
+            assert _cluster.main(["server", "clients=2"]) == 1
+            assert capsys.readouterr().err == f"error: {expected}\n"
+            assert (task / "error.txt").read_text() == expected
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stat.S_IMODE((tmp_path / "job/flower").stat().st_mode) == 0o700
+
+
+@whole
+def test_a_server_that_is_told_to_end_leaves_no_key_and_no_address(tmp_path: Path) -> None:
+    task = tmp_path / "job/tasks/0"
+    task.mkdir(parents=True)
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [LOWBIT, "flower", "server", "clients=1"], env={**os.environ, "LOWBIT_TASK": str(task)}, stdout=log, stderr=log
+        )
+    meeting = tmp_path / "job/flower"
+    over = time.monotonic() + PATIENCE
+    while not (meeting / "address.json").exists():
+        assert time.monotonic() < over and process.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.1)
+    port = int(json.loads((meeting / "address.json").read_text())["address"].rpartition(":")[2])
+    assert _cluster._listens(port)
+    assert all(stat.S_IMODE((meeting / name).stat().st_mode) == 0o600 for name in ("server.key", "node-0"))
+    process.terminate()
+    # As if nothing had caught it; clients wait for the next server.
+    assert process.wait(60) == -signal.SIGTERM
+    assert not _cluster._listens(port)
+    assert not {"address.json", "ended.json", "server.key", "node-0"} & {file.name for file in meeting.iterdir()}

@@ -1,8 +1,9 @@
 //! Proofs of instruction sets as types, one for each set of features that kernels are compiled for.
 //!
 //! A value of [`Isa`] exists where detection found its level, and a proof only where such a value has it. What takes or holds
-//! a proof may run the instructions, on the strength of its type.
+//! a proof may run the instructions, on the strength of its type. On other processors nothing makes one.
 
+#[cfg(target_arch = "x86_64")]
 use crate::{Isa, Level};
 
 /// AVX2 and FMA.
@@ -25,6 +26,7 @@ pub(crate) struct Avx512Popcnt(());
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Amx(());
 
+#[cfg(target_arch = "x86_64")]
 impl Isa {
     /// The proof of AVX2, which every level of x86-64 above the portable one includes.
     pub(crate) fn avx2(self) -> Option<Avx2> {
@@ -69,33 +71,39 @@ impl From<Avx512Popcnt> for Avx512 {
     }
 }
 
-/// The vectors that a proof allows, for what depends on nothing else.
+/// The vectors that a proof allows, for what depends on nothing else; on other processors there are none.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Vectors {
     /// 256 bits.
+    #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
     /// 512 bits.
+    #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
 }
 
+#[cfg(target_arch = "x86_64")]
 impl From<Avx2> for Vectors {
     fn from(proof: Avx2) -> Self {
         Self::Avx2(proof)
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 impl From<AvxVnni> for Vectors {
     fn from(proof: AvxVnni) -> Self {
         Self::Avx2(proof.into())
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 impl From<Avx512> for Vectors {
     fn from(proof: Avx512) -> Self {
         Self::Avx512(proof)
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 impl From<Avx512Popcnt> for Vectors {
     fn from(proof: Avx512Popcnt) -> Self {
         Self::Avx512(proof.into())

@@ -188,6 +188,15 @@ impl PyModel {
             record,
             foreign,
         } = work(py, || models::open(&path, &config))?;
+        if foreign
+            .as_ref()
+            .is_some_and(|foreign| !foreign.has_preprocessing)
+        {
+            return Err(Class::Setting.error(format!(
+                "{0}: neither its metadata nor `preprocess` says how pixels become its input: use preprocess='imagenet', 'half', 'unit', 'none' or a .toml file; `lowbit eval {0} --data ...` tries them on labelled images",
+                path.display()
+            )));
+        }
         Ok(Self::of(State {
             record,
             foreign,

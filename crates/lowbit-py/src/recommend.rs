@@ -5,9 +5,9 @@ use crate::settings::{self, Pairs};
 use crate::threads::work;
 use lowbit::Isa;
 use lowbit_lab::experiments::inputs::float_model;
-use lowbit_lab::experiments::preprocessing::check_preprocessing;
+use lowbit_lab::experiments::preprocessing::{check_preprocessing, find_preprocessing};
 use lowbit_lab::experiments::recommend::{
-    HEADER, Recommendation, Request, Target, recommend as run,
+    HEADER, Recommendation, Request, Target, labelled_calibration, recommend as run,
 };
 use lowbit_lab::experiments::unseen::{Choice, Measured, Purpose, images_for};
 use lowbit_lab::{LabError, Silent};
@@ -15,8 +15,9 @@ use pyo3::prelude::*;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// What one run says: its record as JSON, the names of the table's columns, and its rows.
-type Found = (String, Vec<&'static str>, Vec<Vec<String>>);
+/// What one run says: its record as JSON, the names of the table's columns, its rows, and what labels said of the preprocessing
+/// where nothing else did.
+type Found = (String, Vec<&'static str>, Vec<Vec<String>>, Option<String>);
 
 /// Tries candidates on the images that the settings name, and writes what `lowbit recommend` writes.
 #[pyfunction]
@@ -56,42 +57,56 @@ pub(crate) fn recommend(
     if !(1..=4096).contains(&batch) {
         return refuse(format!("batch={batch}: use 1 to 4096 images"));
     }
-    let config = settings::config(&settings)?;
+    let mut config = settings::config(&settings)?;
     let choice = Choice { all, split_seed };
-    let found = work(py, || -> Result<Recommendation, LabError> {
-        let isa = Isa::current()?;
-        let mut model = float_model(&file, &config)?;
-        let measured = Measured {
-            file: &file,
-            graph: &model.graph,
-            record: model.record.as_ref(),
-            foreign: model.foreign.as_ref(),
-        };
-        let chosen = images_for(
-            &measured,
-            Purpose::Calibrate,
-            choice,
-            &config,
-            &lowbit_data::Silent,
-        )?;
-        if let Some(foreign) = &model.foreign {
-            check_preprocessing(foreign, &chosen.input, &config, isa)?;
-        }
-        let names = &chosen.input.data.class_names;
-        model.graph = model.graph.with_class_names(names)?;
-        let request = Request {
-            file: &file,
-            model: &model,
-            choice,
-            max_drop,
-            begun,
-            time: Duration::from_secs_f64(seconds),
-            target,
-            batch,
-            resume,
-        };
-        run(&config, &request, &chosen, isa, &Silent)
-    })?;
+    let (found, preprocessing) = work(
+        py,
+        || -> Result<(Recommendation, Option<String>), LabError> {
+            let isa = Isa::current()?;
+            let mut model = float_model(&file, &config)?;
+            let measured = Measured {
+                file: &file,
+                graph: &model.graph,
+                record: model.record.as_ref(),
+                foreign: model.foreign.as_ref(),
+            };
+            let chosen = images_for(
+                &measured,
+                Purpose::Calibrate,
+                choice,
+                &config,
+                &lowbit_data::Silent,
+            )?;
+            let mut preprocessing = None;
+            if let Some(foreign) = &model.foreign {
+                if config.onnx.preprocess.is_empty() && !foreign.has_preprocessing {
+                    let some = labelled_calibration(&chosen, &config);
+                    let labelled = (&some, chosen.input.data.class_names.len());
+                    let found = find_preprocessing(foreign, labelled, &config, isa)?;
+                    preprocessing = Some(found.describe());
+                    config.onnx.preprocess = found.name;
+                    model = float_model(&file, &config)?;
+                } else {
+                    check_preprocessing(foreign, &chosen.input, &config, isa)?;
+                }
+            }
+            let names = &chosen.input.data.class_names;
+            model.graph = model.graph.with_class_names(names)?;
+            let request = Request {
+                file: &file,
+                model: &model,
+                choice,
+                max_drop,
+                begun,
+                time: Duration::from_secs_f64(seconds),
+                target,
+                batch,
+                resume,
+            };
+            let found = run(&config, &request, &chosen, isa, &Silent)?;
+            Ok((found, preprocessing))
+        },
+    )?;
     let json = serde_json::to_string(&found).expect("plain data");
-    Ok((json, HEADER.to_vec(), found.cells()))
+    Ok((json, HEADER.to_vec(), found.cells(), preprocessing))
 }

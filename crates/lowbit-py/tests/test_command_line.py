@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import LIMIT, SIZE
 
@@ -43,6 +44,8 @@ def test_the_same_training_ends_in_the_same_file(
         (["--bits", "8"], {}),
         (["--bits", "4", "--observer", "mse", "--calibration-images", "40"], {"bits": 4, "observer": "mse", "calibration_images": 40}),
         (["--bits", "8", "--passes", "bias-correction"], {"passes": "bias-correction"}),
+        (["--bits", "8", "--layer-bits", "block1.conv1=4,block2.*=2"], {"layer_bits": {"block1.conv1": 4, "block2.*": 2}}),
+        (["--bits", "8", "--exclude", "fc,block1.*"], {"exclude": ["fc", "block1.*"]}),
     ]:
         done = lowbit("quantize", str(file), "--output", "q.safetensors", *DATA, *extra, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
@@ -142,8 +145,37 @@ def test_the_same_models_are_recommended(tmp_path: Path, data: lb.Dataset) -> No
     ]:  # fmt: skip
         with pytest.raises(lb.SettingError, match=part):
             lb.recommend(tmp_path / "m.safetensors", "landcover", **how)  # type: ignore[arg-type]
-    with pytest.raises(lb.SettingError, match="preprocess"):
-        lb.recommend("m.onnx", "landcover")
+
+
+def test_the_preprocessing_of_an_onnx_file_is_found_as_the_command_finds_it(tmp_path: Path, data: lb.Dataset) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = lb.zoo("resnet8", data.class_names, input=data.image_shape)
+    lb.train(model, data, epochs=6, batch_size=16, lr=0.005)
+    model.export_onnx(tmp_path / "said.onnx")
+    model.export_onnx(tmp_path / "pixels.onnx", input="pixels")
+    # What takes pixels needs no word, nor does what says it in its metadata; of others, nothing but labels can tell.
+    images = data.test_images
+    for name in ("said.onnx", "pixels.onnx"):
+        assert np.allclose(lb.load(tmp_path / name)(images), model(images), atol=1e-4)
+    silent = onnx.load(tmp_path / "said.onnx")
+    del silent.metadata_props[:]
+    onnx.save(silent, tmp_path / "m.onnx")
+    with pytest.raises(lb.SettingError, match="m.onnx: neither its metadata") as error:
+        lb.load(tmp_path / "m.onnx")
+    assert "\n" not in str(error.value)
+    how: dict[str, Any] = {"limit": LIMIT, "image_size": SIZE, "cache": False, "max_drop": 60, "seconds": 4}
+    found = lb.recommend(tmp_path / "m.onnx", "landcover", out=tmp_path / "ours", **how)
+    flags = ["--max-drop", "60", "--time", "4s", "--out", "theirs", "--json"]
+    done = lowbit("recommend", "m.onnx", *DATA, *flags, cwd=tmp_path)
+    assert done.returncode in (0, 3), done.stderr
+    assert found.preprocessing is not None and found.preprocessing.startswith("preprocessing found by")
+    assert found.preprocessing in done.stderr and found.preprocessing in str(found)
+    ours = {row["name"]: (row["bytes"], row["choosing"]) for row in found.about["rows"]}
+    shared = [row for row in json.loads(done.stdout)["rows"] if row["name"] in ours]
+    assert len(shared) >= 2 and all(ours[row["name"]] == (row["bytes"], row["choosing"]) for row in shared)
+    # A word that cannot be right is refused, as there.
+    with pytest.raises(lb.DataError, match="is the preprocessing right"):
+        lb.recommend(tmp_path / "m.onnx", "landcover", preprocess="none", out=tmp_path / "wrong", **how)
 
 
 def test_the_same_training_at_two_bits_ends_in_the_same_packed_file(tmp_path: Path, data: lb.Dataset) -> None:

@@ -26,8 +26,8 @@ def _flower(arguments: list[str]) -> int:
     """A task of a federation on Flower, which is Python."""
     try:
         from .flower._cluster import main as part
-    except ModuleNotFoundError as error:
-        line = f"a federation on Flower needs {error.name}: pip install 'lowbit[flower]'"
+    except ImportError as error:
+        line = f"a federation on Flower needs {error.name or 'flwr'}: pip install 'lowbit[flower]' ({' '.join(str(error).split())})"
         if task := os.environ.get("LOWBIT_TASK"):
             with open(os.path.join(task, "error.txt"), "w") as file:
                 file.write(line)

@@ -13,7 +13,7 @@ from ._settings import pairs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Mapping, Sequence
+    from typing import Any, Iterable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -191,24 +191,19 @@ def load(
 
     Args:
         path: the file.
-        preprocess: how pixels become the input of an ONNX model, which does not say it: ``"imagenet"``, ``"half"`` (-1..1),
-            ``"unit"`` (0..1), ``"none"`` (0..255), or a .toml file with mean and std.
+        preprocess: how pixels become the input of an ONNX model, where its metadata do not say it and it does not take pixels:
+            ``"imagenet"``, ``"half"`` (-1..1), ``"unit"`` (0..1), ``"none"`` (0..255), with ``:bgr`` behind it for models that
+            take BGR, or a .toml file with mean and std.
         labels: a file with the names of an ONNX model's classes, one a line.
         image_size: height and width where an ONNX file leaves them open.
 
     Raises:
         ModelError: no model file, a damaged one, one of a newer format, or an operator that lowbit does not run.
         FileError: it cannot be read.
-        SettingError: an ONNX file without ``preprocess``.
+        SettingError: nothing says how pixels become the input of an ONNX model.
     """
-    path = os.fspath(path)
-    if preprocess is None and path.lower().endswith(".onnx"):
-        raise SettingError(
-            f"{path}: say how pixels become its input, with preprocess='imagenet', 'half', 'unit', 'none' or a .toml file; "
-            f"`lowbit eval {path} --data ...` tries them on labelled images"
-        )
     settings = pairs(preprocess=preprocess, labels=labels, image_size=image_size)
-    return Model._of(_Inner.open(path, settings))
+    return Model._of(_Inner.open(os.fspath(path), settings))
 
 
 def zoo(
@@ -235,6 +230,15 @@ def zoo_names() -> list[str]:
     return _Inner.zoo_names()
 
 
+def _listed(setting: str, entries: Iterable[str]) -> str | None:
+    """A list as the command line takes it; none for an empty one."""
+    found = [str(each) for each in entries]
+    for each in found:
+        if "," in each or "\n" in each or each.startswith("@"):
+            raise SettingError(f"{setting}={each!r}: a name with a comma, a line's end or an @ before it; use * in their place")
+    return ",".join(found) or None
+
+
 def quantize(
     model: Model,
     data: Dataset | Any = None,
@@ -245,6 +249,8 @@ def quantize(
     method: str = "static",
     observer: str = "minmax",
     passes: str = "none",
+    layer_bits: Mapping[str, int] | None = None,
+    exclude: Sequence[str] = (),
     calibration_images: int = 512,
     seed: int = 1,
 ) -> Model:
@@ -261,6 +267,8 @@ def quantize(
         observer: how ranges are found: ``"minmax"``, ``"percentile"``, ``"percentile:99.9"`` or ``"mse"``.
         passes: what repairs the rounding, several with commas: ``"bias-correction"``; ``"mse-weights"`` (below 8 bits, with
             bias correction); ``"adaround"`` or ``"adaround:1000"`` (learned rounding, in so many steps).
+        layer_bits: bits of layers that have their own, by name: ``{"conv1": 8, "block2.*": 4}``; ``*`` stands for any text.
+        exclude: names of layers that stay f32; ``*`` stands for any text.
         calibration_images: how many training images set the ranges, and are what passes learn from.
         seed: seed of their choice.
 
@@ -276,6 +284,8 @@ def quantize(
         method=method,
         observer=observer,
         passes=passes,
+        layer_bits=_listed("layer_bits", [f"{name}={width}" for name, width in (layer_bits or {}).items()]),
+        exclude=_listed("exclude", [exclude] if isinstance(exclude, str) else exclude),
         calibration_images=calibration_images,
         seed=seed,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from . import _lowbit
-from ._errors import SettingError
 from ._record import Record, parsed
 from ._settings import pairs
 
@@ -31,6 +30,8 @@ class Recommendation(Record):
     """All of ``recommendation.json``: a row for each model that was tried, what was not tried, machine, ..."""
     table: list[list[str]]
     """The table of the command line, its header first."""
+    preprocessing: str | None
+    """How pixels become the input of an ONNX model, where its labels had to tell: what was chosen, and what others would give."""
 
     @property
     def file(self) -> str | None:
@@ -52,7 +53,8 @@ class Recommendation(Record):
     def __str__(self) -> str:
         widths = [max(map(len, column)) for column in zip(*self.table)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in self.table]
-        return "\n".join([*lines, "", self.sentence])
+        said = [self.preprocessing] if self.preprocessing else []
+        return "\n".join([*said, *lines, "", self.sentence])
 
     def to_frame(self) -> pandas.DataFrame:
         """The table as a pandas frame (pandas must be installed)."""
@@ -95,7 +97,8 @@ def recommend(
         target: what the model should be best at: ``"latency"``, ``"throughput"`` or ``"size"``.
         batch: images of a timed call; 1, or 64 for throughput.
         calibration_images: training images that set activation ranges, at most.
-        preprocess: how pixels become the input of an ONNX model (as in `lowbit.load`); the command line can find it.
+        preprocess: how pixels become the input of an ONNX model (as in `lowbit.load`). Where neither this nor the file says it,
+            labelled images tell: `Recommendation.preprocessing` has what they said.
         labels: a file with the names of an ONNX model's classes, one a line.
         limit: most images of each part; 0 for all.
         image_size: bring images to N×N pixels; 0 for the model's, or their own size.
@@ -111,15 +114,10 @@ def recommend(
 
     Raises:
         SeenError: images were training images of the model, and nothing says that they may be used.
-        DataError: too few images, or others than the model's.
-        SettingError: a value that a setting cannot have, or an ONNX file without ``preprocess``.
+        DataError: too few images, others than the model's, or a preprocessing that cannot be right.
+        SettingError: a value that a setting cannot have.
     """
     path = os.fspath(model)
-    if preprocess is None and path.lower().endswith(".onnx"):
-        raise SettingError(
-            f"{path}: say how pixels become its input, with preprocess='imagenet', 'half', 'unit', 'none' or a .toml file; "
-            f"`lowbit recommend {path} --data ...` finds it"
-        )
     settings = pairs(
         data=data,
         calibration_images=calibration_images,
@@ -134,7 +132,7 @@ def recommend(
         cache=cache,
         out=out,
     )
-    text, header, rows = _lowbit.recommend(
+    text, header, rows, preprocessing = _lowbit.recommend(
         path, settings, float(max_drop), float(seconds), target, batch, all, split_seed, resume
     )
     about: dict[str, Any] = parsed(text)
@@ -146,4 +144,5 @@ def recommend(
         folder=os.path.join(os.fspath(out), "recommend"),
         about=about,
         table=[header, *rows],
+        preprocessing=preprocessing,
     )

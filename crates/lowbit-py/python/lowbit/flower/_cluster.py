@@ -2,14 +2,14 @@
 
 One task runs the SuperLink and the server, one each a SuperNode. They meet in a folder of the job that all nodes see, and which
 only its owner may read: the server leaves there where it is, the certificate of its authority and a key for each client; in the
-end, that it has ended. So tasks may start in any order, and one that is started again finds its way back.
+end, that it has ended, and no key. So tasks may start in any order, and one that is started again finds its way back.
 """
 
 from __future__ import annotations
 
 import ctypes
-import ipaddress
 import json
+import math
 import os
 import shutil
 import signal
@@ -18,11 +18,11 @@ import subprocess
 import sys
 import time
 import uuid
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from .._errors import WireError
+from . import _keys
 
 ADDRESS, ENDED = "address.json", "ended.json"
 TASK = "LOWBIT_TASK"
@@ -30,15 +30,22 @@ TASK = "LOWBIT_TASK"
 LATER = {"wait-for-nodes": "86400"}
 """Keys of the run's configuration that are others than the app's: a cluster's queue decides when nodes come."""
 PAUSE = 0.5
+START, CALL, BEGIN = 120.0, 600.0, 900.0
+"""Seconds until a SuperLink listens, a command of Flower's has ended, and the app has begun, at most."""
+BEAT = 30.0
+"""Seconds between two signs of life of the server."""
+COMES, SILENT = 86400.0, 3600.0
+"""Seconds that a client waits for a server to come, and for the next sign of life of the one that it joined."""
 
 _APP = {
     "cluster_app/__init__.py": "",
-    "cluster_app/server_app.py": """from pathlib import Path
+    "cluster_app/server_app.py": """import os
+from pathlib import Path
 
 from flwr.serverapp import ServerApp
 
 from lowbit.flower import serve
-from lowbit.flower._cluster import write
+from lowbit.flower._cluster import line, write
 
 app = ServerApp()
 
@@ -46,10 +53,11 @@ app = ServerApp()
 @app.main()
 def main(grid, context):
     done = Path(context.run_config.pop("done"))
+    write(done, {"process": os.getpid()})
     try:
         write(done, {"folder": str(serve(grid, context))})
     except Exception as error:
-        write(done, {"error": str(error) or type(error).__name__})
+        write(done, {"error": line(error)})
         raise
 """,
     "cluster_app/client_app.py": """from flwr.clientapp import ClientApp
@@ -93,25 +101,50 @@ clientapp = "cluster_app.client_app:app"
 """
 
 
+class Terminated(BaseException):
+    """SIGTERM: of a queue that ends the task, to run it again or not."""
+
+
 def main(arguments: list[str]) -> int:
     """``lowbit flower server KEY=VALUE...`` or ``lowbit flower client NUMBER``, as a task; returns the exit code."""
     task = os.environ.get(TASK)
+    signal.signal(signal.SIGTERM, _terminate)
     try:
-        if task is None or not arguments:
+        if task is None or arguments[:1] not in (["server"], ["client"]):
             raise WireError("lowbit flower: is a part of `lowbit submit federate --transport flower`, and runs as its task")
         folder = Path(task).parent.parent / "flower"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _keys.private_folder(folder)
         if arguments[0] == "server":
             print(f"results in {Server(folder, arguments[1:]).run()}", flush=True)
         else:
-            Client(folder, int(arguments[1])).run()
-    except (WireError, OSError, ValueError) as error:
-        line = " ".join(str(error).split())
+            Client(folder, _number(arguments[1:])).run()
+    # The last line of defense: whatever it is, a user reads one line.
+    except Exception as error:
         if task is not None:
-            (Path(task) / "error.txt").write_text(line)
-        print(f"error: {line}", file=sys.stderr, flush=True)
+            (Path(task) / "error.txt").write_text(line(error))
+        print(f"error: {line(error)}", file=sys.stderr, flush=True)
         return 1
+    except Terminated:
+        # As if it had not been caught: whoever sent it looks at how this process ended.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
     return 0
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
+
+
+def _number(arguments: list[str]) -> int:
+    if len(arguments) != 1 or not arguments[0].isdecimal():
+        raise WireError(f"lowbit flower client {' '.join(arguments)}: expected the number of a client")
+    return int(arguments[0])
+
+
+def line(error: Exception) -> str:
+    """An error as one line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, (WireError, OSError, ValueError)) and text else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 def write(path: Path, value: dict[str, Any]) -> None:
@@ -135,6 +168,7 @@ class Child:
 
     def __init__(self, log: Path, environment: dict[str, str], name: str, *arguments: str) -> None:
         self.name, self.log = name, log
+        self.said = " ".join([name, *arguments[:2]])
         # Of the same installation as this package, wherever the task was started.
         program = Path(sys.executable).with_name(name)
         command = [str(program) if program.exists() else name, *arguments]
@@ -150,6 +184,16 @@ class Child:
         """Raise if it has ended."""
         if self.process.poll() is not None:
             raise WireError(f"{self.name} ended with {self.process.returncode}: {_last_line(self.log)}")
+
+    def wait(self, seconds: float) -> None:
+        """Wait for a good end of it."""
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            self.end()
+            raise WireError(f"{self.said} did not end within {seconds:.0f} s: {_last_line(self.log)}") from error
+        if code != 0:
+            raise WireError(f"{self.said} ended with {code}: {_last_line(self.log)}")
 
     def end(self) -> None:
         """Ask it to end, then make it."""
@@ -167,6 +211,8 @@ def _die_together() -> None:
 
 
 def _last_line(log: Path) -> str:
+    if not log.exists():
+        return "it said nothing"
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1].strip() if lines else "it said nothing"
 
@@ -186,7 +232,11 @@ class Server:
     """The SuperLink, and the app that runs on it."""
 
     def __init__(self, folder: Path, config: list[str]) -> None:
-        self.folder, self.config = folder, dict(pair.split("=", 1) for pair in config)
+        self.folder = folder
+        wrong = [pair for pair in config if "=" not in pair]
+        if wrong:
+            raise WireError(f"lowbit flower server {wrong[0]}: expected KEY=VALUE")
+        self.config = {**LATER, **dict(pair.split("=", 1) for pair in config)}
         self.attempt = uuid.uuid4().hex
         self.done = folder / f"done-{self.attempt}.json"
         self.link: Child | None = None
@@ -195,24 +245,30 @@ class Server:
         """Serve until the app has its results; returns their folder."""
         for name in (ADDRESS, ENDED):
             (self.folder / name).unlink(missing_ok=True)
-        ended: dict[str, Any] = {"attempt": self.attempt, "error": "the server ended early"}
         try:
             found = self._serve()
-            ended = {"attempt": self.attempt, "folder": found}
+            self._end({"folder": found})
             return found
         except Exception as error:
-            ended["error"] = str(error)
+            self._end({"error": line(error)})
             raise
         finally:
-            # Clients look for it, and end as well: before the SuperLink does, which their SuperNodes would miss.
-            write(self.folder / ENDED, ended)
+            # All that clients could still find here is an end: keys and addresses of a server that is gone help nobody.
             (self.folder / ADDRESS).unlink(missing_ok=True)
             if self.link is not None:
                 self.link.end()
+            _keys.forget(self.folder)
+            self.done.unlink(missing_ok=True)
+            for name in ("app", "home"):
+                shutil.rmtree(self.folder / f"{name}-{self.attempt}", ignore_errors=True)
+
+    def _end(self, how: dict[str, Any]) -> None:
+        """Tell the clients, which look for it, and end as well: before the SuperLink does, which their SuperNodes would miss."""
+        write(self.folder / ENDED, {"attempt": self.attempt, **how})
 
     def _serve(self) -> str:
         names = _own_names()
-        certify(self.folder, names)
+        _keys.certify(self.folder, names)
         port = _free_port()
         environment = _environment(self.folder / f"home-{self.attempt}")
         here = f"127.0.0.1:{port}"
@@ -222,24 +278,60 @@ class Server:
         )
         self.link = link = Child(
             self.folder / "superlink.log", environment, "flower-superlink",
-            "--ssl-certfile", "server.pem", "--ssl-keyfile", "server.key", "--ssl-ca-certfile", "ca.crt",
+            "--ssl-certfile", "server.pem", "--ssl-keyfile", _keys.SERVER_KEY, "--ssl-ca-certfile", "ca.crt",
             "--enable-supernode-auth", "--host", "0.0.0.0", "--port", str(port), "--disable-runtime-dependency-installation",
         )  # fmt: skip
+        over = time.monotonic() + START
         while not _listens(port):
             link.check()
+            if time.monotonic() > over:
+                raise WireError(f"flower-superlink does not listen at port {port} after {START:.0f} s: {_last_line(link.log)}")
             time.sleep(PAUSE)
-        for client in range(int(self.config["clients"])):
-            key = node_key(self.folder, client)
+        for client in range(self._setting("clients", 10)):
+            key = _keys.node_key(self.folder, client)
             self._call(environment, "flwr", "supernode", "register", f"{key}.pub", "here")
-        write(self.folder / ADDRESS, {"attempt": self.attempt, "address": f"{names[0]}:{port}"})
+        place = {"attempt": self.attempt, "address": f"{names[0]}:{port}"}
+        write(self.folder / ADDRESS, {**place, "beat": 0})
         print(f"SuperLink at {names[0]}:{port}, waiting for {self.config['clients']} clients", flush=True)
         self._call(environment, "flwr", "run", str(self._app()), "here")
-        while (found := read(self.done)) is None:
-            link.check()
+        return self._results(place)
+
+    def _results(self, place: dict[str, str]) -> str:
+        """Wait for the app's end, as long as it lives; returns the folder of its results."""
+        begun = time.monotonic()
+        # Longer than all rounds together cannot take: one waits for nodes, and one for each round's answers; the server's own
+        # part of a round is given as much.
+        most = self._setting("wait-for-nodes", 300) + 2 * self._setting("num-server-rounds", 5) * self._setting("round-timeout", 3600)
+        beat = 0
+        while True:
+            found, waited = read(self.done) or {}, time.monotonic() - begun
+            if "error" in found:
+                raise WireError(str(found["error"]))
+            if "folder" in found:
+                return str(found["folder"])
+            if self.link is not None:
+                self.link.check()
+            wrong = None
+            if not found and waited > BEGIN:
+                wrong = f"the app has not begun after {BEGIN:.0f} s"
+            # What it wrote last, it wrote before it was gone.
+            elif found and not _lives(found["process"]) and read(self.done) == found:
+                wrong = f"the app's process {found['process']} is gone, and has left no results"
+            elif waited > BEGIN + most:
+                wrong = f"no results after {BEGIN + most:.0f} s, which is more than all rounds may take"
+            if wrong is not None:
+                raise WireError(f"{wrong}: {_last_line(self.folder / 'superlink.log')}")
+            if waited > (beat + 1) * BEAT:
+                beat += 1
+                write(self.folder / ADDRESS, {**place, "beat": beat})
             time.sleep(PAUSE)
-        if "error" in found:
-            raise WireError(str(found["error"]))
-        return str(found["folder"])
+
+    def _setting(self, key: str, default: int) -> int:
+        text = self.config.get(key, str(default))
+        try:
+            return math.ceil(float(text))
+        except (OverflowError, ValueError) as error:
+            raise WireError(f"{key}={text}: must be a number") from error
 
     def _app(self) -> Path:
         """The app, with this run's configuration."""
@@ -248,16 +340,13 @@ class Server:
         for name, text in _APP.items():
             (app / name).parent.mkdir(parents=True, exist_ok=True)
             (app / name).write_text(text)
-        config = {**LATER, **self.config, "done": json.dumps(str(self.done))}
+        config = {**self.config, "done": json.dumps(str(self.done))}
         lines = "".join(f"{key} = {value}\n" for key, value in config.items())
         (app / "pyproject.toml").write_text(_PROJECT + lines)
         return app
 
     def _call(self, environment: dict[str, str], name: str, *arguments: str) -> None:
-        log = self.folder / "calls.log"
-        call = Child(log, environment, name, *arguments)
-        if call.process.wait() != 0:
-            raise WireError(f"{name} {arguments[0]} ended with {call.process.returncode}: {_last_line(log)}")
+        Child(self.folder / "calls.log", environment, name, *arguments).wait(CALL)
 
 
 class Client:
@@ -269,7 +358,8 @@ class Client:
     def run(self) -> None:
         """Serve until the federation has ended."""
         node: Child | None = None
-        joined = None
+        joined = heard = None
+        since = time.monotonic()
         try:
             while True:
                 ended, place = read(self.folder / ENDED), read(self.folder / ADDRESS)
@@ -278,23 +368,35 @@ class Client:
                     if "error" in ended:
                         raise WireError(f"the server failed: {ended['error']}")
                     return
-                if place is not None and place["attempt"] != joined:
-                    if node is not None:
-                        node.end()
-                    node, joined = self._start(place["address"]), place["attempt"]
+                if place is not None and place != heard:
+                    heard, since = place, time.monotonic()
+                    # The key is there before the address; it is gone where the server has just ended.
+                    if place["attempt"] != joined and _keys.key_of(self.folder, self.number).exists():
+                        if node is not None:
+                            node.end()
+                        node, joined = self._start(place["address"]), place["attempt"]
+                silence, most = time.monotonic() - since, COMES if joined is None else SILENT
+                if silence > most:
+                    which = "has come" if joined is None else "has been heard of"
+                    raise WireError(f"no server {which} for {most:.0f} s: is the task of the server there? See `lowbit jobs`")
                 if node is not None:
                     node.check()
                 time.sleep(PAUSE)
         finally:
             if node is not None:
                 node.end()
+            shutil.rmtree(self._home, ignore_errors=True)
+
+    @property
+    def _home(self) -> Path:
+        return self.folder / f"home-client-{self.number}"
 
     def _start(self, address: str) -> Child:
         print(f"client {self.number} goes to the SuperLink at {address}", flush=True)
         return Child(
-            self.folder / f"client-{self.number}.log", _environment(self.folder / f"home-client-{self.number}"),
+            self.folder / f"client-{self.number}.log", _environment(self._home),
             "flower-supernode", "--superlink", address, "--root-certificates", "ca.crt",
-            "--auth-supernode-private-key", str(node_key(self.folder, self.number)),
+            "--auth-supernode-private-key", str(_keys.key_of(self.folder, self.number)),
             "--host", "127.0.0.1", "--port", str(_free_port()), "--node-config", f"partition-id={self.number}",
         )  # fmt: skip
 
@@ -314,62 +416,13 @@ def _own_names() -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def node_key(folder: Path, client: int) -> Path:
-    """The private key of a client's node, made where there is none; its public key stands beside it."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    path = folder / f"node-{client}"
-    public = folder / f"node-{client}.pub"
-    if not (path.exists() and public.exists()):
-        key = ec.generate_private_key(ec.SECP384R1())
-        form = serialization.PrivateFormat.OpenSSH
-        _secret(path, key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
-        public.write_bytes(key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH))
-    return path
-
-
-def certify(folder: Path, names: list[str]) -> None:
-    """Make an authority, and a certificate of the SuperLink's under these names that it signs."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    now = datetime.now(timezone.utc)
-
-    def certificate(subject: str, issuer: str, key: Any, signer: Any, *extensions: tuple[Any, bool]) -> bytes:
-        def name(text: str) -> Any:
-            return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-        made = x509.CertificateBuilder().subject_name(name(subject)).issuer_name(name(issuer))
-        made = made.public_key(key.public_key()).serial_number(x509.random_serial_number())
-        # Clocks of a cluster differ.
-        made = made.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=60))
-        for extension, critical in extensions:
-            made = made.add_extension(extension, critical)
-        return made.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-    def alternative(text: str) -> Any:
-        try:
-            return x509.IPAddress(ipaddress.ip_address(text))
-        except ValueError:
-            return x509.DNSName(text)
-
-    authority, server = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    issuer = "lowbit job"
-    root = (x509.BasicConstraints(ca=True, path_length=0), True)
-    (folder / "ca.crt").write_bytes(certificate(issuer, issuer, authority, authority, root))
-    others = (x509.SubjectAlternativeName([alternative(each) for each in names]), False)
-    (folder / "server.pem").write_bytes(certificate(names[0][:64], issuer, server, authority, others))
-    form = serialization.PrivateFormat.PKCS8
-    _secret(folder / "server.key", server.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
-
-
-def _secret(path: Path, content: bytes) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
+def _lives(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    # Z: it has ended, and its parent has not looked.
+    return state != "Z"
 
 
 def _free_port() -> int:

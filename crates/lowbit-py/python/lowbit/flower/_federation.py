@@ -17,7 +17,7 @@ from .._data import load_dataset
 from .._errors import SettingError, WireError
 from .._lowbit import FederationClient, FederationServer
 from .._settings import pairs
-from ._tensors import carried, carried_messages
+from ._tensors import carried, carried_messages, one_line
 
 STATE = "lowbit-federation"
 
@@ -60,12 +60,13 @@ def serve(grid: Grid, context: Context) -> Path:
     server = FederationServer(_dataset(config)._inner, settings, own)
     nodes: dict[int, int] = {}
     over = time.monotonic() + float(config.get("wait-for-nodes", 300))
-    while len(nodes) < clients:
+    while True:
         _find(grid, nodes, clients)
+        if len(nodes) == clients:
+            break
         if time.monotonic() > over:
             raise WireError(f"{len(nodes)} of {clients} clients came: start more SuperNodes, or lower clients")
-        if len(nodes) < clients:
-            time.sleep(1)
+        time.sleep(1)
     for _ in range(int(config.get("num-server-rounds", 5))):
         round, selected = server.open()
         _find(grid, nodes, clients)
@@ -84,14 +85,19 @@ def serve(grid: Grid, context: Context) -> Path:
             sender = places.get(reply.metadata.src_node_id)
             if sender is None or sender not in asked:
                 # Of a node that is gone the SuperLink says so, in its own name.
-                reason = f"its node is gone: {reply.error.reason}" if reply.has_error() else reason
+                reason = f"its node is gone: {one_line(str(reply.error.reason))}" if reply.has_error() else reason
                 continue
             asked.discard(sender)
             if reply.has_error():
-                lost.append((sender, f"its node failed: {reply.error.reason}"))
+                lost.append((sender, f"its node failed: {one_line(str(reply.error.reason))}"))
                 continue
-            parts, _ = carried_messages(reply.content.array_records["update"])
-            seconds = float(reply.content.metric_records["training"]["seconds"])  # type: ignore[arg-type]
+            # Whatever a node sends, it must not end the round of the others.
+            try:
+                parts, _ = carried_messages(reply.content.array_records["update"])
+                seconds = float(reply.content.metric_records["training"]["seconds"])  # type: ignore[arg-type]
+            except Exception as error:
+                lost.append((sender, f"its answer cannot be read: {type(error).__name__}: {one_line(str(error))}"))
+                continue
             answers.append((sender, seconds, b"".join(parts)))
         lost += [(client, reason) for client in asked]
         # Whose node failed may come again as another node.
@@ -122,11 +128,16 @@ def _find(grid: Grid, nodes: dict[int, int], clients: int) -> None:
     for reply in grid.send_and_receive(questions, timeout=60):
         if reply.has_error():
             continue
-        client = int(reply.content.metric_records["hello"]["client"])  # type: ignore[arg-type]
-        if client >= clients or client in nodes:
-            log(INFO, "node %s says it is client %s: not needed", reply.metadata.src_node_id, client)
+        node = reply.metadata.src_node_id
+        try:
+            client = int(reply.content.metric_records["hello"]["client"])  # type: ignore[arg-type]
+        except Exception:
+            log(INFO, "node %s does not say which client it is: not needed", node)
             continue
-        nodes[client] = reply.metadata.src_node_id
+        if not 0 <= client < clients or client in nodes:
+            log(INFO, "node %s says it is client %s: not needed", node, client)
+            continue
+        nodes[client] = node
 
 
 def _number(context: Context) -> int:

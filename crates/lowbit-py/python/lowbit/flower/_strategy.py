@@ -13,7 +13,7 @@ from flwr.serverapp.strategy import Strategy
 
 from .._errors import WireError
 from .._lowbit import Codec, too_large
-from ._tensors import RECORD, SERVER, Layout, apply, arrays_key, carried, carried_messages
+from ._tensors import RECORD, SERVER, Layout, apply, arrays_key, carried, carried_messages, one_line
 
 if TYPE_CHECKING:
     from flwr.app import Array
@@ -31,8 +31,9 @@ class Failure(NamedTuple):
     """Why."""
 
 
-REFUSED = 1
-"""Code of the error in place of an answer that was refused; nobody reads it."""
+REFUSED = 0
+"""Code of the error in place of an answer that was refused: Flower's "unknown", since its others mean something else. What it was
+stands in the reason."""
 
 
 class Compressed(Strategy):
@@ -165,7 +166,7 @@ class Compressed(Strategy):
         for reply in replies:
             node = reply.metadata.src_node_id
             if reply.has_error():
-                self._failed(server_round, node, f"its node failed: {reply.error.reason}")
+                self._failed(server_round, node, f"its node failed: {one_line(str(reply.error.reason))}")
                 decoded.append(reply)
                 continue
             try:
@@ -174,7 +175,7 @@ class Compressed(Strategy):
             except Exception as error:
                 # What it holds, nobody knows.
                 self._held.pop(node, None)
-                decoded.append(self._refused(reply, server_round, str(error) or type(error).__name__))
+                decoded.append(self._refused(reply, server_round, one_line(str(error)) or type(error).__name__))
             else:
                 opened.append((len(decoded), norm))
                 decoded.append(reply)

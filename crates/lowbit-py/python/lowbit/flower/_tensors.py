@@ -123,6 +123,11 @@ def carried_messages(record: ArrayRecord) -> tuple[list[bytes], dict[str, Array]
     return messages, exact
 
 
+def one_line(text: str) -> str:
+    """A text of others, as errors are here."""
+    return " ".join(text.split())
+
+
 def arrays_key(content: RecordDict) -> str:
     """The key of the one record of arrays."""
     keys = list(content.array_records)
