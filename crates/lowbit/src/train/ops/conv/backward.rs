@@ -181,6 +181,24 @@ impl Backward {
         }
     }
 
+    /// The same of a pointwise convolution, over so many pixels that lie behind one another.
+    pub(super) fn run_pixels(&self, pixels: usize, grad_map: &[f32], grad_input: &mut [f32]) {
+        for phase in &self.phases {
+            let of_image = phase.geometry.expect("every pixel is seen");
+            let (from, to) = (of_image.in_channels, of_image.out_channels);
+            let geometry = ConvGeometry::linear(pixels, from, to);
+            let epilogue = conv_f32::Epilogue::default();
+            conv_f32::conv(
+                &phase.packed,
+                &geometry,
+                0..1,
+                grad_map,
+                &epilogue,
+                grad_input,
+            );
+        }
+    }
+
     /// Whether the input needs a gradient at all.
     pub(super) fn is_needed(&self) -> bool {
         !self.phases.is_empty()

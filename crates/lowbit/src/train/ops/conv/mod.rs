@@ -180,23 +180,45 @@ impl Layer for Conv {
         let mut winners: Vec<_> = self.winners[..windows].chunks_mut(pooled).collect();
         peaks.resize_with(count, Default::default);
         winners.resize_with(count, Default::default);
+        // As many images as keep all threads busy.
+        let at_once = product
+            .images_at_once()
+            .min(count.div_ceil(rayon::current_num_threads()));
         self.maps[..count * map_len]
-            .par_chunks_mut(map_len)
-            .zip(moments.par_chunks_mut(2 * c))
-            .zip(peaks.into_par_iter().zip(winners))
+            .par_chunks_mut(at_once * map_len)
+            .zip(moments.par_chunks_mut(at_once * 2 * c))
+            .zip(peaks.par_chunks_mut(at_once))
+            .zip(winners.par_chunks_mut(at_once))
             .enumerate()
-            .for_each(|(number, ((map, moments), (peaks, winners)))| {
-                let start = number * input.image_len + view_start;
+            .for_each(|(chunk, (((maps, moments), peaks), winners))| {
+                let start = chunk * at_once * input.image_len + view_start;
+                let images = maps.len() / map_len;
                 match &integers {
-                    None => product.run(&image[start..], bias, map),
-                    Some(integers) => integers.run([shape.h, shape.w], &codes[start..], map),
+                    None => product.run(images, &image[start..], bias, maps),
+                    Some(integers) => {
+                        integers.run(images, [shape.h, shape.w], &codes[start..], maps);
+                    }
                 }
-                if normalized {
-                    let (sum, squares) = moments.split_at_mut(c);
-                    batch_norm::channel_moments(isa, map, &normalization.pivot, [sum, squares]);
-                }
-                if pools {
-                    batch_norm::pool_peaks(isa, shape, map, &normalization.sign, peaks, winners);
+                let maps = maps.chunks_exact(map_len);
+                let of_image = maps.zip(moments.chunks_exact_mut(2 * c));
+                for ((map, moments), (peaks, winners)) in
+                    of_image.zip(peaks.iter_mut().zip(winners))
+                {
+                    if normalized {
+                        let (sum, squares) = moments.split_at_mut(c);
+                        let pivot = &normalization.pivot;
+                        batch_norm::channel_moments(isa, map, pivot, [sum, squares]);
+                    }
+                    if pools {
+                        batch_norm::pool_peaks(
+                            isa,
+                            shape,
+                            map,
+                            &normalization.sign,
+                            peaks,
+                            winners,
+                        );
+                    }
                 }
             });
         let pixels = (count * self.shape.h * self.shape.w) as f64;
@@ -245,7 +267,10 @@ impl Layer for Conv {
         let accumulate = pass.written[from];
         let (shape, product) = (&self.shape, &self.product);
         let (scratch, view_start) = (product.scratch(shape), product.view_start());
-        let (maps, grad_out) = (&self.maps, &*grad_out);
+        let (maps, at_once) = (&self.maps, product.images_at_once());
+        let grad_out = later[0].with_slack();
+        // Nothing is done between the value and the map, and gradients lie as the products take them.
+        let is_direct = !pools && !self.normalization.is_there() && scratch.is_dense(shape);
         let winners = |number: usize| match pools {
             true => &self.winners[number * pooled..][..pooled],
             false => &[],
@@ -256,30 +281,42 @@ impl Layer for Conv {
             .enumerate()
             .for_each(|(slice_number, (slice, grad_input))| {
                 slice.grad_weights.fill(0.0);
-                for (within, grad_input) in grad_input.chunks_exact_mut(dense).enumerate() {
-                    let number = slice_number * SLICE + within;
-                    let grad_map = &mut slice.grad_map.with_slack_mut()[scratch.offset..];
-                    batch_norm::map_gradient(
-                        isa,
-                        shape,
-                        &maps[number * map_len..][..map_len],
-                        &grad_out[number * pooled..][..pooled],
-                        winners(number),
-                        [&a, &b, &shift],
-                        grad_map,
-                        (scratch.row_stride, c),
-                    );
-                    let view = &image[number * input.image_len + view_start..];
+                for (chunk, grad_input) in grad_input.chunks_mut(at_once * dense).enumerate() {
+                    let first = slice_number * SLICE + chunk * at_once;
+                    let images = grad_input.len() / dense;
+                    let gradient = |within: usize, out: &mut [f32]| {
+                        let number = first + within;
+                        batch_norm::map_gradient(
+                            isa,
+                            shape,
+                            &maps[number * map_len..][..map_len],
+                            &grad_out[number * pooled..][..pooled],
+                            winners(number),
+                            [&a, &b, &shift],
+                            out,
+                            (scratch.row_stride, c),
+                        );
+                    };
                     let Slice {
                         grad_map,
                         grad_weights,
                         grad_input: own,
                     } = &mut *slice;
-                    let grad_map = grad_map.with_slack();
+                    let grad_map = match is_direct {
+                        true => &grad_out[first * pooled..],
+                        false => {
+                            let room = &mut grad_map.with_slack_mut()[scratch.offset..];
+                            (0..images)
+                                .for_each(|within| gradient(within, &mut room[within * map_len..]));
+                            grad_map.with_slack()
+                        }
+                    };
+                    let view = &image[first * input.image_len + view_start..];
                     let map = &grad_map[scratch.offset..];
                     // Two tasks, so that a thread that has run out of slices can help with another's.
-                    let by_weights = || product.grad_weights(view, map, grad_weights);
-                    let by_input = || product.grad_input(grad_map, own, grad_input, accumulate);
+                    let by_weights = || product.grad_weights(images, view, map, grad_weights);
+                    let by_input =
+                        || product.grad_input(images, grad_map, own, grad_input, accumulate);
                     rayon::join(by_weights, by_input);
                 }
             });
