@@ -153,6 +153,14 @@ fn describe(step: &Step) -> String {
         Op::ChannelShuffle(shuffle) => format!("shuffle {}", shuffle.groups),
         Op::Slice(slice) => format!("slice {}..{}", slice.first, slice.first + slice.channels),
         Op::LayerNorm(_) => "layer norm".into(),
+        Op::Attention(attention) => {
+            let mut text = format!("attention {} heads", attention.heads);
+            if attention.patch != [1, 1] {
+                text += &format!(" patch {}", pair(attention.patch));
+            }
+            text
+        }
+        Op::Prefix(prefix) => format!("prefix {}", prefix.tokens),
         other => format!("{other:?}").to_lowercase(),
     };
     for (present, name) in [
