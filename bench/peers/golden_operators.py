@@ -56,6 +56,26 @@ def conv(shape, out, kernel, stride, padding, dilation, groups, backward):
     return case.entry
 
 
+def clip(shape, ceiling):
+    case = Case("clip", ceiling=ceiling)
+    return case.backward(case.give("x", shape, 3.0).clamp(0, ceiling))
+
+
+def concat(*shapes):
+    case = Case("concat")
+    return case.backward(torch.cat([case.give(f"x{i}", shape) for i, shape in enumerate(shapes)], 3))
+
+
+def slice_of(shape, first, channels):
+    case = Case("slice", first=first, channels=channels)
+    return case.backward(case.give("x", shape)[..., first : first + channels])
+
+
+def shuffle(shape, groups):
+    case = Case("shuffle", groups=groups)
+    return case.backward(nhwc(torch.channel_shuffle(nchw(case.give("x", shape)), groups)))
+
+
 def main():
     cases = [
         sigmoid((2, 3, 4, 5)),
@@ -72,6 +92,12 @@ def main():
         conv((1, 11, 13, 2), 3, [2, 3], [3, 4], [0, 2, 2, 0], [3, 6], 1, False),
         conv((2, 6, 5, 6), 9, [3, 3], [1, 1], [1, 1, 1, 1], [1, 1], 3, False),
         conv((1, 7, 7, 8), 8, [3, 3], [2, 2], [1, 1, 1, 1], [1, 1], 8, False),
+        conv((2, 7, 7, 8), 8, [3, 3], [2, 2], [1, 1, 1, 1], [1, 1], 8, True),
+        conv((3, 6, 9, 5), 5, [2, 3], [1, 2], [0, 2, 1, 0], [2, 1], 5, True),
+        clip((2, 5, 4, 5), 1.5),
+        concat((2, 3, 4, 2), (2, 3, 4, 5)),
+        slice_of((2, 3, 4, 7), 2, 4),
+        shuffle((2, 3, 4, 6), 3),
     ]
     golden = {
         "made_by": "bench/peers/golden_operators.py",

@@ -3,6 +3,7 @@
   python run.py infer --lowbit ../../target/release/lowbit
   python run.py infer --lowbit ../../target/release/lowbit --onnx mobilenet_v2.onnx --side 64
   python run.py train --lowbit ../../target/release/lowbit --threads 2
+  python run.py train --lowbit ../../target/release/lowbit --onnx mobilenet_v2.onnx --torchvision mobilenet_v2
 """
 
 import argparse
@@ -34,8 +35,10 @@ def note(text):
 def start(args, threads, folder, log):
     """The servers that start, and `(name, server, its word for it)` of every engine."""
     if args.onnx:
-        peers = [sys.executable, HERE / "onnx_file.py", args.onnx, "--side", str(args.side)]
+        script = "onnx_file.py" if args.what == "infer" else "train_onnx.py"
+        peers = [sys.executable, HERE / script, args.onnx, "--side", str(args.side)]
         peers += ["--exported", args.exported] if args.exported else []
+        peers += ["--torchvision", args.torchvision] if args.torchvision else []
     else:
         peers = [sys.executable, HERE / f"{args.what}.py", "--model", args.model]
         peers += ["--files", folder] if args.what == "infer" else []
@@ -153,6 +156,7 @@ def arguments():
     parser.add_argument("--model", choices=SIDES, default="eurosat-cnn")
     parser.add_argument("--onnx", type=Path, help="an image classifier in a file, in place of --model")
     parser.add_argument("--exported", type=Path, help="the same in INT8 from `lowbit export`, for the peers to run too")
+    parser.add_argument("--torchvision", help="torchvision's name of the architecture of --onnx, for quantization-aware training")
     parser.add_argument("--side", type=int, help="of the images of --onnx [default: 64]")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.3, help="length of one sample")
@@ -162,9 +166,11 @@ def arguments():
     parser.add_argument("--out", type=Path, default=Path("outputs/peers"), help="folder for results and the log")
     args = parser.parse_args()
     if args.onnx:
-        if args.what != "infer":
-            parser.error("--onnx goes with infer")
         args.side = args.side or 64
+    if args.exported and args.what != "infer":
+        parser.error("--exported goes with infer")
+    if args.torchvision and args.what != "train":
+        parser.error("--torchvision goes with train")
     return args
 
 

@@ -60,11 +60,21 @@ Writes OUT/real_quantization_comparison/: comparison_results.json, model_fp32.sa
         settings: Flags<of::Compare>,
     },
     /// Train a model in FP32
-    #[command(
-        after_help = "Example: lowbit train --data photos/ --epochs 20 --out run1
-Writes OUT/train/: model_fp32.safetensors, training_results.json, checkpoint.safetensors."
-    )]
+    #[command(after_help = "Examples:
+  lowbit train --data photos/ --epochs 20 --out run1
+  lowbit train --from mobilenet_v2.onnx --preprocess imagenet --data photos/ --lr 1e-4 --epochs 3
+  lowbit train --from imagenet.onnx --new-head --preprocess imagenet --data photos/ --lr 1e-4
+
+Writes OUT/train/: model_fp32.safetensors, training_results.json, checkpoint.safetensors.")]
     Train {
+        /// Go on from this trained FP32 model, lowbit's or ONNX, instead of fresh weights
+        #[arg(long, value_name = "MODEL", value_hint = ValueHint::FilePath)]
+        from: Option<PathBuf>,
+        /// With --from: a fresh last layer for the data's classes
+        #[arg(long, requires = "from", conflicts_with = "all")]
+        new_head: bool,
+        #[command(flatten)]
+        which: WhichOfFrom,
         /// Go on with a run that was stopped
         #[arg(long)]
         resume: bool,
@@ -104,6 +114,7 @@ A run that was stopped goes on with --resume; a finished seed is not run again."
   lowbit sweep --quick                             the same in a few minutes, to see how it looks
   lowbit sweep --widths 32,8,2 --seeds 3 --data EuroSAT_RGB.zip
   lowbit sweep --jobs 4                            four runs at a time
+  lowbit sweep --from mobilenet_v2.onnx --preprocess imagenet --data photos/ --lr 1e-4
   lowbit sweep --federated --up-bits 4 --down-bits 4    every width across ten clients
 
 Writes OUT/<b>bit/run_<hash of what decides>_seed<n>/, then OUT/report.html, roofline.svg and tables as `lowbit analyze` does. A width that is finished with the same settings is not run again, a stopped one goes on.")]
@@ -123,8 +134,16 @@ Writes OUT/<b>bit/run_<hash of what decides>_seed<n>/, then OUT/report.html, roo
         /// With --part train: this one of the seeds, on the split that the first of them draws for all
         #[arg(long, hide = true, value_name = "N", requires = "part")]
         of_seed: Option<u64>,
+        /// Begin every width with this trained FP32 model, lowbit's or ONNX, instead of fresh weights
+        #[arg(long, value_name = "MODEL", value_hint = ValueHint::FilePath)]
+        from: Option<PathBuf>,
+        /// With --from: a fresh last layer for the data's classes
+        #[arg(long, requires = "from", conflicts_with = "all")]
+        new_head: bool,
+        #[command(flatten)]
+        which: WhichOfFrom,
         /// Train every width in a federation (see `lowbit federate`)
-        #[arg(long, conflicts_with = "jobs")]
+        #[arg(long, conflicts_with_all = ["jobs", "from"])]
         federated: bool,
         #[command(flatten)]
         federation: Box<Flagged>,

@@ -293,7 +293,7 @@ pub(crate) mod of {
         Run,
         Results,
     );
-    pub(crate) type Train = (Network, Images, Input, Training, Recipe, Run, Results);
+    pub(crate) type Train = (Network, Images, Input, Onnx, Training, Recipe, Run, Results);
     pub(crate) type QatVsPtq = (
         Network,
         Images,
@@ -314,6 +314,7 @@ pub(crate) mod of {
         Network,
         Images,
         Input,
+        Onnx,
         Training,
         Recipe,
         Widths,

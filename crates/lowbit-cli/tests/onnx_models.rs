@@ -111,6 +111,71 @@ fn a_model_goes_out_as_onnx_and_never_over_what_it_came_from() {
 }
 
 #[test]
+fn training_goes_on_from_a_foreign_model_for_its_classes_and_for_others() {
+    let folder = place();
+    let path = folder.path();
+    let more = [
+        "--from",
+        MODEL,
+        "--preprocess",
+        "none",
+        "--epochs",
+        "2",
+        "--lr",
+        "1e-4",
+        "--json",
+    ];
+    fn train<'a>(data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        [&["train", "--data", data], more].concat()
+    }
+    let found = json(path, &train("photos", &more));
+    assert_eq!(found["from"]["test_accuracy"], 1.0, "{found}");
+    assert_eq!(found["from"]["evaluated"]["count"], 12, "{found}");
+    assert_eq!(found["final_test_accuracy"], 1.0, "{found}");
+    // Other classes want another last layer, and that begins anew.
+    photos(&path.join("two"), &CLASSES[..2], 20, 1, true);
+    let line = refused(path, &train("two", &more), 2);
+    assert!(line.contains("--new-head"), "{line}");
+    let found = json(path, &train("two", &[&more[..], &["--new-head"]].concat()));
+    assert_eq!(
+        found["data"]["class_names"],
+        serde_json::json!(["ant", "bee"])
+    );
+    let before = found["from"]["test_accuracy"].as_f64().unwrap();
+    assert!(before < 1.0, "{found}");
+    let eval = [
+        "eval",
+        "outputs/train/model_fp32.safetensors",
+        "--data",
+        "two",
+        "--all",
+        "--json",
+    ];
+    assert_eq!(json(path, &eval)["evaluated"]["count"], 40);
+    let unsaid: Vec<&str> = more
+        .iter()
+        .copied()
+        .filter(|word| !["--preprocess", "none"].contains(word))
+        .collect();
+    let line = refused(
+        path,
+        &train("two", &[&unsaid[..], &["--new-head"]].concat()),
+        2,
+    );
+    assert!(line.contains("--preprocess"), "{line}");
+    let line = refused(path, &train("photos", &["--new-head"]), 2);
+    assert!(line.contains("--from"), "{line}");
+    // Every width begins with it.
+    let sweep = [
+        "sweep", "--widths", "32,8", "--seeds", "1", "--data", "photos", "--out", "widths",
+        "--quiet",
+    ];
+    let output = lowbit(path, &[&sweep, &more[..8]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(path.join("widths/8bit").is_dir());
+}
+
+#[test]
 fn a_preprocessing_that_cannot_be_right_is_named_with_the_one_that_would_be() {
     let folder = place();
     let path = folder.path();

@@ -9,57 +9,11 @@
 //! Sums over pixels run in a fixed order, so that they depend neither on the ISA nor on the number of threads.
 
 use crate::Isa;
+use crate::lanes::{LANES, Lanes, each_group, lanewise, load, store};
 use crate::vectorize::vectorized;
-
-/// Channels that are handled at a time.
-const LANES: usize = 16;
 
 /// Pixels whose sum is taken in f32 before it goes to f64.
 const RUN: usize = 64;
-
-/// [`LANES`] channels, or fewer at the end of a pixel.
-type Lanes<T> = [T; LANES];
-
-#[inline(always)]
-fn load<T: Copy + Default>(from: &[T], at: usize, lanes: usize) -> Lanes<T> {
-    if lanes == LANES {
-        return *from[at..].first_chunk().expect("a full group");
-    }
-    let mut loaded = [T::default(); LANES];
-    for (to, &value) in loaded.iter_mut().zip(&from[at..at + lanes]) {
-        *to = value;
-    }
-    loaded
-}
-
-#[inline(always)]
-fn store<T: Copy>(to: &mut [T], at: usize, lanes: usize, values: Lanes<T>) {
-    if lanes == LANES {
-        *to[at..].first_chunk_mut().expect("a full group") = values;
-        return;
-    }
-    for (to, value) in to[at..at + lanes].iter_mut().zip(values) {
-        *to = value;
-    }
-}
-
-/// `f` per lane.
-#[inline(always)]
-fn lanewise<T: Copy + Default>(f: impl Fn(usize) -> T) -> Lanes<T> {
-    let mut result = [T::default(); LANES];
-    for (lane, value) in result.iter_mut().enumerate() {
-        *value = f(lane);
-    }
-    result
-}
-
-/// Calls `visit` with the first channel and the number of each group of [`LANES`] channels.
-#[inline(always)]
-fn each_group(channels: usize, mut visit: impl FnMut(usize, usize)) {
-    for start in (0..channels).step_by(LANES) {
-        visit(start, (channels - start).min(LANES));
-    }
-}
 
 /// Adds `Σ a` to `sums[0]` and `Σ a·b` to `sums[1]`, per channel, over `pixels`; `pair` gives the `a` and `b` of a group of
 /// channels from its first element's index and the number of its channels.
@@ -121,8 +75,17 @@ pub struct MapShape {
     pub c: usize,
     /// 2 for 2×2 max-pooling, else 1.
     pub pool: usize,
-    /// Whether results below zero are cut.
+    /// What becomes of results that are too small or too large.
+    pub cut: Cut,
+}
+
+/// The bounds between which an activation lets values through.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cut {
+    /// Whether results below zero become zero.
     pub relu: bool,
+    /// What larger results become: 6 for ReLU6, infinity where there is none.
+    pub ceiling: f32,
 }
 
 impl MapShape {
@@ -196,13 +159,22 @@ pub fn pool_peaks(
     });
 }
 
-/// Whether a ReLU lets `x · scale + shift` through: the one definition for both ways.
-#[inline(always)]
-fn passes(relu: bool, y: f32) -> bool {
-    !relu || y > 0.0
+impl Cut {
+    /// Whether `y` is let through, and its gradient with it: the one definition for both ways.
+    #[inline(always)]
+    fn passes(self, y: f32) -> bool {
+        (!self.relu || y > 0.0) && y < self.ceiling
+    }
+
+    /// What becomes of `y`.
+    #[inline(always)]
+    fn apply(self, y: f32) -> f32 {
+        let y = if self.relu && !(y > 0.0) { 0.0 } else { y };
+        if y > self.ceiling { self.ceiling } else { y }
+    }
 }
 
-/// `relu(peaks · scale + shift)`, where `peaks` is the map itself if nothing is pooled, else its peaks.
+/// `peaks · scale + shift` within its bounds, where `peaks` is the map itself if nothing is pooled, else its peaks.
 ///
 /// `out` is a view with rows `out_row_stride` apart.
 ///
@@ -230,24 +202,21 @@ pub fn normalize(
             each_group(c, |start, lanes| {
                 let (scale, shift) = (load(scale, start, lanes), load(shift, start, lanes));
                 let x = load(peaks, from + start, lanes);
-                let y = lanewise(|lane| {
-                    let y = x[lane] * scale[lane] + shift[lane];
-                    if passes(shape.relu, y) { y } else { 0.0 }
-                });
+                let y = lanewise(|lane| shape.cut.apply(x[lane] * scale[lane] + shift[lane]));
                 store(out, to + start, lanes, y);
             });
         }
     });
 }
 
-/// Takes the gradient of [`normalize`]'s result back through the ReLU, in place, and adds `Σ dy` to `sums[0]` and
+/// Takes the gradient of [`normalize`]'s result back through the bounds, in place, and adds `Σ dy` to `sums[0]` and
 /// `Σ dy · (x − pivot)` to `sums[1]`, per channel. All slices are dense and pooled.
 ///
 /// # Panics
 /// If the lengths differ or are not whole pixels.
 pub fn cut_and_sum(
     isa: Isa,
-    relu: bool,
+    cut: Cut,
     grad: &mut [f32],
     peaks: &[f32],
     [scale, shift, pivot]: [&[f32]; 3],
@@ -274,7 +243,7 @@ pub fn cut_and_sum(
             let dy = load(grad, at, lanes);
             let dy = lanewise(|lane| {
                 let y = x[lane] * scale[lane] + shift[lane];
-                if passes(relu, y) { dy[lane] } else { 0.0 }
+                if cut.passes(y) { dy[lane] } else { 0.0 }
             });
             store(grad, at, lanes, dy);
             [dy, lanewise(|lane| x[lane] - pivot[lane])]

@@ -19,6 +19,7 @@ pub mod geometry;
 #[cfg(test)]
 mod guard;
 mod isa;
+mod lanes;
 pub mod peak;
 #[cfg(target_arch = "x86_64")]
 mod proof;

@@ -5,7 +5,7 @@
 
 use crate::Config;
 use crate::config::areas::Recipe;
-use crate::evaluate::{FNV_START, fnv};
+use crate::digest::{FNV_START, fnv};
 use crate::experiments::inputs::Input;
 use lowbit::Graph;
 use lowbit::train::{Optimizer, QatConfig};

@@ -1,5 +1,6 @@
 //! Running a model over a split.
 
+use crate::digest::{FNV_START, fnv};
 use lowbit::exec::Model;
 use lowbit_data::Split;
 use serde::{Deserialize, Serialize};
@@ -66,15 +67,6 @@ impl Evaluation {
             .filter(|(a, b)| a != b)
             .count()
     }
-}
-
-pub(crate) const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
-
-/// FNV-1a, 64 bits.
-pub(crate) fn fnv(start: u64, bytes: impl Iterator<Item = u8>) -> u64 {
-    bytes.fold(start, |digest, byte| {
-        (digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }
 
 fn folded(digest: u64) -> u32 {

@@ -6,6 +6,7 @@
 pub mod analysis;
 pub mod config;
 pub mod decisive;
+mod digest;
 pub mod doctor;
 pub mod evaluate;
 mod events;

@@ -1,4 +1,4 @@
-//! Numbers with their nouns, for people.
+//! Numbers for people, with their nouns.
 
 /// `1 bit`, `8 bits`; what a label says besides stays behind: `1 bit (edges 1)`.
 #[must_use]
@@ -17,9 +17,31 @@ pub fn of(number: impl std::fmt::Display, noun: &str) -> String {
     format!("{number} {noun}{s}")
 }
 
+/// `1,738,408`
+#[must_use]
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{bits, of};
+    use super::{bits, grouped, of};
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_000), "1,000");
+        assert_eq!(grouped(1_738_408), "1,738,408");
+    }
 
     #[test]
     fn one_of_a_kind_has_no_s() {

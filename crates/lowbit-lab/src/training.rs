@@ -12,7 +12,8 @@ use self::epoch::{Beside, run_epoch};
 use self::teacher::Teacher;
 use crate::config::areas::{Recipe, Training as Settings};
 use crate::decisive::{Decisive, Quantized};
-use crate::evaluate::{Evaluation, FNV_START, evaluate, fnv, images_digest};
+use crate::digest::{FNV_START, of_weights};
+use crate::evaluate::{Evaluation, evaluate, images_digest};
 use crate::experiments::inputs::Input;
 use crate::records::EpochRecord;
 use crate::{Config, Events, LabError};
@@ -67,11 +68,7 @@ pub struct StartWeights {
 impl StartWeights {
     /// A name for them: a checksum over all tensors.
     fn name(&self) -> String {
-        let bytes = self.weights.iter().flat_map(|(name, tensor)| {
-            let values = tensor.data().iter().flat_map(|x| x.to_le_bytes());
-            name.bytes().chain(values)
-        });
-        format!("weights {:016x}", fnv(FNV_START, bytes))
+        format!("weights {:016x}", of_weights(FNV_START, &self.weights))
     }
 }
 

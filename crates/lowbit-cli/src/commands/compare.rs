@@ -2,12 +2,13 @@
 
 use super::Context;
 use crate::failure::Failure;
-use crate::output::{bold, grouped};
+use crate::output::bold;
 use crate::table::table;
 use lowbit_lab::experiments::compare::{self, CompareResults, FOLDER, From, Start};
 use lowbit_lab::experiments::inputs::Input;
-use lowbit_lab::experiments::unseen::{Choice, Measured, Purpose};
+use lowbit_lab::experiments::unseen::{Choice, Purpose};
 use lowbit_lab::models::is_onnx;
+use lowbit_lab::plural::grouped;
 use lowbit_lab::timing::{LayerSpeed, SpeedCell};
 use std::path::PathBuf;
 
@@ -30,17 +31,8 @@ pub(super) fn run(context: &Context, from: Option<PathBuf>, choice: Choice) -> R
             compare(context, &context.input()?, &start)?
         }
         Some(file) => {
-            let mut model = context.float_model(&file)?;
-            let measured = Measured {
-                file: &file,
-                graph: &model.graph,
-                record: model.record.as_ref(),
-                foreign: model.foreign.as_ref(),
-            };
-            let chosen = context.input_for(&measured, Purpose::CalibrateAndEvaluate, choice)?;
-            model.graph = model
-                .graph
-                .with_class_names(&chosen.input.data.class_names)?;
+            let (model, chosen) =
+                context.begin_from(&file, Purpose::CalibrateAndEvaluate, choice, false)?;
             let from = From {
                 file: &file,
                 model: &model,

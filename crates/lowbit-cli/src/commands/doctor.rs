@@ -3,10 +3,11 @@
 use super::Context;
 use crate::doctor_args::Doctor;
 use crate::failure::Failure;
-use crate::output::{bold, grouped};
+use crate::output::bold;
 use lowbit_lab::doctor::{Diagnosis, Finding, Level};
 use lowbit_lab::experiments::doctor::{Request, doctor};
 use lowbit_lab::plural;
+use lowbit_lab::plural::grouped;
 use std::collections::BTreeMap;
 
 pub(super) fn run(context: &Context, asked: &Doctor) -> Result<(), Failure> {

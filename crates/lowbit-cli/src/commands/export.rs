@@ -2,9 +2,9 @@
 
 use super::Context;
 use crate::failure::Failure;
-use crate::output::grouped;
 use lowbit_lab::experiments::artifacts::refuse_own_input;
 use lowbit_lab::models::{ExportInput, ModelFile, export, is_onnx};
+use lowbit_lab::plural::grouped;
 use serde::Serialize;
 use std::path::Path;
 

@@ -5,13 +5,13 @@ use crate::args::Part;
 use crate::failure::Failure;
 use crate::federate_args::{Federate, Flagged};
 use crate::federate_progress::{FederateProgress, megabytes, round_line};
-use crate::output::grouped;
 use crate::table::table;
 use lowbit_data::{Dataset, labels_per_client};
 use lowbit_lab::analysis::runs;
 use lowbit_lab::decisive::recipe;
 use lowbit_lab::experiments::federate::{self, FederateConfig, Federated, Resume, deal, federate};
 use lowbit_lab::experiments::sweep::WIDTHS;
+use lowbit_lab::plural::grouped;
 use lowbit_lab::{Config, plural};
 
 pub(super) fn run(context: &Context, args: &Federate) -> Result<(), Failure> {

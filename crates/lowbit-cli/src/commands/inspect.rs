@@ -2,13 +2,13 @@
 
 use super::Context;
 use crate::failure::Failure;
-use crate::output::grouped;
 use crate::table::table;
 use lowbit::WeightBits;
 use lowbit::format::{self, StoredModel, TrainingRecord};
 use lowbit::graph::{Graph, Op, Step, Unary};
 use lowbit::quant::{ActivationQuant, QuantizedModel};
 use lowbit_lab::models::ModelFile;
+use lowbit_lab::plural::grouped;
 use serde::Serialize;
 use std::path::Path;
 

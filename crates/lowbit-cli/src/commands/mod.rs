@@ -34,7 +34,9 @@ use lowbit_kernels::Isa;
 use lowbit_lab::Config;
 use lowbit_lab::experiments::inputs::{self, FloatFile, Input};
 use lowbit_lab::experiments::preprocessing::check_preprocessing;
-use lowbit_lab::experiments::unseen::{Choice, Chosen, Measured, Purpose, images_for};
+use lowbit_lab::experiments::unseen::{
+    Choice, Chosen, Measured, Purpose, images_for, images_for_new_head,
+};
 use lowbit_lab::models::{self, Foreign, ModelFile};
 use std::path::Path;
 
@@ -98,7 +100,12 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
     };
     pool.install(|| match command {
         Command::Compare { from, which, .. } => compare::run(&context, from, which.into()),
-        Command::Train { .. } => train::run(&context),
+        Command::Train {
+            from,
+            new_head,
+            which,
+            ..
+        } => train::run(&context, from, which.into(), new_head),
         Command::QatVsPtq {
             from, runs, which, ..
         } => qat_vs_ptq::run(&context, from, runs, which.into()),
@@ -118,8 +125,20 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
             jobs,
             part,
             of_seed,
+            from,
+            new_head,
+            which,
             ..
-        } => sweep::run(&context, &widths, jobs, part.map(|part| (part, of_seed))),
+        } => {
+            let part = part.map(|part| (part, of_seed));
+            sweep::run(
+                &context,
+                &widths,
+                jobs,
+                part,
+                (from, which.into(), new_head),
+            )
+        }
         Command::Federate(args) => federate::run(&context, &args),
         Command::Analyze {
             folder,
@@ -230,6 +249,45 @@ impl Context {
         };
         self.say(&line, data);
         Ok(chosen)
+    }
+
+    /// A model that is given with --from brings its own weights.
+    pub(crate) fn refuse_start_from(&self) -> Result<(), Failure> {
+        match self.config.recipe.start_from.as_os_str().is_empty() {
+            true => Ok(()),
+            false => Err(Failure::Input(
+                "start_from: a model that is given with --from brings its own weights; leave one of them out".into(),
+            )),
+        }
+    }
+
+    /// Reads an FP32 model to begin from, and the images that it wants for that; its classes have the data's names then,
+    /// and its last layer is a fresh one for them with `new_head`.
+    pub(crate) fn begin_from(
+        &self,
+        file: &Path,
+        purpose: Purpose,
+        choice: Choice,
+        new_head: bool,
+    ) -> Result<(FloatFile, Chosen), Failure> {
+        let mut model = self.float_model(file)?;
+        if new_head {
+            let (config, progress) = (&self.config, &self.progress);
+            let (model, chosen) = images_for_new_head(file, model, choice, config, progress)?;
+            self.say(&describe(&chosen.input.data), &chosen.input.data);
+            return Ok((model, chosen));
+        }
+        let measured = Measured {
+            file,
+            graph: &model.graph,
+            record: model.record.as_ref(),
+            foreign: model.foreign.as_ref(),
+        };
+        let chosen = self.input_for(&measured, purpose, choice)?;
+        model.graph = model
+            .graph
+            .with_class_names(&chosen.input.data.class_names)?;
+        Ok((model, chosen))
     }
 
     /// Loads the data set that the settings name, and says what it is.

@@ -2,12 +2,13 @@
 
 use super::Context;
 use crate::failure::Failure;
-use crate::output::{bold, grouped};
+use crate::output::bold;
 use crate::table::table;
 use lowbit_lab::experiments::compare::From;
 use lowbit_lab::experiments::inputs::Input;
 use lowbit_lab::experiments::qat_vs_ptq::{self, FOLDER, MethodResults, Results, Start};
-use lowbit_lab::experiments::unseen::{Choice, Measured, Purpose};
+use lowbit_lab::experiments::unseen::{Choice, Purpose};
+use lowbit_lab::plural::grouped;
 use std::path::PathBuf;
 
 pub(super) fn run(
@@ -32,17 +33,7 @@ pub(super) fn run(
     let results = match from {
         None => qat_vs_ptq(context, &context.input()?, &start)?,
         Some(file) => {
-            let mut model = context.float_model(&file)?;
-            let measured = Measured {
-                file: &file,
-                graph: &model.graph,
-                record: model.record.as_ref(),
-                foreign: model.foreign.as_ref(),
-            };
-            let chosen = context.input_for(&measured, Purpose::FineTune, choice)?;
-            model.graph = model
-                .graph
-                .with_class_names(&chosen.input.data.class_names)?;
+            let (model, chosen) = context.begin_from(&file, Purpose::FineTune, choice, false)?;
             let from = From {
                 file: &file,
                 model: &model,
@@ -128,7 +119,7 @@ fn report(results: &Results) -> String {
         "\n{}\n\n{}\nPTQ − QAT: {:+.2} points, 95 % interval [{low:+.2}, {high:+.2}] over {seeds} seed{} and the test images\n{}: {}. {}\n",
         bold(&format!(
             "{} on {}{}, {} test images, {}",
-            results.config.network.model,
+            results.model,
             results.data.name,
             if results.data.synthetic {
                 " (synthetic data)"

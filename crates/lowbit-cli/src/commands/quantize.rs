@@ -2,7 +2,6 @@
 
 use super::Context;
 use crate::failure::Failure;
-use crate::output::grouped;
 use lowbit::format::{self, StoredModel};
 use lowbit::quant::{ActivationQuant, QuantizedModel};
 use lowbit::quantize::quantize;
@@ -10,6 +9,7 @@ use lowbit_lab::experiments::artifacts::refuse_own_input;
 use lowbit_lab::experiments::inputs::FloatFile;
 use lowbit_lab::experiments::unseen::{Choice, Measured, Purpose};
 use lowbit_lab::models::Foreign;
+use lowbit_lab::plural::grouped;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 

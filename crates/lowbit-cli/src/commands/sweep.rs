@@ -7,14 +7,17 @@ use crate::failure::Failure;
 use crate::sweep_progress::SweepProgress;
 use lowbit::format::{self, StoredModel};
 use lowbit_lab::analysis::runs::Runs;
-use lowbit_lab::experiments::sweep::{WIDTHS, measure, sweep, train_widths};
+use lowbit_lab::experiments::sweep::{Subject, WIDTHS, measure, sweep, train_widths};
+use lowbit_lab::experiments::unseen::{Choice, Purpose};
 use lowbit_lab::{Config, Events, roofline};
+use std::path::PathBuf;
 
 pub(super) fn run(
     context: &Context,
     widths: &[u8],
     jobs: u16,
     part: Option<(Part, Option<u64>)>,
+    (from, choice, new_head): (Option<PathBuf>, Choice, bool),
 ) -> Result<(), Failure> {
     if let Some(width) = widths.iter().find(|width| !WIDTHS.contains(width)) {
         return Err(Failure::Input(format!(
@@ -27,14 +30,27 @@ pub(super) fn run(
             "bits {bits}: a sweep has a model per width; use --widths 32,{bits}"
         )));
     }
-    let input = context.input()?;
+    let (model, input) = match from {
+        None => (None, context.input()?),
+        Some(file) => {
+            context.refuse_start_from()?;
+            let (model, chosen) = context.begin_from(&file, Purpose::FineTune, choice, new_head)?;
+            (Some(model), chosen.input)
+        }
+    };
+    let subject = match model {
+        None => Subject::named(&context.config, &input)?,
+        Some(model) => Subject::trained(model, &input),
+    };
     let shown = SweepProgress::new(&context.progress, usize::from(jobs));
     let (config, isa) = (&context.config, context.isa);
     let jobs = usize::from(jobs);
     let finished = match part {
-        None => sweep(config, widths, jobs, &input, isa, &shown)?,
-        Some((Part::Train, seed)) => train_widths(config, widths, seed, jobs, &input, isa, &shown)?,
-        Some((Part::Measure, _)) => measure(config, widths, &input, isa, &shown)?,
+        None => sweep(config, widths, jobs, &subject, isa, &shown)?,
+        Some((Part::Train, seed)) => {
+            train_widths(config, widths, seed, jobs, &subject, isa, &shown)?
+        }
+        Some((Part::Measure, _)) => measure(config, widths, &subject, isa, &shown)?,
     };
     let part = part.map(|(part, _)| part);
     shown.stop();

@@ -1,22 +1,52 @@
-//! `lowbit train`: FP32 training alone.
+//! `lowbit train`: FP32 training alone, from fresh weights or those of a model.
 
 use super::Context;
 use crate::failure::Failure;
+use lowbit_lab::experiments::compare::From;
+use lowbit_lab::experiments::inputs::Input;
 use lowbit_lab::experiments::train::{self, FOLDER, TrainResults};
+use lowbit_lab::experiments::unseen::{Choice, Purpose};
+use std::path::PathBuf;
 
-pub(super) fn run(context: &Context) -> Result<(), Failure> {
-    let input = context.input()?;
-    let results = train::train(
-        &context.config,
-        &input,
-        context.resume,
-        context.isa,
-        &context.progress,
-    )?;
+pub(super) fn run(
+    context: &Context,
+    from: Option<PathBuf>,
+    choice: Choice,
+    new_head: bool,
+) -> Result<(), Failure> {
+    let results = match from {
+        None => train(context, &context.input()?, None)?,
+        Some(file) => {
+            context.refuse_start_from()?;
+            let (model, chosen) = context.begin_from(&file, Purpose::FineTune, choice, new_head)?;
+            let from = From {
+                file: &file,
+                model: &model,
+                evaluated: &chosen.evaluated,
+            };
+            train(context, &chosen.input, Some(from))?
+        }
+    };
     context.output.results(&results, || report(&results))?;
     context
         .output
         .written(&context.config.results.out.join(FOLDER))
+}
+
+fn train(
+    context: &Context,
+    input: &Input,
+    from: Option<From<'_>>,
+) -> Result<TrainResults, Failure> {
+    let results = train::train(
+        &context.config,
+        input,
+        from,
+        context.resume,
+        context.isa,
+        &context.progress,
+    );
+    Ok(results?)
 }
 
 fn report(results: &TrainResults) -> String {
@@ -28,6 +58,13 @@ fn report(results: &TrainResults) -> String {
         results.epochs.len(),
         results.training_time_seconds,
     );
+    if let Some(from) = &results.from {
+        text += &format!(
+            "\n{} had {:.2} % before",
+            from.file,
+            100.0 * from.test_accuracy
+        );
+    }
     if let Some(line) = &results.no_verdict {
         text += &format!("\n{line}");
     }

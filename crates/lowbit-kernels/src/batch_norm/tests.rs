@@ -10,12 +10,21 @@ fn shapes() -> impl Iterator<Item = MapShape> {
     let channels = [1, 7, 16, 37, 64];
     sizes.into_iter().flat_map(move |(h, w)| {
         channels.into_iter().flat_map(move |c| {
-            [(1, false), (1, true), (2, true), (2, false)].map(|(pool, relu)| MapShape {
+            let infinite = f32::INFINITY;
+            let cuts = [
+                (1, false, infinite),
+                (1, true, infinite),
+                (2, true, infinite),
+                (2, false, infinite),
+                (1, true, 1.5),
+                (2, false, 0.5),
+            ];
+            cuts.map(|(pool, relu, ceiling)| MapShape {
                 h,
                 w,
                 c,
                 pool,
-                relu,
+                cut: Cut { relu, ceiling },
             })
         })
     })
@@ -80,7 +89,7 @@ fn run(isa: Isa, shape: &MapShape, input: &Input) -> Passes {
     };
     let pivot = vec![0.0; c];
     let affine = [&input.scale[..], &input.shift, &pivot];
-    cut_and_sum(isa, shape.relu, &mut cut, &peaks, affine, [dy, dy_x]);
+    cut_and_sum(isa, shape.cut, &mut cut, &peaks, affine, [dy, dy_x]);
     let (row_stride, pixel_stride) = strides(shape);
     let mut grad = vec![9.0; shape.h * row_stride];
     let [a, b, shift] = &input.coefficients;
@@ -130,8 +139,10 @@ fn naive(shape: &MapShape, input: &Input) -> Passes {
                 winner = tap;
             }
         }
-        let passed = !shape.relu || value(winner) > 0.0;
-        out[row * out_row_stride + column * c + i] = if passed { value(winner) } else { 0.0 };
+        let Cut { relu, ceiling } = shape.cut;
+        let passed = (!relu || value(winner) > 0.0) && value(winner) < ceiling;
+        let low = if relu { 0.0 } else { f32::NEG_INFINITY };
+        out[row * out_row_stride + column * c + i] = value(winner).max(low).min(ceiling);
         let at = (row * w + column) * c + i;
         cut[at] = if passed { input.grad[at] } else { 0.0 };
         let (y, x) = place(winner);
@@ -170,7 +181,17 @@ fn sums_do_not_depend_on_the_isa_and_a_pivot_keeps_them_exact() {
         };
         channel_moments(isa, &map, &pivot, [a, b]);
         let affine = [&ones[..], &zeros, &pivot];
-        cut_and_sum(isa, true, &mut dy.clone(), &map, affine, [c, d]);
+        cut_and_sum(
+            isa,
+            Cut {
+                relu: true,
+                ceiling: f32::INFINITY,
+            },
+            &mut dy.clone(),
+            &map,
+            affine,
+            [c, d],
+        );
         sums
     };
     let expected = run(Isa::PORTABLE);

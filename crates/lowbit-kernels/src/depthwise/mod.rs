@@ -6,6 +6,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod gradient;
 mod pack;
 mod reference;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use crate::Level;
 pub use crate::conv_f32::Epilogue;
 pub use crate::epilogue::{Dequantize, Requantize};
 use crate::geometry::SLACK;
+pub use gradient::{Image, grad_input, grad_weights};
 pub use pack::{FloatWeights, IntegerWeights};
 use std::ops::Range;
 

@@ -6,6 +6,7 @@
 
 mod finding;
 mod images;
+mod looks_at;
 mod onnx;
 mod patient;
 mod products;
@@ -15,9 +16,10 @@ mod weights;
 
 pub use finding::{Finding, Level};
 pub use images::permuted_labels::{Order, reordered};
+pub use looks_at::LooksAt;
 pub use onnx::{Placement, float_in_openvino, placements};
 pub use patient::{Images, Patient};
-pub use rule::{LooksAt, Rule};
+pub use rule::Rule;
 
 use crate::LabError;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! The model that is looked at.
 
+use super::looks_at::LooksAt;
 use super::products::{Product, products_of};
-use super::rule::LooksAt;
 use crate::LabError;
 use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit::format::{Checkpoint, StoredModel};

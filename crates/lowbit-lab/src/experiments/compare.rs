@@ -382,13 +382,25 @@ mod tests {
         assert_eq!(measured.comparison.fp32.size_bytes, before.len() as u64);
         assert_eq!(std::fs::read(&file).unwrap(), before);
         // Training alone comes to the same.
-        let trained = train::train(&config, &input(), false, isa, &Silent).unwrap();
+        let trained = train::train(&config, &input(), None, false, isa, &Silent).unwrap();
         assert_eq!(trained.final_test_accuracy, last.test_accuracy);
         assert_eq!(trained.epochs.len(), 2);
         assert!(trained.no_verdict.is_some());
         let one = folder.path().join(train::FOLDER).join(FP32);
         let two = folder.path().join(FOLDER).join(FP32);
-        assert_eq!(std::fs::read(one).unwrap(), std::fs::read(two).unwrap());
+        assert_eq!(std::fs::read(one).unwrap(), std::fs::read(&two).unwrap());
+        assert!(trained.from.is_none());
+        // From there training goes on: with a rate of zero it stays where it was.
+        config.training.lr = 0.0;
+        let from = From {
+            file: &two,
+            model: &model,
+            evaluated: &evaluated,
+        };
+        let tuned = train::train(&config, &input(), Some(from), false, isa, &Silent).unwrap();
+        let begun = tuned.from.unwrap();
+        assert_eq!(begun.test_accuracy, last.test_accuracy);
+        assert_eq!(tuned.final_test_accuracy, last.test_accuracy);
     }
 
     #[test]

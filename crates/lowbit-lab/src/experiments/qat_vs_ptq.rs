@@ -34,6 +34,9 @@ pub const FOLDER: &str = "qat_vs_ptq_comparison";
 pub struct Results {
     /// Always `qat_vs_ptq_comparison`.
     pub experiment: String,
+    /// Name of the network; empty in results of older versions.
+    #[serde(default)]
+    pub model: String,
     /// Bits per weight.
     pub bits: u8,
     /// Quantization-aware training.
@@ -340,6 +343,7 @@ impl Run<'_> {
         let from = self.start.from.map(|from| from.evaluated.clone());
         Ok(Results {
             experiment: FOLDER.into(),
+            model: self.graph.name().to_owned(),
             bits,
             comparison: Comparison {
                 qat_accuracy_percent: qat.final_test_accuracy_percent,

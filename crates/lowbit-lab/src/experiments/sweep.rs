@@ -1,9 +1,10 @@
 //! One model per weight width, from the same initial weights and data order, each a real file and a real kernel.
 
 use super::artifacts::Held;
-use super::inputs::Input;
-use crate::training::start_weights;
+use super::inputs::{FloatFile, Input};
+use crate::training::{StartWeights, start_weights};
 use crate::{Config, Events, LabError, timing};
+use lowbit::Graph;
 use lowbit_kernels::Isa;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -21,6 +22,45 @@ use run::Run;
 
 /// All widths, widest first.
 pub const WIDTHS: [u8; 6] = [32, 16, 8, 4, 2, 1];
+
+/// What a sweep trains, and on which images.
+#[derive(Clone, Debug)]
+pub struct Subject<'a> {
+    /// The images.
+    pub input: &'a Input,
+    /// The network.
+    pub graph: Graph,
+    /// The weights that every run begins with; none for fresh ones of its seed.
+    pub start: Option<StartWeights>,
+}
+
+impl<'a> Subject<'a> {
+    /// The network and the weights that the settings name.
+    ///
+    /// # Errors
+    /// [`LabError`] when there is no such network for these images, or the weights are another's.
+    pub fn named(config: &Config, input: &'a Input) -> Result<Self, LabError> {
+        let graph = input.graph(&config.network.model)?;
+        Ok(Self {
+            start: start_weights(config, &graph)?,
+            input,
+            graph,
+        })
+    }
+
+    /// A model that somebody has trained before.
+    #[must_use]
+    pub fn trained(model: FloatFile, input: &'a Input) -> Self {
+        Self {
+            input,
+            graph: model.graph,
+            start: Some(StartWeights {
+                weights: model.weights,
+                record: model.record,
+            }),
+        }
+    }
+}
 
 /// One width of one seed, done.
 #[derive(Clone, Debug)]
@@ -67,13 +107,13 @@ pub fn sweep(
     config: &Config,
     widths: &[u8],
     jobs: usize,
-    input: &Input,
+    subject: &Subject<'_>,
     isa: Isa,
     events: &dyn SweepEvents,
 ) -> Result<Vec<Finished>, LabError> {
     let _held = Held::take(config.results.out.clone())?;
-    let mut all = train_widths(config, widths, None, jobs, input, isa, events)?;
-    time_untimed(&mut all, input, isa, events)?;
+    let mut all = train_widths(config, widths, None, jobs, subject, isa, events)?;
+    time_untimed(&mut all, subject.input, isa, events)?;
     Ok(all)
 }
 
@@ -87,16 +127,14 @@ pub fn train_widths(
     widths: &[u8],
     of_seed: Option<u64>,
     jobs: usize,
-    input: &Input,
+    subject: &Subject<'_>,
     isa: Isa,
     events: &dyn SweepEvents,
 ) -> Result<Vec<Finished>, LabError> {
-    let graph = input.graph(&config.network.model)?;
     let mut ids = run_ids(config, widths);
     ids.retain(|id| of_seed.is_none_or(|seed| id.seed == seed));
     events.planned(&ids, config.training.epochs);
-    let start = start_weights(config, &graph)?;
-    let run = |id: RunId| Run::new(config, id, &graph, input, isa, start.as_ref()).finish(events);
+    let run = |id: RunId| Run::new(config, id, subject, isa).finish(events);
     if jobs <= 1 {
         ids.iter().map(|&id| run(id)).collect()
     } else {
@@ -112,18 +150,16 @@ pub fn train_widths(
 pub fn measure(
     config: &Config,
     widths: &[u8],
-    input: &Input,
+    subject: &Subject<'_>,
     isa: Isa,
     events: &dyn SweepEvents,
 ) -> Result<Vec<Finished>, LabError> {
-    let graph = input.graph(&config.network.model)?;
-    let start = start_weights(config, &graph)?;
-    let finished = |id| Run::new(config, id, &graph, input, isa, start.as_ref()).finished();
+    let finished = |id| Run::new(config, id, subject, isa).finished();
     let mut all: Vec<Finished> = run_ids(config, widths)
         .into_iter()
         .filter_map(finished)
         .collect();
-    time_untimed(&mut all, input, isa, events)?;
+    time_untimed(&mut all, subject.input, isa, events)?;
     Ok(all)
 }
 

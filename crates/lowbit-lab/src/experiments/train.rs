@@ -1,13 +1,17 @@
-//! Training in f32 alone.
+//! Training in f32 alone: from fresh weights, or a model that somebody has trained before.
 
 use super::artifacts::{CHECKPOINT, FP32, Held, TRAINING_RESULTS, write_json};
+use super::compare::From;
 use super::inputs::Input;
 use super::learning::Outcome;
 use super::results::DataResults;
+use super::unseen::Evaluated;
+use crate::evaluate::evaluate;
 use crate::machine::Machine;
 use crate::records::EpochRecord;
-use crate::training::{self, Plan};
+use crate::training::{self, Plan, StartWeights};
 use crate::{Config, Events, LabError};
+use lowbit::exec::FloatModel;
 use lowbit::format;
 use lowbit_kernels::Isa;
 use serde::Serialize;
@@ -28,6 +32,8 @@ pub struct TrainResults {
     pub training_time_seconds: f64,
     /// Share of right predictions after the last epoch, 0–1.
     pub final_test_accuracy: f64,
+    /// The model that training began with, and what it was worth then; none of fresh weights.
+    pub from: Option<Begun>,
     /// Why the model says nothing about quantization, and what to try; none if it learned.
     pub no_verdict: Option<String>,
     /// One record per epoch.
@@ -40,7 +46,18 @@ pub struct TrainResults {
     pub config: Config,
 }
 
-/// Trains, and writes `model_fp32.safetensors`, `training_results.json` and the checkpoint into the folder `train` of the
+/// What training began with.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Begun {
+    /// The file.
+    pub file: String,
+    /// Its share of right predictions before training, 0–1.
+    pub test_accuracy: f64,
+    /// Which images it is measured on.
+    pub evaluated: Evaluated,
+}
+
+/// Trains (the graph of `from`, and from its weights, where there is one), and writes `model_fp32.safetensors`, `training_results.json` and the checkpoint into the folder `train` of the
 /// results.
 ///
 /// # Errors
@@ -48,19 +65,38 @@ pub struct TrainResults {
 pub fn train(
     config: &Config,
     input: &Input,
+    from: Option<From<'_>>,
     resume: bool,
     isa: Isa,
     events: &dyn Events,
 ) -> Result<TrainResults, LabError> {
-    let graph = input.graph(&config.network.model)?;
+    let graph = match from {
+        Some(from) => from.model.graph.clone(),
+        None => input.graph(&config.network.model)?,
+    };
     let folder = Held::take(config.results.out.join(FOLDER))?;
     let checkpoint = folder.join(CHECKPOINT);
     let plan = Plan {
-        start: training::start_weights(config, &graph)?,
+        start: match from {
+            Some(from) => Some(StartWeights {
+                weights: from.model.weights.clone(),
+                record: from.model.record.clone(),
+            }),
+            None => training::start_weights(config, &graph)?,
+        },
         checkpoint: Some(&checkpoint),
         resume,
         ..Plan::default()
     };
+    let begun = from.map(|from| -> Result<Begun, LabError> {
+        let model = FloatModel::compile(&graph, &from.model.weights, isa)?;
+        Ok(Begun {
+            file: from.file.display().to_string(),
+            test_accuracy: evaluate(&model, &input.data.test).accuracy(),
+            evaluated: from.evaluated.clone(),
+        })
+    });
+    let begun = begun.transpose()?;
     let trained = training::train(config, &plan, &graph, input, isa, events)?;
     format::save_float(
         &folder.join(FP32),
@@ -82,6 +118,7 @@ pub fn train(
         parameters: graph.parameter_count(),
         training_time_seconds: trained.train_seconds(),
         final_test_accuracy: last.test_accuracy,
+        from: begun,
         no_verdict: outcome.no_verdict(config.training.lr),
         epochs: trained.epochs,
         data: DataResults::of(input),

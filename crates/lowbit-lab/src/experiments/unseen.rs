@@ -5,6 +5,7 @@
 //! must say what is wanted.
 
 mod fitted;
+mod new_head;
 
 use super::inputs::{Input, Wanted};
 use crate::models::Foreign;
@@ -13,6 +14,7 @@ use fitted::fitted;
 use lowbit::format::{FormatError, TrainingRecord};
 use lowbit::{Graph, Shape};
 use lowbit_data::{Overlap, Progress, Resize, Sketch, Split};
+pub use new_head::images_for_new_head;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 

@@ -2,6 +2,7 @@
 //!
 //! [`page`] gathers, `charts` draws, `page.css` and `page.js` dress; nothing is loaded from anywhere.
 
+pub(crate) mod candidates;
 mod charts;
 mod federation;
 mod figures;
@@ -101,12 +102,11 @@ pub fn page(
         }
         div id="tip" role="status" hidden {}
     };
-    document(
-        &format!("lowbit: {subject}"),
-        include_str!("page.js"),
-        &body,
-    )
+    document(&format!("lowbit: {subject}"), TIPS, &body)
 }
+
+/// Shows what a chart's point says when it is pointed at, on a page with an element `tip`.
+pub(crate) const TIPS: &str = include_str!("page.js");
 
 /// A page that stands alone: its style and its script are part of it.
 pub(crate) fn document(title: &str, script: &str, body: &Markup) -> String {

@@ -139,6 +139,33 @@ impl Graph {
         Ok(self)
     }
 
+    /// Returns the same graph with as many outputs of its last layer as `names`: for other classes than it was made for. Its last
+    /// layer's weights have another shape then.
+    ///
+    /// # Errors
+    /// [`GraphError`] where the last operator is no linear layer.
+    pub fn with_new_head(&self, names: &[String]) -> Result<Self, GraphError> {
+        let mut nodes = self.nodes.clone();
+        let Some(Node {
+            op: Op::Linear(linear),
+            ..
+        }) = nodes.last_mut()
+        else {
+            return Err(GraphError::Whole {
+                graph: self.name.clone(),
+                reason: "its last operator is no linear layer that could be made anew".into(),
+            });
+        };
+        linear.out_features = names.len();
+        builder::check(
+            self.name.clone(),
+            self.input,
+            self.normalization.clone(),
+            names.to_vec(),
+            nodes,
+        )
+    }
+
     /// Number of logits.
     #[must_use]
     pub fn classes(&self) -> usize {

@@ -110,6 +110,15 @@ impl Requant {
             bias_steps: vec![0; sums.len()],
         }
     }
+
+    /// Where the accumulators of a depthwise convolution start, `sums` being Σ q_w per channel.
+    pub(crate) fn acc_offset(&self, sums: &[i64]) -> Vec<i32> {
+        let offset = |(&sum, &steps): (&i64, &i64)| {
+            let offset = steps - i64::from(self.input_zero_point) * sum;
+            i32::try_from(offset).expect("a checked layer's bias fits beside its products")
+        };
+        sums.iter().zip(&self.bias_steps).map(offset).collect()
+    }
 }
 
 /// From one value's steps to another's: `s_from / s_to`.

@@ -10,6 +10,8 @@ mod optimizer;
 mod parameter;
 mod pass;
 mod qat;
+#[cfg(test)]
+mod recipe;
 mod regularization;
 mod schedule;
 mod trainer;

@@ -1,8 +1,9 @@
 //! A model that knows no more of its classes than chance does: wrong preprocessing, wrong order of classes, or destroyed.
 
 use super::super::finding::{Finding, Level};
+use super::super::looks_at::LooksAt;
 use super::super::patient::{Patient, spread};
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use super::permuted_labels::reordered;
 use crate::LabError;
 use crate::evaluate::evaluate;

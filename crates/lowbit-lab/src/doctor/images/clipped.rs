@@ -1,8 +1,9 @@
 //! Activations that lie beyond their range: cut off at its ends.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::{Patient, spread};
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use crate::LabError;
 use lowbit::quantize::clipped;
 

@@ -1,8 +1,9 @@
 //! Calibration with too few images: ranges that still grow with each further one.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use crate::{LabError, plural};
 use lowbit::quant::Observer;
 use lowbit::quantize::calibrate;

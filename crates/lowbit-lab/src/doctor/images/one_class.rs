@@ -1,8 +1,9 @@
 //! Calibration images of one class.
 
 use super::super::finding::{Finding, Level};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use crate::LabError;
 
 pub(in super::super) const RULE: Rule = Rule {

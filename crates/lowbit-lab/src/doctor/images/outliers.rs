@@ -1,8 +1,9 @@
 //! Ranges that a few numbers set: all others are left with a part of the levels.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::{Patient, spread};
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use super::clipped::IMAGES;
 use crate::LabError;
 use lowbit::quant::Observer;

@@ -1,8 +1,9 @@
 //! Classes in another order than the model's.
 
 use super::super::finding::{Finding, Level};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use crate::LabError;
 use crate::evaluate::evaluate;
 

@@ -1,8 +1,9 @@
 //! Calibration images that are unlike the test images.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::{Patient, spread};
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use super::clipped::IMAGES;
 use crate::{LabError, plural};
 use lowbit::quant::Observer;

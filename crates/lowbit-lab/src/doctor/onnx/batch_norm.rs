@@ -1,8 +1,9 @@
 //! Batch-norms right behind a convolution that were not folded into it.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use super::grids::{DEQUANTIZE, QUANTIZE, has_fixed_activations, is, only_reader};
 use crate::{LabError, plural};
 use lowbit_onnx::{Contents, StoredNode};

@@ -1,8 +1,9 @@
 //! Biases as integers: whether their steps are those of input times weight, and whether they fit.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use super::grids::{DEQUANTIZE, Grid, dequantized_by, grid_of, is};
 use super::products::weights_of;
 use crate::{LabError, plural};

@@ -1,8 +1,9 @@
 //! Scales per channel that an opset ignores, or of an axis that does not exist or is not that of the channels.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use super::grids::{DEQUANTIZE, QUANTIZE, is, plain};
 use super::products::{channel_axis, is_product, weights_of};
 use crate::{LabError, plural};

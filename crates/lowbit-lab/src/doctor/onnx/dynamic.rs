@@ -1,8 +1,9 @@
 //! Dynamic quantization of convolutions.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use super::grids::plain;
 use crate::{LabError, plural};
 use lowbit_onnx::{ElementType, StoredNode};

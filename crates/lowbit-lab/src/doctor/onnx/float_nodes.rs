@@ -1,8 +1,9 @@
 //! Nodes of a quantized model that ONNX Runtime runs in f32.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use super::onnx_runtime::placements;
 use super::products::{is_product, weights_of};
 use crate::{LabError, plural};

@@ -1,8 +1,9 @@
 //! Weights that a quantized model stores in f32.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use super::grids::has_fixed_activations;
 use super::products::{is_product, weights_of};
 use crate::{LabError, plural};

@@ -5,8 +5,9 @@
 //! reports of 45 files (`bench/onnx/fusion.py`).
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use super::grids::{dequantized_by, grid_of, has_fixed_activations, plain};
 use super::products::weights_of;
 use crate::{LabError, plural};

@@ -1,8 +1,9 @@
 //! Products that were left in f32 on purpose, and that ONNX Runtime quantizes all the same, with one scale for all channels.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use super::onnx_runtime::placements;
 use crate::{LabError, plural};
 

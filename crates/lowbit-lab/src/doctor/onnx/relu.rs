@@ -1,8 +1,9 @@
 //! ReLUs that are apart from the product before them: a pair stands between.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use super::grids::{DEQUANTIZE, grid_of, is, is_redundant, only_reader, quantized_by};
 use super::products::is_product;
 use crate::{LabError, plural};

@@ -1,8 +1,9 @@
 //! Scales that are none.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use super::grids::{DEQUANTIZE, QUANTIZE, plain};
 use crate::{LabError, plural};
 

@@ -1,8 +1,9 @@
 //! A Softmax between 8-bit grids.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use super::grids::{grid_of, is, plain, quantized_by};
 use crate::{LabError, plural};
 use lowbit_onnx::{Contents, StoredNode};

@@ -1,8 +1,9 @@
 //! Running statistics of batch-norms that are not those of the images.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::{Patient, spread};
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use crate::{LabError, plural};
 use lowbit::exec::{FloatModel, Model};
 use lowbit::format::StoredModel;

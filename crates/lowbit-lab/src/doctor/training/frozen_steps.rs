@@ -1,8 +1,9 @@
 //! Step sizes of quantizers that never learned.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use super::no_gradient::is_untouched;
 use crate::{LabError, plural};
 

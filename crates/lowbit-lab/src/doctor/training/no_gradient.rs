@@ -1,8 +1,9 @@
 //! Weights that no gradient reached: quantization-aware training without a straight-through estimator.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use crate::{LabError, plural};
 use lowbit::format::Checkpoint;
 

@@ -1,8 +1,9 @@
 //! Integer layers that take longer than their FP32 twins on this machine, measured.
 
 use super::super::finding::{Finding, Level, places};
+use super::super::looks_at::LooksAt;
 use super::super::patient::{Patient, spread};
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use crate::{LabError, timing};
 use lowbit::exec::{FloatModel, IntegerModel};
 use lowbit::format::StoredModel;

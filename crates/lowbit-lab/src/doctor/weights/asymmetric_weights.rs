@@ -1,9 +1,10 @@
 //! Weights with a zero point of their own.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
 use super::super::products::Product;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use crate::{LabError, plural};
 
 pub(in super::super) const RULE: Rule = Rule {

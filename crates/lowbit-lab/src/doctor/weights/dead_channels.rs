@@ -1,8 +1,9 @@
 //! Output channels that are the same whatever goes in.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use crate::{LabError, plural};
 use lowbit::format::StoredModel;
 use lowbit::graph::fold_batch_norm;

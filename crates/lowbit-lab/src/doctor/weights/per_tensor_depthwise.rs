@@ -1,9 +1,10 @@
 //! One scale for all filters of a depthwise layer, whose ranges differ: most of them are left with a few levels.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
 use super::super::products::Product;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use crate::LabError;
 
 pub(in super::super) const RULE: Rule = Rule {

@@ -1,9 +1,10 @@
 //! Pairs of u8 × s8 products whose sum does not fit 16 bits: instructions of AVX2 without VNNI cut it off.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
 use super::super::products::Product;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use crate::{LabError, plural};
 
 pub(in super::super) const RULE: Rule = Rule {

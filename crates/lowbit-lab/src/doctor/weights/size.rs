@@ -1,8 +1,9 @@
 //! What the file holds against what its bits should take.
 
 use super::super::finding::{Finding, Level};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use crate::LabError;
 use lowbit::format::StoredModel;
 use std::collections::HashSet;

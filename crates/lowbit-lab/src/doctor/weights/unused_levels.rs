@@ -1,8 +1,9 @@
 //! Integers that use fewer levels than their width has.
 
 use super::super::finding::{Finding, Level, places, some_of};
+use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
-use super::super::rule::{LooksAt, Rule};
+use super::super::rule::Rule;
 use crate::{LabError, plural};
 
 pub(in super::super) const RULE: Rule = Rule {

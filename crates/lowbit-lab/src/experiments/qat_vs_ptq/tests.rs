@@ -3,7 +3,7 @@ use super::*;
 use crate::experiments::compare::From;
 use crate::experiments::inputs::float_model;
 use crate::experiments::inputs::tests::input;
-use crate::experiments::sweep::{RunId, RunResults, SweepEvents, sweep};
+use crate::experiments::sweep::{RunId, RunResults, Subject, SweepEvents, sweep};
 use crate::{Events, Silent};
 use std::sync::Mutex;
 
@@ -169,7 +169,9 @@ fn finished_trainings_are_taken_from_a_sweep_and_the_first_model_from_a_file() {
     config.qat.freeze_bn_epochs = 1;
     let isa = Isa::current().unwrap();
     let noted = Noted::default();
-    sweep(&config, &[32, 4], 1, &input(), isa, &noted).unwrap();
+    let images = input();
+    let subject = Subject::named(&config, &images).unwrap();
+    sweep(&config, &[32, 4], 1, &subject, isa, &noted).unwrap();
     let go = |start: &Start<'_>| qat_vs_ptq(&config, &input(), start, isa, &noted).unwrap();
     let taken = go(&Start {
         runs: Some(folder.path()),

@@ -3,9 +3,10 @@
 use super::candidates::{LEARNED, MIXED};
 use super::mixed::LayerOptions;
 use super::{Candidate, Parts, Request, Row, candidates};
-use crate::evaluate::{FNV_START, fnv};
+use crate::digest::{FNV_START, fnv, of_weights};
 use crate::experiments::artifacts::{Held, make_folder, write_json};
 use crate::experiments::unseen::Chosen;
+use crate::machine::Machine;
 use crate::{Config, LabError};
 use lowbit::format::{self, StoredModel};
 use lowbit::quant::QuantizedModel;
@@ -19,9 +20,11 @@ use std::time::Instant;
 /// The folder of quantized models.
 pub(super) struct Cache {
     folder: PathBuf,
-    /// A hash of what all candidates of this run share: the model's bytes, the calibration images, the preprocessing, and the
-    /// version of lowbit.
+    /// A hash of what all candidates of this run share: the model's bytes and weights, which may stand in other files, the
+    /// calibration images, the preprocessing, and the version of lowbit.
     shared: u64,
+    /// A hash of what else decides how long a layer takes.
+    timed: u64,
     resume: bool,
 }
 
@@ -46,6 +49,7 @@ impl Cache {
         chosen: &Chosen,
         config: &Config,
         parts: &Parts,
+        isa: Isa,
     ) -> Result<Self, LabError> {
         let file = std::fs::read(request.file).map_err(|source| LabError::Io {
             path: request.file.to_owned(),
@@ -56,7 +60,7 @@ impl Cache {
             &config.onnx.preprocess,
             &chosen.input.data.class_names.join(", "),
         ];
-        let mut digest = fnv(FNV_START, file.into_iter());
+        let mut digest = of_weights(fnv(FNV_START, file.into_iter()), &request.model.weights);
         for part in said {
             digest = fnv(
                 digest,
@@ -64,18 +68,28 @@ impl Cache {
             );
         }
         digest = fnv(digest, parts.calibration.iter().copied());
+        let here = Machine::here(isa);
+        let timed = format!(
+            "{}, {}, {}, {}",
+            here.host, here.cpu, here.isa, request.batch
+        );
         let folder = folder.join("candidates");
         make_folder(&folder)?;
         Ok(Self {
             folder,
             shared: digest,
+            timed: fnv(digest, timed.bytes()),
             resume: request.resume,
         })
     }
 
     fn path(&self, candidate: &Candidate, extension: &str) -> PathBuf {
+        self.path_from(self.shared, candidate, extension)
+    }
+
+    fn path_from(&self, start: u64, candidate: &Candidate, extension: &str) -> PathBuf {
         let config = serde_json::to_string(&candidate.config).expect("settings are plain data");
-        let digest = fnv(self.shared, config.bytes());
+        let digest = fnv(start, config.bytes());
         self.folder.join(format!("{digest:016x}.{extension}"))
     }
 
@@ -158,29 +172,38 @@ impl Cache {
         Ok(())
     }
 
-    /// Removes what an earlier run has left on its front.
-    pub(super) fn forget_front(&self, folder: &Held) {
+    /// Removes what an earlier run has left on its front, and its widths of layers where this one has `tried` none such.
+    pub(super) fn forget_front<'a>(
+        &self,
+        folder: &Held,
+        tried: impl Iterator<Item = &'a Candidate>,
+    ) {
         let names = candidates().into_iter().map(|candidate| candidate.slug());
         let mixed =
             MIXED.map(|group| Candidate::mixed(group, LayerBits::default(), LEARNED).slug());
-        for name in names.chain(mixed) {
-            for extension in ["safetensors", "onnx"] {
-                // What is not there need not go.
-                let _ = std::fs::remove_file(folder.join(format!("{name}.{extension}")));
-            }
+        let kept: Vec<String> = tried.map(Candidate::slug).collect();
+        let stale = mixed.iter().filter(|name| !kept.contains(name));
+        let mut files: Vec<String> = stale.map(|name| format!("{name}.layers")).collect();
+        for name in names.chain(mixed.iter().cloned()) {
+            files.extend(["safetensors", "onnx"].map(|extension| format!("{name}.{extension}")));
+        }
+        for file in files {
+            // What is not there need not go.
+            let _ = std::fs::remove_file(folder.join(file));
         }
     }
 
-    /// Layers that were measured with this base before, or else by `measure`.
+    /// Layers that were measured with this base, on this machine, before, or else by `measure`.
     pub(super) fn layers(
         &self,
         base: &Candidate,
         measure: impl FnOnce() -> Result<Option<Vec<LayerOptions>>, LabError>,
     ) -> Result<Option<Vec<LayerOptions>>, LabError> {
-        let path = self.path(base, "layers.json");
+        let path = self.path_from(self.timed, base, "layers.json");
         let earlier = || {
             let text = std::fs::read_to_string(&path).ok()?;
-            serde_json::from_str(&text).ok()
+            let layers: Vec<LayerOptions> = serde_json::from_str(&text).ok()?;
+            layers.iter().all(LayerOptions::is_whole).then_some(layers)
         };
         if let Some(layers) = self.resume.then(earlier).flatten() {
             return Ok(Some(layers));

@@ -46,6 +46,17 @@ pub struct LayerOptions {
     pub options: Vec<LayerOption>,
 }
 
+impl LayerOptions {
+    /// Whether it has all widths in their order.
+    pub(super) fn is_whole(&self) -> bool {
+        let bits = self.options.iter().map(|option| option.bits);
+        bits.eq([WeightBits::B8]
+            .into_iter()
+            .chain(NARROWER)
+            .map(WeightBits::get))
+    }
+}
+
 /// What is expected of a model with mixed widths, beside the one with 8 bits everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Predicted {
@@ -114,7 +125,7 @@ impl Measuring<'_> {
                 }
                 let mut model = self.base.clone();
                 model.layers[index] = Some(layer.clone());
-                losses.push((divergence(&model)? - at_base).max(0.0));
+                losses.push(grown(divergence(&model)?, at_base));
                 all.layers[index] = Some(layer.clone());
             }
         }
@@ -162,6 +173,14 @@ impl Measuring<'_> {
             (0..rounds[0].len()).map(of_step).collect()
         };
         Ok(rounds.iter().map(median).collect())
+    }
+}
+
+/// By how much a divergence has grown; all there is where it is no number.
+fn grown(divergence: f64, base: f64) -> f64 {
+    match divergence.is_nan() || base.is_nan() {
+        true => f64::MAX,
+        false => (divergence - base).max(0.0),
     }
 }
 

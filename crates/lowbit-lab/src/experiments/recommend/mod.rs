@@ -184,7 +184,7 @@ pub fn recommend(
     let FloatFile { graph, weights, .. } = request.model;
     let fp32 = FloatModel::compile(graph, weights, isa)?;
     let measured = Float::measure(&fp32, &parts, request)?;
-    let cache = Cache::open(&folder, request, chosen, config, &parts)?;
+    let cache = Cache::open(&folder, request, chosen, config, &parts, isa)?;
     let search = Search {
         config,
         request,
@@ -248,7 +248,7 @@ pub fn recommend(
     {
         row.on_front = on_front;
     }
-    cache.forget_front(&folder);
+    cache.forget_front(&folder, made_by.iter().flatten());
     for (row, candidate) in rows.iter_mut().zip(&made_by) {
         if let Some(candidate) = candidate.as_ref().filter(|_| is_kept(row, &verdict)) {
             cache.keep(candidate, &folder, row)?;

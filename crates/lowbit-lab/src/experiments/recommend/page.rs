@@ -1,9 +1,10 @@
 //! `report.html` of a recommendation.
 
-use super::Recommendation;
+use super::{PartScore, Recommendation};
 use crate::plural;
-use crate::report::document;
-use maud::html;
+use crate::report::candidates::{Measured, tradeoff};
+use crate::report::{TIPS, document};
+use maud::{Markup, html};
 
 /// The header of the table, for people.
 pub const HEADER: [&str; 8] = [
@@ -29,7 +30,7 @@ impl Recommendation {
             let drop = other.map(|part| part.drop_points);
             vec![
                 format!("{}{}", row.name, if row.on_front { " *" } else { "" }),
-                row.bytes.to_string(),
+                plural::grouped(row.bytes),
                 format!("{:.2}", row.choosing.accuracy_percent),
                 part.map_or_else(none, |part| format!("{:.2}", part.accuracy_percent)),
                 drop.map_or_else(none, |d| {
@@ -43,6 +44,43 @@ impl Recommendation {
             ]
         };
         self.rows.iter().map(row).collect()
+    }
+}
+
+/// The accuracy of a part with the interval of what it lost against FP32.
+fn measured<'a>(name: &'a str, part: &PartScore, cost: f64, on_front: bool) -> Measured<'a> {
+    let (drop, accuracy) = (part.drop_points, part.accuracy_percent);
+    let interval = (
+        accuracy - (drop.high - drop.value),
+        accuracy + (drop.value - drop.low),
+    );
+    Measured {
+        name,
+        accuracy,
+        interval: (drop.high > drop.low).then_some(interval),
+        cost,
+        on_front,
+    }
+}
+
+fn charts(found: &Recommendation) -> Markup {
+    let timed = found.rows.iter().filter_map(|row| {
+        let (part, ms) = (row.verdict.as_ref()?, row.latency_ms?);
+        Some(measured(&row.name, part, ms.median, row.on_front))
+    });
+    let sized = found.rows.iter().map(|row| {
+        measured(
+            &row.name,
+            &row.choosing,
+            row.bytes as f64 / 1e6,
+            row.on_front,
+        )
+    });
+    html! {
+        div class="figures" {
+            (tradeoff("Images that chose nothing, against time", ("ms per call", "ms"), &timed.collect::<Vec<_>>()))
+            (tradeoff("Images that choose, against size", ("file, MB", "MB"), &sized.collect::<Vec<_>>()))
+        }
     }
 }
 
@@ -70,11 +108,15 @@ pub(super) fn page(found: &Recommendation) -> String {
                 }
                 p { "* no other row is better in accuracy, latency and bytes at once. " (calibration) " images set ranges, "
                     (choosing) " chose, " (verdict) " chose nothing; calls of " (plural::of(found.batch, "image")) " on "
-                    (found.threads) " threads" (found.doubts) ". Trying ended because " (found.ended) "." }
+                    (plural::of(found.threads, "thread")) (found.doubts) ". Trying ended because " (found.ended) "." }
+                (charts(found))
             }
             section {
                 h2 { "Commands" }
-                @for row in found.rows.iter().filter(|row| !row.command.is_empty()) { pre { (row.command) } }
+                @for row in found.rows.iter().filter(|row| !row.command.is_empty()) {
+                    p { (row.name) }
+                    pre class="wrapped" { (row.command) }
+                }
             }
             section { h2 { "Files" } ul {
                 @for file in found.rows.iter().flat_map(|row| row.file.iter().chain(&row.onnx)) { li { (file) } }
@@ -83,6 +125,7 @@ pub(super) fn page(found: &Recommendation) -> String {
                 section { h2 { "Not tried" } ul { @for line in &found.skipped { li { (line) } } } }
             }
         }
+        div id="tip" role="status" hidden {}
     };
-    document(&format!("lowbit recommend: {}", found.model), "", &body)
+    document(&format!("lowbit recommend: {}", found.model), TIPS, &body)
 }

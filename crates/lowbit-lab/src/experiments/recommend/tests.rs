@@ -247,10 +247,14 @@ fn the_whole_experiment_leaves_what_it_says_and_goes_on_where_it_was() {
     config.results.out = folder.path().to_owned();
     let isa = Isa::current().unwrap();
     let file = folder.path().join("model.safetensors");
-    let go = |model: &FloatFile, resume: bool, seconds: f64| {
-        format::save_float(&file, &model.graph, &model.weights, None).unwrap();
-        let request = Request {
-            file: &file,
+    fn request<'a>(
+        file: &'a Path,
+        model: &'a FloatFile,
+        resume: bool,
+        seconds: f64,
+    ) -> Request<'a> {
+        Request {
+            file,
             model,
             choice: Choice::default(),
             max_drop: 5.0,
@@ -259,9 +263,16 @@ fn the_whole_experiment_leaves_what_it_says_and_goes_on_where_it_was() {
             target: Target::Size,
             batch: 1,
             resume,
-        };
+        }
+    }
+    let go = |model: &FloatFile, resume: bool, seconds: f64| {
+        format::save_float(&file, &model.graph, &model.weights, None).unwrap();
+        let request = request(&file, model, resume, seconds);
         recommend(&config, &request, &bright(), isa, &Silent)
     };
+    let stale = folder.path().join(FOLDER).join("mixed_6_bits.layers");
+    std::fs::create_dir_all(stale.parent().unwrap()).unwrap();
+    std::fs::write(&stale, "of an earlier run").unwrap();
     let found = go(&summing(1.0), false, 600.0).unwrap();
     let place = folder.path().join(FOLDER);
     let written = std::fs::read_to_string(place.join("recommendation.json")).unwrap();
@@ -304,6 +315,17 @@ fn the_whole_experiment_leaves_what_it_says_and_goes_on_where_it_was() {
             .collect()
     };
     assert_eq!(made(&again)[1..], made(&found)[1..]);
+    assert!(!stale.exists());
+    // Weights may stand in another file than the model's own: with others nothing is taken.
+    let chosen = bright();
+    let parts = parts(&chosen, &config).unwrap();
+    for (weight, has) in [(1.0, true), (0.5, false)] {
+        let model = summing(weight);
+        let request = request(&file, &model, true, 600.0);
+        let held = Held::take(folder.path().join(FOLDER)).unwrap();
+        let cache = Cache::open(&held, &request, &chosen, &config, &parts, isa).unwrap();
+        assert_eq!(cache.has(&candidates()[0]), has, "{weight}");
+    }
     // Another model's are not.
     let error = go(&summing(0.0), true, 600.0).unwrap_err().to_string();
     assert!(error.contains("no more than chance"), "{error}");

@@ -1,7 +1,7 @@
 //! One width of one seed: found finished, or trained.
 
 use super::results::timestamp;
-use super::{CompressionMetrics, Finished, RunId, RunResults, SweepEvents};
+use super::{CompressionMetrics, Finished, RunId, RunResults, Subject, SweepEvents};
 use crate::decisive::Decisive;
 use crate::experiments::artifacts::{
     CHECKPOINT, FP32, Held, TRAINING_RESULTS, make_folder, write_json,
@@ -32,23 +32,16 @@ pub(super) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub(super) fn new(
-        config: &Config,
-        id: RunId,
-        graph: &'a Graph,
-        input: &'a Input,
-        isa: Isa,
-        start: Option<&'a StartWeights>,
-    ) -> Self {
+    pub(super) fn new(config: &Config, id: RunId, subject: &'a Subject<'a>, isa: Isa) -> Self {
         let mut config = config.with_seed(id.seed);
         config.widths.bits = id.bits.min(16);
         Self {
             config,
             id,
-            graph,
-            input,
+            graph: &subject.graph,
+            input: subject.input,
             isa,
-            start,
+            start: subject.start.as_ref(),
         }
     }
 

@@ -40,7 +40,8 @@ fn config(out: &Path) -> Config {
 fn go(config: &Config, widths: &[u8], jobs: usize, input: &Input) -> (Vec<Finished>, Counted) {
     let counted = Counted::default();
     let isa = Isa::current().unwrap();
-    let done = sweep(config, widths, jobs, input, isa, &counted).unwrap();
+    let subject = Subject::named(config, input).unwrap();
+    let done = sweep(config, widths, jobs, &subject, isa, &counted).unwrap();
     (done, counted)
 }
 
@@ -145,7 +146,9 @@ fn a_folder_whose_list_says_something_else_is_refused() {
     assert_eq!(Some(&known), first[0].results.decisive.as_ref());
     std::fs::write(&list, text.replace("\"lr\": \"0.001\"", "\"lr\": \"0.5\"")).unwrap();
     let isa = Isa::current().unwrap();
-    let error = sweep(&config, &[32], 1, &input(), isa, &Counted::default()).unwrap_err();
+    let input = input();
+    let subject = Subject::named(&config, &input).unwrap();
+    let error = sweep(&config, &[32], 1, &subject, isa, &Counted::default()).unwrap_err();
     let error = error.to_string();
     assert!(error.contains("lr = 0.5, this run has 0.001"), "{error}");
 }
@@ -156,10 +159,12 @@ fn a_sweep_that_another_process_runs_is_refused() {
     let config = config(folder.path());
     let held = Held::take(folder.path().to_owned()).unwrap();
     let isa = Isa::current().unwrap();
-    let error = sweep(&config, &[32], 1, &input(), isa, &Counted::default()).unwrap_err();
+    let input = input();
+    let subject = Subject::named(&config, &input).unwrap();
+    let error = sweep(&config, &[32], 1, &subject, isa, &Counted::default()).unwrap_err();
     assert!(matches!(error, LabError::Busy { .. }), "{error}");
     drop(held);
-    go(&config, &[32], 1, &input());
+    go(&config, &[32], 1, &input);
 }
 
 /// A run that goes on reads the epochs before from a file and writes them again: serde_json reads most of these one digit
@@ -177,4 +182,32 @@ fn numbers_that_are_read_back_are_those_that_were_written() {
         let back: f64 = serde_json::from_str(&text).unwrap();
         assert_eq!(back.to_bits(), number.to_bits(), "{text}");
     }
+}
+
+#[test]
+fn every_width_begins_with_a_trained_model_where_one_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.repeats.seeds = 1;
+    config.training.lr = 0.0;
+    let input = input();
+    let graph = input.graph("mlp").unwrap();
+    let weights = lowbit::Weights::init(&graph, 77);
+    let model = FloatFile {
+        graph: graph.clone(),
+        weights: weights.clone(),
+        record: None,
+        foreign: None,
+    };
+    let subject = Subject::trained(model, &input);
+    let isa = Isa::current().unwrap();
+    let done = sweep(&config, &[32, 8], 1, &subject, isa, &Counted::default()).unwrap();
+    for run in &done {
+        let file = run.folder.join("model_fp32.safetensors");
+        let found = crate::experiments::inputs::float_model(&file, &Config::default()).unwrap();
+        assert_eq!(found.weights, weights);
+    }
+    // Of fresh weights it is another run.
+    let (others, _) = go(&config, &[32], 1, &input);
+    assert!(!others[0].earlier);
 }

@@ -40,7 +40,7 @@ fn in_classes(model: &Measured<'_>, data: &mut Dataset) -> Result<(), LabError> 
             // The order of sorted names, as most loaders have it.
             true => Ok(()),
             false => Err(LabError::Mismatch(format!(
-                "{}: has {known} classes, which it does not name, {} has {found}: give --labels a file with the model's classes, or other data",
+                "{}: has {known} classes, which it does not name, {} has {found}: give --labels a file with the model's classes, or other data, or train --from it with --new-head",
                 model.file.display(),
                 data.name,
             ))),

@@ -83,12 +83,8 @@ impl Depthwise {
             true => Requant::with_bias_steps(sums, &self.scale, &self.bias, input, output),
             false => Requant::new(sums, &self.scale, Some(&self.bias), input, output),
         };
-        let offset = |(&sum, &steps): (&i64, &i64)| {
-            let offset = steps - i64::from(requant.input_zero_point) * sum;
-            i32::try_from(offset).expect("a checked layer's bias fits beside its products")
-        };
         Constants {
-            acc_offset: sums.iter().zip(&requant.bias_steps).map(offset).collect(),
+            acc_offset: requant.acc_offset(sums),
             multiplier: requant.multiplier,
             bias: requant.bias,
         }

@@ -2,6 +2,7 @@
 
 mod activation;
 mod binary;
+mod channels;
 mod conv;
 mod linear;
 mod normalization;
@@ -69,6 +70,9 @@ impl Place {
     }
 }
 
+/// Taps of a depthwise convolution whose sums fit 32 bits whatever its integers are.
+const MOST_TAPS: usize = 255;
+
 /// The table of operators: the trainable form of a step.
 pub(super) fn layer(
     plan: &Plan,
@@ -88,18 +92,25 @@ pub(super) fn layer(
         Op::Conv(_) if index + 1 == plan.exec.program.steps().len() => {
             return unsupported("a convolution cannot be the last layer in training");
         }
-        _ if step.epilogue.ceiling.is_some() => {
-            return unsupported("a clip behind a product cannot be trained");
+        Op::Conv(conv) if conv.is_depthwise(step.in_shapes[0].c()) => {
+            let taps = conv.kernel[0] * conv.kernel[1];
+            if qat.is_some() && taps > MOST_TAPS {
+                return unsupported("its kernel is too large for quantization-aware training");
+            }
+            Box::new(conv::Conv::new(plan, index, weights, isa, qat))
         }
         Op::Conv(conv) if !conv.is_plain() => {
             return unsupported(
-                "groups, dilation and different strides down and to the right cannot be trained",
+                "groups that are no depthwise convolution, and dilation and different strides of one that is none, cannot be trained",
             );
         }
         Op::Conv(conv) if (0..4).any(|side| conv.padding[side] >= conv.kernel[side % 2]) => {
             return unsupported("padding must be smaller than the kernel in training");
         }
         Op::Conv(_) => Box::new(conv::Conv::new(plan, index, weights, isa, qat)),
+        _ if step.epilogue.ceiling.is_some() => {
+            return unsupported("a clip behind anything but a convolution cannot be trained");
+        }
         Op::Linear(_) if step.epilogue.batch_norm.is_some() => {
             return unsupported("batch-norm behind a linear layer cannot be trained");
         }
@@ -119,7 +130,7 @@ pub(super) fn layer(
         Op::Add => Box::new(binary::Add::new(plan, index)),
         Op::Mul => Box::new(binary::Mul::new(plan, index)),
         Op::Concat | Op::ChannelShuffle(_) | Op::Slice(_) => {
-            return unsupported("operators that move channels cannot be trained");
+            Box::new(channels::Channels::new(plan, index).expect("it is one that moves channels"))
         }
         Op::Softmax | Op::LayerNorm(_) => {
             return unsupported("softmax and layer norm within a network cannot be trained");

@@ -6,10 +6,12 @@
 //! f32 (with the batch's statistics), and fold into the requantization at deployment.
 
 mod activation;
+#[cfg(test)]
+mod tests;
 mod weight;
 
 pub(super) use activation::ActivationState;
-pub(super) use weight::{IntegerProduct, WeightState};
+pub(super) use weight::{IntegerDepthwise, IntegerProduct, WeightState};
 
 use crate::bits::{ActivationBits, WeightBits};
 use crate::graph::Program;
@@ -40,7 +42,8 @@ pub enum ActivationQuantizer {
     Auto,
     /// Learned step size (Esser et al. 2020), its logarithm being learned.
     Lsq,
-    /// Learned clipping value (Choi et al. 2018, PACT): the step learns from clipped values alone.
+    /// Learned clipping value (Choi et al. 2018, PACT): the step learns from clipped values alone. A value counts as clipped where
+    /// it is more than half a step beyond the clipping value; what lies nearer rounds to it, and passes its gradient.
     Pact,
     /// Moving average of each batch's range, not learned (Jacob et al. 2018, section 3.1).
     Ema,

@@ -5,6 +5,7 @@ use crate::Weights;
 use crate::bits::WeightBits;
 use crate::quant::{InputParams, Product, ProductConstants, QuantizedLayer, Requant, quantizers};
 use crate::train::parameter::Parameter;
+use lowbit_kernels::depthwise::{self, DepthwiseGeometry, Dequantize, IntegerWeights};
 use lowbit_kernels::{ConvGeometry, Isa, WeightShape};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -26,6 +27,33 @@ impl IntegerProduct {
     ) {
         self.weights
             .run_f32(&self.constants, relu, geometry, rows, view, out);
+    }
+}
+
+/// A depthwise convolution as the integer kernels take it, with f32 results.
+pub(in crate::train) struct IntegerDepthwise {
+    weights: IntegerWeights,
+    acc_offset: Vec<i32>,
+    requant: Requant,
+}
+
+impl IntegerDepthwise {
+    /// The map of one image, `extents` being its rows and columns.
+    pub(in crate::train) fn run(
+        &self,
+        geometry: &DepthwiseGeometry,
+        extents: [usize; 2],
+        view: &[u8],
+        out: &mut [f32],
+    ) {
+        let dequantize = Dequantize {
+            acc_offset: &self.acc_offset,
+            multiplier: &self.requant.multiplier,
+            bias: &self.requant.bias,
+            relu: false,
+        };
+        let rectangle = extents.map(|extent| 0..extent);
+        depthwise::conv_u8_f32(&self.weights, geometry, rectangle, view, &dequantize, out);
     }
 }
 
@@ -161,6 +189,23 @@ impl WeightState {
         let requant = Requant::new(weights.sums(), &self.scale, bias, input, None);
         let constants = weights.constants(requant);
         IntegerProduct { weights, constants }
+    }
+
+    /// As [`product`](Self::product), of a depthwise convolution.
+    pub(in crate::train) fn depthwise(
+        &self,
+        isa: Isa,
+        kernel: [usize; 2],
+        input: InputParams,
+        bias: Option<&[f32]>,
+    ) -> IntegerDepthwise {
+        let weights = IntegerWeights::pack(isa, &self.codes, self.scale.len(), kernel);
+        let requant = Requant::new(weights.sums(), &self.scale, bias, input, None);
+        IntegerDepthwise {
+            acc_offset: requant.acc_offset(weights.sums()),
+            weights,
+            requant,
+        }
     }
 
     /// The deployed layer: `folded` gives batch-norm's factor, mean and shift per channel. A negative factor turns the

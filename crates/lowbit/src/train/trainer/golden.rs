@@ -9,27 +9,8 @@ use crate::Tensor;
 use crate::exec::{FloatModel, Model};
 use crate::graph::{GraphBuilder, Op, Shape, zoo};
 use crate::train::parameter::Parameter;
+use crate::train::recipe::{golden, hash, signed};
 use serde_json::Value;
-
-fn golden(name: &str) -> Value {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden");
-    let text = std::fs::read_to_string(format!("{folder}/{name}.json")).unwrap();
-    serde_json::from_str(&text).unwrap()
-}
-
-fn hash(i: u64) -> u32 {
-    let mut x = i.wrapping_mul(2_654_435_761) as u32;
-    x ^= x >> 16;
-    x = x.wrapping_mul(2_246_822_519);
-    x ^= x >> 13;
-    x = x.wrapping_mul(3_266_489_917);
-    x ^ (x >> 16)
-}
-
-/// In -1..1, exact in f32.
-fn signed(i: u64) -> f32 {
-    2.0 * ((hash(i) >> 8) as f32 / (1u32 << 24) as f32) - 1.0
-}
 
 fn numbers(value: &Value) -> Vec<f64> {
     match value {

@@ -392,37 +392,42 @@ fn without_the_straight_through_estimator_latent_weights_get_no_gradient() {
     }
 }
 
+/// Compares the deployed model, the same on all instruction sets, with training's forward pass.
+fn ships_what_was_trained(graph: &Graph, trainer: &mut Trainer, name: &str) {
+    use crate::exec::{IntegerModel, Model};
+    let (images, labels) = learnable(graph, 16, 99);
+    let model = trainer.quantized_model().unwrap();
+    // The training forward pass with the running statistics, in float behind the integer products.
+    trainer.freeze_statistics(true);
+    trainer.gradients(&images, &Targets::of(&labels)).unwrap();
+    let trained = trainer.pass.values.last().unwrap()[..16 * 6].to_vec();
+    let mut reference = None;
+    for isa in Isa::available() {
+        let mut logits = vec![0.0; 16 * 6];
+        IntegerModel::compile(&model, isa)
+            .unwrap()
+            .run(&images, &mut logits)
+            .unwrap();
+        let reference = reference.get_or_insert_with(|| logits.clone());
+        assert_eq!(&logits, reference, "{name} on {isa}");
+    }
+    // Batch-norm folded into one multiplication may round a tie the other way: a step of an activation here and
+    // there, which moves a logit by little.
+    let largest = trained.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+    for (a, b) in trained.iter().zip(reference.unwrap()) {
+        assert!(
+            (a - b).abs() < 0.02 * largest,
+            "{name}: {a} in training, {b} deployed"
+        );
+    }
+}
+
 #[test]
 fn the_exported_integers_are_what_was_trained() {
-    use crate::exec::{IntegerModel, Model};
     for name in ["eurosat-cnn", "resnet8", "mlp"] {
         let graph = crate::graph::zoo::build(name, Shape::new(32, 32, 3), &classes(6)).unwrap();
         let (mut trainer, ..) = qat(&graph, QatConfig::of(crate::WeightBits::B4), 12);
-        let (images, labels) = learnable(&graph, 16, 99);
-        let model = trainer.quantized_model().unwrap();
-        // The training forward pass with the running statistics, in float behind the integer products.
-        trainer.freeze_statistics(true);
-        trainer.gradients(&images, &Targets::of(&labels)).unwrap();
-        let trained = trainer.pass.values.last().unwrap()[..16 * 6].to_vec();
-        let mut reference = None;
-        for isa in Isa::available() {
-            let mut logits = vec![0.0; 16 * 6];
-            IntegerModel::compile(&model, isa)
-                .unwrap()
-                .run(&images, &mut logits)
-                .unwrap();
-            let reference = reference.get_or_insert_with(|| logits.clone());
-            assert_eq!(&logits, reference, "{name} on {isa}");
-        }
-        // Batch-norm folded into one multiplication may round a tie the other way: a step of an activation here and
-        // there, which moves a logit by little.
-        let largest = trained.iter().fold(0.0f32, |max, x| max.max(x.abs()));
-        for (a, b) in trained.iter().zip(reference.unwrap()) {
-            assert!(
-                (a - b).abs() < 0.02 * largest,
-                "{name}: {a} in training, {b} deployed"
-            );
-        }
+        ships_what_was_trained(&graph, &mut trainer, name);
     }
 }
 

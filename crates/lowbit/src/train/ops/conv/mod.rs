@@ -1,6 +1,8 @@
-//! Convolution with the batch-norm, ReLU and 2×2 max-pool behind it.
+//! Convolution with the batch-norm, ReLU, ceiling and 2×2 max-pool behind it.
 
 mod backward;
+mod depthwise;
+mod product;
 
 use super::normalization::Normalization;
 use super::{Layer, Parameter, Pass};
@@ -8,24 +10,20 @@ use crate::Weights;
 use crate::graph::{Op, Step};
 use crate::lower::Plan;
 use crate::quant::QuantizedLayer;
-use crate::train::qat::{IntegerProduct, WeightState};
+use crate::train::qat::WeightState;
 use crate::train::{QatConfig, SLICE};
-use backward::Backward;
-use lowbit_kernels::batch_norm::{self, MapShape};
-use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, conv_f32};
+use lowbit_kernels::batch_norm::{self, Cut, MapShape};
+use lowbit_kernels::{AlignedBuffer, Isa};
+use product::{Integers, Product};
 use rayon::prelude::*;
 
 pub(super) struct Conv {
     index: usize,
     step: Step,
     shape: MapShape,
-    /// From the input value to the dense map, and where the first pixel's view begins.
-    forward: ConvGeometry,
-    view_start: usize,
-    backward: Backward,
+    product: Product,
     weight: Parameter,
     bias: Option<Parameter>,
-    packed: conv_f32::PackedWeights,
     /// Dense results of the convolution, `[n, h, w, c]`.
     maps: AlignedBuffer<f32>,
     /// Where a 2×2 max-pool follows: each window's winner and its value in the map.
@@ -60,20 +58,11 @@ impl Conv {
         let Op::Conv(conv) = step.op else {
             unreachable!("only convolutions come here")
         };
-        let (map, c) = (step.main_shape, step.main_shape.c());
-        let whole = plan.conv(index).plain();
-        let forward = ConvGeometry {
-            pool: 1,
-            out_row_stride: map.w() * c,
-            out_pixel_stride: c,
-            ..whole.expect("only plain convolutions are trained")
-        };
-        let backward = Backward::new(&step, &conv, isa);
+        let map = step.main_shape;
         let weight = Parameter::new(format!("{}.weight", step.name), weights);
         let bias = conv
             .bias
             .then(|| Parameter::new(format!("{}.bias", step.name), weights));
-        let shape = step.weight_shape().expect("convolutions have weights");
         let quantizer = super::weight_state(plan, index, &weight, weights, qat);
         Self {
             index,
@@ -81,13 +70,14 @@ impl Conv {
             shape: MapShape {
                 h: map.h(),
                 w: map.w(),
-                c,
+                c: map.c(),
                 pool: if step.epilogue.max_pool { 2 } else { 1 },
-                relu: step.epilogue.relu,
+                cut: Cut {
+                    relu: step.epilogue.relu,
+                    ceiling: step.epilogue.ceiling.unwrap_or(f32::INFINITY),
+                },
             },
-            forward,
-            backward,
-            packed: conv_f32::PackedWeights::pack(isa, &weight.value, shape),
+            product: Product::new(plan, index, (&step, &conv), isa),
             weight,
             bias,
             maps: AlignedBuffer::zeroed(0),
@@ -95,9 +85,6 @@ impl Conv {
             peaks: AlignedBuffer::zeroed(0),
             slices: Vec::new(),
             normalization: Normalization::new(&step, weights),
-            view_start: plan
-                .input(index, 0)
-                .border(conv.padding[0], conv.padding[1]),
             step,
         }
     }
@@ -113,12 +100,9 @@ impl Conv {
             self.peaks = AlignedBuffer::zeroed(windows);
         }
         while self.slices.len() < count.div_ceil(SLICE) {
-            let input_len = match self.backward.is_needed() {
-                true => self.step.in_shapes[0].len(),
-                false => 0,
-            };
+            let input_len = self.product.own_len(self.step.in_shapes[0].len());
             self.slices.push(Slice {
-                grad_map: AlignedBuffer::zeroed(self.backward.scratch_len),
+                grad_map: AlignedBuffer::zeroed(self.product.scratch(&self.shape).len),
                 grad_weights: vec![0.0; self.weight.value.len()],
                 grad_input: AlignedBuffer::zeroed(input_len),
             });
@@ -126,26 +110,25 @@ impl Conv {
     }
 
     /// Brings the weights into the kernels' orders; the integer product in quantization-aware training.
-    fn pack(&mut self, pass: &Pass) -> Option<IntegerProduct> {
-        let shape = self.step.weight_shape().expect("convolutions have weights");
-        let stride = self.forward.stride;
+    fn pack(&mut self, pass: &Pass) -> Option<Integers> {
         let Some(quantizer) = &mut self.quantizer else {
-            self.packed.repack(&self.weight.value);
-            self.backward.pack(&self.weight.value, shape, stride);
+            self.product.pack(&self.weight.value);
+            self.product.pack_backward(&self.weight.value);
             return None;
         };
         quantizer.forward(&self.weight.value);
-        let (quantizer, backward) = (&*quantizer, &mut self.backward);
-        let mut pack_backward = || backward.pack(&quantizer.dequantized, shape, stride);
+        let (quantizer, product) = (&*quantizer, &mut self.product);
         if !pass.has_integer_products() {
-            pack_backward();
-            self.packed.repack(&quantizer.dequantized);
+            product.pack(&quantizer.dequantized);
+            product.pack_backward(&quantizer.dequantized);
             return None;
         }
         let (_, input) = pass.codes(self.step.inputs[0]);
         let bias = self.bias.as_ref().map(|bias| &bias.value[..]);
-        let product = || quantizer.product(pass.isa, shape, input, bias);
-        Some(rayon::join(product, pack_backward).0)
+        let kind = product.kind();
+        let integers = || Integers::new(kind, quantizer, pass.isa, input, bias);
+        let backward = || product.pack_backward(&quantizer.dequantized);
+        Some(rayon::join(integers, backward).0)
     }
 
     /// Adds the slices' gradients, in their order, and turns HWIO into OHWI.
@@ -176,23 +159,19 @@ impl Layer for Conv {
         let (isa, count, c) = (pass.isa, pass.count, self.shape.c);
         self.reserve(count);
         let (from, to) = (self.step.inputs[0], self.index + 1);
-        let product = self.pack(pass);
+        let integers = self.pack(pass);
         let (input, output) = (pass.plan.layouts[from], pass.plan.layouts[to]);
         let image = pass.values[from].with_slack();
-        let codes: &[u8] = if product.is_some() {
+        let codes: &[u8] = if integers.is_some() {
             pass.codes(from).0.with_slack()
         } else {
             &[]
         };
         self.normalization.prepare();
         let normalized = self.normalization.is_there();
-        let (packed, geometry, view_start) = (&self.packed, &self.forward, self.view_start);
+        let (product, view_start) = (&self.product, self.product.view_start());
         let (shape, normalization) = (&self.shape, &self.normalization);
-        let epilogue = conv_f32::Epilogue {
-            bias: self.bias.as_ref().map(|b| &b.value[..]),
-            relu: false,
-            ceiling: None,
-        };
+        let bias = self.bias.as_ref().map(|bias| &bias.value[..]);
         let mut moments = vec![0.0f64; count * 2 * c];
         let (map_len, pooled) = (shape.len(), shape.pooled_len());
         let pools = shape.pool == 2;
@@ -208,12 +187,9 @@ impl Layer for Conv {
             .enumerate()
             .for_each(|(number, ((map, moments), (peaks, winners)))| {
                 let start = number * input.image_len + view_start;
-                let rows = 0..geometry.out_h;
-                match &product {
-                    None => conv_f32::conv(packed, geometry, rows, &image[start..], &epilogue, map),
-                    Some(product) => {
-                        product.run(false, geometry, rows, &codes[start..], map);
-                    }
+                match &integers {
+                    None => product.run(&image[start..], bias, map),
+                    Some(integers) => integers.run([shape.h, shape.w], &codes[start..], map),
                 }
                 if normalized {
                     let (sum, squares) = moments.split_at_mut(c);
@@ -248,14 +224,14 @@ impl Layer for Conv {
         let grad_out = &mut later[0][..count * pooled];
         let pools = self.shape.pool == 2;
         let peaks = if pools { &self.peaks } else { &self.maps };
-        let (relu, affine) = (self.shape.relu, self.normalization.affine());
+        let (cut, affine) = (self.shape.cut, self.normalization.affine());
         let mut sums = vec![0.0f64; count * 2 * c];
         sums.par_chunks_mut(2 * c)
             .zip(grad_out.par_chunks_mut(pooled))
             .zip(peaks.par_chunks(pooled))
             .for_each(|((sums, grad), peaks)| {
                 let (dy, dy_x) = sums.split_at_mut(c);
-                batch_norm::cut_and_sum(isa, relu, grad, peaks, affine, [dy, dy_x]);
+                batch_norm::cut_and_sum(isa, cut, grad, peaks, affine, [dy, dy_x]);
             });
         let [a, b, shift] = self.normalization.gradients(
             &sums,
@@ -267,12 +243,8 @@ impl Layer for Conv {
         let image = pass.values[from].with_slack();
         let dense = input.dense_len();
         let accumulate = pass.written[from];
-        let (shape, backward, view_start) = (&self.shape, &self.backward, self.view_start);
-        let geometry = ConvGeometry {
-            out_row_stride: backward.row_stride,
-            out_pixel_stride: c,
-            ..self.forward
-        };
+        let (shape, product) = (&self.shape, &self.product);
+        let (scratch, view_start) = (product.scratch(shape), product.view_start());
         let (maps, grad_out) = (&self.maps, &*grad_out);
         let winners = |number: usize| match pools {
             true => &self.winners[number * pooled..][..pooled],
@@ -286,7 +258,7 @@ impl Layer for Conv {
                 slice.grad_weights.fill(0.0);
                 for (within, grad_input) in grad_input.chunks_exact_mut(dense).enumerate() {
                     let number = slice_number * SLICE + within;
-                    let grad_map = &mut slice.grad_map.with_slack_mut()[backward.offset..];
+                    let grad_map = &mut slice.grad_map.with_slack_mut()[scratch.offset..];
                     batch_norm::map_gradient(
                         isa,
                         shape,
@@ -295,7 +267,7 @@ impl Layer for Conv {
                         winners(number),
                         [&a, &b, &shift],
                         grad_map,
-                        (backward.row_stride, c),
+                        (scratch.row_stride, c),
                     );
                     let view = &image[number * input.image_len + view_start..];
                     let Slice {
@@ -304,24 +276,10 @@ impl Layer for Conv {
                         grad_input: own,
                     } = &mut *slice;
                     let grad_map = grad_map.with_slack();
-                    let map = &grad_map[backward.offset..];
+                    let map = &grad_map[scratch.offset..];
                     // Two tasks, so that a thread that has run out of slices can help with another's.
-                    let by_weights =
-                        || conv_f32::conv_grad_weights(isa, &geometry, view, map, grad_weights);
-                    let by_input = || match accumulate {
-                        true => {
-                            backward.run(grad_map, own);
-                            let pairs = grad_input.iter_mut().zip(own.iter());
-                            pairs.for_each(|(sum, x)| *sum += x);
-                        }
-                        false if backward.is_needed() => {
-                            if !backward.is_complete() {
-                                grad_input.fill(0.0);
-                            }
-                            backward.run(grad_map, grad_input);
-                        }
-                        false => {}
-                    };
+                    let by_weights = || product.grad_weights(view, map, grad_weights);
+                    let by_input = || product.grad_input(grad_map, own, grad_input, accumulate);
                     rayon::join(by_weights, by_input);
                 }
             });

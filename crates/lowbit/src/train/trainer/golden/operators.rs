@@ -1,7 +1,7 @@
 //! Operators beyond those of the zoo against PyTorch, from tests/golden/operators.json.
 
 use super::*;
-use crate::graph::{AvgPool, Conv, MaxPool, Normalization};
+use crate::graph::{AvgPool, ChannelShuffle, Conv, MaxPool, Normalization, Slice, Unary};
 
 fn attributes<const N: usize>(case: &Case<'_>, name: &str) -> [usize; N] {
     let values: Vec<usize> = case.0[name].as_array().unwrap().iter().map(size).collect();
@@ -28,6 +28,53 @@ fn check_unary(case: &Case<'_>, op: Op) {
             assert_close(name, &step.gradient(index), &case.expected(name), LAYER);
         }
     }
+}
+
+/// A clip behind a convolution that changes nothing, by depthwise products and by those of matrices.
+fn check_clip(case: &Case<'_>) {
+    let (count, shape) = case.image("x");
+    let channels = shape.c();
+    let max = case.0["ceiling"].as_f64().unwrap() as f32;
+    for groups in [1, channels] {
+        let mut graph = GraphBuilder::new("test", shape, &one_class());
+        let x = graph.add("relu", Op::Relu, &[0]);
+        let Op::Conv(plain) = Op::conv(channels, 1, 1, 0) else {
+            unreachable!("it is one")
+        };
+        let conv = Conv { groups, ..plain };
+        let x = graph.add("conv", Op::Conv(conv), &[x]);
+        let y = graph.add("clip", Op::Unary(Unary::Clip { min: 0.0, max }), &[x]);
+        let weights = match groups {
+            1 => identity(channels),
+            _ => Some(vec![1.0; channels]),
+        };
+        let mut step = Alone::new(&finish(graph, y), &[("conv.weight", weights)], 1, count);
+        assert_eq!(
+            step.trainer.pass.plan.exec.program.steps()[1]
+                .epilogue
+                .ceiling,
+            Some(max)
+        );
+        let y = step.forward(&[case.given("x").unwrap()]);
+        assert_close("y", &y, &case.expected("y"), LAYER);
+        let dx = step.backward(&case.given("dy").unwrap());
+        assert_close("dx", &dx[0], &case.expected("dx"), LAYER);
+    }
+}
+
+/// Values side by side, one of them behind the other.
+fn check_concat(case: &Case<'_>) {
+    let ((count, a), (_, b)) = (case.image("x0"), case.image("x1"));
+    let mut graph = GraphBuilder::new("test", a, &one_class());
+    let x = graph.add("relu", Op::Relu, &[0]);
+    let other = graph.conv("conv", 0, b.c(), 1, (1, 0), false);
+    let y = graph.add("concat", Op::Concat, &[x, other]);
+    let mut step = Alone::new(&finish(graph, y), &[], 2, count);
+    let y = step.forward(&[case.given("x0").unwrap(), case.given("x1").unwrap()]);
+    assert_close("y", &y, &case.expected("y"), 1e-7);
+    let grads = step.backward(&case.given("dy").unwrap());
+    assert_close("dx0", &grads[0], &case.expected("dx0"), 1e-7);
+    assert_close("dx1", &grads[1], &case.expected("dx1"), 1e-7);
 }
 
 fn check_mul(case: &Case<'_>) {
@@ -112,10 +159,20 @@ fn operators_beyond_the_zoo_agree_with_pytorch() {
                 };
                 check_unary(&case, Op::AvgPool(pool));
             }
-            "conv" if conv(&case).is_plain() => check_unary(&case, Op::Conv(conv(&case))),
+            "conv" if case.given("dy").is_some() => check_unary(&case, Op::Conv(conv(&case))),
             "conv" => check_conv_forward(&case),
+            "clip" => check_clip(&case),
+            "concat" => check_concat(&case),
+            "slice" => {
+                let [first, channels] = ["first", "channels"].map(|name| size(&case.0[name]));
+                check_unary(&case, Op::Slice(Slice { first, channels }));
+            }
+            "shuffle" => {
+                let groups = size(&case.0["groups"]);
+                check_unary(&case, Op::ChannelShuffle(ChannelShuffle { groups }));
+            }
             _ => panic!("no test for {op}"),
         }
     }
-    assert_eq!(cases.len(), 14);
+    assert_eq!(cases.len(), 20);
 }

@@ -118,3 +118,85 @@ fn a_squeeze_and_excite_block_trains_quantized_and_ships_what_was_trained() {
         );
     }
 }
+
+/// What mobile networks are made of: an inverted bottleneck with ReLU6 (Sandler et al. 2018), and a unit of ShuffleNet V2 (Ma et
+/// al. 2018) that splits, concatenates and shuffles channels.
+fn mobile(input: Shape, names: &[String]) -> Graph {
+    use crate::graph::{ChannelShuffle, Conv, Slice, Unary};
+    let mut graph = GraphBuilder::new("test", input, names);
+    let depthwise = |channels, stride| Conv {
+        out_channels: channels,
+        kernel: [3, 3],
+        stride: [stride, stride],
+        padding: [1; 4],
+        dilation: [1, 1],
+        groups: channels,
+        bias: false,
+    };
+    let block = |graph: &mut GraphBuilder, name: &str, op: Op, x: usize, relu6: bool| {
+        let x = graph.add(name, op, &[x]);
+        let x = graph.batch_norm(&format!("{name}_bn"), x);
+        let clip = Unary::Clip { min: 0.0, max: 6.0 };
+        match relu6 {
+            true => graph.add(&format!("{name}_relu6"), Op::Unary(clip), &[x]),
+            false => x,
+        }
+    };
+    let stem = block(&mut graph, "stem", Op::conv(8, 3, 1, 1), 0, true);
+    let x = block(&mut graph, "expand", Op::conv(18, 1, 1, 0), stem, true);
+    let x = block(&mut graph, "deep", Op::Conv(depthwise(18, 1)), x, true);
+    let x = block(&mut graph, "project", Op::conv(8, 1, 1, 0), x, false);
+    let x = graph.add("add", Op::Add, &[stem, x]);
+    let half = |first| Op::Slice(Slice { first, channels: 4 });
+    let left = graph.add("left", half(0), &[x]);
+    let right = graph.add("right", half(4), &[x]);
+    let right = block(
+        &mut graph,
+        "branch",
+        Op::Conv(depthwise(4, 1)),
+        right,
+        false,
+    );
+    let right = block(&mut graph, "point", Op::conv(4, 1, 1, 0), right, true);
+    let x = graph.add("concat", Op::Concat, &[left, right]);
+    let x = graph.add(
+        "shuffle",
+        Op::ChannelShuffle(ChannelShuffle { groups: 2 }),
+        &[x],
+    );
+    let x = block(&mut graph, "down", Op::Conv(depthwise(8, 2)), x, true);
+    let x = graph.add("mean", Op::GlobalAvgPool, &[x]);
+    graph.add("fc", Op::linear(names.len()), &[x]);
+    graph.finish().unwrap()
+}
+
+#[test]
+fn gradients_of_mobile_blocks_agree_with_finite_differences() {
+    check_gradients(&mobile(Shape::new(9, 7, 3), &classes(3)));
+}
+
+#[test]
+fn mobile_blocks_learn_quantized_at_every_width_and_ship_what_was_trained() {
+    use crate::WeightBits as B;
+    let graph = mobile(Shape::new(12, 12, 3), &classes(6));
+    for bits in [B::B16, B::B8, B::B4, B::B2, B::B1] {
+        let (mut trainer, first, last) = qat(&graph, QatConfig::of(bits), 40);
+        assert!(last < 0.8 * first, "{bits}: loss {first} to {last}");
+        ships_what_was_trained(&graph, &mut trainer, &bits.to_string());
+    }
+}
+
+#[test]
+fn mobile_blocks_are_the_same_bits_at_any_number_of_threads() {
+    let graph = mobile(Shape::new(12, 12, 3), &classes(6));
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        let pool = pool.build().unwrap();
+        pool.install(|| {
+            qat(&graph, QatConfig::of(crate::WeightBits::B8), 4)
+                .0
+                .weights()
+        })
+    };
+    assert_eq!(run(1), run(3));
+}

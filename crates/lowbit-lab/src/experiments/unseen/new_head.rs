@@ -1,0 +1,75 @@
+//! A model for other classes than it was trained for.
+
+use super::fitted::fitted;
+use super::{Choice, Chosen, Measured, as_told, square};
+use crate::experiments::inputs::{FloatFile, Wanted};
+use crate::{Config, LabError};
+use lowbit::Weights;
+use lowbit_data::Progress;
+use std::path::Path;
+
+/// Chooses the images as for a file that says nothing, and gives `model` a fresh last layer for their classes, drawn by the run's
+/// seed.
+///
+/// # Errors
+/// [`LabError`] where the images do not load or do not fit, the model does not end in a linear layer, or nobody says how pixels
+/// become its input: labels cannot tell.
+pub fn images_for_new_head(
+    file: &Path,
+    model: FloatFile,
+    choice: Choice,
+    config: &Config,
+    progress: &dyn Progress,
+) -> Result<(FloatFile, Chosen), LabError> {
+    if model
+        .foreign
+        .as_ref()
+        .is_some_and(|foreign| !foreign.has_preprocessing)
+    {
+        return Err(LabError::Mismatch(format!(
+            "{}: say how pixels become its input, with --preprocess: with a new head labels cannot tell which is right",
+            file.display()
+        )));
+    }
+    let own = Wanted::by(config);
+    let wanted = Wanted {
+        seed: choice.split_seed.unwrap_or(own.seed),
+        image_size: match own.image_size {
+            0 => square(model.graph.input()),
+            given => given,
+        },
+        ..own
+    };
+    let input = wanted.load(config, progress)?;
+    let graph = model.graph.with_new_head(&input.data.class_names)?;
+    let fresh = Weights::init(&graph, config.run.seed);
+    let mut weights = Weights::new();
+    for parameter in graph.parameters() {
+        let kept = model.weights.get(&parameter.name);
+        let kept = kept.filter(|tensor| tensor.shape() == parameter.shape);
+        let is_head = graph
+            .nodes()
+            .last()
+            .is_some_and(|head| parameter.name.starts_with(&format!("{}.", head.name)));
+        let tensor = kept
+            .filter(|_| !is_head)
+            .or_else(|| fresh.get(&parameter.name));
+        weights.insert(
+            &parameter.name,
+            tensor.expect("fresh weights are whole").clone(),
+        );
+    }
+    let model = FloatFile {
+        graph,
+        weights,
+        ..model
+    };
+    let measured = Measured {
+        file,
+        graph: &model.graph,
+        record: model.record.as_ref(),
+        foreign: model.foreign.as_ref(),
+    };
+    let chosen = as_told(&measured, fitted(&measured, input)?)?;
+    Ok((model, chosen))
+}
