@@ -30,7 +30,7 @@ pub(super) fn reshape(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fa
     }
     let Some(axes) = regroup(&value.axes, &value.dims, &to) else {
         return Err(node.wrong(format!(
-            "it makes {to:?} of {:?}: its axes do not come apart so",
+            "it makes {to:?} of {:?}: only images that become vectors, tokens, heads or patches of them, and back, are supported",
             value.dims
         )));
     };
