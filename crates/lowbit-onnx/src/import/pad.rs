@@ -11,7 +11,12 @@ use crate::window::Window;
 use lowbit::graph::{Op, Unary};
 
 pub(super) fn pad(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
-    let value = importer.framed(node, 0)?;
+    let mut value = importer.framed(node, 0)?;
+    // Pixels that became one row.
+    let is_mixed = value.axes.iter().any(|axis| matches!(axis, Axis::Mixed(_)));
+    if is_mixed && let Some(image) = importer.unfolded(node, &value) {
+        value = image;
+    }
     let mode = node.text("mode")?.unwrap_or("constant");
     if mode != "constant" {
         return Err(node.wrong(format!("mode={mode}: only constant is supported")));
