@@ -20,7 +20,7 @@ fn main() -> Result<(), Failure> {
     let folder = Path::new(&folder);
     let files: Vec<String> = arguments.collect();
     if files.is_empty() {
-        for graph in networks::all() {
+        for graph in networks::all().into_iter().chain(networks::tokens()) {
             let weights = networks::weights(&graph);
             forms(folder, graph.name(), &graph, &weights)?;
         }

@@ -83,7 +83,7 @@ fn eight_bit_files_give_lowbits_bits_in_onnx_runtime() {
 
 #[test]
 fn float_files_come_back_as_the_same_function() {
-    for graph in networks::all() {
+    for graph in networks::all().into_iter().chain(networks::tokens()) {
         let (weights, images) = (networks::weights(&graph), images(&graph));
         let expected = run(&FloatModel::new(&graph, &weights).unwrap(), &images);
         let exported = export_float(&graph, &weights, Input::Normalized).unwrap();

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use lowbit::exec::{IntegerModel, Model};
+use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit_onnx::{Options, decode};
 use std::collections::BTreeMap;
 
@@ -88,6 +88,39 @@ fn a_file_with_wrong_bytes_is_refused_or_is_a_model_that_runs() {
                         model.run(&image, &mut logits).unwrap();
                     }
                 }
+            }
+        }
+    }
+    assert!(read > 50 && refused > 200, "{read} read, {refused} refused");
+}
+
+#[test]
+fn a_transformer_with_wrong_bytes_is_refused_or_is_a_model_that_runs() {
+    let golden: BTreeMap<String, serde_json::Value> =
+        serde_json::from_str(include_str!("golden/attention.json")).unwrap();
+    let (mut read, mut refused) = (0, 0);
+    let names = [
+        "joint.torchscript17",
+        "mobile.torchscript17",
+        "mixer.dynamo20",
+        "joint.dynamo23",
+    ];
+    for (seed, name) in names.into_iter().enumerate() {
+        let file = golden[name]["file"].as_str().unwrap();
+        let file = STANDARD.decode(file).unwrap();
+        let mut noise = Noise(0x2545_f491_4f6c_dd1d ^ seed as u64);
+        for _ in 0..TRIES {
+            let Ok(imported) = decode(mutated(&file, &mut noise), &Options::default()) else {
+                refused += 1;
+                continue;
+            };
+            read += 1;
+            let graph = &imported.graph;
+            if graph.macs() < 10_000_000 {
+                let model = FloatModel::new(graph, &imported.weights).unwrap();
+                let mut logits = vec![0.0; graph.classes()];
+                let image = vec![100; graph.input().len()];
+                model.run(&image, &mut logits).unwrap();
             }
         }
     }

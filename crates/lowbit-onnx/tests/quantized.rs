@@ -224,3 +224,18 @@ fn exported_models_come_back_as_the_same_integers() {
         }
     }
 }
+
+#[test]
+fn attention_between_integers_goes_out_and_comes_back() {
+    for graph in networks::tokens() {
+        let weights = networks::weights(&graph);
+        let images = networks::images(graph.input(), 12);
+        let model = Quantizer::new(&graph, &weights).calibrate(&images).unwrap();
+        let expected = run(&IntegerModel::new(&model).unwrap(), &images);
+        let exported = export_quantized(&model, Input::Normalized).unwrap();
+        let imported = decode(exported.bytes, &Options::default()).unwrap();
+        let found = integers(&imported);
+        let logits = run(&IntegerModel::new(found).unwrap(), &images);
+        assert_near(&logits, &expected, graph.name());
+    }
+}

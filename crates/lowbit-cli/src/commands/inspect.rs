@@ -109,14 +109,14 @@ fn layers(graph: &Graph, quantized: Option<&QuantizedModel>) -> Result<Vec<Layer
 }
 
 fn describe(step: &Step) -> String {
+    let pair = |[a, b]: [usize; 2]| match a == b {
+        true => a.to_string(),
+        false => format!("{a}×{b}"),
+    };
     let mut text = match step.op {
         Op::Conv(conv) => {
             let [rows, columns] = conv.kernel;
             let mut text = format!("conv {rows}×{columns}");
-            let pair = |[a, b]: [usize; 2]| match a == b {
-                true => a.to_string(),
-                false => format!("{a}×{b}"),
-            };
             if conv.stride != [1, 1] {
                 text += &format!(" /{}", pair(conv.stride));
             }
@@ -153,6 +153,15 @@ fn describe(step: &Step) -> String {
         Op::ChannelShuffle(shuffle) => format!("shuffle {}", shuffle.groups),
         Op::Slice(slice) => format!("slice {}..{}", slice.first, slice.first + slice.channels),
         Op::LayerNorm(_) => "layer norm".into(),
+        Op::Attention(attention) => {
+            let mut text = format!("attention {} heads", attention.heads);
+            if attention.patch != [1, 1] {
+                text += &format!(" patch {}", pair(attention.patch));
+            }
+            text
+        }
+        Op::Reshape(_) => "reshape".into(),
+        Op::Prefix(prefix) => format!("prefix {}", prefix.tokens),
         other => format!("{other:?}").to_lowercase(),
     };
     for (present, name) in [

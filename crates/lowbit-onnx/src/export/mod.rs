@@ -2,7 +2,7 @@
 //!
 //! A quantized model becomes its float graph with pairs of QuantizeLinear and DequantizeLinear (QDQ): engines that know the
 //! pattern run integers, and what they compute is what [`IntegerModel`](lowbit::exec::IntegerModel) computes. `product.rs`,
-//! `pool.rs`, `activation.rs`, `channels.rs` and `binary.rs` have a function per operator, `grid.rs` the pairs, `input.rs`
+//! `pool.rs`, `activation.rs`, `channels.rs`, `tokens.rs` and `binary.rs` have a function per operator, `grid.rs` the pairs, `input.rs`
 //! what stands between pixels and the first layer.
 
 mod activation;
@@ -12,11 +12,12 @@ mod grid;
 mod input;
 mod pool;
 mod product;
+mod tokens;
 mod writer;
 
 use crate::proto::tensor_proto::DataType;
 use lowbit::format::{FormatError, write_atomically};
-use lowbit::graph::{Op, Program, Step};
+use lowbit::graph::{Op, Program, Step, ValueId};
 use lowbit::quant::{ActivationQuant, Arithmetic, QuantizedModel};
 use lowbit::{Graph, GraphError, Shape, Weights, WeightsError};
 use std::path::Path;
@@ -279,19 +280,38 @@ impl Exporter<'_> {
         if from == to || matches!(step.op, Op::Linear(_)) {
             return name;
         }
-        let base = format!("{}.flatten", step.name);
-        let mut flat = name;
+        self.reordered(&format!("{}.flatten", step.name), name, (from, to), value)
+    }
+
+    /// Elements in lowbit's order under another shape.
+    fn reordered(
+        &mut self,
+        base: &str,
+        x: String,
+        (from, to): (Shape, Shape),
+        value: ValueId,
+    ) -> String {
+        let mut flat = x;
         if !from.is_vector() {
             let order = [("perm", Attribute::Ints(vec![0, 2, 3, 1]))];
-            flat = self.writer.node(&base, "Transpose", &[&flat], &order);
+            flat = self.writer.node(base, "Transpose", &[&flat], &order);
         }
         let axis = [("axis", Attribute::Int(1))];
-        let flat = self.writer.node(&base, "Flatten", &[&flat], &axis);
-        let flat = self.requantized(&base, flat, value);
-        match to.rank() {
-            1 => flat,
-            _ => self.reshaped(&base, &flat, &[0, to.c() as i64, 1, 1]),
+        let flat = self.writer.node(base, "Flatten", &[&flat], &axis);
+        let flat = self.requantized(base, flat, value);
+        let [h, w, c] = [to.h(), to.w(), to.c()].map(|extent| extent as i64);
+        if to.rank() == 1 {
+            return flat;
         }
+        let mut image = flat;
+        if !to.is_vector() {
+            image = self.reshaped(&format!("{base}.image"), &image, &[0, h, w, c]);
+            let order = [("perm", Attribute::Ints(vec![0, 3, 1, 2]))];
+            image = self.writer.node(base, "Transpose", &[&image], &order);
+        } else {
+            image = self.reshaped(base, &image, &[0, c, 1, 1]);
+        }
+        self.requantized(base, image, value)
     }
 
     fn operator(
@@ -321,6 +341,13 @@ impl Exporter<'_> {
                 self.writer.node(&step.name, "Softmax", &[x], &axis)
             }
             Op::LayerNorm(norm) => self.layer_norm(step, norm, x),
+            Op::Attention(attention) => self.attention(step, attention, inputs),
+            Op::Reshape(_) => {
+                let shapes = (step.in_shapes[0], step.out_shape);
+                self.reordered(&step.name, x.to_owned(), shapes, step.inputs[0])
+            }
+            Op::Prefix(prefix) => self.prefix(step, prefix, x),
+            Op::Transpose => self.transpose(step, x),
             op => {
                 return Err(ExportError::Layer {
                     layer: step.name.clone(),

@@ -56,6 +56,8 @@ pub(super) struct Writer {
     /// Tensors by a hash of what is in them, so that none is written twice.
     known: HashMap<u64, Vec<usize>>,
     names: HashSet<String>,
+    /// Names of nodes, which ONNX Runtime wants to differ.
+    of_nodes: HashSet<String>,
     opset: i64,
 }
 
@@ -162,8 +164,14 @@ impl Writer {
             proto.r#type = Some(kind as i32);
             proto
         };
+        let mut own = name.to_owned();
+        let mut number = 1;
+        while !self.of_nodes.insert(own.clone()) {
+            number += 1;
+            own = format!("{name}_{number}");
+        }
         self.nodes.push(NodeProto {
-            name: Some(name.to_owned()),
+            name: Some(own),
             op_type: Some(op.to_owned()),
             input: inputs.iter().map(|&input| input.to_owned()).collect(),
             output: vec![output.clone()],

@@ -113,6 +113,13 @@ pub(super) fn infer(model: &Model, node: &Node) -> Result<Vec<Vec<usize>>, Fault
             }
         }
         "MatMul" => one(product(x()?, model.shape(node.need(1)?)).map_err(fail)?),
+        "Attention" => {
+            let (mut dims, values) = (x()?.to_vec(), model.shape(node.need(2)?));
+            if let (Some(channels), Some(&of_values)) = (dims.last_mut(), values.last()) {
+                *channels = of_values;
+            }
+            one(dims)
+        }
         "Flatten" => {
             let dims = x()?;
             let axis = node.int_or("axis", 1)?;

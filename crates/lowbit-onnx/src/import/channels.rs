@@ -1,12 +1,13 @@
 //! Operators that take channels apart and together.
 
 use super::axes::{Axis, matches};
+use super::tokens::prefix;
 use super::{Importer, Value};
 use crate::error::Fault;
 use crate::fold::{axis_of, sizes_of, slice_of};
 use crate::model::Node;
 use lowbit::Shape;
-use lowbit::graph::{ChannelShuffle, Op, Slice};
+use lowbit::graph::{ChannelShuffle, Op};
 
 /// Refuses where an axis is not that of the channels.
 fn must_be_channels(node: &Node, value: &Value, axis: usize) -> Result<(), Fault> {
@@ -20,7 +21,12 @@ fn must_be_channels(node: &Node, value: &Value, axis: usize) -> Result<(), Fault
 }
 
 pub(super) fn concat(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
-    let values: Vec<Value> = (0..node.inputs.len())
+    let count = node.inputs.len();
+    if count > 1 && (0..count - 1).all(|index| importer.constant(node, index).is_some()) {
+        let rank = importer.value(node, count - 1)?.dims.len();
+        return prefix(importer, node, axis_of(node, rank, 0)?);
+    }
+    let values: Vec<Value> = (0..count)
         .map(|index| importer.value(node, index))
         .collect::<Result<_, _>>()?;
     let first = &values[0];
@@ -78,49 +84,33 @@ pub(super) fn shuffle(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fa
 pub(super) fn split(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
     let value = importer.value(node, 0)?;
     let (axis, sizes) = sizes_of(importer.model, node, &value.dims)?;
-    must_be_channels(node, &value, axis)?;
     let mut first = 0;
-    for (index, channels) in sizes.into_iter().enumerate() {
-        part(importer, node, index, &value, Slice { first, channels });
-        first += channels;
+    for (index, len) in sizes.into_iter().enumerate() {
+        let kept = importer.narrowed(node, &value, axis, [first, len])?;
+        importer.set_output(node, index, kept.item, kept.axes);
+        first += len;
     }
     Ok(())
 }
 
 pub(super) fn slice(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
-    let value = importer.value(node, 0)?;
+    let mut value = importer.value(node, 0)?;
     let parts = slice_of(importer.model, node)?;
-    let mut kept = None;
     for (axis, range) in parts.iter().enumerate() {
         let is_whole = range.start == 0 && range.step == 1 && range.len == value.dims[axis];
         if is_whole {
             continue;
         }
-        must_be_channels(node, &value, axis)?;
         if range.step != 1 || range.len == 0 {
             return Err(node.wrong(format!(
-                "it takes every {}th channel: only neighbors are supported",
+                "it takes every {}th index of axis {axis}: only neighbors are supported",
                 range.step
             )));
         }
-        kept = Some(Slice {
-            first: range.start,
-            channels: range.len,
-        });
+        value = importer.narrowed(node, &value, axis, [range.start, range.len])?;
     }
-    match kept {
-        Some(kept) => part(importer, node, 0, &value, kept),
-        None => importer.set(node, value.item, value.axes),
-    }
+    importer.set(node, value.item, value.axes);
     Ok(())
-}
-
-fn part(importer: &mut Importer<'_>, node: &Node, index: usize, value: &Value, slice: Slice) {
-    let shape = importer.shape(value).with_channels(slice.channels);
-    let item = importer
-        .draft
-        .op(&node.name, Op::Slice(slice), &[value.item], shape);
-    importer.set_output(node, index, item, value.axes.clone());
 }
 
 /// Softmax over the channels, within a model.

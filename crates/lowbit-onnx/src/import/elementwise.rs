@@ -1,6 +1,7 @@
 //! Sums and products of two values, or of a value and a constant.
 
-use super::axes::{Axis, matches};
+use super::axes::{Axis, extents, matches};
+use super::tokens::add_whole;
 use super::{Importer, Value};
 use crate::constant::Constant;
 use crate::error::Fault;
@@ -70,6 +71,11 @@ fn add(importer: &mut Importer<'_>, node: &Node, a: &Value, b: &Value) -> Result
             .op(&node.name, Op::Add, &[x.item, term.item], shape);
         return Ok(Value { item, ..x.clone() });
     }
+    if !is_same(a, b)
+        && let Some((a, b)) = importer.aligned(node, a, b)
+    {
+        return add(importer, node, &a, &b);
+    }
     if !is_same(a, b) {
         return Err(node.wrong(format!(
             "it adds {:?} and {:?}: only the same shape is supported",
@@ -121,8 +127,22 @@ fn with_constant(importer: &mut Importer<'_>, node: &Node, which: usize) -> Resu
         .model
         .constant(node, 1 - which)
         .ok_or_else(|| node.wrong("one of its inputs is not computed"))?;
-    let factors = per_channel(node, &value, constant)?;
     let is_first = which == 0;
+    let factors = match per_channel(node, &value, constant) {
+        Ok(factors) => factors,
+        Err(fault) => {
+            let sign = match (node.op.as_str(), is_first) {
+                ("Add" | "Sum", _) => 1.0,
+                ("Sub", true) => -1.0,
+                _ => return Err(fault),
+            };
+            let named = (&value, node.need(which)?);
+            return match add_whole(importer, node, named, constant, sign) {
+                true => Ok(()),
+                false => Err(fault),
+            };
+        }
+    };
     let ones = || vec![1.0; factors.len()];
     let zeros = || vec![0.0; factors.len()];
     let negative = |values: &[f64]| values.iter().map(|x| -x).collect::<Vec<f64>>();
@@ -163,11 +183,7 @@ pub(super) fn per_channel(
     let data = constant
         .floats()
         .ok_or_else(|| node.wrong("its constant holds integers"))?;
-    let channels = value
-        .axes
-        .iter()
-        .position(|&axis| axis == Axis::Channel)
-        .map_or(1, |axis| value.dims[axis]);
+    let [_, _, channels] = extents(&value.axes, &value.dims);
     let flat = value.axes.iter().any(|axis| matches!(axis, Axis::Flat(_)));
     let wide = |&x: &f32| f64::from(x);
     if let &[x] = data

@@ -1,4 +1,4 @@
-//! Operators that move no data here: they rename axes, or take some together.
+//! Operators that move no data here: they rename axes, take some together or apart.
 
 use super::axes::{Axis, regroup};
 use super::{Importer, Value};
@@ -24,16 +24,20 @@ pub(super) fn transpose(importer: &mut Importer<'_>, node: &Node) -> Result<(), 
 pub(super) fn reshape(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
     let value = importer.value(node, 0)?;
     let to = importer.model.shape(node.output()).to_vec();
+    if let Some(image) = importer.parted(node, &value, &to) {
+        importer.set(node, image.item, image.axes);
+        return Ok(());
+    }
     let Some(axes) = regroup(&value.axes, &value.dims, &to) else {
         return Err(node.wrong(format!(
-            "it makes {to:?} of {:?}: only images that become vectors are supported",
+            "it makes {to:?} of {:?}: only images that become vectors, tokens, heads or patches of them, and back, are supported",
             value.dims
         )));
     };
     let flattens = !importer.shape(&value).is_vector()
         && !axes
             .iter()
-            .any(|axis| matches!(axis, Axis::Row | Axis::Column));
+            .any(|axis| matches!(axis, Axis::Row | Axis::Column | Axis::Mixed(_)));
     if !flattens {
         importer.set(node, value.item, axes);
         return Ok(());

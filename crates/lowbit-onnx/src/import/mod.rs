@@ -1,16 +1,20 @@
 //! From a normalized model to lowbit's graph, node by node. Whatever is not computed as ONNX defines it is refused here.
 
 mod activation;
+mod attention;
 pub(crate) mod axes;
 mod channels;
 mod elementwise;
+mod factors;
 mod layout;
 mod pad;
 mod pool;
 mod product;
 mod quantize;
 pub(crate) mod table;
+mod tokens;
 
+use crate::constant::Constant;
 use crate::draft::{Draft, Item, Work};
 use crate::error::Fault;
 use crate::model::{Model, Node};
@@ -137,11 +141,20 @@ impl Importer<'_> {
     }
 
     /// An image, channels second, with what a Pad has put around it: its extents are those within.
-    pub(crate) fn image(&self, node: &Node, index: usize) -> Result<Value, Fault> {
+    pub(crate) fn image(&mut self, node: &Node, index: usize) -> Result<Value, Fault> {
         let value = self.framed(node, index)?;
-        match matches(&value.axes, &value.dims, &NCHW) {
-            true => Ok(value),
-            false => Err(node.wrong(format!(
+        if matches(&value.axes, &value.dims, &NCHW) {
+            return Ok(value);
+        }
+        let turned = |importer: &mut Self| {
+            let turned = importer
+                .turned(node, &value)
+                .filter(|_| value.frame.is_none())?;
+            matches(&turned.axes, &turned.dims, &NCHW).then_some(turned)
+        };
+        match self.unfolded(node, &value).or_else(|| turned(self)) {
+            Some(image) => Ok(image),
+            None => Err(node.wrong(format!(
                 "it reads {:?} with channels elsewhere than in its second axis",
                 value.dims
             ))),
@@ -149,7 +162,7 @@ impl Importer<'_> {
     }
 
     /// An image, channels second, with nothing around it.
-    pub(crate) fn bare_image(&self, node: &Node) -> Result<Value, Fault> {
+    pub(crate) fn bare_image(&mut self, node: &Node) -> Result<Value, Fault> {
         self.value(node, 0)?;
         self.image(node, 0)
     }
@@ -180,6 +193,11 @@ impl Importer<'_> {
                 frame,
             },
         );
+    }
+
+    /// The constant that a node reads there.
+    pub(crate) fn constant(&self, node: &Node, index: usize) -> Option<&Constant> {
+        self.model.constant(node, index)
     }
 
     /// Adds an operator of one value that leaves its shape.
@@ -226,10 +244,10 @@ impl Importer<'_> {
                 logits.dims
             )));
         }
-        if let Some(Axis::Flat(_)) = logits
+        if logits
             .axes
             .iter()
-            .find(|axis| matches!(axis, Axis::Flat(_)))
+            .any(|axis| matches!(axis, Axis::Flat(_) | Axis::Mixed(_)))
         {
             return Err(Fault::Model(format!(
                 "its output {output} is an image, flattened"

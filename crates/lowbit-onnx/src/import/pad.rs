@@ -1,6 +1,7 @@
 //! Pad: what it puts around an image is left to the convolution or pool that reads it.
 
 use super::axes::Axis;
+use super::tokens::padded;
 use super::{Frame, Importer, Value};
 use crate::draft::Work;
 use crate::error::Fault;
@@ -10,7 +11,12 @@ use crate::window::Window;
 use lowbit::graph::{Op, Unary};
 
 pub(super) fn pad(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
-    let value = importer.framed(node, 0)?;
+    let mut value = importer.framed(node, 0)?;
+    // Pixels that became one row.
+    let is_mixed = value.axes.iter().any(|axis| matches!(axis, Axis::Mixed(_)));
+    if is_mixed && let Some(image) = importer.unfolded(node, &value) {
+        value = image;
+    }
     let mode = node.text("mode")?.unwrap_or("constant");
     if mode != "constant" {
         return Err(node.wrong(format!("mode={mode}: only constant is supported")));
@@ -47,6 +53,19 @@ pub(super) fn pad(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault>
     if value.frame.is_some_and(|frame| frame.value != filling) {
         return Err(node.wrong("it pads what is padded with another value"));
     }
+    let is_left = matches!(pads, [0, left, 0, 0] if left > 0) && importer.shape(&value).h() == 1;
+    if is_left && filling == 0.0 && !is_read_by_windows(importer, node) {
+        padded(
+            importer,
+            node,
+            &Value {
+                frame: None,
+                ..value
+            },
+            pads[1],
+        );
+        return Ok(());
+    }
     let frame = match pads {
         [0, 0, 0, 0] => None,
         pads => Some(Frame {
@@ -56,6 +75,13 @@ pub(super) fn pad(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault>
     };
     importer.set_framed(node, Value { frame, ..value });
     Ok(())
+}
+
+/// Whether a convolution or a pool reads a node's result, or what pads it further.
+fn is_read_by_windows(importer: &Importer<'_>, node: &Node) -> bool {
+    let reads = |reader: &&Node| reader.inputs.iter().any(|input| input == node.output());
+    let mut readers = importer.model.nodes.iter().filter(reads);
+    readers.any(|reader| matches!(&reader.op[..], "Conv" | "AveragePool" | "MaxPool" | "Pad"))
 }
 
 impl Value {

@@ -1,7 +1,7 @@
 //! Pools and means over space.
 
 use super::Importer;
-use super::axes::{Axis, NCHW};
+use super::axes::{Axis, NCHW, extents, is_pixels};
 use super::pad::{must_be_least, must_be_zero, widened};
 use crate::error::Fault;
 use crate::fold::axes_of;
@@ -90,7 +90,11 @@ pub(super) fn reduce_mean(importer: &mut Importer<'_>, node: &Node) -> Result<()
         return Err(node.wrong("noop_with_empty_axes=1 is not supported"));
     }
     let axes = axes_of(importer.model, node, rank)?.unwrap_or_else(|| (0..rank).collect());
-    let is_space = |axis: usize| matches!(value.axes[axis], Axis::Row | Axis::Column);
+    let whole = extents(&value.axes, &value.dims);
+    let is_space = |axis: usize| {
+        matches!(value.axes[axis], Axis::Row | Axis::Column)
+            || is_pixels(value.axes[axis], value.dims[axis], whole)
+    };
     let counts = |axis: usize| value.dims[axis] > 1;
     let is_global = (0..rank).all(|axis| !counts(axis) || is_space(axis) == axes.contains(&axis));
     if !is_global {

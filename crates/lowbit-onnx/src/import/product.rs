@@ -119,7 +119,9 @@ pub(super) fn gemm(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault
 
 pub(super) fn matmul(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
     if importer.is_value(node, 0) && importer.is_value(node, 1) {
-        return Err(node.wrong("lowbit does not multiply two values of the image as matrices yet"));
+        return Err(node.wrong(
+            "lowbit multiplies two values of the image as matrices in attention alone: with a Softmax over the keys between two products, and no mask",
+        ));
     }
     let weight =
         floats(importer, node, 1, "weight")?.ok_or_else(|| node.wrong("it lacks its weight"))?;
@@ -135,7 +137,7 @@ fn linear(
     alpha: f32,
     bias: Option<Vec<f32>>,
 ) -> Result<(), Fault> {
-    let value = importer.value(node, 0)?;
+    let mut value = importer.value(node, 0)?;
     let &[rows, columns] = &weight.dims[..] else {
         return Err(node.wrong(format!(
             "its weights have the shape {:?}: only matrices are supported",
@@ -147,6 +149,14 @@ fn linear(
     } else {
         (columns, rows)
     };
+    // A mixer's products are over the pixels.
+    let is_last = |value: &Value| value.axes.last() == Some(&Axis::Channel);
+    if inner > 1
+        && !is_last(&value)
+        && let Some(turned) = importer.turned(node, &value).filter(is_last)
+    {
+        value = turned;
+    }
     let order = last_axis(node, &value, inner)?;
     let from = weight.floats().unwrap_or_default();
     let mut places = Vec::with_capacity(from.len());

@@ -13,7 +13,13 @@ pub(crate) fn settle(draft: &mut Draft) {
 fn stays_on_grid(op: &Op) -> bool {
     matches!(
         op,
-        Op::Relu | Op::MaxPool(_) | Op::Slice(_) | Op::ChannelShuffle(_) | Op::Concat
+        Op::Relu
+            | Op::MaxPool(_)
+            | Op::Slice(_)
+            | Op::ChannelShuffle(_)
+            | Op::Concat
+            | Op::Prefix(_)
+            | Op::Transpose
     )
 }
 
@@ -41,7 +47,8 @@ fn only_grids(draft: &Draft) -> Vec<Option<ActivationParams>> {
     for (index, item) in draft.items.iter().enumerate().rev() {
         let wanted = match &item.work {
             Work::Grid(grid) => Some(*grid),
-            Work::Op(op) if *op == Op::Flatten || stays_on_grid(op) => found[index].flatten(),
+            Work::Op(Op::Flatten | Op::Reshape(_)) => found[index].flatten(),
+            Work::Op(op) if stays_on_grid(op) => found[index].flatten(),
             _ => None,
         };
         for &input in &item.inputs {
@@ -85,7 +92,10 @@ impl<'a> Settled<'a> {
 
     /// The item that holds what an item gives: a flatten moves nothing.
     fn root(&self, mut place: usize) -> usize {
-        while matches!(self.draft.items[place].work, Work::Op(Op::Flatten)) {
+        while matches!(
+            self.draft.items[place].work,
+            Work::Op(Op::Flatten | Op::Reshape(_))
+        ) {
             place = self.draft.items[place].inputs[0];
         }
         place
@@ -108,7 +118,7 @@ impl<'a> Settled<'a> {
         let are_alike = inputs.iter().all(|&input| self.grid(input) == first);
         let stays = matches!(&item.work, Work::Op(op) if stays_on_grid(op));
         let grid = match item.work {
-            Work::Op(Op::Flatten) => None,
+            Work::Op(Op::Flatten | Op::Reshape(_)) => None,
             _ if own.is_none() && stays && are_alike => first,
             _ => item.grid.or(own),
         };

@@ -1,6 +1,7 @@
 //! Rewrites of graphs: one file each, each from a model to an equal one. They bring what exporters write to the operators
 //! that [`crate::import`] knows.
 
+mod attention;
 mod clip;
 mod gelu;
 mod hard_swish;
@@ -25,6 +26,7 @@ const REWRITES: &[Rewrite] = &[
     silu::rewrite,
     gelu::rewrite,
     layer_norm::rewrite,
+    attention::rewrite,
     shuffle::rewrite,
 ];
 

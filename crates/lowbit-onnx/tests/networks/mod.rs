@@ -1,7 +1,8 @@
 //! Small networks with weights of a formula, for what is exported.
 
 use lowbit::graph::{
-    AvgPool, ChannelShuffle, Conv, GraphBuilder, MaxPool, Normalization, Op, Slice, Unary, zoo,
+    Attention, AvgPool, ChannelShuffle, Conv, GraphBuilder, LayerNorm, MaxPool, NodeId,
+    Normalization, Op, Prefix, Reshape, Slice, Unary, zoo,
 };
 use lowbit::{Graph, Shape, Tensor, Weights};
 
@@ -145,6 +146,84 @@ fn mixture() -> Graph {
     graph.add("fc", Op::linear(4), &[x]);
     let normalization = Normalization::uniform(0.0, 1.0);
     graph.normalization(normalization).finish().unwrap()
+}
+
+/// `x + constant`, a number for each element.
+fn embedded(graph: &mut GraphBuilder, x: NodeId, [h, w, c]: [usize; 3]) -> NodeId {
+    let x = graph.add("position_flat", Op::Flatten, &[x]);
+    let x = graph.add("position", Op::affine(h * w * c), &[x]);
+    graph.add("position_tokens", Op::Reshape(Reshape { h, w, c }), &[x])
+}
+
+fn linear(graph: &mut GraphBuilder, name: &str, x: NodeId, features: usize) -> NodeId {
+    graph.add(name, Op::linear(features), &[x])
+}
+
+/// A class token before patches, two heads, and the token as the result.
+fn transformer() -> Graph {
+    let mut graph = GraphBuilder::new("transformer", Shape::new(12, 16, 3), &classes(4));
+    let x = graph.add("patches", Op::conv(8, 4, 4, 0), &[0]);
+    let x = graph.add("class", Op::Prefix(Prefix { tokens: 1 }), &[x]);
+    let x = embedded(&mut graph, x, [1, 13, 8]);
+    let norm = Op::LayerNorm(LayerNorm { eps: 1e-5 });
+    let y = graph.add("norm", norm, &[x]);
+    let [q, k, v] = ["q", "k", "v"].map(|name| linear(&mut graph, name, y, 8));
+    let attention = Op::Attention(Attention {
+        heads: 2,
+        scale: 0.75,
+        patch: [1, 1],
+    });
+    let y = graph.add("attention", attention, &[q, k, v]);
+    let y = linear(&mut graph, "out", y, 8);
+    let x = graph.add("add", Op::Add, &[x, y]);
+    let x = graph.add("flat", Op::Flatten, &[x]);
+    let first = Slice {
+        first: 0,
+        channels: 8,
+    };
+    let x = graph.add("token", Op::Slice(first), &[x]);
+    linear(&mut graph, "fc", x, 4);
+    graph.finish().unwrap()
+}
+
+/// Attention at places of patches of an image.
+fn patched() -> Graph {
+    let mut graph = GraphBuilder::new("patched", Shape::new(8, 12, 3), &classes(4));
+    let x = graph.add("stem", conv(12, 3, 1, 1), &[0]);
+    let [q, k] = ["q", "k"].map(|name| linear(&mut graph, name, x, 12));
+    let v = linear(&mut graph, "v", x, 6);
+    let attention = Op::Attention(Attention {
+        heads: 3,
+        scale: 1.0,
+        patch: [2, 3],
+    });
+    let x = graph.add("attention", attention, &[q, k, v]);
+    let x = graph.add("after", conv(6, 3, 1, 1), &[x]);
+    let x = graph.add("mean", Op::GlobalAvgPool, &[x]);
+    linear(&mut graph, "fc", x, 4);
+    graph.finish().unwrap()
+}
+
+/// Products over pixels and over channels.
+fn mixer() -> Graph {
+    let mut graph = GraphBuilder::new("mixer", Shape::new(12, 16, 3), &classes(4));
+    let x = graph.add("patches", Op::conv(8, 4, 4, 0), &[0]);
+    let x = graph.add("relu", Op::Relu, &[x]);
+    let image = Op::Reshape(Reshape { h: 1, w: 12, c: 8 });
+    let x = graph.add("tokens", image, &[x]);
+    let y = graph.add("turned", Op::Transpose, &[x]);
+    let y = linear(&mut graph, "over_tokens", y, 12);
+    let y = graph.add("back", Op::Transpose, &[y]);
+    let x = graph.add("add", Op::Add, &[x, y]);
+    let x = linear(&mut graph, "over_channels", x, 10);
+    let x = graph.add("mean", Op::GlobalAvgPool, &[x]);
+    linear(&mut graph, "fc", x, 4);
+    graph.finish().unwrap()
+}
+
+/// Networks over tokens.
+pub fn tokens() -> Vec<Graph> {
+    vec![transformer(), patched(), mixer()]
 }
 
 /// All of them, and the zoo's at sizes that run in a moment.

@@ -7,8 +7,8 @@ pub mod zoo;
 
 pub use crate::lower::{BatchNormRef, Epilogue, Program, Step, ValueId};
 pub use crate::ops::{
-    AvgPool, BatchNorm, ChannelShuffle, Conv, LayerNorm, Linear, MaxPool, Op, ParameterKind, Slice,
-    Unary,
+    Attention, AvgPool, BatchNorm, ChannelShuffle, Conv, LayerNorm, Linear, MaxPool, Op,
+    ParameterKind, Prefix, Reshape, Slice, Unary,
 };
 pub use crate::shape::Shape;
 pub use builder::GraphBuilder;

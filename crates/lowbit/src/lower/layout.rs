@@ -61,6 +61,24 @@ impl Layout {
         self.w * self.c
     }
 
+    /// The places of one image's elements here and in another layout of as many: where they begin, and how many follow each other
+    /// in both. Places count from the image's first pixel.
+    pub(crate) fn runs(&self, to: &Self) -> impl Iterator<Item = ([usize; 2], usize)> + use<> {
+        let (from, to) = (*self, *to);
+        let mut done = 0;
+        std::iter::from_fn(move || {
+            let rest = |layout: &Self| layout.row_len() - done % layout.row_len();
+            let place = |layout: &Self| {
+                done / layout.row_len() * layout.row_stride + done % layout.row_len()
+            };
+            let len = rest(&from).min(rest(&to));
+            let places = [place(&from), place(&to)];
+            let is_left = done < from.dense_len();
+            done += len;
+            is_left.then_some((places, len))
+        })
+    }
+
     /// Elements of one image without halo.
     pub(crate) fn dense_len(&self) -> usize {
         self.h * self.w * self.c

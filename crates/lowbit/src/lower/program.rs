@@ -85,7 +85,11 @@ impl Step {
             | Op::ChannelShuffle(_)
             | Op::Slice(_)
             | Op::Softmax
-            | Op::LayerNorm(_) => None,
+            | Op::LayerNorm(_)
+            | Op::Attention(_)
+            | Op::Reshape(_)
+            | Op::Prefix(_)
+            | Op::Transpose => None,
         }
     }
 

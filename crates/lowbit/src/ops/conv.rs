@@ -48,7 +48,12 @@ impl Conv {
     fn check(&self, input: Shape) -> Result<(), String> {
         let extents = [self.kernel, self.stride, self.dilation].concat();
         let all = extents.iter().chain(&self.padding);
-        if all.chain([&self.out_channels]).any(|&x| x > MAX_EXTENT) {
+        // A filter for each of many channels is no larger than its input.
+        let filters = match self.is_depthwise(input.c()) {
+            true => 1,
+            false => self.out_channels,
+        };
+        if all.chain([&filters]).any(|&x| x > MAX_EXTENT) {
             return Err(
                 "kernel, stride, padding, dilation and channels must be at most 4096".into(),
             );

@@ -2,10 +2,12 @@
 //!
 //! Version 1 of the format knew square convolutions and 2×2 pools alone, and wrote them without what was always the same.
 //! They are written so still: such files open with every version, and are the same to the byte. Everything else is written
-//! in full, in files of version 2; version 3 has the operators of imported classifiers.
+//! in full, in files of version 2; version 3 has the operators of imported classifiers,
+//! version 6 those of transformers and mixers.
 
 use super::{
-    AvgPool, BatchNorm, ChannelShuffle, Conv, LayerNorm, Linear, MaxPool, Op, Slice, Unary,
+    Attention, AvgPool, BatchNorm, ChannelShuffle, Conv, LayerNorm, Linear, MaxPool, Op, Prefix,
+    Reshape, Slice, Unary,
 };
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +91,20 @@ pub(super) enum OpInFile {
     LayerNorm {
         eps: f32,
     },
+    Attention {
+        heads: usize,
+        scale: f32,
+        patch: [usize; 2],
+    },
+    Reshape {
+        h: usize,
+        w: usize,
+        c: usize,
+    },
+    Prefix {
+        tokens: usize,
+    },
+    Transpose,
 }
 
 fn is_zero(padding: &[usize; 4]) -> bool {
@@ -130,6 +146,10 @@ impl Op {
             | OpInFile::Slice { .. }
             | OpInFile::Softmax
             | OpInFile::LayerNorm { .. } => 3,
+            OpInFile::Attention { .. }
+            | OpInFile::Reshape { .. }
+            | OpInFile::Prefix { .. }
+            | OpInFile::Transpose => 6,
         }
     }
 }
@@ -174,6 +194,18 @@ impl From<Op> for OpInFile {
             Op::Slice(Slice { first, channels }) => Self::Slice { first, channels },
             Op::Softmax => Self::Softmax,
             Op::LayerNorm(LayerNorm { eps }) => Self::LayerNorm { eps },
+            Op::Attention(Attention {
+                heads,
+                scale,
+                patch,
+            }) => Self::Attention {
+                heads,
+                scale,
+                patch,
+            },
+            Op::Reshape(Reshape { h, w, c }) => Self::Reshape { h, w, c },
+            Op::Prefix(Prefix { tokens }) => Self::Prefix { tokens },
+            Op::Transpose => Self::Transpose,
         }
     }
 }
@@ -301,6 +333,18 @@ impl From<OpInFile> for Op {
             OpInFile::Slice { first, channels } => Self::Slice(Slice { first, channels }),
             OpInFile::Softmax => Self::Softmax,
             OpInFile::LayerNorm { eps } => Self::LayerNorm(LayerNorm { eps }),
+            OpInFile::Attention {
+                heads,
+                scale,
+                patch,
+            } => Self::Attention(Attention {
+                heads,
+                scale,
+                patch,
+            }),
+            OpInFile::Reshape { h, w, c } => Self::Reshape(Reshape { h, w, c }),
+            OpInFile::Prefix { tokens } => Self::Prefix(Prefix { tokens }),
+            OpInFile::Transpose => Self::Transpose,
         }
     }
 }

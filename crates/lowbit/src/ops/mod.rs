@@ -4,6 +4,7 @@
 //! An operator that does not know an attribute must refuse it, never compute something else.
 
 mod activation;
+mod attention;
 mod batch_norm;
 mod binary;
 mod channels;
@@ -12,15 +13,18 @@ mod in_file;
 mod linear;
 mod normalize;
 mod pool;
+mod tokens;
 
 pub use activation::Unary;
 pub(crate) use activation::sigmoid;
+pub use attention::Attention;
 pub use batch_norm::BatchNorm;
 pub use channels::{ChannelShuffle, Slice};
 pub use conv::Conv;
 pub use linear::Linear;
 pub use normalize::LayerNorm;
 pub use pool::{AvgPool, MaxPool};
+pub use tokens::{Prefix, Reshape};
 
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
@@ -66,6 +70,14 @@ pub enum Op {
     Softmax,
     /// Normalization over the channels of each pixel.
     LayerNorm(LayerNorm),
+    /// Attention between the pixels of queries, keys and values, its inputs.
+    Attention(Attention),
+    /// Other extents for the same elements; no data moves unless padded convolutions read them.
+    Reshape(Reshape),
+    /// Zeros in front of the pixels.
+    Prefix(Prefix),
+    /// `[h, w, c]` to `[1, c, h·w]`: pixels become channels.
+    Transpose,
 }
 
 /// The role of a parameter.
@@ -175,6 +187,10 @@ impl Op {
             Self::Slice(slice) => slice,
             Self::Softmax => &normalize::Softmax,
             Self::LayerNorm(norm) => norm,
+            Self::Attention(attention) => attention,
+            Self::Reshape(reshape) => reshape,
+            Self::Prefix(prefix) => prefix,
+            Self::Transpose => &tokens::Transpose,
         }
     }
 
@@ -210,6 +226,11 @@ impl Op {
     #[must_use]
     pub fn linear(out_features: usize) -> Self {
         Self::Linear(Linear { out_features })
+    }
+
+    /// Whether it gives the elements of its input under another shape, and nothing moves.
+    pub(crate) fn moves_nothing(&self) -> bool {
+        matches!(self, Self::Flatten | Self::Reshape(_))
     }
 
     /// Returns a max-pool over squares that do not overlap.

@@ -9,7 +9,15 @@ use crate::graph::{Op, Program, Step, ValueId};
 pub(super) fn ties(program: &Program) -> Vec<ValueId> {
     let values = program.values();
     let is_move = |step: &Step| {
-        let moves = matches!(step.op, Op::Concat | Op::ChannelShuffle(_) | Op::Slice(_));
+        let moves = matches!(
+            step.op,
+            Op::Concat
+                | Op::ChannelShuffle(_)
+                | Op::Slice(_)
+                | Op::Reshape(_)
+                | Op::Prefix(_)
+                | Op::Transpose
+        );
         moves && !step.epilogue.relu
     };
     let mut of: Vec<ValueId> = (0..values).collect();

@@ -7,6 +7,7 @@ use lowbit::graph::{Conv, Op, Step};
 use lowbit::quant::{ActivationParams, Arithmetic, QuantizedLayer, QuantizedModel};
 
 /// Integers, their shape, and what they stand for.
+#[derive(Clone)]
 struct Value {
     q: Vec<u8>,
     shape: Shape,
@@ -34,7 +35,15 @@ fn one(model: &QuantizedModel, image: &[u8]) -> Vec<f32> {
         residual: f64::from(zero_point) - zero,
     }];
     for (index, step) in program.steps().iter().enumerate() {
-        let inputs: Vec<&Value> = step.inputs.iter().map(|&from| &values[from]).collect();
+        // A reshape moves nothing: the step sees other extents.
+        let seen = step.inputs.iter().zip(&step.in_shapes);
+        let inputs: Vec<Value> = seen
+            .map(|(&from, &shape)| Value {
+                shape,
+                ..values[from].clone()
+            })
+            .collect();
+        let inputs: Vec<&Value> = inputs.iter().collect();
         let layer = model.layers[index].as_ref();
         let Some(params) = model.activations[index + 1] else {
             let whole = model.arithmetic == Arithmetic::IntegerBias;
@@ -163,6 +172,17 @@ fn integers(
             let pixels = x.q.chunks_exact(x.shape.c());
             let kept = pixels.flat_map(|pixel| &pixel[slice.first..][..slice.channels]);
             kept.map(|&q| moved(x, q)).collect()
+        }
+        Op::Reshape(_) => x.q.iter().map(|&q| moved(x, q)).collect(),
+        Op::Prefix(prefix) => {
+            let mut q = vec![to.zero_point; prefix.tokens * x.shape.c()];
+            q.extend(x.q.iter().map(|&q| moved(x, q)));
+            q
+        }
+        Op::Transpose => {
+            let c = x.shape.c();
+            let channels = (0..c).flat_map(|channel| x.q.iter().skip(channel).step_by(c));
+            channels.map(|&q| moved(x, q)).collect()
         }
         Op::GlobalAvgPool => {
             let (c, count) = (x.shape.c(), pixels(x));

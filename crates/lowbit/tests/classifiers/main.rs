@@ -4,6 +4,7 @@
 mod integers;
 mod naive;
 mod networks;
+mod tokens;
 
 use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit::format::{self, StoredModel};
@@ -75,7 +76,7 @@ fn run_one(model: &dyn Model, image: &[u8]) -> Vec<f32> {
 
 #[test]
 fn f32_logits_are_those_of_plain_loops_in_f64() {
-    for graph in networks::all() {
+    for graph in networks::all().into_iter().chain(tokens::transformers()) {
         let (weights, images) = (weights(&graph), images(&graph));
         let compile = |isa| -> Box<dyn Model> {
             Box::new(FloatModel::compile(&graph, &weights, isa).unwrap())
@@ -141,8 +142,35 @@ fn integers_come_close_to_f32_and_every_layer_has_an_integer_form() {
 }
 
 #[test]
+fn attention_runs_in_f32_between_integers_with_the_same_bits_everywhere() {
+    for graph in tokens::transformers() {
+        let (weights, images) = (weights(&graph), images(&graph));
+        let float = run(&FloatModel::new(&graph, &weights).unwrap(), &images);
+        let model = quantized(&graph, Observer::MinMax);
+        let compile =
+            |isa| -> Box<dyn Model> { Box::new(IntegerModel::compile(&model, isa).unwrap()) };
+        let found = on_every_isa(graph.name(), &images, compile);
+        let largest = float.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+        for (a, b) in found.iter().zip(&float) {
+            assert!((a - b).abs() < 0.08 * largest, "{}: {a}, {b}", graph.name());
+        }
+        let profile = IntegerModel::new(&model).unwrap().profile(&images);
+        for layer in profile.unwrap() {
+            let is_float = ["attention", "norm"]
+                .iter()
+                .any(|end| layer.name.ends_with(end));
+            let expected = match is_float {
+                true => lowbit::Numbers::F32,
+                false => lowbit::Numbers::U8,
+            };
+            assert_eq!(layer.numbers, expected, "{}", layer.name);
+        }
+    }
+}
+
+#[test]
 fn other_methods_run_as_well() {
-    for graph in networks::all() {
+    for graph in networks::all().into_iter().chain(tokens::transformers()) {
         let (weights, images) = (weights(&graph), images(&graph));
         let float = run(&FloatModel::new(&graph, &weights).unwrap(), &images);
         let largest = float.iter().fold(0.0f32, |max, x| max.max(x.abs()));
@@ -172,13 +200,15 @@ fn other_methods_run_as_well() {
 #[test]
 fn files_hold_all_of_it_and_say_which_version_can() {
     let folder = tempfile::tempdir().unwrap();
-    for graph in networks::all() {
+    for graph in networks::all().into_iter().chain(tokens::transformers()) {
         let path = folder.path().join("model.safetensors");
         let weights = weights(&graph);
         format::save_float(&path, &graph, &weights, None).unwrap();
         let bytes = std::fs::read(&path).unwrap();
-        let version = b"format_version\\\":3";
-        assert!(bytes.windows(version.len()).any(|window| window == version));
+        let is_new = matches!(graph.name(), "mixer" | "vit" | "mobilevit" | "cross");
+        let version = format!("format_version\\\":{}", if is_new { 6 } else { 3 });
+        let mut windows = bytes.windows(version.len());
+        assert!(windows.any(|window| window == version.as_bytes()));
         match format::load(&path).unwrap() {
             StoredModel::Float {
                 graph: read,

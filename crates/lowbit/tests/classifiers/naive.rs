@@ -1,6 +1,6 @@
 //! A graph computed node by node in f64, as plainly as can be: no fusion, no layout, no halo.
 
-use lowbit::graph::{Conv, Node, Op, Unary};
+use lowbit::graph::{Attention, Conv, Node, Op, Unary};
 use lowbit::{Graph, Shape, Weights};
 
 /// Logits of whole images.
@@ -145,7 +145,25 @@ fn compute(node: &Node, weights: &Weights, inputs: &[(&[f64], Shape)], out: Shap
                 result.push(values.sum::<f64>() / (shape.len() / c) as f64);
             }
         }
-        Op::Flatten => result.extend_from_slice(x),
+        Op::Flatten | Op::Reshape(_) => result.extend_from_slice(x),
+        Op::Prefix(prefix) => {
+            result.resize(prefix.tokens * c, 0.0);
+            result.extend_from_slice(x);
+        }
+        Op::Transpose => {
+            for channel in 0..c {
+                result.extend(x.iter().skip(channel).step_by(c));
+            }
+        }
+        Op::LayerNorm(norm) => {
+            for pixel in x.chunks_exact(c) {
+                let mean = pixel.iter().sum::<f64>() / c as f64;
+                let squares = pixel.iter().map(|x| (x - mean).powi(2));
+                let deviation = (squares.sum::<f64>() / c as f64 + f64::from(norm.eps)).sqrt();
+                result.extend(pixel.iter().map(|x| (x - mean) / deviation));
+            }
+        }
+        Op::Attention(attention) => result = attend(attention, inputs, out),
         Op::Add | Op::Mul => {
             let other = inputs[1].0;
             for (i, x) in x.iter().enumerate() {
@@ -180,6 +198,40 @@ fn compute(node: &Node, weights: &Weights, inputs: &[(&[f64], Shape)], out: Shap
             }
         }
         op => result.extend(x.iter().map(|&x| unary(op, x))),
+    }
+    result
+}
+
+/// Every query against every key that its pixel may attend.
+fn attend(attention: Attention, inputs: &[(&[f64], Shape)], out: Shape) -> Vec<f64> {
+    let [(q, of_q), (k, of_k), (v, of_v)] = inputs else {
+        panic!("three inputs")
+    };
+    let (d, e) = (of_q.c() / attention.heads, of_v.c() / attention.heads);
+    let place = |pixel: usize, shape: &Shape| {
+        let (y, x) = (pixel / shape.w(), pixel % shape.w());
+        [y % attention.patch[0], x % attention.patch[1]]
+    };
+    let mut result = vec![0.0; out.len()];
+    for query in 0..of_q.h() * of_q.w() {
+        let keys: Vec<usize> = (0..of_k.h() * of_k.w())
+            .filter(|&key| place(key, of_k) == place(query, of_q))
+            .collect();
+        for head in 0..attention.heads {
+            let weight = |&key: &usize| {
+                let q = &q[query * of_q.c() + head * d..][..d];
+                let k = &k[key * of_k.c() + head * d..][..d];
+                let product: f64 = q.iter().zip(k).map(|(q, k)| q * k).sum();
+                (product * f64::from(attention.scale)).exp()
+            };
+            let weights: Vec<f64> = keys.iter().map(weight).collect();
+            let total: f64 = weights.iter().sum();
+            for channel in head * e..(head + 1) * e {
+                let values = keys.iter().map(|key| v[key * of_v.c() + channel]);
+                let sum: f64 = weights.iter().zip(values).map(|(w, v)| w * v).sum();
+                result[query * out.c() + channel] = sum / total;
+            }
+        }
     }
     result
 }

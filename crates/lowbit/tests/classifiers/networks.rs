@@ -14,6 +14,7 @@ pub fn all() -> Vec<Graph> {
         squeezenet(),
         regnet(),
         deep(),
+        super::tokens::mixer(),
     ]
 }
 

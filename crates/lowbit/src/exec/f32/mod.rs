@@ -1,12 +1,14 @@
 //! The operators in f32, one file each.
 
 mod activation;
+mod attention;
 mod binary;
 mod channels;
 mod conv;
 mod linear;
 mod normalize;
 mod pool;
+mod tokens;
 
 use super::kernel::Kernel;
 use crate::lower::Plan;
@@ -60,6 +62,12 @@ pub(super) fn kernel(
             let function = move |x: &[f32], y: &mut [f32]| normalize::layer_norm(norm.eps, x, y);
             Box::new(normalize::PerPixel::new(plan, index, function))
         }
+        Op::Attention(attention) => {
+            Box::new(attention::Attention::new(plan, index, attention, isa))
+        }
+        Op::Reshape(_) => Box::new(tokens::Reshape::new(plan, index, relu)),
+        Op::Prefix(prefix) => Box::new(tokens::Prefix::new(plan, index, prefix, relu)),
+        Op::Transpose => Box::new(tokens::Transpose::new(plan, index, relu)),
         Op::Input | Op::BatchNorm(_) | Op::Flatten => {
             unreachable!("programs have no step for what moves no data or is fused")
         }

@@ -6,9 +6,9 @@ use crate::lower::{Layout, Plan};
 use lowbit_kernels::{Isa, elementwise};
 
 /// The levels of an input on the result's grid; none where they stay as they are.
-type Moved = Option<Box<[u8; 256]>>;
+pub(super) type Moved = Option<Box<[u8; 256]>>;
 
-fn moved(params: &StepParams, which: usize) -> Moved {
+pub(super) fn moved(params: &StepParams, which: usize) -> Moved {
     let table = params.moved(which);
     // Inputs hold no level above the highest one, whatever the table makes of those.
     let is_move = (0..=params.bounds[1]).all(|q| table[usize::from(q)] == q);

@@ -8,6 +8,7 @@ mod depthwise;
 mod linear;
 mod pool;
 mod product;
+mod tokens;
 
 use super::kernel::Kernel;
 use crate::lower::{Epilogue, Plan, Step};
@@ -93,8 +94,16 @@ pub(super) fn has_form(step: &Step) -> bool {
         | Op::AvgPool(_)
         | Op::Concat
         | Op::ChannelShuffle(_)
-        | Op::Slice(_) => true,
-        Op::Softmax | Op::LayerNorm(_) | Op::Input | Op::BatchNorm(_) | Op::Flatten => false,
+        | Op::Slice(_)
+        | Op::Reshape(_)
+        | Op::Prefix(_)
+        | Op::Transpose => true,
+        Op::Softmax
+        | Op::LayerNorm(_)
+        | Op::Attention(_)
+        | Op::Input
+        | Op::BatchNorm(_)
+        | Op::Flatten => false,
     }
 }
 
@@ -143,7 +152,15 @@ pub(super) fn kernel(
             let sources = (slice.first..slice.first + slice.channels).collect();
             Box::new(channels::Pick::new(plan, index, sources, &params()))
         }
-        Op::Softmax | Op::LayerNorm(_) | Op::Input | Op::BatchNorm(_) | Op::Flatten => {
+        Op::Reshape(_) => Box::new(tokens::Reshape::new(plan, index, &params())),
+        Op::Prefix(prefix) => Box::new(tokens::Prefix::new(plan, index, prefix, &params())),
+        Op::Transpose => Box::new(tokens::Transpose::new(plan, index, &params())),
+        Op::Softmax
+        | Op::LayerNorm(_)
+        | Op::Attention(_)
+        | Op::Input
+        | Op::BatchNorm(_)
+        | Op::Flatten => {
             unreachable!("steps without an integer form run in f32")
         }
     }

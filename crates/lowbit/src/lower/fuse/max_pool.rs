@@ -9,7 +9,10 @@ pub(super) fn into_convolution(step: &mut Step, node: &Node, result: Shape) -> b
     let (Op::MaxPool(pool), Op::Conv(conv)) = (node.op, step.op) else {
         return false;
     };
-    if !pool.is_2x2() || !conv.is_plain() || step.epilogue.max_pool {
+    // A reshape in between would make other windows.
+    let image = step.out_shape;
+    let fits = [image.h() / 2, image.w() / 2, image.c()] == [result.h(), result.w(), result.c()];
+    if !pool.is_2x2() || !conv.is_plain() || step.epilogue.max_pool || !fits {
         return false;
     }
     step.epilogue.max_pool = true;

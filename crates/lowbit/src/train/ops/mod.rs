@@ -135,7 +135,13 @@ pub(super) fn layer(
         Op::Softmax | Op::LayerNorm(_) => {
             return unsupported("softmax and layer norm within a network cannot be trained");
         }
-        Op::Input | Op::BatchNorm(_) | Op::Flatten => {
+        Op::Attention(_) => {
+            return unsupported("attention cannot be trained: quantize the model after training");
+        }
+        Op::Prefix(_) | Op::Transpose => {
+            return unsupported("operators that move pixels cannot be trained");
+        }
+        Op::Input | Op::BatchNorm(_) | Op::Flatten | Op::Reshape(_) => {
             return unsupported("it has no form of its own in training");
         }
     })
