@@ -89,6 +89,12 @@ impl Conv {
         }
     }
 
+    /// Whether the gradient of the value is that of the map, as the products take it: nothing is done between them but cutting.
+    fn is_direct(&self) -> bool {
+        let scratch = self.product.scratch(&self.shape);
+        self.shape.pool == 1 && !self.normalization.is_there() && scratch.is_dense(&self.shape)
+    }
+
     fn reserve(&mut self, count: usize) {
         if self.maps.len() < count * self.shape.len() {
             self.maps = AlignedBuffer::zeroed(count * self.shape.len());
@@ -102,7 +108,10 @@ impl Conv {
         while self.slices.len() < count.div_ceil(SLICE) {
             let input_len = self.product.own_len(self.step.in_shapes[0].len());
             self.slices.push(Slice {
-                grad_map: AlignedBuffer::zeroed(self.product.scratch(&self.shape).len),
+                grad_map: AlignedBuffer::zeroed(match self.is_direct() {
+                    true => 0,
+                    false => self.product.scratch(&self.shape).len,
+                }),
                 grad_weights: vec![0.0; self.weight.value.len()],
                 grad_input: AlignedBuffer::zeroed(input_len),
             });
@@ -269,8 +278,7 @@ impl Layer for Conv {
         let (scratch, view_start) = (product.scratch(shape), product.view_start());
         let (maps, at_once) = (&self.maps, product.images_at_once());
         let grad_out = later[0].with_slack();
-        // Nothing is done between the value and the map, and gradients lie as the products take them.
-        let is_direct = !pools && !self.normalization.is_there() && scratch.is_dense(shape);
+        let is_direct = self.is_direct();
         let winners = |number: usize| match pools {
             true => &self.winners[number * pooled..][..pooled],
             false => &[],
