@@ -23,17 +23,22 @@ except ImportError as error:
     print(f"skipped: {error}")
     sys.exit(0)
 
-# Operators of which ONNX Runtime has no integer form, or another rounding: forms that use them come near, no more.
-NEAR = {"w16": 0.02, "w4": 0.02, "w2": 0.05, "w1": 0.05, "fp32": 1e-5, "fp32_pixels": 1e-5, "weight_only": 1e-4,
+# Forms that ONNX Runtime computes in f32: they come near, no more.
+NEAR = {"w16": 1e-5, "w4": 1e-5, "w2": 1e-5, "w1": 1e-5, "fp32": 1e-5, "fp32_pixels": 1e-5, "weight_only": 1e-4,
     "weight_only4": 1e-4, "weight_only2": 1e-4, "weight_only1": 1e-4}
+# Weights that it has no integer kernels for beside u8 activations. As they come, 1.32 takes the pairs around such layers away, and
+# its own answers change by up to 4 %: these are run as the file says.
+AS_WRITTEN = {"w16", "w4", "w2", "w1"}
+# A value here and there is the next step in that form (0.08 % of the largest logit at most): the cause was not isolated.
+STEPS = {("resnet8", form): 2e-3 for form in ("w4", "w2", "w1")}
 # Networks with operators that ONNX Runtime computes in f32 where lowbit has tables; they round alike but for ties.
 MIXED = {"mixture"}
-# Networks whose layer norms divide by small spreads: where another sum rounds to the next step, much moves. In 8 bits they are equal.
-STEEP = {"transformer"}
 
 
-def session(file, optimized=None, exact=True):
+def session(file, optimized=None, exact=True, as_written=False):
     options = ort.SessionOptions()
+    if as_written:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     # Without VNNI, ONNX Runtime's u8×s8 products saturate at 16 bits unless it is told to be exact.
     if exact:
@@ -45,7 +50,8 @@ def session(file, optimized=None, exact=True):
 
 def run(file, images, about):
     # What has weights of 7 bits where it matters does not saturate.
-    model = session(file, exact=".int8_reduced." not in file.name)
+    form = file.name.split(".")[-2]
+    model = session(file, exact=form != "int8_reduced", as_written=form in AS_WRITTEN)
     entry = model.get_inputs()[0]
     x = images.transpose(0, 3, 1, 2)
     if entry.type == "tensor(float)":
@@ -94,8 +100,7 @@ def main():
             equal = int((found == expected).sum())
             same_class = int((found.argmax(1) == expected.argmax(1)).sum())
             bound = NEAR.get(form, 0.02 if name in MIXED else 0)
-            if name in STEEP and form == "w4":
-                bound = NEAR["w2"]
+            bound = STEPS.get((name, form), bound)
             is_right = np.array_equal(found, expected) if bound == 0 else error <= bound
             failed |= not is_right
             print(
