@@ -72,7 +72,7 @@ pub fn grad_weights(
 
 /// An image whose gradient is looked for: dense, `[h, w, channels]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Image {
+pub struct PaddedImage {
     /// Rows and columns.
     pub size: [usize; 2],
     /// Rows above and columns left of it that the kernel sees too.
@@ -90,7 +90,7 @@ pub fn grad_input(
     extents: [usize; 2],
     weights: &[f32],
     grad: &[f32],
-    image: Image,
+    image: PaddedImage,
     out: &mut [f32],
 ) {
     geometry.check_gradient(extents, grad, weights);
@@ -200,7 +200,7 @@ mod tests {
                 let (mut found_weights, mut found_input) =
                     (vec![1.0; weights.len()], vec![1.0; by_input.len()]);
                 grad_weights(isa, &geometry, extents, &view, &grad, &mut found_weights);
-                let image = Image { size, padding };
+                let image = PaddedImage { size, padding };
                 grad_input(
                     isa,
                     &geometry,
@@ -238,7 +238,7 @@ mod tests {
             out_row_stride: 4,
             out_pixel_stride: 2,
         };
-        let image = Image {
+        let image = PaddedImage {
             size: [2, 2],
             padding: [0, 0],
         };

@@ -19,7 +19,7 @@ use crate::Level;
 pub use crate::conv_f32::Epilogue;
 pub use crate::epilogue::{Dequantize, Requantize};
 use crate::geometry::SLACK;
-pub use gradient::{Image, grad_input, grad_weights};
+pub use gradient::{PaddedImage, grad_input, grad_weights};
 pub use pack::{FloatWeights, IntegerWeights};
 use std::ops::Range;
 

@@ -17,6 +17,7 @@ mod integer_model;
 mod kernel;
 mod layerwise;
 mod load;
+mod moves;
 mod pointwise;
 mod scratch;
 mod u8;

@@ -11,6 +11,7 @@ mod pool;
 mod tokens;
 
 use super::kernel::Kernel;
+use crate::exec::moves::Move;
 use crate::lower::Plan;
 use crate::ops::Op;
 use lowbit_kernels::Isa;
@@ -65,9 +66,11 @@ pub(super) fn kernel(
         Op::Attention(attention) => {
             Box::new(attention::Attention::new(plan, index, attention, isa))
         }
-        Op::Reshape(_) => Box::new(tokens::Reshape::new(plan, index, relu)),
-        Op::Prefix(prefix) => Box::new(tokens::Prefix::new(plan, index, prefix, relu)),
-        Op::Transpose => Box::new(tokens::Transpose::new(plan, index, relu)),
+        Op::Reshape(_) => Box::new(tokens::Tokens::new(plan, index, Move::Reshape, relu)),
+        Op::Prefix(prefix) => {
+            Box::new(tokens::Tokens::new(plan, index, Move::Prefix(prefix), relu))
+        }
+        Op::Transpose => Box::new(tokens::Tokens::new(plan, index, Move::Transpose, relu)),
         Op::Input | Op::BatchNorm(_) | Op::Flatten => {
             unreachable!("programs have no step for what moves no data or is fused")
         }

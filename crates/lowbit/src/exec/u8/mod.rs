@@ -11,6 +11,7 @@ mod product;
 mod tokens;
 
 use super::kernel::Kernel;
+use crate::exec::moves::Move;
 use crate::lower::{Epilogue, Plan, Step};
 use crate::ops::Op;
 use crate::quant::{ActivationParams, Arithmetic, InputParams, QuantizedLayer};
@@ -152,9 +153,14 @@ pub(super) fn kernel(
             let sources = (slice.first..slice.first + slice.channels).collect();
             Box::new(channels::Pick::new(plan, index, sources, &params()))
         }
-        Op::Reshape(_) => Box::new(tokens::Reshape::new(plan, index, &params())),
-        Op::Prefix(prefix) => Box::new(tokens::Prefix::new(plan, index, prefix, &params())),
-        Op::Transpose => Box::new(tokens::Transpose::new(plan, index, &params())),
+        Op::Reshape(_) => Box::new(tokens::Tokens::new(plan, index, Move::Reshape, &params())),
+        Op::Prefix(prefix) => Box::new(tokens::Tokens::new(
+            plan,
+            index,
+            Move::Prefix(prefix),
+            &params(),
+        )),
+        Op::Transpose => Box::new(tokens::Tokens::new(plan, index, Move::Transpose, &params())),
         Op::Softmax
         | Op::LayerNorm(_)
         | Op::Attention(_)

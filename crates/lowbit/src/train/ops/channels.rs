@@ -14,13 +14,13 @@ struct Run {
     channels: usize,
 }
 
-pub(super) struct Channels {
+pub(super) struct MoveChannels {
     index: usize,
     step: Step,
     runs: Vec<Run>,
 }
 
-impl Channels {
+impl MoveChannels {
     /// Of a step that moves channels; none of another one.
     pub(super) fn new(plan: &Plan, index: usize) -> Option<Self> {
         let step = plan.exec.program.steps()[index].clone();
@@ -60,7 +60,7 @@ impl Channels {
     }
 }
 
-impl Layer for Channels {
+impl Layer for MoveChannels {
     fn forward(&mut self, pass: &mut Pass) {
         let to = self.index + 1;
         let inputs: Vec<Layout> = (0..self.step.inputs.len())

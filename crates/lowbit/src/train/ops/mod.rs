@@ -129,9 +129,9 @@ pub(super) fn layer(
         }
         Op::Add => Box::new(binary::Add::new(plan, index)),
         Op::Mul => Box::new(binary::Mul::new(plan, index)),
-        Op::Concat | Op::ChannelShuffle(_) | Op::Slice(_) => {
-            Box::new(channels::Channels::new(plan, index).expect("it is one that moves channels"))
-        }
+        Op::Concat | Op::ChannelShuffle(_) | Op::Slice(_) => Box::new(
+            channels::MoveChannels::new(plan, index).expect("it is one that moves channels"),
+        ),
         Op::Softmax | Op::LayerNorm(_) => {
             return unsupported("softmax and layer norm within a network cannot be trained");
         }

@@ -2,7 +2,7 @@
 
 use crate::graph::{Conv, Step};
 use crate::lower::Plan;
-use lowbit_kernels::depthwise::{self, DepthwiseGeometry, FloatWeights, Image};
+use lowbit_kernels::depthwise::{self, DepthwiseGeometry, FloatWeights, PaddedImage};
 use lowbit_kernels::{Isa, conv_f32};
 
 pub(super) struct Depthwise {
@@ -11,7 +11,7 @@ pub(super) struct Depthwise {
     first: usize,
     /// Rows and columns of the map.
     extents: [usize; 2],
-    image: Image,
+    image: PaddedImage,
     /// Whether the input needs a gradient: the image does not.
     pub(super) is_needed: bool,
     isa: Isa,
@@ -40,7 +40,7 @@ impl Depthwise {
             },
             first,
             extents: [map.h(), map.w()],
-            image: Image {
+            image: PaddedImage {
                 size: [input.h(), input.w()],
                 padding: [conv.padding[0], conv.padding[1]],
             },

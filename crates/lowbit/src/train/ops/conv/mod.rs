@@ -14,14 +14,14 @@ use crate::train::qat::WeightState;
 use crate::train::{QatConfig, SLICE};
 use lowbit_kernels::batch_norm::{self, Cut, MapShape};
 use lowbit_kernels::{AlignedBuffer, Isa};
-use product::{Integers, Product};
+use product::{FloatProduct, IntegerForm};
 use rayon::prelude::*;
 
 pub(super) struct Conv {
     index: usize,
     step: Step,
     shape: MapShape,
-    product: Product,
+    product: FloatProduct,
     weight: Parameter,
     bias: Option<Parameter>,
     /// Dense results of the convolution, `[n, h, w, c]`.
@@ -77,7 +77,7 @@ impl Conv {
                     ceiling: step.epilogue.ceiling.unwrap_or(f32::INFINITY),
                 },
             },
-            product: Product::new(plan, index, (&step, &conv), isa),
+            product: FloatProduct::new(plan, index, (&step, &conv), isa),
             weight,
             bias,
             maps: AlignedBuffer::zeroed(0),
@@ -119,7 +119,7 @@ impl Conv {
     }
 
     /// Brings the weights into the kernels' orders; the integer product in quantization-aware training.
-    fn pack(&mut self, pass: &Pass) -> Option<Integers> {
+    fn pack(&mut self, pass: &Pass) -> Option<IntegerForm> {
         let Some(quantizer) = &mut self.quantizer else {
             self.product.pack(&self.weight.value);
             self.product.pack_backward(&self.weight.value);
@@ -135,7 +135,7 @@ impl Conv {
         let (_, input) = pass.codes(self.step.inputs[0]);
         let bias = self.bias.as_ref().map(|bias| &bias.value[..]);
         let kind = product.kind();
-        let integers = || Integers::new(kind, quantizer, pass.isa, input, bias);
+        let integers = || IntegerForm::new(kind, quantizer, pass.isa, input, bias);
         let backward = || product.pack_backward(&quantizer.dequantized);
         Some(rayon::join(integers, backward).0)
     }

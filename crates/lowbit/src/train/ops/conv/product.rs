@@ -12,7 +12,7 @@ use lowbit_kernels::depthwise::DepthwiseGeometry;
 use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, WeightShape, conv_f32};
 
 /// In f32.
-pub(super) enum Product {
+pub(super) enum FloatProduct {
     Matrix(Box<Matrix>),
     Depthwise(Box<Depthwise>),
 }
@@ -38,7 +38,7 @@ pub(super) enum Kind {
 }
 
 /// In integers, with f32 results.
-pub(super) enum Integers {
+pub(super) enum IntegerForm {
     Matrix(ConvGeometry, Option<usize>, IntegerProduct),
     Depthwise(DepthwiseGeometry, IntegerDepthwise),
 }
@@ -64,7 +64,7 @@ fn of_images(geometry: &ConvGeometry, pixels: Option<usize>, images: usize) -> C
     })
 }
 
-impl Product {
+impl FloatProduct {
     pub(super) fn new(plan: &Plan, index: usize, (step, conv): (&Step, &Conv), isa: Isa) -> Self {
         if let Some(depthwise) = Depthwise::new(plan, index, (step, conv), isa) {
             return Self::Depthwise(Box::new(depthwise));
@@ -246,7 +246,7 @@ impl Matrix {
     }
 }
 
-impl Integers {
+impl IntegerForm {
     pub(super) fn new(
         kind: Kind,
         quantizer: &WeightState,
