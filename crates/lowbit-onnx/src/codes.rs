@@ -180,12 +180,12 @@ pub(crate) struct Grid {
     /// The grid of all of them; with a scale per channel the coarsest.
     pub(crate) params: ActivationParams,
     pub(crate) byte: Byte,
-    pub(crate) channels: Option<Channels>,
+    pub(crate) channels: Option<ChannelScales>,
 }
 
 /// Scales per channel.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Channels {
+pub(crate) struct ChannelScales {
     pub(crate) scale: Vec<f32>,
     pub(crate) axis: usize,
 }
@@ -200,7 +200,7 @@ pub(crate) fn grid(model: &Model, node: &Node, from: Option<Byte>) -> Result<Gri
         return Err(node.wrong("it has a zero point per channel: only one for all is supported"));
     }
     let scale = parameters.scale.iter().copied().fold(0.0, f32::max);
-    let channels = (parameters.scale.len() > 1).then(|| Channels {
+    let channels = (parameters.scale.len() > 1).then(|| ChannelScales {
         scale: parameters.scale.to_vec(),
         axis: parameters.axis,
     });

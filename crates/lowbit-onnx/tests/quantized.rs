@@ -1,40 +1,20 @@
 //! Models that are quantized already: what lowbit exports comes back, and what ONNX Runtime's tools write gives ONNX Runtime's
 //! logits (`bench/onnx/quantized.py --golden` wrote both).
 
+mod logits;
 mod networks;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use lowbit::exec::{IntegerModel, Model};
+use logits::{Golden, assert_near, run};
+use lowbit::exec::IntegerModel;
 use lowbit::quant::{ActivationQuant, QuantizedModel};
 use lowbit::{Isa, Quantizer, WeightBits};
 use lowbit_onnx::{Imported, Input, Options, Preprocessing, decode, export_quantized};
-use serde::Deserialize;
-use std::collections::BTreeMap;
 
-#[derive(Deserialize)]
-struct Golden {
-    images: String,
-    #[serde(flatten)]
-    models: BTreeMap<String, Case>,
-}
-
-/// Both in base64.
-#[derive(Deserialize)]
-struct Case {
-    file: String,
-    /// f32, little-endian.
-    logits: String,
-}
+/// Logits differ by a step or two where sums of f32 are added up in another order.
+const STEPS: f32 = 0.02;
 
 fn golden() -> Golden {
-    serde_json::from_str(include_str!("golden/quantized.json")).unwrap()
-}
-
-fn run(model: &dyn Model, images: &[u8]) -> Vec<f32> {
-    let mut logits = vec![0.0; model.count(images) * model.graph().classes()];
-    model.run(images, &mut logits).unwrap();
-    logits
+    Golden::read(include_str!("golden/quantized.json"))
 }
 
 fn integers(imported: &Imported) -> &QuantizedModel {
@@ -44,19 +24,10 @@ fn integers(imported: &Imported) -> &QuantizedModel {
 #[test]
 fn files_of_onnx_runtimes_tools_give_its_bits() {
     let golden = golden();
-    let images = STANDARD.decode(&golden.images).unwrap();
-    let mut compared = 0;
-    for (name, case) in &golden.models {
-        if name.starts_with("refused") {
-            continue;
-        }
-        compared += 1;
-        let file = STANDARD.decode(&case.file).unwrap();
-        let imported =
-            decode(file, &Options::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let bytes = STANDARD.decode(&case.logits).unwrap();
-        let (words, _) = bytes.as_chunks::<4>();
-        let expected: Vec<f32> = words.iter().map(|&word| f32::from_le_bytes(word)).collect();
+    for (name, case) in golden.cases(false) {
+        let imported = decode(case.file.clone(), &Options::default());
+        let imported = imported.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let expected = &case.logits;
         let has_floats = name.ends_with("exclude");
         assert_eq!(
             integers(&imported).float.layers.len(),
@@ -65,25 +36,24 @@ fn files_of_onnx_runtimes_tools_give_its_bits() {
         );
         for isa in Isa::available() {
             let model = IntegerModel::compile(integers(&imported), isa).unwrap();
-            let found = run(&model, &images);
-            assert_eq!(found.len(), expected.len(), "{name}");
+            let found = run(&model, &golden.images);
             if has_floats {
-                assert_near(&found, &expected, &format!("{name} on {isa}"));
+                assert_near(&found, expected, STEPS, &format!("{name} on {isa}"));
                 continue;
             }
-            let equal = found.iter().zip(&expected).filter(|(a, b)| a == b).count();
+            let equal = found.iter().zip(expected).filter(|(a, b)| a == b).count();
             let of = expected.len();
-            assert_eq!(found, expected, "{name} on {isa}: {equal} of {of} equal");
+            assert_eq!(&found, expected, "{name} on {isa}: {equal} of {of} equal");
         }
     }
-    assert_eq!(compared, 16);
+    assert_eq!(golden.cases(false).count(), 16);
 }
 
 #[test]
 fn weights_have_the_bits_that_they_have_in_the_file() {
     let golden = golden();
-    let file = STANDARD.decode(&golden.models["plain.qdq_u8s4_tensor"].file);
-    let imported = decode(file.unwrap(), &Options::default()).unwrap();
+    let file = golden.models["plain.qdq_u8s4_tensor"].file.clone();
+    let imported = decode(file, &Options::default()).unwrap();
     let layers = integers(&imported).layers.iter().flatten();
     let bits: Vec<WeightBits> = layers.map(|layer| layer.bits).collect();
     assert_eq!(bits, [WeightBits::B4; 3]);
@@ -122,18 +92,9 @@ fn models_of_other_widths_come_back_as_they_were() {
                     assert_eq!(layer.scale, before.scale, "{what}");
                 }
                 let logits = run(&IntegerModel::new(found).unwrap(), &images);
-                assert_near(&logits, &expected, &what);
+                assert_near(&logits, &expected, STEPS, &what);
             }
         }
-    }
-}
-
-/// Whether logits differ by a step or two: sums of f32 are added up in another order elsewhere.
-fn assert_near(found: &[f32], expected: &[f32], what: &str) {
-    let largest = expected.iter().fold(0.0f32, |max, x| max.max(x.abs()));
-    assert_eq!(found.len(), expected.len(), "{what}");
-    for (a, b) in found.iter().zip(expected) {
-        assert!((a - b).abs() <= 0.02 * largest, "{what}: {a}, {b}");
     }
 }
 
@@ -145,7 +106,7 @@ fn what_is_not_computed_as_onnx_defines_it_is_refused() {
         ("dynamic", "quantized dynamically"),
     ] {
         let case = &golden.models[&format!("refused.{form}")];
-        let file = STANDARD.decode(&case.file).unwrap();
+        let file = case.file.clone();
         let error = decode(file, &Options::default()).unwrap_err().to_string();
         assert!(
             error.starts_with("node ") && error.contains(expected),
@@ -175,7 +136,7 @@ fn layers_that_stay_f32_go_out_and_come_back() {
             assert_eq!(found.float.layers.len(), excluded.len());
             let logits = run(&IntegerModel::new(found).unwrap(), &images);
             let what = format!("{} without {excluded:?}", graph.name());
-            assert_near(&logits, &expected, &what);
+            assert_near(&logits, &expected, STEPS, &what);
         }
     }
 }
@@ -236,6 +197,6 @@ fn attention_between_integers_goes_out_and_comes_back() {
         let imported = decode(exported.bytes, &Options::default()).unwrap();
         let found = integers(&imported);
         let logits = run(&IntegerModel::new(found).unwrap(), &images);
-        assert_near(&logits, &expected, graph.name());
+        assert_eq!(logits, expected, "{}", graph.name());
     }
 }

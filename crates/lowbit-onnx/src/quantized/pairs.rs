@@ -3,7 +3,7 @@
 //! Operators that move integers between the two move those numbers. A pair that rounds to a grid what lies on it already is
 //! taken away.
 
-use crate::codes::{self, Channels, Grid};
+use crate::codes::{self, ChannelScales, Grid};
 use crate::constant::Constant;
 use crate::error::Fault;
 use crate::fold::is_float;
@@ -140,7 +140,7 @@ impl Pairs {
         model: &mut Model,
         node: &Node,
         (from, to): (&str, &str),
-        channels: &Channels,
+        channels: &ChannelScales,
         factor: impl Fn(f32) -> f32,
     ) {
         let dims = model.shape(from).to_vec();
