@@ -8,28 +8,16 @@ import torch
 import models
 import protocol
 import recipe
+import torch_step
+from torch_step import LAST
 
 
 NAME = "eurosat-cnn"
 
 
-def step(net, batch, memory_format=torch.contiguous_format, prepare=lambda net: net):
-    """A training step, built and run twice."""
+def step(net, batch, *how):
     images, labels = recipe.batch(0, batch, models.ZOO[NAME][1])
-    x = models.normalized(images).to(memory_format=memory_format)
-    labels = torch.from_numpy(labels)
-    net = net.train().to(memory_format=memory_format)
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-6)
-    net = prepare(net)
-
-    def run():
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(net(x), labels).backward()
-        optimizer.step()
-
-    run()
-    run()
-    return run
+    return torch_step.step(net, models.normalized(images), torch.from_numpy(labels), *how)
 
 
 def fresh():
@@ -46,11 +34,10 @@ def qat():
     return prepare_qat_fx(fresh().train(), get_default_qat_qconfig_mapping("x86"), example)
 
 
-LAST = torch.channels_last
 ENGINES = {
     "train:torch-eager": lambda batch: step(fresh(), batch),
     "train:torch-channels-last": lambda batch: step(fresh(), batch, LAST),
-    "train:torch-compile": lambda batch: step(fresh(), batch, prepare=torch.compile),
+    "train:torch-compile": lambda batch: step(fresh(), batch, torch.contiguous_format, torch.compile),
     "train:torch-compile-channels-last": lambda batch: step(fresh(), batch, LAST, torch.compile),
     "qat:torch-fx": lambda batch: step(qat(), batch),
     "qat:torch-fx-channels-last": lambda batch: step(qat(), batch, LAST),

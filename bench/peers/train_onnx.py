@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 import protocol
-
-LAST = torch.channels_last
+import torch_step
+from torch_step import LAST
 
 
 def batch_of(count, side, classes):
@@ -22,23 +22,10 @@ def batch_of(count, side, classes):
     return images, torch.from_numpy(numbers.integers(0, classes, count))
 
 
-def step(net, batch, side, memory_format=torch.contiguous_format, prepare=lambda net: net):
-    """A training step, built and run twice."""
+def step(net, batch, side, *how):
     images, _ = batch_of(batch, side, 2)
-    x = images.to(memory_format=memory_format)
-    net = net.train().to(memory_format=memory_format)
-    labels = batch_of(batch, side, net(x[:2]).shape[1])[1]
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-6)
-    net = prepare(net)
-
-    def run():
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(net(x), labels).backward()
-        optimizer.step()
-
-    run()
-    run()
-    return run
+    classes = net.eval()(images[:2]).shape[1]
+    return torch_step.step(net, images, batch_of(batch, side, classes)[1], *how)
 
 
 def engines(args):
@@ -59,7 +46,7 @@ def engines(args):
     found = {
         "train:torch-eager": lambda batch: step(imported(), batch, side),
         "train:torch-channels-last": lambda batch: step(imported(), batch, side, LAST),
-        "train:torch-compile": lambda batch: step(imported(), batch, side, prepare=torch.compile),
+        "train:torch-compile": lambda batch: step(imported(), batch, side, torch.contiguous_format, torch.compile),
         "train:torch-compile-channels-last": lambda batch: step(imported(), batch, side, LAST, torch.compile),
     }
     if args.torchvision:
