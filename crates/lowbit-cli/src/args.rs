@@ -5,7 +5,7 @@ use crate::federate_args::{Federate, Flagged, only_federated};
 use crate::jobs_args::{Submit, TaskArgs, Which};
 use crate::recommend_args::Recommend;
 use crate::settings::{Flags, Given, of};
-use crate::which_images::{WhichImages, WhichOfFrom};
+use crate::which_images::{Beginning, WhichImages, WhichOfFrom};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use lowbit::train::Schedule;
@@ -67,14 +67,8 @@ Writes OUT/real_quantization_comparison/: comparison_results.json, model_fp32.sa
 
 Writes OUT/train/: model_fp32.safetensors, training_results.json, checkpoint.safetensors.")]
     Train {
-        /// Go on from this trained FP32 model, lowbit's or ONNX, instead of fresh weights
-        #[arg(long, value_name = "MODEL", value_hint = ValueHint::FilePath)]
-        from: Option<PathBuf>,
-        /// With --from: a fresh last layer for the data's classes
-        #[arg(long, requires = "from", conflicts_with = "all")]
-        new_head: bool,
         #[command(flatten)]
-        which: WhichOfFrom,
+        beginning: Beginning,
         /// Go on with a run that was stopped
         #[arg(long)]
         resume: bool,
@@ -134,14 +128,8 @@ Writes OUT/<b>bit/run_<hash of what decides>_seed<n>/, then OUT/report.html, roo
         /// With --part train: this one of the seeds, on the split that the first of them draws for all
         #[arg(long, hide = true, value_name = "N", requires = "part")]
         of_seed: Option<u64>,
-        /// Begin every width with this trained FP32 model, lowbit's or ONNX, instead of fresh weights
-        #[arg(long, value_name = "MODEL", value_hint = ValueHint::FilePath)]
-        from: Option<PathBuf>,
-        /// With --from: a fresh last layer for the data's classes
-        #[arg(long, requires = "from", conflicts_with = "all")]
-        new_head: bool,
         #[command(flatten)]
-        which: WhichOfFrom,
+        beginning: Beginning,
         /// Train every width in a federation (see `lowbit federate`)
         #[arg(long, conflicts_with_all = ["jobs", "from"])]
         federated: bool,

@@ -1,7 +1,8 @@
-//! Which images a model is measured on, as flags.
+//! Which images a model is measured on, and which model a training begins with, as flags.
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use lowbit_lab::experiments::unseen::Choice;
+use std::path::PathBuf;
 
 /// Which images a model is measured on, where they are not those of its training.
 #[derive(Clone, Copy, Debug, Default, Args)]
@@ -23,6 +24,30 @@ pub(crate) struct WhichOfFrom {
     /// With --from: the split that this seed draws, even if the model has seen its test images
     #[arg(long, value_name = "N", requires = "from")]
     split_seed: Option<u64>,
+}
+
+/// The model that a training begins with.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Beginning {
+    /// Go on from this trained FP32 model, lowbit's or ONNX, instead of fresh weights
+    #[arg(long, value_name = "MODEL", value_hint = ValueHint::FilePath)]
+    pub(crate) from: Option<PathBuf>,
+    /// With --from: a fresh last layer for the data's classes
+    #[arg(long, requires = "from")]
+    pub(crate) new_head: bool,
+    /// With --from: the split that this seed draws, even if the model has seen its test images
+    #[arg(long, value_name = "N", requires = "from")]
+    split_seed: Option<u64>,
+}
+
+impl Beginning {
+    /// Returns the split that was asked for.
+    pub(crate) fn choice(&self) -> Choice {
+        Choice {
+            all: false,
+            split_seed: self.split_seed,
+        }
+    }
 }
 
 impl From<WhichImages> for Choice {

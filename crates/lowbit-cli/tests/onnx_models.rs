@@ -166,6 +166,50 @@ fn training_goes_on_from_a_foreign_model_for_its_classes_and_for_others() {
     let output = lowbit(path, &train("photos", &["--new-head"]));
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("--from"), "{}", stderr(&output));
+    // lowbit's own file knows which images it has learned from, and a new head changes nothing about that.
+    let fresh = [
+        "train", "--data", "two", "--model", "mlp", "--epochs", "1", "--out", "fresh",
+    ];
+    assert!(lowbit(path, &fresh).status.success());
+    let own = [
+        "--from",
+        "fresh/train/model_fp32.safetensors",
+        "--new-head",
+        "--epochs",
+        "1",
+        "--out",
+        "again",
+    ];
+    let line = refused(
+        path,
+        &train("two", &[&own[..], &["--seed", "2"]].concat()),
+        2,
+    );
+    assert!(
+        line.contains("were training images") && line.contains("--split-seed"),
+        "{line}"
+    );
+    assert!(!line.contains("--all"), "{line}");
+    let told = train(
+        "two",
+        &[&own[..], &["--seed", "2", "--split-seed", "1"]].concat(),
+    );
+    let output = lowbit(path, &told);
+    assert!(output.status.success(), "{}", stderr(&output));
+    // Training would go on with the images that are measured.
+    let all = [
+        "qat-vs-ptq",
+        "--from",
+        "fresh/train/model_fp32.safetensors",
+        "--data",
+        "two",
+        "--all",
+    ];
+    let line = refused(path, &all, 2);
+    assert!(
+        line.contains("--all") && line.contains("--split-seed"),
+        "{line}"
+    );
     // Every width begins with it.
     let sweep = [
         "sweep", "--widths", "32,8", "--seeds", "1", "--data", "photos", "--out", "widths",

@@ -8,13 +8,15 @@ use crate::config::areas::Recipe;
 use crate::digest::{FNV_START, fnv};
 use crate::experiments::inputs::Input;
 use lowbit::Graph;
+use lowbit::graph::zoo;
 use lowbit::train::{Optimizer, QatConfig};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The names, in the order in which a difference is told.
-const KEYS: [&str; 29] = [
+const KEYS: [&str; 30] = [
     "model",
+    "graph",
     "classes",
     "input",
     "split",
@@ -110,6 +112,12 @@ impl Decisive {
             ("augment", training.augment.to_string()),
             ("start", start.unwrap_or("scratch").to_owned()),
         ];
+        // What a network of the zoo is, its name says.
+        if !is_of_zoo(graph) {
+            let description = serde_json::to_vec(graph).expect("graphs are plain data");
+            let digest = fnv(FNV_START, description.into_iter());
+            list.push(("graph", format!("{digest:016x}")));
+        }
         // Those that are off are left out: trainings of versions that had none of them keep their names.
         list.extend(recipe(&config.recipe));
         match quantized {
@@ -178,18 +186,12 @@ impl Decisive {
     /// The name of the folder of such a run: 64 bits of a hash of the list (FNV-1a), and the seed for people.
     #[must_use]
     pub fn folder(&self) -> String {
-        let mut digest = 0xcbf2_9ce4_8422_2325_u64;
+        let mut digest = FNV_START;
         for (key, value) in &self.0 {
             // Lengths first, so that no two lists give the same bytes.
             let lengths = [key.len() as u64, value.len() as u64].map(u64::to_le_bytes);
-            for byte in lengths
-                .concat()
-                .into_iter()
-                .chain(key.bytes())
-                .chain(value.bytes())
-            {
-                digest = (digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-            }
+            digest = fnv(digest, lengths.concat().into_iter());
+            digest = fnv(digest, key.bytes().chain(value.bytes()));
         }
         format!("run_{digest:016x}_seed{}", self.get("seed").unwrap_or("0"))
     }
@@ -213,6 +215,12 @@ impl Decisive {
                 .collect(),
         )
     }
+}
+
+/// Whether a graph is the zoo's network of its name.
+fn is_of_zoo(graph: &Graph) -> bool {
+    let known = zoo::build(graph.name(), graph.input(), graph.class_names());
+    known.is_ok_and(|known| known == *graph)
 }
 
 /// Lists what of a recipe is not off, by name.

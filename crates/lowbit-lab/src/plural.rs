@@ -17,7 +17,7 @@ pub fn of(number: impl std::fmt::Display, noun: &str) -> String {
     format!("{number} {noun}{s}")
 }
 
-/// `1,738,408`
+/// Writes a number with its thousands set apart: `1,738,408`.
 #[must_use]
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();

@@ -32,7 +32,7 @@ pub(super) fn run(context: &Context, from: Option<PathBuf>, choice: Choice) -> R
         }
         Some(file) => {
             let (model, chosen) =
-                context.begin_from(&file, Purpose::CalibrateAndEvaluate, choice, false)?;
+                context.begin_from(&file, Purpose::CalibrateAndEvaluate, choice)?;
             let from = From {
                 file: &file,
                 model: &model,

@@ -29,6 +29,7 @@ use crate::args::{Cli, Command, Manners};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::progress::Progress;
+use crate::which_images::Beginning;
 use lowbit_data::{Dataset, LoadOptions};
 use lowbit_kernels::Isa;
 use lowbit_lab::Config;
@@ -100,12 +101,7 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
     };
     pool.install(|| match command {
         Command::Compare { from, which, .. } => compare::run(&context, from, which.into()),
-        Command::Train {
-            from,
-            new_head,
-            which,
-            ..
-        } => train::run(&context, from, which.into(), new_head),
+        Command::Train { beginning, .. } => train::run(&context, &beginning),
         Command::QatVsPtq {
             from, runs, which, ..
         } => qat_vs_ptq::run(&context, from, runs, which.into()),
@@ -125,19 +121,11 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
             jobs,
             part,
             of_seed,
-            from,
-            new_head,
-            which,
+            beginning,
             ..
         } => {
             let part = part.map(|part| (part, of_seed));
-            sweep::run(
-                &context,
-                &widths,
-                jobs,
-                part,
-                (from, which.into(), new_head),
-            )
+            sweep::run(&context, &widths, jobs, part, &beginning)
         }
         Command::Federate(args) => federate::run(&context, &args),
         Command::Analyze {
@@ -251,32 +239,14 @@ impl Context {
         Ok(chosen)
     }
 
-    /// A model that is given with --from brings its own weights.
-    pub(crate) fn refuse_start_from(&self) -> Result<(), Failure> {
-        match self.config.recipe.start_from.as_os_str().is_empty() {
-            true => Ok(()),
-            false => Err(Failure::Input(
-                "start_from: a model that is given with --from brings its own weights; leave one of them out".into(),
-            )),
-        }
-    }
-
-    /// Reads an FP32 model to begin from, and the images that it wants for that; its classes have the data's names then,
-    /// and its last layer is a fresh one for them with `new_head`.
+    /// Reads an FP32 model to begin from, and the images that it wants for that; its classes have the data's names then.
     pub(crate) fn begin_from(
         &self,
         file: &Path,
         purpose: Purpose,
         choice: Choice,
-        new_head: bool,
     ) -> Result<(FloatFile, Chosen), Failure> {
         let mut model = self.float_model(file)?;
-        if new_head {
-            let (config, progress) = (&self.config, &self.progress);
-            let (model, chosen) = images_for_new_head(file, model, choice, config, progress)?;
-            self.say(&describe(&chosen.input.data), &chosen.input.data);
-            return Ok((model, chosen));
-        }
         let measured = Measured {
             file,
             graph: &model.graph,
@@ -288,6 +258,32 @@ impl Context {
             .graph
             .with_class_names(&chosen.input.data.class_names)?;
         Ok((model, chosen))
+    }
+
+    /// Reads the model that a training begins with, where there is one, and the images for it; its last layer is a fresh one for
+    /// their classes where that was asked for.
+    pub(crate) fn beginning(
+        &self,
+        asked: &Beginning,
+    ) -> Result<Option<(FloatFile, Chosen)>, Failure> {
+        let Some(file) = &asked.from else {
+            return Ok(None);
+        };
+        if !self.config.recipe.start_from.as_os_str().is_empty() {
+            return Err(Failure::Input(
+                "start_from: a model that is given with --from brings its own weights; leave one of them out".into(),
+            ));
+        }
+        if !asked.new_head {
+            let found = self.begin_from(file, Purpose::FineTune, asked.choice())?;
+            return Ok(Some(found));
+        }
+        let (config, progress) = (&self.config, &self.progress);
+        let model = self.float_model(file)?;
+        let (model, chosen) = images_for_new_head(file, model, asked.choice(), config, progress)?;
+        let data = &chosen.input.data;
+        self.say(&format!("{}: {}", data.name, chosen.describe()), data);
+        Ok(Some((model, chosen)))
     }
 
     /// Loads the data set that the settings name, and says what it is.

@@ -33,7 +33,7 @@ pub(super) fn run(
     let results = match from {
         None => qat_vs_ptq(context, &context.input()?, &start)?,
         Some(file) => {
-            let (model, chosen) = context.begin_from(&file, Purpose::FineTune, choice, false)?;
+            let (model, chosen) = context.begin_from(&file, Purpose::FineTune, choice)?;
             let from = From {
                 file: &file,
                 model: &model,

@@ -5,19 +5,18 @@ use super::{analyze, bench};
 use crate::args::Part;
 use crate::failure::Failure;
 use crate::sweep_progress::SweepProgress;
+use crate::which_images::Beginning;
 use lowbit::format::{self, StoredModel};
 use lowbit_lab::analysis::runs::Runs;
 use lowbit_lab::experiments::sweep::{Subject, WIDTHS, measure, sweep, train_widths};
-use lowbit_lab::experiments::unseen::{Choice, Purpose};
 use lowbit_lab::{Config, Events, roofline};
-use std::path::PathBuf;
 
 pub(super) fn run(
     context: &Context,
     widths: &[u8],
     jobs: u16,
     part: Option<(Part, Option<u64>)>,
-    (from, choice, new_head): (Option<PathBuf>, Choice, bool),
+    beginning: &Beginning,
 ) -> Result<(), Failure> {
     if let Some(width) = widths.iter().find(|width| !WIDTHS.contains(width)) {
         return Err(Failure::Input(format!(
@@ -30,17 +29,16 @@ pub(super) fn run(
             "bits {bits}: a sweep has a model per width; use --widths 32,{bits}"
         )));
     }
-    let (model, input) = match from {
-        None => (None, context.input()?),
-        Some(file) => {
-            context.refuse_start_from()?;
-            let (model, chosen) = context.begin_from(&file, Purpose::FineTune, choice, new_head)?;
-            (Some(model), chosen.input)
+    let input;
+    let subject = match context.beginning(beginning)? {
+        Some((model, chosen)) => {
+            input = chosen.input;
+            Subject::trained(model, &input, chosen.evaluated)
         }
-    };
-    let subject = match model {
-        None => Subject::named(&context.config, &input)?,
-        Some(model) => Subject::trained(model, &input),
+        None => {
+            input = context.input()?;
+            Subject::named(&context.config, &input)?
+        }
     };
     let shown = SweepProgress::new(&context.progress, usize::from(jobs));
     let (config, isa) = (&context.config, context.isa);

@@ -2,30 +2,22 @@
 
 use super::Context;
 use crate::failure::Failure;
+use crate::which_images::Beginning;
 use lowbit_lab::experiments::compare::From;
 use lowbit_lab::experiments::inputs::Input;
 use lowbit_lab::experiments::train::{self, FOLDER, TrainResults};
-use lowbit_lab::experiments::unseen::{Choice, Purpose};
-use std::path::PathBuf;
 
-pub(super) fn run(
-    context: &Context,
-    from: Option<PathBuf>,
-    choice: Choice,
-    new_head: bool,
-) -> Result<(), Failure> {
-    let results = match from {
-        None => train(context, &context.input()?, None)?,
-        Some(file) => {
-            context.refuse_start_from()?;
-            let (model, chosen) = context.begin_from(&file, Purpose::FineTune, choice, new_head)?;
+pub(super) fn run(context: &Context, beginning: &Beginning) -> Result<(), Failure> {
+    let results = match (&beginning.from, context.beginning(beginning)?) {
+        (Some(file), Some((model, chosen))) => {
             let from = From {
-                file: &file,
+                file,
                 model: &model,
                 evaluated: &chosen.evaluated,
             };
             train(context, &chosen.input, Some(from))?
         }
+        _ => train(context, &context.input()?, None)?,
     };
     context.output.results(&results, || report(&results))?;
     context

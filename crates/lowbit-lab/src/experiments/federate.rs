@@ -358,6 +358,7 @@ impl Run<'_> {
             speedup: None,
             learning: None,
             images: None,
+            evaluated: None,
             decisive: Some(Decisive::of_named(self.identity.clone())),
             machine: Some(Machine::here(self.isa)),
             config: Some(self.config.clone()),

@@ -2,6 +2,7 @@
 
 use super::artifacts::Held;
 use super::inputs::{FloatFile, Input};
+use super::unseen::Evaluated;
 use crate::training::{StartWeights, start_weights};
 use crate::{Config, Events, LabError, timing};
 use lowbit::Graph;
@@ -32,10 +33,12 @@ pub struct Subject<'a> {
     pub graph: Graph,
     /// The weights that every run begins with; none for fresh ones of its seed.
     pub start: Option<StartWeights>,
+    /// Which images are measured, where the model may have seen some; none of fresh weights.
+    pub evaluated: Option<Evaluated>,
 }
 
 impl<'a> Subject<'a> {
-    /// The network and the weights that the settings name.
+    /// Takes the network and the weights that the settings name.
     ///
     /// # Errors
     /// [`LabError`] when there is no such network for these images, or the weights are another's.
@@ -45,12 +48,13 @@ impl<'a> Subject<'a> {
             start: start_weights(config, &graph)?,
             input,
             graph,
+            evaluated: None,
         })
     }
 
-    /// A model that somebody has trained before.
+    /// Takes a model that somebody has trained before.
     #[must_use]
-    pub fn trained(model: FloatFile, input: &'a Input) -> Self {
+    pub fn trained(model: FloatFile, input: &'a Input, evaluated: Evaluated) -> Self {
         Self {
             input,
             graph: model.graph,
@@ -58,6 +62,7 @@ impl<'a> Subject<'a> {
                 weights: model.weights,
                 record: model.record,
             }),
+            evaluated: Some(evaluated),
         }
     }
 }

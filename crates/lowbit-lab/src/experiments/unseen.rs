@@ -131,18 +131,7 @@ fn with_pixels(
         exif,
         ..Wanted::by(config)
     };
-    let size = match model.record {
-        Some(record) if own.image_size == 0 => record.image_size,
-        // What a foreign model was trained on is not known; what it takes is.
-        None if own.image_size == 0 && model.foreign.is_some() => square(model.graph.input()),
-        _ => own.image_size,
-    };
-    let resize = match model.record {
-        Some(record) if own.resize == Resize::Stretch && !record.resize.is_empty() => {
-            record.resize.parse().map_err(LabError::Mismatch)?
-        }
-        _ => own.resize,
-    };
+    let (size, resize) = pixels_of(model, &own)?;
     let load = |wanted: Wanted| -> Result<Input, LabError> {
         let wanted = Wanted {
             image_size: size,
@@ -153,6 +142,11 @@ fn with_pixels(
     };
     if let Some(seed) = choice.split_seed {
         return as_told(model, load(Wanted { seed, ..own })?);
+    }
+    if choice.all && purpose == Purpose::FineTune {
+        return Err(LabError::Mismatch(
+            "--all: training would go on with the images that are measured; leave it out, or take the split of --split-seed N".into(),
+        ));
     }
     if choice.all {
         let all = load(own)?;
@@ -187,6 +181,23 @@ fn with_pixels(
         load(own)?
     };
     of_other_data(model, purpose, input, config)
+}
+
+/// The size that images are brought to, 0 for their own, and how: as in the model's training where nothing else was said.
+fn pixels_of(model: &Measured<'_>, own: &Wanted) -> Result<(usize, Resize), LabError> {
+    let size = match model.record {
+        Some(record) if own.image_size == 0 => record.image_size,
+        // What a foreign model was trained on is not known; what it takes is.
+        None if own.image_size == 0 && model.foreign.is_some() => square(model.graph.input()),
+        _ => own.image_size,
+    };
+    let resize = match model.record {
+        Some(record) if own.resize == Resize::Stretch && !record.resize.is_empty() => {
+            record.resize.parse().map_err(LabError::Mismatch)?
+        }
+        _ => own.resize,
+    };
+    Ok((size, resize))
 }
 
 /// The height and width of square images; 0 for others.
@@ -385,9 +396,13 @@ fn seen(model: &Measured<'_>, input: &Input, purpose: Purpose, found: Overlap) -
         Purpose::Calibrate => "and the others may be its test images",
         _ => "whose accuracy says nothing about new ones",
     };
+    let all = match purpose {
+        Purpose::FineTune => "take",
+        _ => "take --all images all the same, or",
+    };
     LabError::Seen(format!(
         "{}: {at_least}{} of these {} images of {} were training images of this model, {why}: give the data of its training \
-         unchanged, or images that were held out; or take --all images all the same, or the split of --split-seed N",
+         unchanged, or images that were held out; or {all} the split of --split-seed N",
         model.file.display(),
         found.seen,
         found.images,

@@ -6,7 +6,7 @@ use super::figures::Figure;
 use maud::{Markup, html};
 
 /// A model that was measured.
-pub(crate) struct Measured<'a> {
+pub(crate) struct Plotted<'a> {
     pub(crate) name: &'a str,
     /// Percent.
     pub(crate) accuracy: f64,
@@ -21,7 +21,7 @@ pub(crate) struct Measured<'a> {
 pub(crate) fn tradeoff(
     title: &str,
     (label, unit): (&'static str, &str),
-    models: &[Measured<'_>],
+    models: &[Plotted<'_>],
 ) -> Markup {
     let of = |wanted: bool| {
         let chosen = models.iter().filter(|model| model.on_front == wanted);

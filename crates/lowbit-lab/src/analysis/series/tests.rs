@@ -33,6 +33,7 @@ fn run(input: &Input, config: &Config, bits: u8, accuracy: f64, at: &str) -> Run
             timestamp: at.into(),
             decisive: Some(decisive),
             images: Some(DataResults::of(input)),
+            evaluated: None,
             config: Some(config.clone()),
             compression_metrics: Some(CompressionMetrics::of(
                 bits,

@@ -379,5 +379,8 @@ mod tests {
         let expected = 0.5 * (0.5 * 2.0f64.ln() + 0.5 * (0.5f64 / 0.75).ln());
         assert!((divergence(&p, &q, 2) - expected).abs() < 1e-12);
         assert_eq!(divergence(&p, &p, 2), 0.0);
+        // A model whose answers are no numbers loses all there is, and not nothing.
+        assert_eq!(grown(f64::NAN, 0.0), f64::MAX);
+        assert_eq!((grown(3.0, 1.0), grown(1.0, 3.0)), (2.0, 0.0));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{PartScore, Recommendation};
 use crate::plural;
-use crate::report::candidates::{Measured, tradeoff};
+use crate::report::candidates::{Plotted, tradeoff};
 use crate::report::{TIPS, document};
 use maud::{Markup, html};
 
@@ -48,13 +48,13 @@ impl Recommendation {
 }
 
 /// The accuracy of a part with the interval of what it lost against FP32.
-fn measured<'a>(name: &'a str, part: &PartScore, cost: f64, on_front: bool) -> Measured<'a> {
+fn plotted<'a>(name: &'a str, part: &PartScore, cost: f64, on_front: bool) -> Plotted<'a> {
     let (drop, accuracy) = (part.drop_points, part.accuracy_percent);
     let interval = (
         accuracy - (drop.high - drop.value),
         accuracy + (drop.value - drop.low),
     );
-    Measured {
+    Plotted {
         name,
         accuracy,
         interval: (drop.high > drop.low).then_some(interval),
@@ -66,10 +66,10 @@ fn measured<'a>(name: &'a str, part: &PartScore, cost: f64, on_front: bool) -> M
 fn charts(found: &Recommendation) -> Markup {
     let timed = found.rows.iter().filter_map(|row| {
         let (part, ms) = (row.verdict.as_ref()?, row.latency_ms?);
-        Some(measured(&row.name, part, ms.median, row.on_front))
+        Some(plotted(&row.name, part, ms.median, row.on_front))
     });
     let sized = found.rows.iter().map(|row| {
-        measured(
+        plotted(
             &row.name,
             &row.choosing,
             row.bytes as f64 / 1e6,

@@ -4,6 +4,7 @@ use crate::Config;
 use crate::decisive::Decisive;
 use crate::experiments::learning::Learning;
 use crate::experiments::results::DataResults;
+use crate::experiments::unseen::Evaluated;
 use crate::machine::Machine;
 use crate::records::EpochRecord;
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,9 @@ pub struct RunResults {
     /// What was classified, in numbers; none in results of older versions.
     #[serde(default)]
     pub images: Option<DataResults>,
+    /// Which images were measured, where the model that training began with may have seen some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluated: Option<Evaluated>,
     /// Everything that decided the result; none in results of older versions.
     #[serde(default)]
     pub decisive: Option<Decisive>,

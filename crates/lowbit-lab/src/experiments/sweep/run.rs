@@ -10,7 +10,7 @@ use crate::experiments::inputs::{Input, float_model};
 use crate::experiments::learning::Outcome;
 use crate::experiments::results::DataResults;
 use crate::machine::Machine;
-use crate::training::{Plan, StartWeights, Trained, train};
+use crate::training::{Plan, Trained, train};
 use crate::{Config, Events, LabError, timing};
 use lowbit::exec::{FloatModel, IntegerModel};
 use lowbit::format::{self, StoredModel};
@@ -25,10 +25,10 @@ const DECISIVE: &str = "decisive.json";
 pub(super) struct Run<'a> {
     config: Config,
     id: RunId,
+    subject: &'a Subject<'a>,
     graph: &'a Graph,
     input: &'a Input,
     isa: Isa,
-    start: Option<&'a StartWeights>,
 }
 
 impl<'a> Run<'a> {
@@ -38,17 +38,17 @@ impl<'a> Run<'a> {
         Self {
             config,
             id,
+            subject,
             graph: &subject.graph,
             input: subject.input,
             isa,
-            start: subject.start.as_ref(),
         }
     }
 
     fn plan(&self) -> Plan<'static> {
         let is_float = self.id.bits == 32;
         Plan {
-            start: self.start.cloned(),
+            start: self.subject.start.clone(),
             qat: (!is_float).then(|| self.config.qat(self.id.bits)),
             frozen_norm_epochs: if is_float {
                 0
@@ -197,6 +197,7 @@ impl<'a> Run<'a> {
             speedup: None,
             learning: Some(outcome.learning()),
             images: Some(DataResults::of(self.input)),
+            evaluated: self.subject.evaluated.clone(),
             decisive: Some(decisive),
             machine: Some(Machine::here(self.isa)),
             config: Some(self.config.clone()),

@@ -4,6 +4,7 @@ use crate::analysis::runs::Runs;
 use crate::decisive::Decisive;
 use crate::experiments::inputs::tests::{input, split};
 use crate::experiments::learning::Learning;
+use crate::experiments::unseen::Evaluated;
 use lowbit::format::load_with_record;
 use std::path::Path;
 
@@ -199,14 +200,30 @@ fn every_width_begins_with_a_trained_model_where_one_is_given() {
         record: None,
         foreign: None,
     };
-    let subject = Subject::trained(model, &input);
+    let subject = Subject::trained(model, &input, Evaluated::own_test(2));
     let isa = Isa::current().unwrap();
     let done = sweep(&config, &[32, 8], 1, &subject, isa, &Counted::default()).unwrap();
     for run in &done {
+        assert_eq!(run.results.evaluated, Some(Evaluated::own_test(2)));
         let file = run.folder.join("model_fp32.safetensors");
         let found = crate::experiments::inputs::float_model(&file, &Config::default()).unwrap();
         assert_eq!(found.weights, weights);
     }
+    // The same weights behind another normalization are another run.
+    let normalization = lowbit::graph::Normalization::uniform(0.25, 0.5);
+    let mut builder = lowbit::graph::GraphBuilder::new("mlp", graph.input(), graph.class_names());
+    for node in &graph.nodes()[1..] {
+        builder.add(&node.name, node.op, &node.inputs);
+    }
+    let other = FloatFile {
+        graph: builder.normalization(normalization).finish().unwrap(),
+        weights,
+        record: None,
+        foreign: None,
+    };
+    let subject = Subject::trained(other, &input, Evaluated::own_test(2));
+    let others = sweep(&config, &[32, 8], 1, &subject, isa, &Counted::default()).unwrap();
+    assert!(others.iter().all(|run| !run.earlier));
     // Of fresh weights it is another run.
     let (others, _) = go(&config, &[32], 1, &input);
     assert!(!others[0].earlier);

@@ -1,19 +1,19 @@
 //! A model for other classes than it was trained for.
 
 use super::fitted::fitted;
-use super::{Choice, Chosen, Measured, as_told, square};
+use super::{Choice, Chosen, Measured, Purpose, as_told, overlap, pixels_of, seen};
 use crate::experiments::inputs::{FloatFile, Wanted};
 use crate::{Config, LabError};
 use lowbit::Weights;
 use lowbit_data::Progress;
 use std::path::Path;
 
-/// Chooses the images as for a file that says nothing, and gives `model` a fresh last layer for their classes, drawn by the run's
-/// seed.
+/// Takes the images of this run's split, or of the one that `choice` names, and gives `model` a fresh last layer for their classes,
+/// drawn by the run's seed.
 ///
 /// # Errors
-/// [`LabError`] where the images do not load or do not fit, the model does not end in a linear layer, or nobody says how pixels
-/// become its input: labels cannot tell.
+/// [`LabError`] where the images do not load or do not fit, the model has learned from test images and no split was named, it does
+/// not end in a linear layer, or nobody says how pixels become its input: labels cannot tell.
 pub fn images_for_new_head(
     file: &Path,
     model: FloatFile,
@@ -31,13 +31,19 @@ pub fn images_for_new_head(
             file.display()
         )));
     }
+    let before = Measured {
+        file,
+        graph: &model.graph,
+        record: model.record.as_ref(),
+        foreign: model.foreign.as_ref(),
+    };
     let own = Wanted::by(config);
+    let (image_size, resize) = pixels_of(&before, &own)?;
     let wanted = Wanted {
         seed: choice.split_seed.unwrap_or(own.seed),
-        image_size: match own.image_size {
-            0 => square(model.graph.input()),
-            given => given,
-        },
+        image_size,
+        resize,
+        exif: before.record.map_or(own.exif, |record| record.exif),
         ..own
     };
     let input = wanted.load(config, progress)?;
@@ -71,5 +77,11 @@ pub fn images_for_new_head(
         foreign: model.foreign.as_ref(),
     };
     let chosen = as_told(&measured, fitted(&measured, input)?)?;
+    if choice.split_seed.is_none()
+        && let Some(found) = overlap(measured.record, file, &chosen.input.data.test)?
+        && found.seen > 0
+    {
+        return Err(seen(&measured, &chosen.input, Purpose::FineTune, found));
+    }
     Ok((model, chosen))
 }
