@@ -24,7 +24,8 @@ pub(crate) fn is_here() -> bool {
 /// Says that an epoch is done and its checkpoint written. Ends the process here if the task must stop: what is on the disk
 /// is all that it needs to go on.
 pub(crate) fn epoch_done(record: &EpochRecord, epochs: usize) {
-    checkpoint("epoch", record.epoch, epochs, record.test_accuracy);
+    let accuracy = record.watched.score().accuracy;
+    checkpoint("epoch", record.epoch, epochs, accuracy);
 }
 
 /// Says that a checkpoint is written at a step of an experiment.

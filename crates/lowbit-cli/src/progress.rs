@@ -79,11 +79,12 @@ impl Progress {
 /// What an epoch came to, on one line.
 pub(crate) fn epoch_line(record: &EpochRecord, epochs: usize) -> String {
     format!(
-        "epoch {:>2}/{epochs}  loss {:.4}  train {:5.2} %  test {:5.2} %  {:5.0} img/s  {:.1} s",
+        "epoch {:>2}/{epochs}  loss {:.4}  train {:5.2} %  {} {:5.2} %  {:5.0} img/s  {:.1} s",
         record.epoch,
         record.train_loss,
         100.0 * record.train_accuracy,
-        100.0 * record.test_accuracy,
+        record.watched.images(),
+        100.0 * record.watched.score().accuracy,
         record.train_img_per_s,
         record.train_seconds,
     )

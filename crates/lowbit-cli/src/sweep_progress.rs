@@ -246,14 +246,18 @@ impl Events for RunProgress<'_> {
 mod tests {
     use super::*;
     use indicatif::InMemoryTerm;
+    use lowbit_lab::evaluate::Score;
+    use lowbit_lab::records::Watched;
 
     fn record(epoch: usize) -> EpochRecord {
         EpochRecord {
             epoch,
             train_loss: 0.5,
             train_accuracy: 0.8,
-            test_loss: 0.6,
-            test_accuracy: 0.75,
+            watched: Watched::test(Score {
+                accuracy: 0.75,
+                loss: 0.6,
+            }),
             lr: 0.001,
             train_seconds: 1.0,
             train_img_per_s: 100.0,

@@ -1,6 +1,7 @@
 //! The epoch loop: shuffling, schedule, test accuracy per epoch, checkpoints and resume.
 
 mod average;
+mod choice;
 mod epoch;
 mod mix;
 mod teacher;
@@ -8,14 +9,15 @@ mod teacher;
 pub use teacher::start_weights;
 
 use self::average::Average;
+use self::choice::Choice;
 use self::epoch::{Beside, run_epoch};
 use self::teacher::Teacher;
 use crate::config::areas::{Recipe, Training as Settings};
 use crate::decisive::{Decisive, Quantized};
 use crate::digest::{FNV_START, of_weights};
-use crate::evaluate::{Evaluation, evaluate, images_digest};
+use crate::evaluate::{Evaluation, Score, evaluate, images_digest};
 use crate::experiments::inputs::Input;
-use crate::records::EpochRecord;
+use crate::records::{EpochRecord, Watched};
 use crate::{Config, Events, LabError};
 use lowbit::exec::{FloatModel, IntegerModel, Model, RuntimeError};
 use lowbit::format::{Checkpoint, TrainingRecord, load_checkpoint, save_checkpoint};
@@ -31,10 +33,15 @@ use std::time::Instant;
 /// A finished training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trained {
-    /// The last epoch's weights; latent ones in quantization-aware training.
+    /// The chosen epoch's weights; latent ones in quantization-aware training.
     pub weights: Weights,
     /// One record per epoch.
     pub epochs: Vec<EpochRecord>,
+    /// The epoch whose weights these are, from 1: the best on the validation images, or the last where there are none; 0 where
+    /// nothing was trained.
+    pub chosen_epoch: usize,
+    /// What it came to on the test images; none where nothing was trained.
+    pub test: Option<Score>,
     /// The integer model that quantization-aware training ended with.
     pub quantized: Option<QuantizedModel>,
     /// What it was trained on, where that is known.
@@ -114,13 +121,22 @@ impl Trained {
         self.epochs.last().expect("training has at least one epoch")
     }
 
-    /// Best test accuracy of any epoch, 0–1.
+    /// The chosen epoch.
+    ///
+    /// # Panics
+    /// If there was none.
     #[must_use]
-    pub fn best_test_accuracy(&self) -> f64 {
-        self.epochs
-            .iter()
-            .map(|epoch| epoch.test_accuracy)
-            .fold(0.0, f64::max)
+    pub fn chosen(&self) -> &EpochRecord {
+        &self.epochs[self.chosen_epoch - 1]
+    }
+
+    /// What the model came to on the test images.
+    ///
+    /// # Panics
+    /// If nothing was trained.
+    #[must_use]
+    pub fn test_score(&self) -> Score {
+        self.test.expect("a training ends with a measurement")
     }
 }
 
@@ -153,7 +169,8 @@ const EPOCHS: &str = "history";
 const STEPS: &str = "steps";
 
 /// Trains `graph` as `plan` says, on rayon's current pool. After a resume it ends with the same bits as a run that never
-/// stopped. Test accuracy is the deployed model's: the float inference path, or the packed integers.
+/// stopped. Accuracy is the deployed model's: the float inference path, or the packed integers. Where the data have validation
+/// images, they choose the epoch, and the test images are looked at once, at the end.
 ///
 /// # Errors
 /// [`LabError`] when the data do not fit the model, the loss diverges, or a checkpoint cannot be written or is another
@@ -194,11 +211,16 @@ pub fn train(
         teacher: Teacher::of(config, graph, isa)?,
     };
     let mut epochs: Vec<EpochRecord> = Vec::new();
+    let mut choice = (!data.validation.is_empty()).then(|| Choice::beside(plan.checkpoint));
     let decisive = plan.decisive(config, input, graph);
     let trained_on = plan.record(config, input);
     if let Some(path) = plan.checkpoint.filter(|path| plan.resume && path.exists()) {
         let saved = load_checkpoint(path)?;
-        epochs = restore(path, &saved, &decisive, &mut trainer)?;
+        check(path, &saved, &decisive)?;
+        if let Some(choice) = &mut choice {
+            choice.restore(history(path, &saved)?.len(), &mut trainer)?;
+        }
+        epochs = restore(path, &saved, &mut trainer)?;
         weights = saved.weights.clone();
         if let Some(average) = &mut beside.average {
             if !average.restore(&saved.optimizer) {
@@ -232,23 +254,32 @@ pub fn train(
             None => trainer.quantized_model(),
             Some(_) => averaged(&mut trainer, &last, &weights)?,
         };
-        let test = deployed(graph, &weights, quantized.as_ref(), isa)
-            .map(|model| evaluate(&*model, &data.test))
+        let (images, watched): (_, fn(Score) -> Watched) = match choice {
+            Some(_) => (&data.validation, Watched::validation),
+            None => (&data.test, Watched::test),
+        };
+        let found = deployed(graph, &weights, quantized.as_ref(), isa)
+            .map(|model| evaluate(&*model, images))
             .map_err(|reason| overflowed(epoch, reason))?;
-        if !test.loss.is_finite() {
-            let what = format!("the test loss is {}", test.loss);
+        let watched = watched(found.score());
+        if !found.loss.is_finite() {
+            let what = format!("the {} loss is {}", watched.images(), found.loss);
             return Err(overflowed(epoch, what));
+        }
+        if let Some(choice) = &mut choice {
+            let model = (graph, &weights);
+            let result = (epoch + 1, watched.score());
+            choice.offer(result, model, quantized.as_ref(), &trainer.state())?;
         }
         let record = EpochRecord {
             epoch: epoch + 1,
             train_loss: score.loss,
             train_accuracy: score.accuracy,
-            test_loss: test.loss,
-            test_accuracy: test.accuracy(),
+            watched,
             lr,
             train_seconds,
             train_img_per_s: data.train.len() as f64 / train_seconds,
-            logits_digest: Some(test.logits_digest),
+            logits_digest: Some(found.logits_digest),
         };
         epochs.push(record);
         if let Some(path) = plan.checkpoint {
@@ -280,12 +311,24 @@ pub fn train(
         let last = trainer.weights();
         quantized = averaged(&mut trainer, &last, &weights)?;
     }
-    let digest = epochs.last().and_then(|epoch| epoch.logits_digest);
+    let last = epochs.last();
+    let mut digest = last.and_then(|epoch| epoch.logits_digest);
+    let mut test = last.map(|epoch| epoch.watched.score());
+    let mut chosen_epoch = epochs.len();
+    if let Some(best) = choice.and_then(Choice::best) {
+        (weights, quantized, chosen_epoch) = (best.weights, best.quantized, best.epoch);
+        let found = deployed(graph, &weights, quantized.as_ref(), isa)
+            .map(|model| evaluate(&*model, &data.test))
+            .map_err(|reason| overflowed(chosen_epoch - 1, reason))?;
+        (digest, test) = (Some(found.logits_digest), Some(found.score()));
+    }
     if let (Some(model), Some(digest)) = (&mut quantized, digest) {
         let value = digest_of(digest, data);
         model.provenance.insert(DIGEST.into(), value);
     }
     Ok(Trained {
+        chosen_epoch,
+        test,
         quantized,
         weights,
         epochs,
@@ -378,12 +421,8 @@ pub fn is_finished(checkpoint: &Path, decisive: &Decisive, epochs: usize) -> boo
             .is_none()
 }
 
-fn restore(
-    path: &Path,
-    saved: &Checkpoint,
-    decisive: &Decisive,
-    trainer: &mut Trainer,
-) -> Result<Vec<EpochRecord>, LabError> {
+/// Refuses a checkpoint of another run.
+fn check(path: &Path, saved: &Checkpoint, decisive: &Decisive) -> Result<(), LabError> {
     let theirs = Decisive::from_metadata(&saved.metadata);
     if let Some(difference) = decisive.first_difference(&theirs) {
         return Err(LabError::OtherRun {
@@ -393,19 +432,29 @@ fn restore(
             expected: difference.expected,
         });
     }
+    Ok(())
+}
+
+/// The epochs so far.
+fn history(path: &Path, saved: &Checkpoint) -> Result<Vec<EpochRecord>, LabError> {
+    let history = saved.metadata.get(EPOCHS);
+    let history = history.and_then(|text| serde_json::from_str(text).ok());
+    history.ok_or_else(|| damaged(path, "history"))
+}
+
+fn restore(
+    path: &Path,
+    saved: &Checkpoint,
+    trainer: &mut Trainer,
+) -> Result<Vec<EpochRecord>, LabError> {
     let steps = saved.metadata.get(STEPS).and_then(|text| text.parse().ok());
     let steps = steps.ok_or_else(|| damaged(path, "step count"))?;
-    let history = saved
-        .metadata
-        .get(EPOCHS)
-        .and_then(|text| serde_json::from_str(text).ok());
-    let history = history.ok_or_else(|| damaged(path, "history"))?;
     let state = TrainerState {
         steps,
         tensors: saved.optimizer.clone(),
     };
     trainer.restore(&saved.weights, &state)?;
-    Ok(history)
+    history(path, saved)
 }
 
 fn damaged(path: &Path, what: &str) -> LabError {

@@ -84,6 +84,7 @@ impl PyInput {
         let input = work(py, || -> Result<Input, LabError> {
             let data = Dataset::in_memory(&set, &options)?;
             let split = SplitRecord {
+                asked: String::new(),
                 rule: data.split.clone(),
                 seed,
                 test_fraction,
@@ -107,17 +108,17 @@ impl PyInput {
     }
 
     /// A copy of the images of a part, `[n, h, w, c]`.
-    fn images<'py>(&self, py: Python<'py>, test: bool) -> PyResult<Array<'py, u8>> {
+    fn images<'py>(&self, py: Python<'py>, part: &str) -> PyResult<Array<'py, u8>> {
         let data = &self.input.data;
-        let split = self.part(test);
+        let split = self.part(part)?;
         let shape = [split.len(), data.height, data.width, data.channels];
         let pixels = py.detach(|| split.images().to_vec());
         arrays::owned(py, pixels, &shape)
     }
 
     /// A copy of the labels of a part, `[n]`.
-    fn labels<'py>(&self, py: Python<'py>, test: bool) -> PyResult<Array<'py, u32>> {
-        let split = self.part(test);
+    fn labels<'py>(&self, py: Python<'py>, part: &str) -> PyResult<Array<'py, u32>> {
+        let split = self.part(part)?;
         arrays::owned(py, split.labels().to_vec(), &[split.len()])
     }
 
@@ -127,6 +128,7 @@ impl PyInput {
         py: Python<'_>,
         description: &str,
         train: (Array<'_, u8>, Array<'_, u32>),
+        validation: (Array<'_, u8>, Array<'_, u32>),
         test: (Array<'_, u8>, Array<'_, u32>),
     ) -> PyResult<Self> {
         let wrong = |error: serde_json::Error| Class::Data.error(format!("pickle: {error}"));
@@ -151,6 +153,7 @@ impl PyInput {
             width,
             channels,
             train: part(&train)?,
+            validation: part(&validation)?,
             test: part(&test)?,
             split: results.split,
             notes: results.notes,
@@ -173,10 +176,13 @@ impl PyInput {
 }
 
 impl PyInput {
-    fn part(&self, test: bool) -> &Split {
-        match test {
-            true => &self.input.data.test,
-            false => &self.input.data.train,
+    fn part(&self, name: &str) -> PyResult<&Split> {
+        let data = &self.input.data;
+        match name {
+            "train" => Ok(&data.train),
+            "validation" => Ok(&data.validation),
+            "test" => Ok(&data.test),
+            other => Err(Class::Data.error(format!("{other}: no part of a data set"))),
         }
     }
 }

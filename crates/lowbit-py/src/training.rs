@@ -85,7 +85,7 @@ impl Events for Teller<'_> {
 }
 
 /// Trains `model`, which has the last whole epoch's weights afterwards, also where it was stopped; returns the records of the
-/// epochs as JSON, and the integer model of a training with fewer than 32 `bits`.
+/// epochs, which one was chosen and its test accuracy as JSON, and the integer model of a training with fewer than 32 `bits`.
 #[pyfunction]
 #[pyo3(signature = (model, input, settings, bits, checkpoint, resume, on_epoch, on_batch))]
 #[allow(clippy::too_many_arguments)]
@@ -157,6 +157,8 @@ pub(crate) fn train(
             let Trained {
                 weights,
                 epochs,
+                chosen_epoch,
+                test,
                 quantized,
                 record,
             } = trained;
@@ -165,7 +167,12 @@ pub(crate) fn train(
             if let Some(error) = raised {
                 return Err(error);
             }
-            let json = serde_json::to_string(&epochs).expect("plain data");
+            let told = serde_json::json!({
+                "epochs": epochs,
+                "chosen_epoch": chosen_epoch,
+                "test_accuracy": test.map(|score| score.accuracy),
+            });
+            let json = told.to_string();
             let quantized = quantized.map(|packed| {
                 PyModel::of(State {
                     record,

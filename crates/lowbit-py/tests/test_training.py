@@ -187,3 +187,23 @@ def test_importing_takes_no_time_and_brings_no_numpy() -> None:
     assert all(numpy == "False" for _, numpy in found)
     # Of processor time, which a busy machine does not change.
     assert min(float(seconds) for seconds, _ in found) < 0.05
+
+
+def test_validation_images_choose_the_epoch_and_go_along_when_data_are_pickled() -> None:
+    import math
+    import pickle
+
+    data = lb.load_dataset("landcover", limit=80, split="val:25", image_size=16, cache=False)
+    assert "20 validation" in repr(data) and len(data) == 160
+    again = pickle.loads(pickle.dumps(data))
+    assert again.fingerprint == data.fingerprint
+    assert (again.validation_images == data.validation_images).all() and len(data.validation_labels) == 20
+    run = lb.train(fresh(again, "mlp"), again, epochs=5)
+    accuracies = [epoch.validation_accuracy for epoch in run.epochs]
+    assert accuracies[run.chosen_epoch - 1] == max(accuracies)
+    assert all(math.isnan(epoch.test_accuracy) for epoch in run.epochs)
+    assert run.test_accuracy == lb.evaluate(run.model, again).accuracy
+    with pytest.raises(lb.DataError, match="no names"):
+        lb.load_dataset("landcover", split="spatial")
+    with pytest.raises(lb.SettingError, match="is no split"):
+        lb.load_dataset("landcover", split="thirds")

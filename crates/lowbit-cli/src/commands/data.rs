@@ -25,6 +25,7 @@ struct Results {
 struct ClassRow {
     name: String,
     train: usize,
+    validation: usize,
     test: usize,
 }
 
@@ -40,8 +41,9 @@ pub(super) fn run(
     }
     let data = context.load_data(path)?;
     let classes = data.class_names.len();
-    let (train, test) = (data.train.counts(classes), data.test.counts(classes));
-    let rows = data.class_names.iter().zip(train.into_iter().zip(test));
+    let [train, validation, test] =
+        [&data.train, &data.validation, &data.test].map(|split| split.counts(classes));
+    let rows = data.class_names.iter().enumerate();
     let results = Results {
         name: data.name.clone(),
         source: data.source.clone(),
@@ -49,10 +51,11 @@ pub(super) fn run(
         split: data.split.clone(),
         image_shape: [data.height, data.width, data.channels],
         classes: rows
-            .map(|(name, (train, test))| ClassRow {
+            .map(|(class, name)| ClassRow {
                 name: name.clone(),
-                train,
-                test,
+                train: train[class],
+                validation: validation[class],
+                test: test[class],
             })
             .collect(),
         notes: data.notes.clone(),
@@ -67,28 +70,31 @@ pub(super) fn run(
 }
 
 fn report(results: &Results) -> String {
-    let row = |name: &str, train: usize, test: usize| {
-        vec![
-            name.to_owned(),
-            train.to_string(),
-            test.to_string(),
-            (train + test).to_string(),
-        ]
-    };
-    let mut rows: Vec<_> = results
-        .classes
-        .iter()
-        .map(|class| row(&class.name, class.train, class.test))
-        .collect();
     let sum = |of: fn(&ClassRow) -> usize| results.classes.iter().map(of).sum();
-    rows.push(row(
-        "all",
-        sum(|class| class.train),
-        sum(|class| class.test),
-    ));
-    format!(
-        "source: {}\n\n{}",
-        results.source,
-        table(&["class", "train", "test", "all"], &rows)
-    )
+    let all = ClassRow {
+        name: "all".into(),
+        train: sum(|class| class.train),
+        validation: sum(|class| class.validation),
+        test: sum(|class| class.test),
+    };
+    // A column of zeros tells nothing.
+    let is_shown = |title: &&str| *title != "validation" || all.validation > 0;
+    let row = |class: &ClassRow| {
+        let &ClassRow {
+            train,
+            validation,
+            test,
+            ..
+        } = class;
+        let mut cells = vec![class.name.clone(), train.to_string()];
+        if all.validation > 0 {
+            cells.push(validation.to_string());
+        }
+        cells.extend([test.to_string(), (train + validation + test).to_string()]);
+        cells
+    };
+    let rows: Vec<_> = results.classes.iter().chain([&all]).map(row).collect();
+    let titles = ["class", "train", "validation", "test", "all"];
+    let titles: Vec<&str> = titles.into_iter().filter(is_shown).collect();
+    format!("source: {}\n\n{}", results.source, table(&titles, &rows))
 }

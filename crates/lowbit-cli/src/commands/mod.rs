@@ -291,6 +291,7 @@ impl Context {
         let config = &self.config;
         let some = |number: usize| (number > 0).then_some(number);
         let options = LoadOptions {
+            split: config.images.split.clone(),
             limit: some(config.images.limit),
             image_size: some(config.input.image_size),
             resize: config.input.resize,
@@ -321,10 +322,14 @@ impl Context {
 /// One line about a data set.
 fn describe(data: &Dataset) -> String {
     format!(
-        "{}{}: {} train and {} test images of {}×{}×{}, {} classes, {}",
+        "{}{}: {} train{} and {} test images of {}×{}×{}, {} classes, {}",
         data.name,
         if data.synthetic { " (synthetic)" } else { "" },
         data.train.len(),
+        match data.validation.len() {
+            0 => String::new(),
+            count => format!(", {count} validation"),
+        },
         data.test.len(),
         data.height,
         data.width,

@@ -50,6 +50,9 @@ fn report(results: &TrainResults) -> String {
         results.epochs.len(),
         results.training_time_seconds,
     );
+    if results.data.validation_images > 0 {
+        text += &format!("; the validation images chose epoch {}", results.chosen_epoch);
+    }
     if let Some(from) = &results.from {
         text += &format!(
             "\n{} had {:.2} % before",

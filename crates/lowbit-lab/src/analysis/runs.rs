@@ -103,9 +103,13 @@ fn read_one(file: &Path, folder: &Path) -> Result<RunResults, String> {
             .and_then(|bytes| serde_json::from_slice::<CompressionMetrics>(&bytes).ok());
     }
     let rounds = &results.results_per_round;
-    let shares = rounds
-        .iter()
-        .flat_map(|round| [round.train_accuracy, round.test_accuracy]);
+    let shares = rounds.iter().flat_map(|round| {
+        [
+            round.train_accuracy,
+            round.test_accuracy,
+            round.validation_accuracy,
+        ]
+    });
     if shares
         .chain([results.final_test_accuracy])
         .any(|share| share > 1.0)
@@ -114,6 +118,7 @@ fn read_one(file: &Path, folder: &Path) -> Result<RunResults, String> {
         for round in &mut results.results_per_round {
             round.train_accuracy /= 100.0;
             round.test_accuracy /= 100.0;
+            round.validation_accuracy /= 100.0;
         }
     }
     Ok(results)

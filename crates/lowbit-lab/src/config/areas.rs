@@ -6,7 +6,7 @@ use lowbit::graph::zoo;
 use lowbit::quant::{ActivationQuant, Observer};
 use lowbit::quantize::{LayerBits, Passes};
 use lowbit::train::{ActivationQuantizer, Augment, Optimizer, Schedule, WeightQuantizer};
-use lowbit_data::Resize;
+use lowbit_data::{Resize, SplitRule};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -124,6 +124,11 @@ area! {
         data: String = "landcover".into(), Path("DATA");
         /// Most images per split, 0 for all
         limit: usize = 0, Any("N");
+        /// How images are told apart: auto (as shipped, or 80/20), val:10 (and 10 % of the training images for validation,
+        /// which chooses the epoch), 60/20/20 (training, validation, test), spatial (EuroSAT's published one), or lists of
+        /// names: TRAIN,VAL,TEST
+        #[serde(with = "super::text")]
+        split: SplitRule = SplitRule::Auto, Like("HOW", &["auto", "val:10", "60/20/20", "spatial"]);
         /// Folder where data sets lie that have a name
         data_dir: PathBuf = "data".into(), Path("DIR");
         /// Keep decoded images for the next run

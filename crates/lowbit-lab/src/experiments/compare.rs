@@ -181,6 +181,8 @@ fn float_model(
         let trained = Trained {
             weights: from.model.weights.clone(),
             epochs: vec![],
+            chosen_epoch: 0,
+            test: None,
             quantized: None,
             record: from.model.record.clone(),
         };
@@ -337,7 +339,10 @@ mod tests {
             assert_eq!(record, Some(input().record(1)));
         }
         let last = found.training.epochs.last().unwrap();
-        assert_eq!(both[0].accuracy_percent, 100.0 * last.test_accuracy);
+        assert_eq!(
+            both[0].accuracy_percent,
+            100.0 * last.watched.score().accuracy
+        );
         assert!(found.speed.iter().all(|cell| cell.batch <= 2));
         assert_eq!(both[0].inference_time_ms, found.speed[0].fp32_ms.median);
         assert_eq!(
@@ -383,7 +388,7 @@ mod tests {
         assert_eq!(std::fs::read(&file).unwrap(), before);
         // Training alone comes to the same.
         let trained = train::train(&config, &input(), None, false, isa, &Silent).unwrap();
-        assert_eq!(trained.final_test_accuracy, last.test_accuracy);
+        assert_eq!(trained.final_test_accuracy, last.watched.score().accuracy);
         assert_eq!(trained.epochs.len(), 2);
         assert!(trained.no_verdict.is_some());
         let one = folder.path().join(train::FOLDER).join(FP32);
@@ -399,8 +404,8 @@ mod tests {
         };
         let tuned = train::train(&config, &input(), Some(from), false, isa, &Silent).unwrap();
         let begun = tuned.from.unwrap();
-        assert_eq!(begun.test_accuracy, last.test_accuracy);
-        assert_eq!(tuned.final_test_accuracy, last.test_accuracy);
+        assert_eq!(begun.test_accuracy, last.watched.score().accuracy);
+        assert_eq!(tuned.final_test_accuracy, last.watched.score().accuracy);
     }
 
     #[test]

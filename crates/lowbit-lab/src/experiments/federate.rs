@@ -342,6 +342,7 @@ impl Run<'_> {
             learning_rate: self.config.training.lr,
             training_time_seconds: Some(rounds.iter().map(|round| round.training_seconds).sum()),
             final_test_accuracy: last.map_or(0.0, |round| round.test_accuracy),
+            chosen_epoch: None,
             final_test_loss: last.map(|round| round.test_loss),
             results_per_round: Vec::new(),
             compression_metrics: Some(CompressionMetrics::of(

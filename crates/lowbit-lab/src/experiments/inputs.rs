@@ -5,7 +5,7 @@ use crate::{Config, LabError};
 use lowbit::format::{SplitRecord, StoredModel, TrainingRecord};
 use lowbit::graph::zoo;
 use lowbit::{Graph, Shape, Weights};
-use lowbit_data::{Dataset, Identity, LoadOptions, Progress, Resize};
+use lowbit_data::{Dataset, Identity, LoadOptions, Progress, Resize, SplitRule};
 use lowbit_kernels::random;
 use std::path::Path;
 
@@ -27,9 +27,10 @@ pub struct Input {
 }
 
 /// What to load, beyond the place.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Wanted {
     pub(crate) seed: u64,
+    pub(crate) split: SplitRule,
     pub(crate) test_fraction: f64,
     pub(crate) limit: usize,
     pub(crate) image_size: usize,
@@ -43,6 +44,7 @@ impl Wanted {
         let defaults = LoadOptions::new(config.run.seed);
         Self {
             seed: config.run.seed,
+            split: config.images.split.clone(),
             test_fraction: defaults.test_fraction,
             limit: config.images.limit,
             image_size: config.input.image_size,
@@ -55,6 +57,7 @@ impl Wanted {
     pub(crate) fn load(&self, config: &Config, progress: &dyn Progress) -> Result<Input, LabError> {
         let some = |number: usize| (number > 0).then_some(number);
         let options = LoadOptions {
+            split: self.split.clone(),
             test_fraction: self.test_fraction,
             limit: some(self.limit),
             image_size: some(self.image_size),
@@ -72,6 +75,10 @@ impl Wanted {
         let data = lowbit_data::load(&config.images.data, &options)?;
         let split = SplitRecord {
             rule: data.split.clone(),
+            asked: match &self.split {
+                SplitRule::Auto => String::new(),
+                rule => rule.to_string(),
+            },
             seed: self.seed,
             test_fraction: self.test_fraction,
             limit: self.limit,
@@ -233,11 +240,13 @@ pub(crate) mod tests {
             width: 2,
             channels: 1,
             train: split(0, 8),
+            validation: Split::default(),
             test: split(8, 2),
             split: "seeded stratified 80/20 (seed 1)".into(),
             notes: vec![],
         };
         let split = SplitRecord {
+            asked: String::new(),
             rule: data.split.clone(),
             seed: 1,
             test_fraction: 0.2,
@@ -311,6 +320,7 @@ pub(crate) mod tests {
         config.images.cache = false;
         let half = Wanted {
             seed: 1,
+            split: SplitRule::Auto,
             test_fraction: 0.5,
             limit: 0,
             image_size: 0,
@@ -318,7 +328,7 @@ pub(crate) mod tests {
             exif: false,
         };
         let load = |wanted: Wanted| wanted.load(&config, &lowbit_data::Silent).unwrap();
-        let input = load(half);
+        let input = load(half.clone());
         assert_eq!((input.data.train.len(), input.data.test.len()), (10, 10));
         assert_eq!((input.split.test_fraction, input.split.seed), (0.5, 1));
         let [h, w] = [input.shape().h(), input.shape().w()];
@@ -327,7 +337,7 @@ pub(crate) mod tests {
             limit: 4,
             test_fraction: 0.2,
             image_size: 4,
-            ..half
+            ..half.clone()
         });
         assert_eq!((fewer.shape().h(), fewer.image_size), (4, 4));
         assert_eq!(fewer.data.train.len() % 4, 0);

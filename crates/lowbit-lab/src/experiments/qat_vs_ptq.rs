@@ -8,7 +8,7 @@ use super::results::DataResults;
 use super::unseen::Evaluated;
 use crate::evaluate::{Score, evaluate};
 use crate::machine::Machine;
-use crate::records::EpochRecord;
+use crate::records::{EpochRecord, Watched};
 use crate::statistics::mean_interval;
 use crate::training::{Plan, StartWeights, Trained, is_finished, quantized, train};
 use crate::{Config, Events, LabError, plural, timing};
@@ -239,6 +239,8 @@ impl Run<'_> {
             Some(model) => Trained {
                 weights: model.weights.clone(),
                 epochs: vec![],
+                chosen_epoch: 0,
+                test: None,
                 quantized: None,
                 record: model.record.clone(),
             },
@@ -401,10 +403,12 @@ fn method_results(file: &str, size: u64, img_per_s: f64, seeds: Vec<SeedResults>
     let interval = mean_interval(&finals);
     let train = 100.0 * mean(&|seed| seed.train.accuracy);
     let best = |seed: &SeedResults| {
-        seed.epochs
-            .iter()
-            .map(|epoch| epoch.test_accuracy)
-            .fold(0.0, f64::max)
+        let scores = seed.epochs.iter().map(|epoch| epoch.watched.score());
+        scores.map(|score| score.accuracy).fold(0.0, f64::max)
+    };
+    let watched_tests = |seed: &SeedResults| {
+        let last = seed.epochs.last();
+        last.is_some_and(|epoch| matches!(epoch.watched, Watched::Test { .. }))
     };
     MethodResults {
         file: file.into(),
@@ -412,7 +416,7 @@ fn method_results(file: &str, size: u64, img_per_s: f64, seeds: Vec<SeedResults>
         final_test_accuracy_percent: interval.value,
         final_test_accuracy_percent_interval: (seeds.len() > 1)
             .then_some([interval.low, interval.high]),
-        best_test_accuracy_percent: (!seeds[0].epochs.is_empty()).then(|| 100.0 * mean(&best)),
+        best_test_accuracy_percent: watched_tests(&seeds[0]).then(|| 100.0 * mean(&best)),
         train_accuracy_percent: train,
         overfitting_gap_points: train - interval.value,
         training_time_seconds: mean(&|seed| seed.training_time_seconds),

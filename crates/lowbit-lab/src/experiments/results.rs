@@ -23,6 +23,9 @@ pub struct DataResults {
     pub image_shape: [usize; 3],
     /// Training images.
     pub train_images: usize,
+    /// Validation images.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub validation_images: usize,
     /// Test images.
     pub test_images: usize,
     /// Checksum over class names, labels and pixels of all images; empty in results of older versions.
@@ -31,6 +34,10 @@ pub struct DataResults {
     /// What was left out of it and why, a line each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 impl DataResults {
@@ -46,6 +53,7 @@ impl DataResults {
             class_names: data.class_names.clone(),
             image_shape: [data.height, data.width, data.channels],
             train_images: data.train.len(),
+            validation_images: data.validation.len(),
             test_images: data.test.len(),
             fingerprint: input.identity.fingerprint.clone(),
             notes: data.notes.clone(),
@@ -66,6 +74,10 @@ pub struct TrainingResults {
     pub training_time_seconds: Option<f64>,
     /// One record per epoch.
     pub epochs: Vec<EpochRecord>,
+    /// The epoch that was kept, from 1: the best on the validation images, or the last where there are none; none if the
+    /// weights came from a file, and in results of older versions.
+    #[serde(default)]
+    pub chosen_epoch: Option<usize>,
 }
 
 impl TrainingResults {
@@ -78,6 +90,7 @@ impl TrainingResults {
             parameters: graph.parameter_count(),
             macs: graph.macs(),
             training_time_seconds: (!epochs.is_empty()).then(|| trained.train_seconds()),
+            chosen_epoch: (!epochs.is_empty()).then_some(trained.chosen_epoch),
             epochs,
         }
     }

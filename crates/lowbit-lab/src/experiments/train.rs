@@ -30,8 +30,10 @@ pub struct TrainResults {
     pub parameters: usize,
     /// Seconds of training, evaluation not counted.
     pub training_time_seconds: f64,
-    /// Share of right predictions after the last epoch, 0–1.
+    /// Share of right predictions, 0–1.
     pub final_test_accuracy: f64,
+    /// The epoch that was kept, from 1: the best on the validation images, or the last where there are none.
+    pub chosen_epoch: usize,
     /// The model that training began with, and what it was worth then; none of fresh weights.
     pub from: Option<Begun>,
     /// Why the model says nothing about quantization, and what to try; none if it learned.
@@ -104,12 +106,12 @@ pub fn train(
         &trained.weights,
         trained.record.as_ref(),
     )?;
-    let last = trained.last();
+    let accuracy = trained.test_score().accuracy;
     let outcome = Outcome::of(
-        last.test_accuracy,
+        accuracy,
         &input.data.test,
         graph.classes(),
-        Some(last.train_loss),
+        Some(trained.last().train_loss),
         &config.recipe,
     );
     let results = TrainResults {
@@ -117,7 +119,8 @@ pub fn train(
         model: graph.name().to_owned(),
         parameters: graph.parameter_count(),
         training_time_seconds: trained.train_seconds(),
-        final_test_accuracy: last.test_accuracy,
+        final_test_accuracy: accuracy,
+        chosen_epoch: trained.chosen_epoch,
         from: begun,
         no_verdict: outcome.no_verdict(config.training.lr),
         epochs: trained.epochs,

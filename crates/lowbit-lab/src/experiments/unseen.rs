@@ -13,7 +13,7 @@ use crate::{Config, LabError};
 use fitted::fitted;
 use lowbit::format::{FormatError, TrainingRecord};
 use lowbit::{Graph, Shape};
-use lowbit_data::{Overlap, Progress, Resize, Sketch, Split};
+use lowbit_data::{Overlap, Progress, Resize, Sketch, Split, SplitRule};
 pub use new_head::images_for_new_head;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -141,7 +141,13 @@ fn with_pixels(
         fitted(model, wanted.load(config, progress)?)
     };
     if let Some(seed) = choice.split_seed {
-        return as_told(model, load(Wanted { seed, ..own })?);
+        return as_told(
+            model,
+            load(Wanted {
+                seed,
+                ..own.clone()
+            })?,
+        );
     }
     if choice.all && purpose == Purpose::FineTune {
         return Err(LabError::Mismatch(
@@ -149,21 +155,22 @@ fn with_pixels(
         ));
     }
     if choice.all {
-        let all = load(own)?;
+        let all = load(own.clone())?;
         return whole(model, all, Which::All);
     }
     let Some(record) = model.record else {
-        return as_told(model, load(own)?);
+        return as_told(model, load(own.clone())?);
     };
     let as_trained = Wanted {
         seed: record.split.seed,
+        split: split_of(record, &own)?,
         test_fraction: record.split.test_fraction,
         limit: record.split.limit,
         image_size: size,
         resize,
         exif: record.exif,
     };
-    let mut input = load(as_trained)?;
+    let mut input = load(as_trained.clone())?;
     if input.identity.fingerprint == record.fingerprint {
         if exif != record.exif {
             input = load(Wanted { exif, ..as_trained })?;
@@ -174,7 +181,7 @@ fn with_pixels(
         == (Wanted {
             image_size: size,
             resize,
-            ..own
+            ..own.clone()
         }) {
         input
     } else {
@@ -198,6 +205,16 @@ fn pixels_of(model: &Measured<'_>, own: &Wanted) -> Result<(usize, Resize), LabE
         _ => own.resize,
     };
     Ok((size, resize))
+}
+
+/// The split of the model's training where nothing else was said.
+fn split_of(record: &TrainingRecord, own: &Wanted) -> Result<SplitRule, LabError> {
+    match record.split.asked.as_str() {
+        asked if own.split == SplitRule::Auto && !asked.is_empty() => {
+            asked.parse().map_err(LabError::Mismatch)
+        }
+        _ => Ok(own.split.clone()),
+    }
 }
 
 /// The height and width of square images; 0 for others.

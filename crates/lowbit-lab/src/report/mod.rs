@@ -63,7 +63,7 @@ pub fn page(
             section {
                 h2 { "Learning curves" }
                 div class="figures" {
-                    (figure(&figures::learning(groups, "Test accuracy", |round| 100.0 * round.test_accuracy)))
+                    (figure(&figures::learning(groups, "Test accuracy", |round| 100.0 * round.watched_accuracy())))
                     (figure(&figures::learning(groups, "Train loss", |round| round.train_loss)))
                 }
             }

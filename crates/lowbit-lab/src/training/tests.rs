@@ -1,5 +1,6 @@
 use super::*;
 use crate::Silent;
+use crate::evaluate::Score;
 use crate::experiments::inputs::tests::{input, split};
 use lowbit_data::{Silent as NoProgress, Split};
 
@@ -200,8 +201,10 @@ fn the_sums_of_a_training_are_those_of_its_epochs() {
         epoch: number,
         train_loss: 1.0,
         train_accuracy: 0.5,
-        test_loss: 1.0,
-        test_accuracy,
+        watched: Watched::test(Score {
+            accuracy: test_accuracy,
+            loss: 1.0,
+        }),
         lr: 0.1,
         train_seconds,
         train_img_per_s: 1.0,
@@ -214,12 +217,14 @@ fn the_sums_of_a_training_are_those_of_its_epochs() {
             epoch(2, 0.75, 2.0),
             epoch(3, 0.625, 4.0),
         ],
+        chosen_epoch: 2,
+        test: None,
         quantized: None,
         record: None,
     };
     assert_eq!(trained.train_seconds(), 7.5);
     assert_eq!(trained.last().epoch, 3);
-    assert_eq!(trained.best_test_accuracy(), 0.75);
+    assert_eq!(trained.chosen().watched.score().accuracy, 0.75);
 }
 
 #[test]
@@ -243,10 +248,96 @@ fn an_epoch_counts_every_image_once() {
     );
     assert_eq!(last.train_accuracy, train_split.accuracy());
     let test = evaluate(&model, &input.data.test);
+    assert_eq!(last.watched, Watched::test(test.score()));
     assert_eq!(
-        (last.test_loss, last.test_accuracy),
-        (test.loss, test.accuracy())
+        (trained.chosen_epoch, trained.test),
+        (1, Some(test.score()))
     );
     assert_eq!(last.logits_digest, Some(test.logits_digest));
     assert!((last.train_img_per_s * last.train_seconds - 8.0).abs() < 1e-9);
+}
+
+/// Data of which some images are for validation.
+fn validated(seed: u64) -> (Config, Input) {
+    let mut config = Config::default().with_seed(seed);
+    config.images.limit = 60;
+    config.images.cache = false;
+    config.images.split = "val:30".parse().unwrap();
+    config.training.epochs = 8;
+    config.input.image_size = 16;
+    let input = Input::load(&config, &NoProgress).unwrap();
+    (config, input)
+}
+
+/// Stops a training after so many epochs.
+struct After(usize, std::sync::atomic::AtomicUsize);
+
+impl Events for After {
+    fn epoch_done(&self, _record: &EpochRecord, _epochs: usize) {
+        self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+    fn goes_on(&self) -> bool {
+        self.1.load(std::sync::atomic::Ordering::Relaxed) < self.0
+    }
+}
+
+#[test]
+fn validation_images_choose_the_epoch_and_a_resumed_run_chooses_the_same() {
+    for (bits, ema) in [(32, 0.0), (4, 0.0), (4, 0.9)] {
+        // Of some seed, the last epoch is not the best one.
+        let tried = (1..20).map(|seed| {
+            let (mut config, input) = validated(seed);
+            config.recipe.ema = ema;
+            let graph = input.graph("mlp").unwrap();
+            let plan = Plan {
+                qat: (bits < 32).then(|| config.qat(bits)),
+                ..Plan::default()
+            };
+            let whole = train(&config, &plan, &graph, &input, isa(), &Silent).unwrap();
+            (config, input, graph, plan, whole)
+        });
+        let mut unlike_last = tried.filter(|(.., whole)| (2..8).contains(&whole.chosen_epoch));
+        let (config, input, graph, plan, whole) = unlike_last.next().expect("one of them");
+        let accuracies: Vec<f64> = whole
+            .epochs
+            .iter()
+            .map(|epoch| {
+                assert_eq!(epoch.watched.images(), "val");
+                epoch.watched.score().accuracy
+            })
+            .collect();
+        let best = accuracies.iter().copied().fold(0.0, f64::max);
+        assert_eq!(
+            whole.chosen().watched.score().accuracy,
+            best,
+            "{accuracies:?}"
+        );
+        let model = deployed(&graph, &whole.weights, whole.quantized.as_ref(), isa()).unwrap();
+        let validated = evaluate(&*model, &input.data.validation);
+        assert_eq!(whole.chosen().logits_digest, Some(validated.logits_digest));
+        let test = evaluate(&*model, &input.data.test);
+        assert_eq!(whole.test, Some(test.score()));
+        if let Some(model) = &whole.quantized {
+            assert_eq!(bit_exact(model, &test, &input.data), Some(true));
+        }
+        // Stopped before and behind the best epoch, and gone on with.
+        for stop in [whole.chosen_epoch - 1, whole.chosen_epoch] {
+            let folder = tempfile::tempdir().unwrap();
+            let checkpoint = folder.path().join("checkpoint.safetensors");
+            let plan = Plan {
+                checkpoint: Some(&checkpoint),
+                resume: true,
+                ..plan.clone()
+            };
+            let events = After(stop, Default::default());
+            let stopped = train(&config, &plan, &graph, &input, isa(), &events);
+            assert!(matches!(stopped, Err(LabError::Stopped { kept }) if kept == stop));
+            for _ in 0..2 {
+                let again = train(&config, &plan, &graph, &input, isa(), &Silent).unwrap();
+                assert_eq!(again.chosen_epoch, whole.chosen_epoch);
+                assert_eq!((&again.weights, again.test), (&whole.weights, whole.test));
+                assert_eq!(again.quantized, whole.quantized);
+            }
+        }
+    }
 }

@@ -108,7 +108,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         )  # fmt: skip
         untested = {"test_loss": math.nan, "test_accuracy": math.nan, "logits_digest": None}
         epochs = [EpochRecord(**{**epoch._asdict(), **untested}) for epoch in run.epochs]
-        self.run_ = Run(model=run.model, epochs=epochs)
+        self.run_ = Run(model=run.model, epochs=epochs, chosen_epoch=run.chosen_epoch, test_accuracy=math.nan)
         self.model_: Model = run.model
         return self
 

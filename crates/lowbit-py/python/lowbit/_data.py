@@ -109,43 +109,60 @@ class Dataset:
     @property
     def train_images(self) -> NDArray[np.uint8]:
         """A copy of the training images, uint8 ``[n, height, width, channels]``."""
-        return self._inner.images(False)
+        return self._inner.images("train")
 
     @property
     def train_labels(self) -> NDArray[np.uint32]:
         """A copy of the training labels, uint32 ``[n]``."""
-        return self._inner.labels(False)
+        return self._inner.labels("train")
+
+    @property
+    def validation_images(self) -> NDArray[np.uint8]:
+        """A copy of the validation images, by which training chooses the epoch, uint8 ``[n, height, width, channels]``; none
+        unless the split asks for them."""
+        return self._inner.images("validation")
+
+    @property
+    def validation_labels(self) -> NDArray[np.uint32]:
+        """A copy of the validation labels, uint32 ``[n]``."""
+        return self._inner.labels("validation")
 
     @property
     def test_images(self) -> NDArray[np.uint8]:
         """A copy of the test images, uint8 ``[n, height, width, channels]``."""
-        return self._inner.images(True)
+        return self._inner.images("test")
 
     @property
     def test_labels(self) -> NDArray[np.uint32]:
         """A copy of the test labels, uint32 ``[n]``."""
-        return self._inner.labels(True)
+        return self._inner.labels("test")
 
     def __len__(self) -> int:
-        """How many images there are in both parts."""
-        return int(self._about["train_images"]) + int(self._about["test_images"])
+        """How many images there are in all parts."""
+        parts = ("train_images", "validation_images", "test_images")
+        return sum(int(self._about.get(part, 0)) for part in parts)
 
     def __repr__(self) -> str:
         about = self._about
         height, width, channels = self.image_shape
+        validation = about.get("validation_images", 0)
+        kept = f", {validation} validation" if validation else ""
         return (
-            f"<lowbit.Dataset {self.name}: {about['train_images']} train and {about['test_images']} test images of "
+            f"<lowbit.Dataset {self.name}: {about['train_images']} train{kept} and {about['test_images']} test images of "
             f"{height}×{width}×{channels}, {len(self.class_names)} classes, {self.split}>"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
         train = (self.train_images, self.train_labels)
         test = (self.test_images, self.test_labels)
-        return _restored, (self._inner.describe(), train, test)
+        validation = (self.validation_images, self.validation_labels)
+        return _restored, (self._inner.describe(), train, validation, test)
 
 
-def _restored(description: str, train: tuple[Any, Any], test: tuple[Any, Any]) -> Dataset:
-    return Dataset._of(Input.restored(description, train, test))
+def _restored(
+    description: str, train: tuple[Any, Any], validation: tuple[Any, Any], test: tuple[Any, Any]
+) -> Dataset:
+    return Dataset._of(Input.restored(description, train, validation, test))
 
 
 def load_dataset(
@@ -153,6 +170,7 @@ def load_dataset(
     *,
     seed: int = 1,
     limit: int = 0,
+    split: str = "auto",
     image_size: int = 0,
     resize: str = "stretch",
     exif: bool = False,
@@ -166,6 +184,9 @@ def load_dataset(
         path: what ``--data`` takes on the command line.
         seed: seed of the split into training and test images, where the data have none, and of ``limit``'s choice.
         limit: most images of each part; 0 for all.
+        split: how images are told apart: ``"auto"`` (as shipped, or 80/20), ``"val:10"`` (and 10 % of the training images for
+            validation, which chooses the epoch), ``"60/20/20"`` (training, validation, test), ``"spatial"`` (EuroSAT's published
+            one), or lists of names: ``"train.txt,val.txt,test.txt"``.
         image_size: bring images to N×N pixels; 0 keeps their own size.
         resize: how: ``"stretch"``, or ``"short:256"``, which brings the shorter side to 256 pixels and cuts the middle N×N out.
         exif: turn images as their EXIF orientation says.
@@ -180,6 +201,7 @@ def load_dataset(
         data=path,
         seed=seed,
         limit=limit,
+        split=split,
         image_size=image_size,
         resize=resize,
         exif=exif,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 from . import _lowbit
@@ -28,9 +29,13 @@ class EpochRecord(Record):
     train_accuracy: float
     """Accuracy (0-1) over the epoch, while the weights changed."""
     test_loss: float
-    """Test loss of the model as deployed, after the epoch."""
+    """Test loss of the model as deployed, after the epoch; not a number where validation images watch over the training."""
     test_accuracy: float
-    """Test accuracy (0-1) of the model as deployed, after the epoch."""
+    """Test accuracy (0-1) of the model as deployed, after the epoch; not a number where validation images watch over it."""
+    validation_loss: float
+    """The same on the validation images; not a number where the data have none."""
+    validation_accuracy: float
+    """The same on the validation images (0-1); not a number where the data have none."""
     lr: float
     """Learning rate of the last step."""
     train_seconds: float
@@ -38,14 +43,17 @@ class EpochRecord(Record):
     train_img_per_s: float
     """Training images per second."""
     logits_digest: int | None
-    """Digest of the deployed model's logits over the test images."""
+    """Digest of the deployed model's logits over the images that watch over the training."""
 
     def __repr__(self) -> str:
         return f"<lowbit.EpochRecord {self}>"
 
     def __str__(self) -> str:
+        watched = ("test", self.test_accuracy)
+        if not math.isnan(self.validation_accuracy):
+            watched = ("validation", self.validation_accuracy)
         return (
-            f"epoch {self.epoch}: loss {self.train_loss:.4f}, test accuracy {100 * self.test_accuracy:.2f} %, "
+            f"epoch {self.epoch}: loss {self.train_loss:.4f}, {watched[0]} accuracy {100 * watched[1]:.2f} %, "
             f"{self.train_img_per_s:.0f} img/s"
         )
 
@@ -57,11 +65,10 @@ class Run(Record):
     """The model that ships: the trained f32 one, or the packed integers of a training with fewer than 32 bits."""
     epochs: list[EpochRecord]
     """One record per epoch."""
-
-    @property
-    def test_accuracy(self) -> float:
-        """Test accuracy (0-1) after the last epoch."""
-        return self.epochs[-1].test_accuracy
+    chosen_epoch: int
+    """The epoch whose weights these are, from 1: the best on the validation images, or the last where there are none."""
+    test_accuracy: float
+    """Test accuracy (0-1) of the model."""
 
     def __repr__(self) -> str:
         return f"<lowbit.Run of {len(self.epochs)} epochs: {100 * self.test_accuracy:.2f} % test accuracy, {self.model!r}>"
@@ -186,7 +193,7 @@ def train(
         hear = on_epoch
 
         def call(text: str) -> None:
-            hear(EpochRecord(**parsed(text)))
+            hear(_epoch(parsed(text)))
 
     import tempfile
 
@@ -197,8 +204,19 @@ def train(
         records, packed = _lowbit.train(
             model._inner, data._inner, settings, bits, path, resume, call, on_batch
         )
-    done = [EpochRecord(**record) for record in parsed(records)]
-    return Run(model=model if packed is None else Model._of(packed), epochs=done)
+    told = parsed(records)
+    return Run(
+        model=model if packed is None else Model._of(packed),
+        epochs=[_epoch(record) for record in told["epochs"]],
+        chosen_epoch=told["chosen_epoch"],
+        test_accuracy=told["test_accuracy"],
+    )
+
+
+def _epoch(record: dict[str, Any]) -> EpochRecord:
+    """A record, of which what was not measured is not a number."""
+    unmeasured = ("test_loss", "test_accuracy", "validation_loss", "validation_accuracy")
+    return EpochRecord(**{**dict.fromkeys(unmeasured, math.nan), **record})
 
 
 def _file(name: str, given: Model | str | os.PathLike[str] | None, folder: str) -> str | os.PathLike[str] | None:

@@ -35,11 +35,14 @@ pub struct TrainingRecord {
     pub earlier: Option<Box<TrainingRecord>>,
 }
 
-/// How training and test images were told apart: what a loader needs to do it again.
+/// How training, validation and test images were told apart: what a loader needs to do it again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SplitRecord {
     /// The rule, for people: `as shipped`, or `seeded stratified 80/20 (seed 1)`.
     pub rule: String,
+    /// The rule, as `--split` says it; empty for the usual one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub asked: String,
     /// Seed of the split and of the choice under a limit.
     pub seed: u64,
     /// Share of the images that was kept for testing, where the data had no split of their own.
@@ -68,6 +71,7 @@ mod tests {
             test_images: 2,
             split: SplitRecord {
                 rule: "seeded stratified 80/20 (seed 1)".into(),
+                asked: String::new(),
                 seed: 1,
                 test_fraction: 0.2,
                 limit: 0,
@@ -116,7 +120,7 @@ mod tests {
     fn a_record_lacks_what_is_usual() {
         let text = serde_json::to_string(&record()).unwrap();
         assert!(
-            !["earlier", "exif", "resize"]
+            !["earlier", "exif", "resize", "asked"]
                 .iter()
                 .any(|key| text.contains(key)),
             "{text}"

@@ -12,8 +12,10 @@ fn epoch(number: usize, test_accuracy: f64) -> EpochRecord {
         epoch: number,
         train_loss: 0.1,
         train_accuracy: 1.0,
-        test_loss: 0.1,
-        test_accuracy,
+        watched: Watched::test(Score {
+            accuracy: test_accuracy,
+            loss: 0.1,
+        }),
         lr: 0.1,
         train_seconds: 1.0,
         train_img_per_s: 1.0,

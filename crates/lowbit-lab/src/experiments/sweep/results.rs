@@ -2,11 +2,12 @@
 
 use crate::Config;
 use crate::decisive::Decisive;
+use crate::evaluate::Score;
 use crate::experiments::learning::Learning;
 use crate::experiments::results::DataResults;
 use crate::experiments::unseen::Evaluated;
 use crate::machine::Machine;
-use crate::records::EpochRecord;
+use crate::records::{EpochRecord, Watched};
 use serde::{Deserialize, Serialize};
 
 /// `training_results.json` of one run. Runs of older layouts may lack all but the width and the accuracy.
@@ -58,6 +59,10 @@ pub struct RunResults {
     /// Whether the data were generated.
     #[serde(default)]
     pub synthetic: bool,
+    /// The epoch that was kept, from 1: the best on the validation images, or the last where there are none; none of a
+    /// federation, and in results of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen_epoch: Option<usize>,
     /// At batch 64 on one thread.
     #[serde(default)]
     pub img_per_s: Option<f64>,
@@ -92,6 +97,10 @@ fn unknown() -> f64 {
     f64::NAN
 }
 
+fn is_unknown(number: &f64) -> bool {
+    number.is_nan()
+}
+
 /// One epoch, under the names of a federation; not a number where an older run does not say.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RoundRecord {
@@ -103,12 +112,30 @@ pub struct RoundRecord {
     /// Over the epoch, while the weights changed, share of 1.
     #[serde(default = "unknown")]
     pub train_accuracy: f64,
-    /// As deployed.
-    #[serde(default = "unknown")]
+    /// As deployed; not written where validation images watch over the training.
+    #[serde(default = "unknown", skip_serializing_if = "is_unknown")]
     pub test_loss: f64,
     /// As deployed, share of 1.
-    #[serde(default = "unknown")]
+    #[serde(default = "unknown", skip_serializing_if = "is_unknown")]
     pub test_accuracy: f64,
+    /// As deployed, on the validation images.
+    #[serde(default = "unknown", skip_serializing_if = "is_unknown")]
+    pub validation_loss: f64,
+    /// As deployed, on the validation images, share of 1.
+    #[serde(default = "unknown", skip_serializing_if = "is_unknown")]
+    pub validation_accuracy: f64,
+}
+
+impl RoundRecord {
+    /// Accuracy of the deployed model on the images that watch over the training, share of 1.
+    #[must_use]
+    pub fn watched_accuracy(&self) -> f64 {
+        if self.validation_accuracy.is_nan() {
+            self.test_accuracy
+        } else {
+            self.validation_accuracy
+        }
+    }
 }
 
 /// `compression_metrics.json`: sizes of real files.
@@ -128,12 +155,20 @@ pub struct CompressionMetrics {
 
 impl From<&EpochRecord> for RoundRecord {
     fn from(epoch: &EpochRecord) -> Self {
+        let Score { accuracy, loss } = epoch.watched.score();
+        let of_no_test = (unknown(), unknown());
+        let (test, validation) = match epoch.watched {
+            Watched::Test { .. } => ((loss, accuracy), of_no_test),
+            Watched::Validation { .. } => (of_no_test, (loss, accuracy)),
+        };
         Self {
             round: epoch.epoch,
             train_loss: epoch.train_loss,
             train_accuracy: epoch.train_accuracy,
-            test_loss: epoch.test_loss,
-            test_accuracy: epoch.test_accuracy,
+            test_loss: test.0,
+            test_accuracy: test.1,
+            validation_loss: validation.0,
+            validation_accuracy: validation.1,
         }
     }
 }

@@ -174,7 +174,8 @@ impl<'a> Run<'a> {
         let last = trained.last();
         let classes = self.graph.classes();
         let test = &self.input.data.test;
-        let (accuracy, loss) = (last.test_accuracy, Some(last.train_loss));
+        let found = trained.test_score();
+        let (accuracy, loss) = (found.accuracy, Some(last.train_loss));
         let outcome = Outcome::of(accuracy, test, classes, loss, &self.config.recipe);
         RunResults {
             bit_width: self.id.bits,
@@ -184,8 +185,9 @@ impl<'a> Run<'a> {
             batch_size: self.config.training.batch_size,
             learning_rate: self.config.training.lr,
             training_time_seconds: Some(trained.train_seconds()),
-            final_test_accuracy: last.test_accuracy,
-            final_test_loss: Some(last.test_loss),
+            final_test_accuracy: found.accuracy,
+            final_test_loss: Some(found.loss),
+            chosen_epoch: Some(trained.chosen_epoch),
             results_per_round: trained.epochs.iter().map(Into::into).collect(),
             compression_metrics: Some(metrics),
             timestamp: timestamp(),

@@ -70,7 +70,7 @@ fn in_classes(model: &Measured<'_>, data: &mut Dataset) -> Result<(), LabError> 
         .iter()
         .filter_map(|name| place(name).map(|index| index as u32))
         .collect();
-    for split in [&mut data.train, &mut data.test] {
+    for split in [&mut data.train, &mut data.validation, &mut data.test] {
         let labels = split.labels().iter().map(|&label| to[label as usize]);
         *split = remade(split, split.images().to_vec(), labels.collect());
     }
