@@ -50,7 +50,10 @@ fn bad_input_gets_one_line_with_the_place_and_exit_code_2() {
         (&["compare", "--data", "empty"], &["empty"]),
         (
             &["compare", "--model", "vgg"],
-            &["vgg", "eurosat-cnn, resnet8, mlp"],
+            &[
+                "vgg",
+                "eurosat-cnn, eurosat-res, eurosat-mobile, resnet8, resnet20, lenet5, mlp",
+            ],
         ),
         (
             &["compare", "--set", "epoch=3"],
