@@ -52,7 +52,7 @@ fn bad_input_gets_one_line_with_the_place_and_exit_code_2() {
             &["compare", "--model", "vgg"],
             &[
                 "vgg",
-                "eurosat-cnn, eurosat-res, eurosat-mobile, resnet8, resnet20, lenet5, mlp",
+                "eurosat-cnn, eurosat-res, eurosat-mobile, resnet8, resnet8-large, resnet20, lenet5, mlp",
             ],
         ),
         (

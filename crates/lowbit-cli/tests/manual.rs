@@ -55,6 +55,7 @@ fn bash_completes_commands_their_flags_and_their_values() {
                 "eurosat-res",
                 "eurosat-mobile",
                 "resnet8",
+                "resnet8-large",
                 "resnet20",
                 "lenet5",
                 "mlp",

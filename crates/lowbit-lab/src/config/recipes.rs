@@ -24,6 +24,12 @@ pub const RECIPES: &[NamedRecipe] = &[
         toml: include_str!("../../recipes/cifar10-resnet8.toml"),
     },
     NamedRecipe {
+        name: "cifar10-resnet8-large",
+        about: "resnet8-large on CIFAR-10 (--data cifar10.zip)",
+        reached: None,
+        toml: include_str!("../../recipes/cifar10-resnet8-large.toml"),
+    },
+    NamedRecipe {
         name: "cifar10-resnet20",
         about: "resnet20 on CIFAR-10 (--data cifar10.zip)",
         reached: None,

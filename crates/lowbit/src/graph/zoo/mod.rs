@@ -8,6 +8,7 @@ mod mlp;
 mod residual;
 mod resnet20;
 mod resnet8;
+mod resnet8_large;
 
 pub use eurosat_cnn::eurosat_cnn;
 pub use eurosat_mobile::eurosat_mobile;
@@ -15,17 +16,19 @@ pub use eurosat_res::eurosat_res;
 pub use lenet5::lenet5;
 pub use mlp::mlp;
 pub use resnet8::resnet8;
+pub use resnet8_large::resnet8_large;
 pub use resnet20::resnet20;
 
 use super::{Graph, GraphError, Shape};
 
 type Build = fn(Shape, &[String]) -> Result<Graph, GraphError>;
 
-const MODELS: [(&str, Build); 7] = [
+const MODELS: [(&str, Build); 8] = [
     ("eurosat-cnn", eurosat_cnn),
     ("eurosat-res", eurosat_res),
     ("eurosat-mobile", eurosat_mobile),
     ("resnet8", resnet8),
+    ("resnet8-large", resnet8_large),
     ("resnet20", resnet20),
     ("lenet5", lenet5),
     ("mlp", mlp),
@@ -65,6 +68,7 @@ mod tests {
             ("eurosat-res", 64, 377_018, 46_646_208),
             ("eurosat-mobile", 64, 152_002, 29_381_568),
             ("resnet8", 32, 78_042, 12_501_632),
+            ("resnet8-large", 32, 481_170, 76_473_920),
             ("resnet20", 32, 272_474, 40_813_184),
             ("lenet5", 32, 62_006, 651_720),
         ] {
