@@ -317,6 +317,7 @@ pub(crate) mod of {
         Onnx,
         Training,
         Recipe,
+        Chain,
         Widths,
         OtherWidths,
         Qat,

@@ -63,6 +63,12 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
             "{key} = {value}: clients of a federation train without a recipe's settings; leave it out"
         )));
     }
+    if config.chain.warm_start {
+        return Err(Failure::Input(
+            "warm_start: a federation begins with the fresh weights of its seed; leave it out"
+                .into(),
+        ));
+    }
     if !config.recipe.start_from.as_os_str().is_empty() {
         return Err(Failure::Input(
             "start_from: a federation begins with the fresh weights of its seed; leave it out"

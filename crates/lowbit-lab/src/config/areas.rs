@@ -197,12 +197,32 @@ area! {
         ema: f32 = 0.0, Any("SHARE");
         /// Weights to begin with: a model file with FP32 weights of the same network [default: fresh ones]
         start_from: PathBuf = PathBuf::new(), Path("FILE");
-        /// Learn the answers of this model too (distillation): a model file with FP32 weights [default: none]
+        /// Learn the answers of this model too (distillation): a model file with FP32 weights; fp32 in sweep and qat-vs-ptq:
+        /// their own FP32 model [default: none]
         teacher: PathBuf = PathBuf::new(), Path("FILE");
         /// Share of the loss that is the teacher's
         teacher_weight: f32 = 0.5, Any("SHARE");
         /// Temperature that softens both answers
         temperature: f32 = 4.0, Any("T");
+    }
+}
+
+/// The value of `teacher` that means an experiment's own FP32 model.
+pub const OWN_TEACHER: &str = "fp32";
+
+impl Recipe {
+    /// Whether an experiment's own FP32 model teaches the quantized ones.
+    #[must_use]
+    pub fn own_teacher(&self) -> bool {
+        self.teacher.as_os_str() == OWN_TEACHER
+    }
+}
+
+area! {
+    /// What the runs of a sweep give each other.
+    Chain, "Training" {
+        /// Begin each width with the trained weights of the next wider width of the same seed
+        warm_start: bool = false, Values::On;
     }
 }
 
