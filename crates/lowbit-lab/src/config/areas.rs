@@ -316,6 +316,14 @@ area! {
     }
 }
 
+area! {
+    /// Where learning curves go, beside the results.
+    Curves, "Run" {
+        /// Folder for TensorBoard's event files: loss, accuracy, learning rate and images per second of each epoch [default: none]
+        tensorboard: PathBuf = PathBuf::new(), Path("DIR");
+    }
+}
+
 impl OtherWidths {
     /// Whether activations stay in f32.
     #[must_use]

@@ -15,7 +15,7 @@ pub use error::ConfigError;
 pub use layers::Layers;
 
 use areas::{
-    Calibration, Chain, Images, Input, Network, Onnx, OtherWidths, Ptq, Qat, Recipe,
+    Calibration, Chain, Curves, Images, Input, Network, Onnx, OtherWidths, Ptq, Qat, Recipe,
     Repeats, Results, Run, Training, Widths,
 };
 use lowbit::quant::ActivationQuant;
@@ -69,6 +69,8 @@ config! {
     repeats: Repeats,
     /// Where results go.
     results: Results,
+    /// Where learning curves go.
+    curves: Curves,
 }
 
 impl Config {
