@@ -10,7 +10,7 @@ use crate::decode::{Picture, Remark, decode, decode_upright};
 use crate::decoded::{Counter, Decoded};
 use crate::error::{one_line, some_of};
 use crate::listing::{Fetch, Listing, Shape, drop_unused_classes, room};
-use crate::split::{Selection, select};
+use crate::split::{Selection, named, select};
 use crate::{DataError, Dataset, LoadOptions, Split, Unit};
 
 /// Loads the images of `listing` that `options` ask for.
@@ -21,13 +21,17 @@ pub(crate) fn assemble(
 ) -> Result<Dataset, DataError> {
     let unused = drop_unused_classes(&mut listing.class_names, &mut listing.labels);
     listing.notes.extend(unused);
-    let selection = select(
+    let by_names = named::divide(&mut listing, fetch, &options.split)?;
+    let mut selection = select(
         &listing.path,
         &listing.class_names,
         &listing.labels,
         &listing.parts,
         options,
     )?;
+    if let Some(description) = by_names {
+        selection.description = description;
+    }
     let decoded = match cache::read(&listing, &selection, options) {
         Some(found) => found,
         None => {
@@ -38,13 +42,14 @@ pub(crate) fn assemble(
             decoded
         }
     };
-    let (shape, [train, test]) = (decoded.shape, decoded.parts);
+    let (shape, [train, validation, test]) = (decoded.shape, decoded.parts);
     let split = |pixels, indices: &[usize]| {
         let labels = indices.iter().map(|&index| listing.labels[index]).collect();
         Split::new(shape.image_len(), pixels, labels)
     };
-    let (train, test) = (
+    let (train, validation, test) = (
         split(train, &selection.train)?,
+        split(validation, &selection.validation)?,
         split(test, &selection.test)?,
     );
     listing.notes.extend(selection.notes);
@@ -59,6 +64,7 @@ pub(crate) fn assemble(
         width: shape.width,
         channels: shape.channels,
         train,
+        validation,
         test,
         split: selection.description,
         notes: listing.notes,
@@ -87,8 +93,8 @@ fn decode_all(
     options: &LoadOptions,
 ) -> Result<Decoded, DataError> {
     let mut shape = first_shape(listing, fetch, selection, options)?;
-    let chosen = [&selection.train, &selection.test];
-    let total = selection.train.len() + selection.test.len();
+    let chosen = selection.parts();
+    let total: usize = chosen.iter().map(|indices| indices.len()).sum();
     loop {
         let what = format!("decoding {}", listing.name);
         options.progress.begin(&what, total as u64, Unit::Images);
@@ -123,8 +129,8 @@ fn decode_all(
         });
         options.progress.finish();
         broken.check(listing)?;
-        let [train, test] = decoded;
-        let parts = [train?, test?];
+        let [train, validation, test] = decoded;
+        let parts = [train?, validation?, test?];
         // The first image was gray, but there are colored ones: once more, all in RGB.
         if !colored.into_inner() {
             return Ok(Decoded {

@@ -21,12 +21,12 @@ const HEADER_LEN: usize = 8 + 16 + 8 + 4 * 6;
 /// Counts the times that decoding came to give other pixels, or the layout changed: older files are not read.
 const VERSION: u32 = 3;
 
-/// Where image `index` of the listing goes: training (0) or test (1), and the position there.
+/// Where image `index` of the listing goes: training (0), validation (1) or test (2), and the position there.
 type Places = Vec<Option<(usize, usize)>>;
 
 fn places(listing: &Listing, selection: &Selection) -> Places {
     let mut places = vec![None; listing.labels.len()];
-    for (part, indices) in [&selection.train, &selection.test].into_iter().enumerate() {
+    for (part, indices) in selection.parts().into_iter().enumerate() {
         for (position, &index) in indices.iter().enumerate() {
             places[index] = Some((part, position));
         }
@@ -82,9 +82,10 @@ fn read_file(
     }
     let image_len = shape.image_len();
     let room = |count| room(&listing.path, count, image_len).map_err(io::Error::other);
-    let mut parts = [room(selection.train.len())?, room(selection.test.len())?];
+    let [train, validation, test] = selection.parts().map(|indices| room(indices.len()));
+    let mut parts = [train?, validation?, test?];
     let places = places(listing, selection);
-    let total = selection.train.len() + selection.test.len();
+    let total: usize = parts.iter().map(|part| part.len() / image_len).sum();
     let what = format!("reading {} from the cache", listing.name);
     options.progress.begin(&what, total as u64, Unit::Images);
     let checksum = scatter(&mut file, &places, &mut parts, image_len, options);
@@ -106,7 +107,7 @@ fn read_file(
 fn scatter(
     file: &mut File,
     places: &Places,
-    parts: &mut [Vec<u8>; 2],
+    parts: &mut [Vec<u8>; 3],
     image_len: usize,
     options: &LoadOptions,
 ) -> io::Result<u32> {

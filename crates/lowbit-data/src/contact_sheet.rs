@@ -92,6 +92,7 @@ mod tests {
             width: 64,
             channels,
             train: Split::new(len, pixels, vec![0, 1, 0]).expect("fits"),
+            validation: Split::default(),
             test: Split::default(),
             split: "as shipped".into(),
             notes: Vec::new(),

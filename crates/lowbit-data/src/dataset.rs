@@ -2,7 +2,7 @@
 
 use crate::DataError;
 
-/// Images with labels, split into training and test images.
+/// Images with labels, split into training, validation and test images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
     /// Short name: "landcover", "eurosat", or the file's or folder's.
@@ -21,9 +21,11 @@ pub struct Dataset {
     pub channels: usize,
     /// The images to learn from.
     pub train: Split,
+    /// The images that choose: the epoch, the settings. Empty unless the split asks for them.
+    pub validation: Split,
     /// The images to measure on.
     pub test: Split,
-    /// How the two were told apart: "as shipped" or "seeded stratified 80/20 (seed 1)".
+    /// How they were told apart: "as shipped" or "seeded stratified 80/20 (seed 1)".
     pub split: String,
     /// What a user should know about the data, a line each: what was left out and why. Often empty.
     pub notes: Vec<String>,
@@ -36,7 +38,7 @@ impl Dataset {
         if (self.channels, channels) != (1, 3) {
             return self;
         }
-        for split in [&mut self.train, &mut self.test] {
+        for split in [&mut self.train, &mut self.validation, &mut self.test] {
             split.image_len *= 3;
             split.pixels = split.pixels.iter().flat_map(|&gray| [gray; 3]).collect();
         }
@@ -168,6 +170,7 @@ mod tests {
             width: 2,
             channels,
             train: split(&[5, 9, 1, 2, 3, 4][..2 * channels], 2 * channels),
+            validation: Split::default(),
             test: split(&[7, 8, 1, 2, 3, 4][..2 * channels], 2 * channels),
             split: "as shipped".into(),
             notes: Vec::new(),

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::decode::Remark;
 use crate::listing::Shape;
 
-/// Training and test images, decoded.
+/// Training, validation and test images, decoded.
 pub(crate) struct Decoded {
     pub(crate) shape: Shape,
-    pub(crate) parts: [Vec<u8>; 2],
+    pub(crate) parts: [Vec<u8>; 3],
     pub(crate) remarks: Remarks,
 }
 

@@ -13,10 +13,11 @@ const KEPT: usize = 256;
 /// What a data set holds, in a few bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Checksum over the shape, the class names, and labels and pixels of all training and test images, each in order:
+    /// Checksum over the shape, the class names, and labels and pixels of all training, test and (where there are any) validation
+    /// images, each in order:
     /// 32 hexadecimal digits.
     pub fingerprint: String,
-    /// The training images.
+    /// The training images, and the validation images, by which a training is chosen.
     pub train: Sketch,
 }
 
@@ -43,7 +44,8 @@ impl Dataset {
     /// Computes what tells this data set from others. Its name, place and file format do not count.
     #[must_use]
     pub fn identity(&self) -> Identity {
-        let [train, test] = [&self.train, &self.test].map(digests);
+        let [mut train, test, validation] =
+            [&self.train, &self.test, &self.validation].map(digests);
         let mut all = Md5::new();
         for number in [
             self.height,
@@ -57,7 +59,11 @@ impl Dataset {
             all.update((name.len() as u64).to_le_bytes());
             all.update(name);
         }
-        for (split, digests) in [(&self.train, &train), (&self.test, &test)] {
+        let mut parts = vec![(&self.train, &train), (&self.test, &test)];
+        if !self.validation.is_empty() {
+            parts.push((&self.validation, &validation));
+        }
+        for (split, digests) in parts {
             all.update((split.len() as u64).to_le_bytes());
             for (label, digest) in split.labels().iter().zip(digests) {
                 all.update(label.to_le_bytes());
@@ -65,6 +71,7 @@ impl Dataset {
             }
         }
         let bytes: [u8; 16] = all.finalize().into();
+        train.extend(validation);
         Identity {
             fingerprint: bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
             train: Sketch::of_digests(&train),
@@ -173,6 +180,7 @@ mod tests {
             width: 2,
             channels: 1,
             train: split(0, 6),
+            validation: Split::default(),
             test: split(6, 2),
             split: "as shipped".into(),
             notes: vec![],

@@ -1,7 +1,7 @@
 //! Images that a caller has in memory already.
 
 use crate::listing::Part;
-use crate::split::select;
+use crate::split::{keep_for_validation, select};
 use crate::{DataError, Dataset, LoadOptions, Split};
 use std::path::Path;
 
@@ -39,6 +39,7 @@ impl Dataset {
     pub fn in_memory(set: &InMemory<'_>, options: &LoadOptions<'_>) -> Result<Self, DataError> {
         options.check()?;
         let path = Path::new(&set.name);
+        options.check_nameless(path)?;
         let unfit = |reason: String| DataError::Layout {
             path: path.to_owned(),
             reason,
@@ -89,7 +90,7 @@ impl Dataset {
                 indices.iter().map(|&index| labels[index]).collect(),
             )
         };
-        Ok(Self {
+        let mut data = Self {
             name: set.name.clone(),
             source: "memory".into(),
             synthetic: false,
@@ -98,10 +99,13 @@ impl Dataset {
             width,
             channels,
             train: take(&selection.train)?,
+            validation: Split::default(),
             test: take(&selection.test)?,
             split: selection.description,
             notes: selection.notes,
-        })
+        };
+        keep_for_validation(&mut data, options);
+        Ok(data)
     }
 }
 
@@ -127,8 +131,8 @@ mod tests {
         let data = Dataset::in_memory(&set(&images, &labels), &options).unwrap();
         assert_eq!((data.train.len(), data.test.len()), (16, 4));
         assert_eq!(data.split, "seeded stratified 80/20 (seed 1)");
-        let expected = crate::split::stratified(&labels, 2, 0.2, 1);
-        for (split, indices) in [(&data.train, expected.train), (&data.test, expected.test)] {
+        let [test, train] = crate::split::stratified(&labels, 2, 0.2, (1, "split"));
+        for (split, indices) in [(&data.train, train), (&data.test, test)] {
             for (place, &index) in indices.iter().enumerate() {
                 assert_eq!(split.image(place), &images[2 * index..][..2]);
                 assert_eq!(split.labels()[place], labels[index]);

@@ -1,7 +1,7 @@
 //! Image data sets for lowbit: sources, splits, the synthetic generator, the decoded cache.
 //!
 //! [`load`] turns what a user wrote after `--data` into a [`Dataset`]: 8-bit images `[n, h, w, c]` in memory with their
-//! labels, split into training and test images. Nothing here prints: what is going on goes to a [`Progress`].
+//! labels, split into training and test images, and validation images where a split asks for them. Nothing here prints: what is going on goes to a [`Progress`].
 
 mod assemble;
 mod cache;
@@ -35,3 +35,4 @@ pub use partition::{ClientImages, Partition, labels_per_client};
 pub use progress::{Progress, Silent, Unit};
 pub use resize::Resize;
 pub use sources::load;
+pub use split::SplitRule;

@@ -10,7 +10,10 @@ use crate::error::some_of;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Train,
+    Validation,
     Test,
+    /// A split by names does not name it.
+    LeftOut,
     /// The data has no split of its own.
     Undivided,
 }

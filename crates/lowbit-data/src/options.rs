@@ -1,8 +1,8 @@
 //! What a caller may choose about loading.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::{DataError, Progress, Resize, Silent};
+use crate::{DataError, Progress, Resize, Silent, SplitRule};
 
 /// The largest `image_size`: 16 Mpixel.
 pub(crate) const MAX_IMAGE_SIZE: usize = 4096;
@@ -20,6 +20,8 @@ pub struct LoadOptions<'a> {
     pub resize: Resize,
     /// Turn images as their EXIF orientation says; without it, pixels are taken as they are stored.
     pub exif: bool,
+    /// How images are told apart.
+    pub split: SplitRule,
     /// Share of the images kept for testing where the data has no split of its own.
     pub test_fraction: f64,
     /// Where known data sets are looked for and downloaded to.
@@ -40,6 +42,7 @@ impl LoadOptions<'static> {
             image_size: None,
             resize: Resize::Stretch,
             exif: false,
+            split: SplitRule::Auto,
             test_fraction: 0.2,
             data_dir: PathBuf::from("data"),
             cache_dir: default_cache_dir(),
@@ -49,6 +52,20 @@ impl LoadOptions<'static> {
 }
 
 impl LoadOptions<'_> {
+    /// Refuses a split by names, for images that have none.
+    pub(crate) fn check_nameless(&self, path: &Path) -> Result<(), DataError> {
+        if !self.split.goes_by_names() {
+            return Ok(());
+        }
+        Err(DataError::Layout {
+            path: path.to_owned(),
+            reason: format!(
+                "its images have no names, by which --split {} goes; use val:10 or 60/20/20",
+                self.split
+            ),
+        })
+    }
+
     pub(crate) fn check(&self) -> Result<(), DataError> {
         let bad = |name, value: String, expected| {
             Err(DataError::BadOption {

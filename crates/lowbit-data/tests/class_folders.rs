@@ -444,3 +444,119 @@ fn images_of_16_bits_are_counted_and_their_upper_byte_is_taken() {
         assert!(all.contains(&value), "{value:x}");
     }
 }
+
+/// Loads with lists of the names in `lists`, written as files beside the images.
+fn divided(images: &Path, lists: &[&str], limit: Option<usize>) -> Result<Dataset, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let files: Vec<String> = lists
+        .iter()
+        .enumerate()
+        .map(|(number, names)| {
+            let path = folder.path().join(format!("{number}.txt"));
+            fs::write(&path, names).expect("writes");
+            path.display().to_string()
+        })
+        .collect();
+    let options = LoadOptions {
+        split: files.join(",").parse().expect("a split"),
+        limit,
+        cache_dir: Some(folder.path().join("cache")),
+        ..LoadOptions::new(1)
+    };
+    // Twice, the second time from the cache where one is kept.
+    let [first, second] = [(); 2].map(|()| load(&images.display().to_string(), &options));
+    let (first, second) = (
+        first.map_err(|e| e.to_string()),
+        second.map_err(|e| e.to_string()),
+    );
+    assert_eq!(first, second);
+    first
+}
+
+fn values(split: &lowbit_data::Split) -> Vec<u8> {
+    (0..split.len())
+        .map(|index| split.image(index)[0])
+        .collect()
+}
+
+#[test]
+fn lists_of_names_divide_a_folder_into_three_parts() {
+    let root = folder(&two_classes());
+    let lists = [
+        "corn/1.png\ncorn/0.png\r\nwood/3.png\n",
+        "./corn/4.png\nwood\\5.png\n\n",
+        "wood/0.png\ncorn/9.png",
+    ];
+    let data = divided(root.path(), &lists, None).expect("loads");
+    assert_eq!(values(&data.train), [0, 1, 103]);
+    assert_eq!(values(&data.validation), [4, 105]);
+    assert_eq!(values(&data.test), [9, 100]);
+    assert_eq!(data.validation.labels(), [0, 1]);
+    assert!(
+        data.notes.iter().any(|note| note.starts_with("13 images")),
+        "{:?}",
+        data.notes
+    );
+    assert!(data.split.contains("1.txt"), "{}", data.split);
+    let two = divided(root.path(), &[lists[0], lists[2]], None).expect("loads");
+    assert!(two.validation.is_empty() && two.train == data.train);
+}
+
+#[test]
+fn lists_that_do_not_fit_the_images_are_refused() {
+    let root = folder(&two_classes());
+    let refused = |lists: &[&str]| divided(root.path(), lists, None).expect_err("refused");
+    let train = "corn/1.png\nwood/1.png";
+    for (lists, says) in [
+        (&[train, "corn/77.png\nwood/2.png"][..], "corn/77.png"),
+        (&[train, "wood/1.png"], "wood/1.png` is in another list"),
+        (&[train, "2.png"], "2.png"),
+        (&[train, "\n"], "names no image"),
+        (&["corn/1.png", "wood/1.png"], "wood"),
+    ] {
+        let error = refused(lists);
+        assert!(error.contains(says) && !error.contains('\n'), "{error}");
+    }
+    let options = LoadOptions {
+        split: "none.txt,there.txt".parse().expect("a split"),
+        ..LoadOptions::new(1)
+    };
+    for (data, says) in [
+        (root.path().display().to_string(), "none.txt"),
+        ("landcover".to_owned(), "no names"),
+    ] {
+        let error = load(&data, &options).expect_err("refused").to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[test]
+fn shares_and_percents_keep_validation_images_apart_and_leave_the_test_images() {
+    let root = folder(&two_classes());
+    let load_with = |rule: &str| {
+        let options = LoadOptions {
+            split: rule.parse().expect("a split"),
+            cache_dir: None,
+            ..LoadOptions::new(1)
+        };
+        load(&root.path().display().to_string(), &options)
+    };
+    let [usual, shares, percent] =
+        ["auto", "60/20/20", "val:25"].map(|rule| load_with(rule).expect("loads"));
+    assert_eq!((usual.train.len(), usual.test.len()), (16, 4));
+    for (data, says) in [
+        (&shares, "60/20/20 (seed 1)"),
+        (&percent, "25 % of the training"),
+    ] {
+        assert_eq!((data.train.len(), data.validation.len()), (12, 4));
+        assert_eq!(data.validation.counts(2), [2, 2]);
+        assert_eq!(data.test, usual.test);
+        assert!(data.split.contains(says), "{}", data.split);
+        let mut all = [values(&data.train), values(&data.validation)].concat();
+        all.sort_unstable();
+        assert_eq!(all, values(&usual.train));
+        assert_ne!(data.identity().fingerprint, usual.identity().fingerprint);
+    }
+    // What chose a model is no more an unseen image than what it learned from.
+    assert_eq!(shares.identity().train, usual.identity().train);
+}

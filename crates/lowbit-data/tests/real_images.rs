@@ -71,3 +71,30 @@ fn the_name_eurosat_finds_the_archive_in_the_data_folder() {
     assert_eq!((set.name.as_str(), set.synthetic), ("eurosat", false));
     assert_eq!(set.test.counts(10), vec![2; 10]);
 }
+
+#[test]
+fn the_spatial_split_is_that_of_the_published_lists() {
+    let (Some(path), Some(train)) = (
+        real("EuroSAT_RGB.zip"),
+        real("splits/eurosat-spatial-train.txt"),
+    ) else {
+        return;
+    };
+    let lists =
+        ["train", "val", "test"].map(|part| train.replace("train.txt", &format!("{part}.txt")));
+    let [spatial, listed] = ["spatial".to_owned(), lists.join(",")].map(|split| {
+        let options = LoadOptions {
+            split: split.parse().expect("a split"),
+            ..options(500)
+        };
+        load(&path, &options).expect("loads")
+    });
+    for (packed, published) in [
+        (&spatial.train, &listed.train),
+        (&spatial.validation, &listed.validation),
+        (&spatial.test, &listed.test),
+    ] {
+        assert_eq!(packed.len(), 500);
+        assert_eq!(packed, published);
+    }
+}

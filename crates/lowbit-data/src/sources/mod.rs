@@ -19,6 +19,7 @@ use std::path::Path;
 
 use crate::error::some_of;
 use crate::foreign::{HEAD_BYTES, describe};
+use crate::split::keep_for_validation;
 use crate::{DataError, Dataset, LoadOptions};
 use cifar::Form;
 use tree::{Tree, read_all};
@@ -29,11 +30,13 @@ use tree::{Tree, read_all};
 /// [`DataError`], with the file and what to do about it.
 pub fn load(spec: &str, options: &LoadOptions) -> Result<Dataset, DataError> {
     options.check()?;
-    match spec {
+    let mut data = match spec {
         "landcover" => landcover::generate(options),
         "eurosat" => eurosat::load(options),
         _ => load_path(Path::new(spec), options),
-    }
+    }?;
+    keep_for_validation(&mut data, options);
+    Ok(data)
 }
 
 fn load_path(path: &Path, options: &LoadOptions) -> Result<Dataset, DataError> {

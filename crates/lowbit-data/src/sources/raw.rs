@@ -27,6 +27,7 @@ pub(crate) struct Raw {
 impl Raw {
     /// Splits, limits and resizes as `options` say.
     pub(crate) fn finish(mut self, options: &LoadOptions) -> Result<Dataset, DataError> {
+        options.check_nameless(&self.path)?;
         let mut labels = self.train.labels().to_vec();
         let mut parts = vec![Part::Undivided; labels.len()];
         if let Some(test) = &self.test {
@@ -62,6 +63,7 @@ impl Raw {
             width: shape.width,
             channels: shape.channels,
             train,
+            validation: Split::default(),
             test,
             split: selection.description,
             notes: self.notes,

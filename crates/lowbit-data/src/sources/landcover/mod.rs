@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::raw::resized;
 use crate::listing::Shape;
-use crate::{DataError, Dataset, LoadOptions, Split, Unit};
+use crate::{DataError, Dataset, LoadOptions, Split, SplitRule, Unit};
 use canvas::{Canvas, SIDE};
 
 /// The largest share of a patch that its neighbor class may cover; above one half, the label is a matter of luck.
@@ -43,8 +43,10 @@ const TEST_STREAMS: u64 = 1 << 32;
 const IMAGE_LEN: usize = SIDE * SIDE * 3;
 
 pub(crate) fn generate(options: &LoadOptions) -> Result<Dataset, DataError> {
+    options.check_nameless(Path::new("landcover"))?;
     let limit = options.limit.unwrap_or(TOTAL);
-    let test_len = (TOTAL as f64 * options.test_fraction).round() as usize;
+    let test_len =
+        (TOTAL as f64 * options.split.test_fraction(options.test_fraction)).round() as usize;
     let (train_len, test_len) = ((TOTAL - test_len).min(limit), test_len.min(limit));
     options.progress.begin(
         "generating landcover",
@@ -69,8 +71,12 @@ pub(crate) fn generate(options: &LoadOptions) -> Result<Dataset, DataError> {
         width: shape.width,
         channels: shape.channels,
         train,
+        validation: Split::default(),
         test,
-        split: "generated apart".into(),
+        split: match options.split {
+            SplitRule::Shares(_) => format!("generated apart, {}", options.split),
+            _ => "generated apart".into(),
+        },
         notes: Vec::new(),
     })
 }

@@ -1,4 +1,9 @@
-//! Which images are for training and which for testing.
+//! Which images are for training, which for validation and which for testing.
+
+pub(crate) mod named;
+mod rule;
+
+pub use rule::SplitRule;
 
 use std::path::Path;
 
@@ -6,20 +11,29 @@ use lowbit_kernels::random::{shuffle, stream};
 
 use crate::error::{empty_class, some_of};
 use crate::listing::Part;
-use crate::{DataError, LoadOptions};
+use crate::{DataError, Dataset, LoadOptions};
 
 /// Indices of the chosen images, each list in rising order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Selection {
     pub(crate) train: Vec<usize>,
+    /// Those that a split by names keeps for validation; shares of the training images are taken when they are loaded.
+    pub(crate) validation: Vec<usize>,
     pub(crate) test: Vec<usize>,
-    /// How the two were told apart.
+    /// How they were told apart.
     pub(crate) description: String,
     /// What the user should know about it.
     pub(crate) notes: Vec<String>,
 }
 
-/// Which images are for training and which for testing. A class that is tested must have images to learn from.
+impl Selection {
+    /// The images of each part: for training, for validation, for testing.
+    pub(crate) fn parts(&self) -> [&Vec<usize>; 3] {
+        [&self.train, &self.validation, &self.test]
+    }
+}
+
+/// Which images are for training, validation and testing. A class that is tested must have images to learn from.
 pub(crate) fn select(
     path: &Path,
     class_names: &[String],
@@ -51,10 +65,41 @@ pub(crate) fn select(
             .collect()
     };
     let mut selection = if parts.contains(&Part::Undivided) {
-        stratified(labels, classes, options.test_fraction, options.seed)
+        let test_fraction = options.split.test_fraction(options.test_fraction);
+        let [test, train] = stratified(labels, classes, test_fraction, (options.seed, "split"));
+        Selection {
+            train,
+            validation: Vec::new(),
+            test,
+            description: match &options.split {
+                SplitRule::Shares(_) => {
+                    format!(
+                        "seeded stratified {} (seed {})",
+                        options.split, options.seed
+                    )
+                }
+                _ => {
+                    let percent = (test_fraction * 100.0).round();
+                    let rest = 100.0 - percent;
+                    format!("seeded stratified {rest}/{percent} (seed {})", options.seed)
+                }
+            },
+            notes: Vec::new(),
+        }
     } else {
+        if let SplitRule::Shares(_) = options.split {
+            return Err(DataError::Layout {
+                path: path.to_owned(),
+                reason: format!(
+                    "its images come in training and test parts of their own, which --split {} does not undo; --split val:10 \
+                     keeps 10 % of the training images for validation",
+                    options.split
+                ),
+            });
+        }
         Selection {
             train: of(Part::Train),
+            validation: of(Part::Validation),
             test: of(Part::Test),
             description: "as shipped".into(),
             notes: Vec::new(),
@@ -83,47 +128,59 @@ pub(crate) fn select(
             .notes
             .push(format!("no test images of {}", some_of(&untested)));
     }
-    for indices in [&mut selection.train, &mut selection.test] {
+    for indices in [
+        &mut selection.train,
+        &mut selection.validation,
+        &mut selection.test,
+    ] {
         let all = std::mem::take(indices);
         *indices = limited(labels, all, classes, options.limit, options.seed);
     }
     Ok(selection)
 }
 
-/// A seeded split with the same share of each class on both sides; a class of two or more images has one on each, a
-/// single image is for training.
+/// A seeded split with the same share of each class on both sides: the share, and the rest. A class of two or more images has
+/// one on each side, a single image is in the rest.
 pub(crate) fn stratified(
     labels: &[u32],
     classes: usize,
-    test_fraction: f64,
-    seed: u64,
-) -> Selection {
-    let mut train = Vec::new();
-    let mut test = Vec::new();
+    share: f64,
+    (seed, stream_name): (u64, &str),
+) -> [Vec<usize>; 2] {
+    let (mut taken, mut rest) = (Vec::new(), Vec::new());
     for (class, mut members) in by_class(labels, 0..labels.len(), classes)
         .into_iter()
         .enumerate()
     {
-        shuffle(&mut stream(seed, "split", class as u64), &mut members);
-        let mut tested = (members.len() as f64 * test_fraction).round() as usize;
-        tested = match members.len() {
+        shuffle(&mut stream(seed, stream_name, class as u64), &mut members);
+        let count = (members.len() as f64 * share).round() as usize;
+        let count = match members.len() {
             0 | 1 => 0,
-            len => tested.clamp(1, len - 1),
+            len => count.clamp(1, len - 1),
         };
-        test.extend_from_slice(&members[..tested]);
-        train.extend_from_slice(&members[tested..]);
+        taken.extend_from_slice(&members[..count]);
+        rest.extend_from_slice(&members[count..]);
     }
-    train.sort_unstable();
-    test.sort_unstable();
-    let percent = (test_fraction * 100.0).round();
-    Selection {
-        train,
-        test,
-        description: format!(
-            "seeded stratified {}/{percent} (seed {seed})",
-            100.0 - percent
-        ),
-        notes: Vec::new(),
+    taken.sort_unstable();
+    rest.sort_unstable();
+    [taken, rest]
+}
+
+/// Keeps the share of the training images that the split asks for as validation images.
+pub(crate) fn keep_for_validation(data: &mut Dataset, options: &LoadOptions<'_>) {
+    let share = options.split.validation_fraction();
+    if share == 0.0 {
+        return;
+    }
+    let (labels, classes) = (data.train.labels(), data.class_names.len());
+    let [kept, rest] = stratified(labels, classes, share, (options.seed, "validation"));
+    data.validation = data.train.take(&kept);
+    data.train = data.train.take(&rest);
+    if let SplitRule::Validation(percent) = options.split {
+        data.split += &format!(
+            ", {percent} % of the training images for validation (seed {})",
+            options.seed
+        );
     }
 }
 
@@ -189,44 +246,37 @@ mod tests {
     #[test]
     fn every_class_is_split_by_the_same_share_and_nothing_is_lost() {
         let labels = labels();
-        let selection = stratified(&labels, 3, 0.2, 1);
-        assert_eq!(
-            [10, 6, 4],
-            [0, 1, 2].map(|c| count(&labels, &selection.test, c))
-        );
-        assert_eq!(
-            [40, 24, 16],
-            [0, 1, 2].map(|c| count(&labels, &selection.train, c))
-        );
-        let mut all = [selection.train, selection.test].concat();
+        let [test, train] = stratified(&labels, 3, 0.2, (1, "split"));
+        assert_eq!([10, 6, 4], [0, 1, 2].map(|c| count(&labels, &test, c)));
+        assert_eq!([40, 24, 16], [0, 1, 2].map(|c| count(&labels, &train, c)));
+        let mut all = [train, test].concat();
         all.sort_unstable();
         assert!(all.into_iter().eq(0..100));
-        assert_eq!(selection.description, "seeded stratified 80/20 (seed 1)");
     }
 
     #[test]
     fn the_split_depends_on_the_seed_only() {
         let labels = labels();
         assert_eq!(
-            stratified(&labels, 3, 0.2, 1),
-            stratified(&labels, 3, 0.2, 1)
+            stratified(&labels, 3, 0.2, (1, "split")),
+            stratified(&labels, 3, 0.2, (1, "split"))
         );
         assert_ne!(
-            stratified(&labels, 3, 0.2, 1).test,
-            stratified(&labels, 3, 0.2, 2).test
+            stratified(&labels, 3, 0.2, (1, "split")),
+            stratified(&labels, 3, 0.2, (2, "split"))
         );
     }
 
     #[test]
     fn a_class_of_two_has_one_image_on_each_side() {
-        let selection = stratified(&[0, 0, 1], 2, 0.01, 1);
-        assert_eq!((selection.train.len(), selection.test.len()), (2, 1));
+        let [test, train] = stratified(&[0, 0, 1], 2, 0.01, (1, "split"));
+        assert_eq!((train.len(), test.len()), (2, 1));
     }
 
     #[test]
     fn a_single_image_is_for_training_whatever_the_share() {
-        let selection = stratified(&[0, 0, 1], 2, 0.9, 1);
-        assert_eq!(count(&[0, 0, 1], &selection.train, 1), 1);
+        let [_, train] = stratified(&[0, 0, 1], 2, 0.9, (1, "split"));
+        assert_eq!(count(&[0, 0, 1], &train, 1), 1);
     }
 
     fn selected(names: &[&str], labels: &[u32], parts: &[Part]) -> Result<Selection, String> {
