@@ -113,6 +113,7 @@ areas!(A B C D E F G H I J K);
 areas!(A B C D E F G H I J K L);
 areas!(A B C D E F G H I J K L M);
 areas!(A B C D E F G H I J K L M N);
+areas!(A B C D E F G H I J K L M N O);
 
 impl<A: Areas> clap::Args for Flags<A> {
     fn augment_args(command: clap::Command) -> clap::Command {
@@ -293,7 +294,17 @@ pub(crate) mod of {
         Run,
         Results,
     );
-    pub(crate) type Train = (Network, Images, Input, Onnx, Training, Recipe, Run, Results);
+    pub(crate) type Train = (
+        Network,
+        Images,
+        Input,
+        Onnx,
+        Training,
+        Recipe,
+        Run,
+        Results,
+        Curves,
+    );
     pub(crate) type QatVsPtq = (
         Network,
         Images,
@@ -309,6 +320,7 @@ pub(crate) mod of {
         Run,
         Repeats,
         Results,
+        Curves,
     );
     pub(crate) type Sweep = (
         Network,
@@ -317,12 +329,14 @@ pub(crate) mod of {
         Onnx,
         Training,
         Recipe,
+        Chain,
         Widths,
         OtherWidths,
         Qat,
         Run,
         Repeats,
         Results,
+        Curves,
     );
     pub(crate) type Federate = (
         Network,
@@ -333,6 +347,7 @@ pub(crate) mod of {
         Qat,
         Run,
         Results,
+        Curves,
     );
     pub(crate) type Analyze = (Results,);
     pub(crate) type Quantize = (

@@ -50,7 +50,10 @@ fn bad_input_gets_one_line_with_the_place_and_exit_code_2() {
         (&["compare", "--data", "empty"], &["empty"]),
         (
             &["compare", "--model", "vgg"],
-            &["vgg", "eurosat-cnn, resnet8, mlp"],
+            &[
+                "vgg",
+                "eurosat-cnn, eurosat-res, eurosat-mobile, resnet8, resnet8-large, resnet20, lenet5, mlp",
+            ],
         ),
         (
             &["compare", "--set", "epoch=3"],
@@ -258,6 +261,51 @@ fn several_jobs_make_the_same_models_as_one() {
     let one = models("1");
     assert_eq!(one.len(), 4);
     assert!(one == models("3"), "models differ");
+}
+
+#[test]
+fn a_sweep_starts_warm_and_teaches_itself_at_any_number_of_jobs() {
+    let folder = tempfile::tempdir().unwrap();
+    let sweep = |jobs: &str| {
+        let mut arguments = vec![
+            "sweep", "--widths", "1,32,4", "--seeds", "2", "--jobs", jobs,
+        ];
+        arguments.extend(["--warm-start", "--teacher", "fp32"]);
+        arguments.extend(QUICK);
+        let output = lowbit(folder.path(), &arguments);
+        assert!(output.status.success(), "{}", stderr(&output));
+        output
+    };
+    let first = sweep("4");
+    let table = stdout(&first);
+    assert!(table.contains("1 (after 32 to 4, taught by 32)"), "{table}");
+    let again = stderr(&sweep("1"));
+    assert_eq!(again.matches("finished earlier").count(), 6, "{again}");
+    let line = refused(
+        folder.path(),
+        &["train", "--teacher", "fp32", "--limit", "20"],
+        2,
+    );
+    assert!(
+        line.contains("nothing was trained before that could teach"),
+        "{line}"
+    );
+    let line = refused(
+        folder.path(),
+        &[
+            "sweep",
+            "--widths",
+            "4",
+            "--teacher",
+            "fp32",
+            "--limit",
+            "20",
+        ],
+        2,
+    );
+    assert!(line.contains("add 32 to --widths"), "{line}");
+    let line = refused(folder.path(), &["sweep", "--federated", "--warm-start"], 2);
+    assert!(line.contains("warm_start: a federation begins"), "{line}");
 }
 
 #[test]

@@ -50,7 +50,16 @@ fn bash_completes_commands_their_flags_and_their_values() {
         (&["lowbit", "qat-vs-ptq", "--no-s"], &["--no-ste"]),
         (
             &["lowbit", "train", "--model", ""],
-            &["eurosat-cnn", "resnet8", "mlp"],
+            &[
+                "eurosat-cnn",
+                "eurosat-res",
+                "eurosat-mobile",
+                "resnet8",
+                "resnet8-large",
+                "resnet20",
+                "lenet5",
+                "mlp",
+            ],
         ),
     ] {
         assert_eq!(offered(&script, words).unwrap(), expected, "{words:?}");

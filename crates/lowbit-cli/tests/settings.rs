@@ -69,7 +69,7 @@ fn help_groups_settings_and_shows_defaults_and_values() {
         "[default: 0.001]",
         "[default: adam]",
         "[possible values: adam, sgd, nesterov]",
-        "[possible values: eurosat-cnn, resnet8, mlp]",
+        "[possible values: eurosat-cnn, eurosat-res, eurosat-mobile, resnet8, resnet8-large, resnet20, lenet5, mlp]",
     ] {
         let filled = train.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(
@@ -134,12 +134,12 @@ fn a_recipe_is_settings_that_flags_win_over() {
     );
     let line = refused(path, &["train", "--recipe=none-such"], 2);
     assert!(
-        line.contains("use cifar10-resnet8 or eurosat-cnn"),
+        line.contains("use cifar10-resnet8 or cifar10-resnet8-large or"),
         "{line}"
     );
     let line = refused(path, &["recipes", "none-such"], 2);
     assert!(
-        line.contains("use cifar10-resnet8 or eurosat-cnn"),
+        line.contains("use cifar10-resnet8 or cifar10-resnet8-large or"),
         "{line}"
     );
     let line = refused(path, &["qat-vs-ptq", "--start-from=m.safetensors"], 2);

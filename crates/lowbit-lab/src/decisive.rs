@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The names, in the order in which a difference is told.
-const KEYS: [&str; 30] = [
+const KEYS: [&str; 34] = [
     "model",
     "graph",
     "classes",
@@ -38,6 +38,10 @@ const KEYS: [&str; 30] = [
     "teacher",
     "distillation",
     "start",
+    "warm_start",
+    "warm_weights",
+    "own_teacher",
+    "teacher_weights",
     "bits",
     "edge_bits",
     "act_bits",
@@ -47,8 +51,14 @@ const KEYS: [&str; 30] = [
     "freeze_bn_epochs",
 ];
 
+/// Name of the weights that nobody has trained.
+const FRESH: &str = "scratch";
+
 /// Those that belong to quantization-aware training: they make a row of a sweep, the others a sweep.
-const QUANTIZATION: [&str; 8] = [
+const QUANTIZATION: [&str; 10] = [
+    // What a sweep's wider runs give its narrower ones.
+    "warm_start",
+    "own_teacher",
     // All of them in one, in the list of a federation.
     "quantizers",
     "bits",
@@ -59,6 +69,9 @@ const QUANTIZATION: [&str; 8] = [
     "ste",
     "freeze_bn_epochs",
 ];
+
+/// Those that differ from seed to seed: they make neither a row nor a sweep.
+const OF_SEED: [&str; 3] = ["seed", "warm_weights", "teacher_weights"];
 
 /// Everything that decides what a training ends with, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -83,6 +96,17 @@ pub struct Quantized {
     pub qat: QatConfig,
     /// Last epochs with frozen statistics.
     pub frozen_epochs: usize,
+}
+
+/// What an experiment's own trainings gave to this one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inherited {
+    /// Widths of those whose weights came before, widest first; the last one's were begun with.
+    pub wider: Vec<u8>,
+    /// Name of the weights that the widest of them began with; none for fresh ones.
+    pub first: Option<String>,
+    /// Whether the teacher is the experiment's own FP32 model.
+    pub taught: bool,
 }
 
 impl Decisive {
@@ -110,7 +134,7 @@ impl Decisive {
             ("optimizer", optimizer(training.optimizer)),
             ("schedule", training.schedule.to_string()),
             ("augment", training.augment.to_string()),
-            ("start", start.unwrap_or("scratch").to_owned()),
+            ("start", start.unwrap_or(FRESH).to_owned()),
         ];
         // What a network of the zoo is, its name says.
         if !is_of_zoo(graph) {
@@ -136,6 +160,29 @@ impl Decisive {
             }
         }
         Self::from_pairs(list)
+    }
+
+    /// Gives what came from the experiment's own trainings names of its own: which widths and how they taught is a row's, their
+    /// weights are a seed's, and what the widest began with is the whole experiment's.
+    #[must_use]
+    pub fn inherited(mut self, inherited: &Inherited) -> Self {
+        let mut rename = |from: &str, to: &str| {
+            if let Some(value) = self.0.remove(from) {
+                self.0.insert(to.to_owned(), value);
+            }
+        };
+        if inherited.taught {
+            rename("teacher", "teacher_weights");
+            rename("distillation", "own_teacher");
+        }
+        if !inherited.wider.is_empty() {
+            rename("start", "warm_weights");
+            let first = inherited.first.as_deref().unwrap_or(FRESH);
+            self.0.insert("start".into(), first.to_owned());
+            let list: Vec<String> = inherited.wider.iter().map(u8::to_string).collect();
+            self.0.insert("warm_start".into(), list.join(", "));
+        }
+        self
     }
 
     fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> Self {
@@ -199,7 +246,7 @@ impl Decisive {
     /// What the runs of one sweep share: all but the seed and what belongs to quantization.
     #[must_use]
     pub fn shared(&self) -> Self {
-        self.filtered(|key| key != "seed" && !QUANTIZATION.contains(&key))
+        self.filtered(|key| !OF_SEED.contains(&key) && !QUANTIZATION.contains(&key))
     }
 
     /// What makes a row of a sweep: what belongs to quantization.

@@ -25,6 +25,32 @@ pub trait Events: Sync {
     fn note(&self, _line: &str) {}
 }
 
+impl<E: Events + ?Sized> Events for &E {
+    fn stage(&self, what: &str) {
+        (**self).stage(what);
+    }
+
+    fn epoch_started(&self, epoch: usize, epochs: usize, images: usize) {
+        (**self).epoch_started(epoch, epochs, images);
+    }
+
+    fn batch_done(&self, images: usize, loss: f64, accuracy: f64) {
+        (**self).batch_done(images, loss, accuracy);
+    }
+
+    fn epoch_done(&self, record: &EpochRecord, epochs: usize) {
+        (**self).epoch_done(record, epochs);
+    }
+
+    fn goes_on(&self) -> bool {
+        (**self).goes_on()
+    }
+
+    fn note(&self, line: &str) {
+        (**self).note(line);
+    }
+}
+
 /// A listener that ignores everything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;

@@ -19,6 +19,7 @@ pub mod records;
 pub mod report;
 pub mod roofline;
 pub mod statistics;
+pub mod tensorboard;
 pub mod timing;
 pub mod training;
 

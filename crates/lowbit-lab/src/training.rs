@@ -13,7 +13,7 @@ use self::choice::Choice;
 use self::epoch::{Beside, run_epoch};
 use self::teacher::Teacher;
 use crate::config::areas::{Recipe, Training as Settings};
-use crate::decisive::{Decisive, Quantized};
+use crate::decisive::{Decisive, Inherited, Quantized};
 use crate::digest::{FNV_START, of_weights};
 use crate::evaluate::{Evaluation, Score, evaluate, images_digest};
 use crate::experiments::inputs::Input;
@@ -55,6 +55,8 @@ pub struct Plan<'a> {
     pub qat: Option<QatConfig>,
     /// Start from these weights instead of fresh ones.
     pub start: Option<StartWeights>,
+    /// What of its start and its teacher the experiment trained itself.
+    pub inherited: Inherited,
     /// Epochs at the end that keep batch-norm's running statistics as they are.
     pub frozen_norm_epochs: usize,
     /// Where the state is written after every epoch.
@@ -74,7 +76,7 @@ pub struct StartWeights {
 
 impl StartWeights {
     /// A name for them: a checksum over all tensors.
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         format!("weights {:016x}", of_weights(FNV_START, &self.weights))
     }
 }
@@ -86,7 +88,7 @@ impl Plan<'_> {
         let frozen_epochs = self.frozen_norm_epochs;
         let quantized = self.qat.map(|qat| Quantized { qat, frozen_epochs });
         let start = self.start.as_ref().map(StartWeights::name);
-        Decisive::of(config, input, graph, quantized, start.as_deref())
+        Decisive::of(config, input, graph, quantized, start.as_deref()).inherited(&self.inherited)
     }
 
     /// What the trained model's file says about its training.

@@ -12,6 +12,7 @@ use lowbit_lab::decisive::recipe;
 use lowbit_lab::experiments::federate::{self, FederateConfig, Federated, Resume, deal, federate};
 use lowbit_lab::experiments::sweep::WIDTHS;
 use lowbit_lab::plural::grouped;
+use lowbit_lab::tensorboard::TensorBoard;
 use lowbit_lab::{Config, plural};
 
 pub(super) fn run(context: &Context, args: &Federate) -> Result<(), Failure> {
@@ -37,7 +38,12 @@ pub(super) fn run(context: &Context, args: &Federate) -> Result<(), Failure> {
         federation.rounds,
         federation.settings.clients,
     );
-    let done = federate(config, &federation, &input, context.isa, &shown);
+    let board = TensorBoard::of(config)?;
+    let logged = board
+        .as_ref()
+        .map(|board| board.federation("federate", &shown));
+    let events = logged.as_deref().unwrap_or(&shown);
+    let done = federate(config, &federation, &input, context.isa, events);
     shown.stop();
     let done = done?;
     if done.earlier {
@@ -62,6 +68,12 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
         return Err(Failure::Input(format!(
             "{key} = {value}: clients of a federation train without a recipe's settings; leave it out"
         )));
+    }
+    if config.chain.warm_start {
+        return Err(Failure::Input(
+            "warm_start: a federation begins with the fresh weights of its seed; leave it out"
+                .into(),
+        ));
     }
     if !config.recipe.start_from.as_os_str().is_empty() {
         return Err(Failure::Input(
@@ -91,6 +103,7 @@ pub(crate) fn sweep(
     let first = context.config.run.seed;
     let all = first..first + context.config.repeats.seeds as u64;
     let wanted = part.and_then(|(_, seed)| seed);
+    let board = TensorBoard::of(&context.config)?;
     for seed in all.filter(|seed| wanted.is_none_or(|wanted| wanted == *seed)) {
         for &bits in widths {
             let mut config = context.config.clone();
@@ -104,7 +117,10 @@ pub(crate) fn sweep(
                 federation.rounds,
                 federation.settings.clients,
             );
-            let done = federate(&config, &federation, &input, context.isa, &shown);
+            let name = format!("{bits}bit_seed{seed}");
+            let logged = board.as_ref().map(|board| board.federation(&name, &shown));
+            let events = logged.as_deref().unwrap_or(&shown);
+            let done = federate(&config, &federation, &input, context.isa, events);
             shown.stop();
             let done = done?;
             if done.earlier {

@@ -4,11 +4,13 @@ use super::Context;
 use crate::failure::Failure;
 use crate::output::bold;
 use crate::table::table;
+use lowbit_lab::Events;
 use lowbit_lab::experiments::compare::From;
 use lowbit_lab::experiments::inputs::Input;
 use lowbit_lab::experiments::qat_vs_ptq::{self, FOLDER, MethodResults, Results, Start};
 use lowbit_lab::experiments::unseen::{Choice, Purpose};
 use lowbit_lab::plural::grouped;
+use lowbit_lab::tensorboard::TensorBoard;
 use std::path::PathBuf;
 
 pub(super) fn run(
@@ -54,12 +56,16 @@ pub(super) fn run(
 }
 
 fn qat_vs_ptq(context: &Context, input: &Input, start: &Start<'_>) -> Result<Results, Failure> {
+    let events = match TensorBoard::of(&context.config)? {
+        Some(board) => board.stages(Box::new(&context.progress)),
+        None => Box::new(&context.progress) as Box<dyn Events>,
+    };
     Ok(qat_vs_ptq::qat_vs_ptq(
         &context.config,
         input,
         start,
         context.isa,
-        &context.progress,
+        &*events,
     )?)
 }
 

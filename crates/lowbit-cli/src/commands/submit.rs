@@ -247,7 +247,7 @@ impl Frozen<'_> {
         settings
     }
 
-    /// A training per width and seed; then all speeds, with the machine to themselves; then the analysis of what there is.
+    /// A training per width and seed, or, where widths need others, per seed; then all speeds, with the machine to themselves; then the analysis of what there is.
     /// A federated sweep measures no speeds.
     fn sweep(&self, widths: &[u8], federation: Option<Vec<String>>) -> Result<Vec<Task>, Failure> {
         if let Some(width) = widths.iter().find(|width| !WIDTHS.contains(width)) {
@@ -274,27 +274,35 @@ impl Frozen<'_> {
             argv.extend(self.settings(config));
             argv
         };
+        let list: Vec<String> = widths.iter().map(u8::to_string).collect();
+        let list = list.join(",");
+        let parts = match self.config.chain.warm_start || self.config.recipe.own_teacher() {
+            // Widths that need others of their seed are one task.
+            true => vec![(list.clone(), "widths".to_owned())],
+            false => widths
+                .iter()
+                .map(|bits| (bits.to_string(), format!("{bits}bit")))
+                .collect(),
+        };
         let mut tasks = Vec::new();
         for &seed in &seeds {
             // All seeds are measured on one split, so that each task has the settings of the whole.
-            for &bits in &widths {
-                let mut argv = argv(&bits.to_string(), "train", self.config);
+            for (bits, name) in &parts {
+                let mut argv = argv(bits, "train", self.config);
                 argv.extend(["--of-seed".to_owned(), seed.to_string()]);
                 tasks.push(Task {
                     index: 0,
                     stage: 0,
                     exclusive: false,
-                    name: format!("{bits}bit_seed{seed}"),
+                    name: format!("{name}_seed{seed}"),
                     settings: self.shown(
                         self.config,
-                        &[("bits", bits.to_string()), ("seed", seed.to_string())],
+                        &[("bits", bits.clone()), ("seed", seed.to_string())],
                     ),
                     argv,
                 });
             }
         }
-        let list: Vec<String> = widths.iter().map(u8::to_string).collect();
-        let list = list.join(",");
         let settings = self.shown(
             self.config,
             &[("bits", list.clone()), ("seeds", seeds.len().to_string())],

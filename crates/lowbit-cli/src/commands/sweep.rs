@@ -9,6 +9,7 @@ use crate::which_images::Beginning;
 use lowbit::format::{self, StoredModel};
 use lowbit_lab::analysis::runs::Runs;
 use lowbit_lab::experiments::sweep::{Subject, WIDTHS, measure, sweep, train_widths};
+use lowbit_lab::tensorboard::TensorBoard;
 use lowbit_lab::{Config, Events, roofline};
 
 pub(super) fn run(
@@ -42,13 +43,16 @@ pub(super) fn run(
     };
     let shown = SweepProgress::new(&context.progress, usize::from(jobs));
     let (config, isa) = (&context.config, context.isa);
+    let board = TensorBoard::of(config)?;
+    let logged = board.as_ref().map(|board| board.sweep(&shown));
+    let events = logged.as_deref().unwrap_or(&shown);
     let jobs = usize::from(jobs);
     let finished = match part {
-        None => sweep(config, widths, jobs, &subject, isa, &shown)?,
+        None => sweep(config, widths, jobs, &subject, isa, events)?,
         Some((Part::Train, seed)) => {
-            train_widths(config, widths, seed, jobs, &subject, isa, &shown)?
+            train_widths(config, widths, seed, jobs, &subject, isa, events)?
         }
-        Some((Part::Measure, _)) => measure(config, widths, &subject, isa, &shown)?,
+        Some((Part::Measure, _)) => measure(config, widths, &subject, isa, events)?,
     };
     let part = part.map(|(part, _)| part);
     shown.stop();

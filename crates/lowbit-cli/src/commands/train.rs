@@ -3,9 +3,11 @@
 use super::Context;
 use crate::failure::Failure;
 use crate::which_images::Beginning;
+use lowbit_lab::Events;
 use lowbit_lab::experiments::compare::From;
 use lowbit_lab::experiments::inputs::Input;
 use lowbit_lab::experiments::train::{self, FOLDER, TrainResults};
+use lowbit_lab::tensorboard::TensorBoard;
 
 pub(super) fn run(context: &Context, beginning: &Beginning) -> Result<(), Failure> {
     let results = match (&beginning.from, context.beginning(beginning)?) {
@@ -30,13 +32,17 @@ fn train(
     input: &Input,
     from: Option<From<'_>>,
 ) -> Result<TrainResults, Failure> {
+    let events = match TensorBoard::of(&context.config)? {
+        Some(board) => board.training("train", Box::new(&context.progress)),
+        None => Box::new(&context.progress) as Box<dyn Events>,
+    };
     let results = train::train(
         &context.config,
         input,
         from,
         context.resume,
         context.isa,
-        &context.progress,
+        &*events,
     );
     Ok(results?)
 }
@@ -51,7 +57,10 @@ fn report(results: &TrainResults) -> String {
         results.training_time_seconds,
     );
     if results.data.validation_images > 0 {
-        text += &format!("; the validation images chose epoch {}", results.chosen_epoch);
+        text += &format!(
+            "; the validation images chose epoch {}",
+            results.chosen_epoch
+        );
     }
     if let Some(from) = &results.from {
         text += &format!(

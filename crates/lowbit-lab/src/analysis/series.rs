@@ -113,7 +113,12 @@ fn title(run: &RunResults) -> String {
         if augment != "none" {
             parts.push(augment);
         }
-        let recipe = crate::decisive::recipe(&config.recipe);
+        let mut recipe = config.recipe.clone();
+        if recipe.own_teacher() {
+            // The rows that it taught say so.
+            recipe.teacher = Default::default();
+        }
+        let recipe = crate::decisive::recipe(&recipe);
         parts.extend(
             recipe
                 .into_iter()
@@ -124,7 +129,7 @@ fn title(run: &RunResults) -> String {
 }
 
 /// What makes a row of its own.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Kind {
     pub(crate) bits: u8,
     /// Bits of the first and the last layer.
@@ -135,6 +140,10 @@ pub(crate) struct Kind {
     act_quantizer: Option<ActivationQuantizer>,
     ste: bool,
     frozen_epochs: usize,
+    /// Widths that were trained before it, one beginning with the other's weights.
+    wider: Option<String>,
+    /// Whether the sweep's own 32-bit model taught it.
+    taught: bool,
 }
 
 impl Kind {
@@ -148,6 +157,8 @@ impl Kind {
             act_quantizer: None,
             ste: true,
             frozen_epochs: 0,
+            wider: None,
+            taught: false,
         };
         let Some(config) = run.config.as_ref().filter(|_| bits < 32) else {
             return plain;
@@ -167,6 +178,8 @@ impl Kind {
                 .filter(|&own| own != automatic.activation_quantizer),
             ste: asked.ste,
             frozen_epochs: config.qat.freeze_bn_epochs,
+            wider: said(run, "warm_start"),
+            taught: said(run, "own_teacher").is_some(),
             ..plain
         }
     }
@@ -195,12 +208,27 @@ impl Kind {
         if self.frozen_epochs > 0 {
             special.push(format!("{} frozen", self.frozen_epochs));
         }
+        if let Some(wider) = &self.wider {
+            special.push(match wider.split(", ").collect::<Vec<_>>()[..] {
+                [first, .., last] => format!("after {first} to {last}"),
+                _ => format!("after {wider}"),
+            });
+        }
+        if self.taught {
+            special.push("taught by 32".into());
+        }
         if special.is_empty() {
             self.bits.to_string()
         } else {
             format!("{} ({})", self.bits, special.join(", "))
         }
     }
+}
+
+/// What a run's list of decisive settings says.
+fn said(run: &RunResults, key: &str) -> Option<String> {
+    let decisive = run.decisive.as_ref()?;
+    decisive.get(key).map(str::to_owned)
 }
 
 /// The runs by kind, widest first.

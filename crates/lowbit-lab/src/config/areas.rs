@@ -175,10 +175,10 @@ area! {
         /// How the learning rate goes on from its base
         #[serde(with = "super::text")]
         schedule: Schedule = Schedule::default(), OneOf(|| vec!["cosine", "constant", "onecycle"]);
-        /// Random changes to training images: none, flip, dihedral (flips and quarter turns), shift:4, or several as
-        /// flip,shift:4
+        /// Random changes to training images: none, flip, dihedral (flips and quarter turns), shift:4 (pixels),
+        /// rotate:15 (degrees), cutout:8 (a gray square), or several as flip,shift:4
         #[serde(with = "super::text")]
-        augment: Augment = Augment::default(), Like("LIST", &["none", "flip", "dihedral", "shift:4", "flip,shift:4"]);
+        augment: Augment = Augment::default(), Like("LIST", &["none", "flip", "dihedral", "shift:4", "rotate:15", "cutout:8", "flip,shift:4"]);
     }
 }
 
@@ -202,12 +202,32 @@ area! {
         ema: f32 = 0.0, Any("SHARE");
         /// Weights to begin with: a model file with FP32 weights of the same network [default: fresh ones]
         start_from: PathBuf = PathBuf::new(), Path("FILE");
-        /// Learn the answers of this model too (distillation): a model file with FP32 weights [default: none]
+        /// Learn the answers of this model too (distillation): a model file with FP32 weights; fp32 in sweep and qat-vs-ptq:
+        /// their own FP32 model [default: none]
         teacher: PathBuf = PathBuf::new(), Path("FILE");
         /// Share of the loss that is the teacher's
         teacher_weight: f32 = 0.5, Any("SHARE");
         /// Temperature that softens both answers
         temperature: f32 = 4.0, Any("T");
+    }
+}
+
+/// The value of `teacher` that means an experiment's own FP32 model.
+pub const OWN_TEACHER: &str = "fp32";
+
+impl Recipe {
+    /// Whether an experiment's own FP32 model teaches the quantized ones.
+    #[must_use]
+    pub fn own_teacher(&self) -> bool {
+        self.teacher.as_os_str() == OWN_TEACHER
+    }
+}
+
+area! {
+    /// What the runs of a sweep give each other.
+    Chain, "Training" {
+        /// Begin each width with the trained weights of the next wider width of the same seed
+        warm_start: bool = false, Values::On;
     }
 }
 
@@ -298,6 +318,14 @@ area! {
     Results, "Run" {
         /// Folder for results
         out: PathBuf = "outputs".into(), Path("DIR");
+    }
+}
+
+area! {
+    /// Where learning curves go, beside the results.
+    Curves, "Run" {
+        /// Folder for TensorBoard's event files: loss, accuracy, learning rate and images per second of each epoch [default: none]
+        tensorboard: PathBuf = PathBuf::new(), Path("DIR");
     }
 }
 

@@ -15,8 +15,8 @@ pub use error::ConfigError;
 pub use layers::Layers;
 
 use areas::{
-    Calibration, Images, Input, Network, Onnx, OtherWidths, Ptq, Qat, Recipe, Repeats, Results,
-    Run, Training, Widths,
+    Calibration, Chain, Curves, Images, Input, Network, Onnx, OtherWidths, Ptq, Qat, Recipe,
+    Repeats, Results, Run, Training, Widths,
 };
 use lowbit::quant::ActivationQuant;
 use lowbit::quantize::{LayerBits, PtqConfig};
@@ -51,6 +51,8 @@ config! {
     training: Training,
     /// What its training does besides.
     recipe: Recipe,
+    /// What the runs of a sweep give each other.
+    chain: Chain,
     /// How many bits its weights have.
     widths: Widths,
     /// How many its other parts have.
@@ -67,6 +69,8 @@ config! {
     repeats: Repeats,
     /// Where results go.
     results: Results,
+    /// Where learning curves go.
+    curves: Curves,
 }
 
 impl Config {

@@ -24,10 +24,34 @@ pub const RECIPES: &[NamedRecipe] = &[
         toml: include_str!("../../recipes/cifar10-resnet8.toml"),
     },
     NamedRecipe {
+        name: "cifar10-resnet8-large",
+        about: "resnet8-large on CIFAR-10 (--data cifar10.zip)",
+        reached: None,
+        toml: include_str!("../../recipes/cifar10-resnet8-large.toml"),
+    },
+    NamedRecipe {
+        name: "cifar10-resnet20",
+        about: "resnet20 on CIFAR-10 (--data cifar10.zip)",
+        reached: None,
+        toml: include_str!("../../recipes/cifar10-resnet20.toml"),
+    },
+    NamedRecipe {
         name: "eurosat-cnn",
         about: "eurosat-cnn on EuroSAT",
         reached: None,
         toml: include_str!("../../recipes/eurosat-cnn.toml"),
+    },
+    NamedRecipe {
+        name: "eurosat-res",
+        about: "eurosat-res on EuroSAT",
+        reached: None,
+        toml: include_str!("../../recipes/eurosat-res.toml"),
+    },
+    NamedRecipe {
+        name: "eurosat-mobile",
+        about: "eurosat-mobile on EuroSAT",
+        reached: None,
+        toml: include_str!("../../recipes/eurosat-mobile.toml"),
     },
 ];
 

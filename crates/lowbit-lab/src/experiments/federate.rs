@@ -360,6 +360,7 @@ impl Run<'_> {
             learning: None,
             images: None,
             evaluated: None,
+            began_with: None,
             decisive: Some(Decisive::of_named(self.identity.clone())),
             machine: Some(Machine::here(self.isa)),
             config: Some(self.config.clone()),

@@ -5,7 +5,9 @@ use super::artifacts::{CHECKPOINT, COMPARISON_RESULTS, Held, same_file, write_js
 use super::inputs::{FloatFile, Input};
 use super::learning::Outcome;
 use super::results::DataResults;
+use super::sweep::deployable;
 use super::unseen::Evaluated;
+use crate::decisive::Inherited;
 use crate::evaluate::{Score, evaluate};
 use crate::machine::Machine;
 use crate::records::{EpochRecord, Watched};
@@ -18,7 +20,7 @@ use lowbit::format::{self, TrainingRecord};
 use lowbit::quant::QuantizedModel;
 use lowbit_kernels::Isa;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 mod verdict;
 
@@ -188,19 +190,28 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn train(&self, seed: u64, name: &str, plan: &Plan<'_>) -> Result<Trained, LabError> {
-        let config = self.config.with_seed(seed);
+    /// The settings of a training; `teacher` is the file of the seed's own FP32 model.
+    fn settings(&self, seed: u64, teacher: Option<&Path>) -> Config {
+        let mut config = self.config.with_seed(seed);
+        if config.recipe.own_teacher() {
+            config.recipe.teacher = teacher.map(Path::to_owned).unwrap_or_default();
+        }
+        config
+    }
+
+    fn train(&self, config: &Config, name: &str, plan: &Plan<'_>) -> Result<Trained, LabError> {
+        let seed = config.run.seed;
         let checkpoint = self
             .folder
             .join(format!("checkpoint_{name}_seed{seed}.safetensors"));
-        let taken = self.take(&checkpoint, &config, plan)?;
+        let taken = self.take(&checkpoint, config, plan)?;
         let plan = Plan {
             checkpoint: Some(&checkpoint),
             resume: self.start.resume || taken,
             ..plan.clone()
         };
         train(
-            &config,
+            config,
             &plan,
             &self.graph,
             self.input,
@@ -244,8 +255,9 @@ impl Run<'_> {
                 quantized: None,
                 record: model.record.clone(),
             },
-            None => self.train(seed, "fp32", &Plan::default())?,
+            None => self.train(&self.settings(seed, None), "fp32", &Plan::default())?,
         };
+        let teacher = self.teacher(seed, &fp32)?;
         self.events
             .stage(&format!("QAT, {}, seed {seed}", plural::bits(bits)));
         let plan = Plan {
@@ -255,9 +267,14 @@ impl Run<'_> {
                 record: model.record.clone(),
             }),
             frozen_norm_epochs: self.config.qat.freeze_bn_epochs,
+            inherited: Inherited {
+                taught: teacher.is_some(),
+                ..Inherited::default()
+            },
             ..Plan::default()
         };
-        let qat = self.train(seed, &format!("qat{bits}"), &plan)?;
+        let settings = self.settings(seed, teacher.as_deref());
+        let qat = self.train(&settings, &format!("qat{bits}"), &plan)?;
         let qat_model = qat
             .quantized
             .clone()
@@ -285,6 +302,18 @@ impl Run<'_> {
             });
         }
         Ok(results)
+    }
+
+    /// Writes the FP32 model that the settings make the teacher.
+    fn teacher(&self, seed: u64, fp32: &Trained) -> Result<Option<PathBuf>, LabError> {
+        if !self.config.recipe.own_teacher() {
+            return Ok(None);
+        }
+        let path = self.folder.join(format!("teacher_seed{seed}.safetensors"));
+        // As a sweep writes it: its trainings are taken where the teacher is the same.
+        let weights = deployable(&self.graph, &fp32.weights);
+        format::save_float(&path, &self.graph, &weights, fp32.record.as_ref())?;
+        Ok(Some(path))
     }
 
     fn score(
@@ -387,7 +416,8 @@ impl Run<'_> {
             let loss = fp32.epochs.last().map(|last| last.train_loss);
             let test = &self.input.data.test;
             let accuracy = fp32.test.accuracy;
-            let outcome = Outcome::of(accuracy, test, classes, loss, &self.config.recipe);
+            let recipe = self.settings(fp32.seed, None).recipe;
+            let outcome = Outcome::of(accuracy, test, classes, loss, &recipe);
             outcome.no_verdict(self.config.training.lr)
         })
     }

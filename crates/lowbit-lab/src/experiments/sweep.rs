@@ -4,22 +4,22 @@ use super::artifacts::Held;
 use super::inputs::{FloatFile, Input};
 use super::unseen::Evaluated;
 use crate::training::{StartWeights, start_weights};
-use crate::{Config, Events, LabError, timing};
+use crate::{Config, Events, LabError};
 use lowbit::Graph;
 use lowbit_kernels::Isa;
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+mod order;
 mod results;
 mod run;
 
-pub use results::{CompressionMetrics, RoundRecord, RunResults};
+pub use results::{BeganWith, CompressionMetrics, RoundRecord, RunResults};
 
 pub(super) use results::timestamp;
 pub use run::deployable;
 
-use run::Run;
+use order::{at_a_time, order};
+use run::{Given, Run};
 
 /// All widths, widest first.
 pub const WIDTHS: [u8; 6] = [32, 16, 8, 4, 2, 1];
@@ -103,8 +103,8 @@ pub trait SweepEvents: Sync {
 }
 
 /// Trains every width of `widths` for every seed, `jobs` of them at a time, on as many threads as rayon's current pool
-/// has. A width that is finished with the same settings is not run again; a stopped one goes on. Speeds are measured at
-/// the end, one model at a time.
+/// has. A width that is finished with the same settings is not run again; a stopped one goes on. One that begins with a
+/// wider one's weights, or learns from it, waits for it. Speeds are measured at the end, one model at a time.
 ///
 /// # Errors
 /// [`LabError`] saying what stopped it; finished runs are kept.
@@ -136,15 +136,20 @@ pub fn train_widths(
     isa: Isa,
     events: &dyn SweepEvents,
 ) -> Result<Vec<Finished>, LabError> {
-    let mut ids = run_ids(config, widths);
-    ids.retain(|id| of_seed.is_none_or(|seed| id.seed == seed));
+    let (ids, needs) = order(config, widths, of_seed)?;
     events.planned(&ids, config.training.epochs);
-    let run = |id: RunId| Run::new(config, id, subject, isa).finish(events);
-    if jobs <= 1 {
-        ids.iter().map(|&id| run(id)).collect()
-    } else {
-        at_a_time(jobs, &ids, run)
+    let run = |index: usize, done: &[Option<Finished>]| {
+        let given = Given::of(&needs[index], done)?;
+        Run::new(config, ids[index], subject, given, isa).finish(events)
+    };
+    if jobs > 1 {
+        return at_a_time(jobs, &needs, run);
     }
+    let mut done = Vec::new();
+    for index in 0..ids.len() {
+        done.push(Some(run(index, &done)?));
+    }
+    Ok(done.into_iter().flatten().collect())
 }
 
 /// Measures the speeds of the runs of a sweep that are finished and have none yet, one model at a time; trains nothing.
@@ -159,25 +164,16 @@ pub fn measure(
     isa: Isa,
     events: &dyn SweepEvents,
 ) -> Result<Vec<Finished>, LabError> {
-    let finished = |id| Run::new(config, id, subject, isa).finished();
-    let mut all: Vec<Finished> = run_ids(config, widths)
-        .into_iter()
-        .filter_map(finished)
-        .collect();
+    let (ids, needs) = order(config, widths, None)?;
+    let mut done = Vec::new();
+    for (&id, needs) in ids.iter().zip(&needs) {
+        // What has nothing to begin with is not finished.
+        let given = Given::of(needs, &done).ok();
+        done.push(given.and_then(|given| Run::new(config, id, subject, given, isa).finished()));
+    }
+    let mut all: Vec<Finished> = done.into_iter().flatten().collect();
     time_untimed(&mut all, subject.input, isa, events)?;
     Ok(all)
-}
-
-/// Every width of every seed, each once.
-fn run_ids(config: &Config, widths: &[u8]) -> Vec<RunId> {
-    let seeds = config.run.seed..config.run.seed + config.repeats.seeds as u64;
-    let mut ids: Vec<RunId> = Vec::new();
-    for id in seeds.flat_map(|seed| widths.iter().map(move |&bits| RunId { bits, seed })) {
-        if !ids.contains(&id) {
-            ids.push(id);
-        }
-    }
-    ids
 }
 
 fn time_untimed(
@@ -197,44 +193,7 @@ fn time_untimed(
     Ok(())
 }
 
-/// Runs `work` on every item, `jobs` at a time, each on its share of the current pool's threads. After a failure nothing
-/// new is begun.
-fn at_a_time(
-    jobs: usize,
-    ids: &[RunId],
-    work: impl Fn(RunId) -> Result<Finished, LabError> + Sync,
-) -> Result<Vec<Finished>, LabError> {
-    let threads = (rayon::current_num_threads() / jobs).max(1);
-    let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<(usize, Finished)>> = Mutex::new(Vec::new());
-    let failed: Mutex<Option<LabError>> = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.min(ids.len()) {
-            scope.spawn(|| {
-                let pool = timing::pool(threads);
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let stopped = failed.lock().expect(NO_PANIC).is_some();
-                    let Some(&id) = ids.get(index).filter(|_| !stopped) else {
-                        return;
-                    };
-                    match pool.install(|| work(id)) {
-                        Ok(run) => done.lock().expect(NO_PANIC).push((index, run)),
-                        Err(error) => *failed.lock().expect(NO_PANIC) = Some(error),
-                    }
-                }
-            });
-        }
-    });
-    if let Some(error) = failed.into_inner().expect(NO_PANIC) {
-        return Err(error);
-    }
-    let mut done = done.into_inner().expect(NO_PANIC);
-    done.sort_by_key(|(index, _)| *index);
-    Ok(done.into_iter().map(|(_, run)| run).collect())
-}
-
-const NO_PANIC: &str = "nothing panics while it holds the lock";
-
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod warm_tests;

@@ -32,6 +32,12 @@ impl Teacher {
         if teacher.as_os_str().is_empty() {
             return Ok(None);
         }
+        if config.recipe.own_teacher() {
+            return Err(LabError::Mismatch(
+                "teacher fp32: nothing was trained before that could teach; name a model file"
+                    .into(),
+            ));
+        }
         let (theirs, weights, _) = float("teacher", teacher)?;
         let differs = |what: &str, a: &dyn std::fmt::Display, b: &dyn std::fmt::Display| {
             Err(LabError::Mismatch(format!(

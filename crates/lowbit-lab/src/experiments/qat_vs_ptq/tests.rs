@@ -160,6 +160,38 @@ impl SweepEvents for Noted {
 }
 
 #[test]
+fn its_own_fp32_model_teaches_as_that_of_a_sweep_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = Config::default();
+    config.results.out = folder.path().to_owned();
+    config.network.model = "mlp".into();
+    config.training.epochs = 1;
+    config.repeats.seeds = 1;
+    config.widths.bits = 4;
+    config.recipe.teacher = "fp32".into();
+    let (images, isa, noted) = (input(), Isa::current().unwrap(), Noted::default());
+    let start = Start::default();
+    let taught = qat_vs_ptq(&config, &images, &start, isa, &noted).unwrap();
+    let subject = Subject::named(&config, &images).unwrap();
+    sweep(&config, &[32, 4], 1, &subject, isa, &noted).unwrap();
+    let start = Start {
+        runs: Some(folder.path()),
+        ..start
+    };
+    let taken = qat_vs_ptq(&config, &images, &start, isa, &noted).unwrap();
+    let notes = std::mem::take(&mut *noted.0.lock().unwrap());
+    let from_sweep = |line: &&String| line.starts_with("taken from");
+    assert_eq!(notes.iter().filter(from_sweep).count(), 2, "{notes:?}");
+    let test = |results: &Results| results.qat_results.seeds[0].test;
+    assert_eq!(test(&taught), test(&taken));
+    config.recipe.teacher = "".into();
+    let alone = qat_vs_ptq(&config, &images, &Start::default(), isa, &noted).unwrap();
+    assert_ne!(test(&alone), test(&taught));
+    let fp32 = |results: &Results| results.fp32_results.seeds[0].test;
+    assert_eq!(fp32(&alone), fp32(&taught));
+}
+
+#[test]
 fn finished_trainings_are_taken_from_a_sweep_and_the_first_model_from_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = Config::default();

@@ -78,6 +78,9 @@ pub struct RunResults {
     /// Which images were measured, where the model that training began with may have seen some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluated: Option<Evaluated>,
+    /// The trainings behind the weights that it began with, where a sweep's wider runs gave them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began_with: Option<BeganWith>,
     /// Everything that decided the result; none in results of older versions.
     #[serde(default)]
     pub decisive: Option<Decisive>,
@@ -99,6 +102,15 @@ fn unknown() -> f64 {
 
 fn is_unknown(number: &f64) -> bool {
     number.is_nan()
+}
+
+/// Whose trained weights a run began with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeganWith {
+    /// Widths that were trained one after the other before it, widest first: its epochs are not all that it learned in.
+    pub widths: Vec<u8>,
+    /// Name of the last one's folder.
+    pub run: String,
 }
 
 /// One epoch, under the names of a federation; not a number where an older run does not say.

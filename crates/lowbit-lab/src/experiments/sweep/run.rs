@@ -1,8 +1,9 @@
 //! One width of one seed: found finished, or trained.
 
+use super::order::Needs;
 use super::results::timestamp;
-use super::{CompressionMetrics, Finished, RunId, RunResults, Subject, SweepEvents};
-use crate::decisive::Decisive;
+use super::{BeganWith, CompressionMetrics, Finished, RunId, RunResults, Subject, SweepEvents};
+use crate::decisive::{Decisive, Inherited};
 use crate::experiments::artifacts::{
     CHECKPOINT, FP32, Held, TRAINING_RESULTS, make_folder, write_json,
 };
@@ -10,7 +11,7 @@ use crate::experiments::inputs::{Input, float_model};
 use crate::experiments::learning::Outcome;
 use crate::experiments::results::DataResults;
 use crate::machine::Machine;
-use crate::training::{Plan, Trained, train};
+use crate::training::{Plan, StartWeights, Trained, train};
 use crate::{Config, Events, LabError, timing};
 use lowbit::exec::{FloatModel, IntegerModel};
 use lowbit::format::{self, StoredModel};
@@ -22,8 +23,51 @@ use std::path::{Path, PathBuf};
 /// What decides the result, beside it.
 const DECISIVE: &str = "decisive.json";
 
+/// What wider runs of the seed gave a run.
+#[derive(Default)]
+pub(super) struct Given {
+    /// Widths whose weights came before, the folder of the last of them, and its weights.
+    wider: Option<(Vec<u8>, PathBuf, StartWeights)>,
+    /// The 32-bit run's model file.
+    teacher: Option<PathBuf>,
+}
+
+impl Given {
+    /// Takes from the runs that are done.
+    pub(super) fn of(needs: &Needs, done: &[Option<Finished>]) -> Result<Self, LabError> {
+        let run = |index: usize| {
+            let run = done.get(index).and_then(Option::as_ref);
+            run.ok_or_else(|| LabError::Mismatch("a wider run is not finished".into()))
+        };
+        let Some(&last) = needs.wider.last() else {
+            let teacher = needs.teacher.map(run).transpose()?;
+            return Ok(Self {
+                wider: None,
+                teacher: teacher.map(|run| run.folder.join(FP32)),
+            });
+        };
+        let widths = needs.wider.iter();
+        let widths = widths.map(|&index| Ok(run(index)?.results.bit_width));
+        let folder = run(last)?.folder.clone();
+        let model = float_model(&folder.join(FP32), &Config::default())?;
+        let start = StartWeights {
+            weights: model.weights,
+            record: model.record,
+        };
+        let teacher = needs.teacher.map(run).transpose()?;
+        Ok(Self {
+            wider: Some((widths.collect::<Result<_, LabError>>()?, folder, start)),
+            teacher: teacher.map(|run| run.folder.join(FP32)),
+        })
+    }
+}
+
 pub(super) struct Run<'a> {
+    /// As they were asked for, with its seed and width.
+    asked: Config,
+    /// The same, with its teacher's file.
     config: Config,
+    given: Given,
     id: RunId,
     subject: &'a Subject<'a>,
     graph: &'a Graph,
@@ -32,11 +76,23 @@ pub(super) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub(super) fn new(config: &Config, id: RunId, subject: &'a Subject<'a>, isa: Isa) -> Self {
-        let mut config = config.with_seed(id.seed);
-        config.widths.bits = id.bits.min(16);
+    pub(super) fn new(
+        config: &Config,
+        id: RunId,
+        subject: &'a Subject<'a>,
+        given: Given,
+        isa: Isa,
+    ) -> Self {
+        let mut asked = config.with_seed(id.seed);
+        asked.widths.bits = id.bits.min(16);
+        let mut config = asked.clone();
+        if config.recipe.own_teacher() {
+            config.recipe.teacher = given.teacher.clone().unwrap_or_default();
+        }
         Self {
+            asked,
             config,
+            given,
             id,
             subject,
             graph: &subject.graph,
@@ -48,7 +104,19 @@ impl<'a> Run<'a> {
     fn plan(&self) -> Plan<'static> {
         let is_float = self.id.bits == 32;
         Plan {
-            start: self.subject.start.clone(),
+            start: match &self.given.wider {
+                Some((.., start)) => Some(start.clone()),
+                None => self.subject.start.clone(),
+            },
+            inherited: Inherited {
+                wider: self
+                    .given
+                    .wider
+                    .as_ref()
+                    .map_or(vec![], |(widths, ..)| widths.clone()),
+                first: self.subject.start.as_ref().map(StartWeights::name),
+                taught: self.given.teacher.is_some(),
+            },
             qat: (!is_float).then(|| self.config.qat(self.id.bits)),
             frozen_norm_epochs: if is_float {
                 0
@@ -128,7 +196,7 @@ impl<'a> Run<'a> {
         decisive: Decisive,
         events: &dyn Events,
     ) -> Result<RunResults, LabError> {
-        write_json(&folder.join("config.json"), &self.config)?;
+        write_json(&folder.join("config.json"), &self.asked)?;
         let checkpoint = folder.join(CHECKPOINT);
         let plan = Plan {
             checkpoint: Some(&checkpoint),
@@ -200,9 +268,19 @@ impl<'a> Run<'a> {
             learning: Some(outcome.learning()),
             images: Some(DataResults::of(self.input)),
             evaluated: self.subject.evaluated.clone(),
+            began_with: self
+                .given
+                .wider
+                .as_ref()
+                .map(|(widths, folder, _)| BeganWith {
+                    widths: widths.clone(),
+                    run: folder
+                        .file_name()
+                        .map_or_else(String::new, |name| name.to_string_lossy().into()),
+                }),
             decisive: Some(decisive),
             machine: Some(Machine::here(self.isa)),
-            config: Some(self.config.clone()),
+            config: Some(self.asked.clone()),
         }
     }
 }

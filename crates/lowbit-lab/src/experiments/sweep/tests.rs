@@ -7,11 +7,12 @@ use crate::experiments::learning::Learning;
 use crate::experiments::unseen::Evaluated;
 use lowbit::format::load_with_record;
 use std::path::Path;
+use std::sync::Mutex;
 
 /// Counts what it is told.
 #[derive(Default)]
-struct Counted {
-    finished: Mutex<Vec<(RunId, bool)>>,
+pub(super) struct Counted {
+    pub(super) finished: Mutex<Vec<(RunId, bool)>>,
     timed: Mutex<Vec<usize>>,
 }
 
@@ -29,7 +30,7 @@ impl SweepEvents for Counted {
     }
 }
 
-fn config(out: &Path) -> Config {
+pub(super) fn config(out: &Path) -> Config {
     let mut config = Config::default();
     config.results.out = out.to_owned();
     config.network.model = "mlp".into();
@@ -38,7 +39,12 @@ fn config(out: &Path) -> Config {
     config
 }
 
-fn go(config: &Config, widths: &[u8], jobs: usize, input: &Input) -> (Vec<Finished>, Counted) {
+pub(super) fn go(
+    config: &Config,
+    widths: &[u8],
+    jobs: usize,
+    input: &Input,
+) -> (Vec<Finished>, Counted) {
     let counted = Counted::default();
     let isa = Isa::current().unwrap();
     let subject = Subject::named(config, input).unwrap();

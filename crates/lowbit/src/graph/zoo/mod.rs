@@ -1,20 +1,36 @@
 //! The models that come with lowbit: one function, one file each.
 
 mod eurosat_cnn;
+mod eurosat_mobile;
+mod eurosat_res;
+mod lenet5;
 mod mlp;
+mod residual;
+mod resnet20;
 mod resnet8;
+mod resnet8_large;
 
 pub use eurosat_cnn::eurosat_cnn;
+pub use eurosat_mobile::eurosat_mobile;
+pub use eurosat_res::eurosat_res;
+pub use lenet5::lenet5;
 pub use mlp::mlp;
 pub use resnet8::resnet8;
+pub use resnet8_large::resnet8_large;
+pub use resnet20::resnet20;
 
 use super::{Graph, GraphError, Shape};
 
 type Build = fn(Shape, &[String]) -> Result<Graph, GraphError>;
 
-const MODELS: [(&str, Build); 3] = [
+const MODELS: [(&str, Build); 8] = [
     ("eurosat-cnn", eurosat_cnn),
+    ("eurosat-res", eurosat_res),
+    ("eurosat-mobile", eurosat_mobile),
     ("resnet8", resnet8),
+    ("resnet8-large", resnet8_large),
+    ("resnet20", resnet20),
+    ("lenet5", lenet5),
     ("mlp", mlp),
 ];
 
@@ -46,10 +62,20 @@ mod tests {
     }
 
     #[test]
-    fn eurosat_cnn_has_434_602_parameters_and_50_266_880_macs() {
-        let graph = eurosat_cnn(Shape::new(64, 64, 3), &classes(10)).unwrap();
-        assert_eq!(graph.parameter_count(), 434_602);
-        assert_eq!(graph.macs(), 50_266_880);
+    fn models_have_the_parameters_and_macs_of_their_definitions() {
+        for (name, side, parameters, macs) in [
+            ("eurosat-cnn", 64, 434_602, 50_266_880),
+            ("eurosat-res", 64, 377_018, 46_646_208),
+            ("eurosat-mobile", 64, 152_002, 29_381_568),
+            ("resnet8", 32, 78_042, 12_501_632),
+            ("resnet8-large", 32, 481_170, 76_473_920),
+            ("resnet20", 32, 272_474, 40_813_184),
+            ("lenet5", 32, 62_006, 651_720),
+        ] {
+            let graph = build(name, Shape::new(side, side, 3), &classes(10)).unwrap();
+            let found = (graph.parameter_count(), graph.macs());
+            assert_eq!(found, (parameters, macs), "{name}");
+        }
     }
 
     #[test]

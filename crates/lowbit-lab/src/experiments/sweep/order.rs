@@ -1,0 +1,261 @@
+//! Which runs of a sweep wait for which, and several runs at a time.
+
+use super::{Finished, RunId};
+use crate::{Config, LabError, timing};
+use std::sync::{Condvar, Mutex, MutexGuard};
+
+/// What a run waits for, by index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Needs {
+    /// Those of its seed whose weights came before, widest first; it begins with the last one's.
+    pub(super) wider: Vec<usize>,
+    /// The 32-bit run of its seed, which teaches it.
+    pub(super) teacher: Option<usize>,
+}
+
+impl Needs {
+    fn all(&self) -> impl Iterator<Item = usize> {
+        // The run before waited for those before it.
+        self.wider.last().copied().into_iter().chain(self.teacher)
+    }
+}
+
+/// Every width of every seed, or of one of them, each once, and what it waits for. Where runs wait for others, widths go from wide to narrow.
+///
+/// # Errors
+/// [`LabError`] if no run could be the teacher.
+pub(super) fn order(
+    config: &Config,
+    widths: &[u8],
+    of_seed: Option<u64>,
+) -> Result<(Vec<RunId>, Vec<Needs>), LabError> {
+    let (chained, taught) = (config.chain.warm_start, config.recipe.own_teacher());
+    let mut widths = widths.to_vec();
+    if chained || taught {
+        widths.sort_unstable_by_key(|&bits| std::cmp::Reverse(bits));
+    }
+    if taught && !widths.contains(&32) {
+        return Err(LabError::Mismatch(
+            "teacher fp32: the sweep trains no FP32 model; add 32 to --widths, or name a model file"
+                .into(),
+        ));
+    }
+    let seeds = config.run.seed..config.run.seed + config.repeats.seeds as u64;
+    let seeds = seeds.filter(|&seed| of_seed.is_none_or(|one| seed == one));
+    let mut ids: Vec<RunId> = Vec::new();
+    for id in seeds.flat_map(|seed| widths.iter().map(move |&bits| RunId { bits, seed })) {
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    let needs = ids.iter().map(|id| {
+        let before = |other: &RunId| other.seed == id.seed && other.bits > id.bits;
+        let wider = (0..ids.len()).filter(|&other| chained && before(&ids[other]));
+        let fp32 = |other: &RunId| other.seed == id.seed && other.bits == 32;
+        Needs {
+            wider: wider.collect(),
+            teacher: ids.iter().position(fp32).filter(|_| taught && id.bits < 32),
+        }
+    });
+    let needs = needs.collect();
+    Ok((ids, needs))
+}
+
+/// What is known while runs go on.
+struct State {
+    done: Vec<Option<Finished>>,
+    begun: Vec<bool>,
+    failed: Option<LabError>,
+    /// A run ended without a result: nothing new is begun.
+    stopped: bool,
+}
+
+impl State {
+    fn next(&self, needs: &[Needs]) -> Option<usize> {
+        let ready = |&index: &usize| {
+            !self.begun[index] && needs[index].all().all(|other| self.done[other].is_some())
+        };
+        (0..needs.len()).find(ready)
+    }
+}
+
+/// Calls `work` with every index and the runs that are done, `jobs` at a time, each on its share of the current pool's
+/// threads, and none before those that it needs. After a failure nothing new is begun.
+pub(super) fn at_a_time(
+    jobs: usize,
+    needs: &[Needs],
+    work: impl Fn(usize, &[Option<Finished>]) -> Result<Finished, LabError> + Sync,
+) -> Result<Vec<Finished>, LabError> {
+    let threads = (rayon::current_num_threads() / jobs).max(1);
+    let state = Mutex::new(State {
+        done: vec![None; needs.len()],
+        begun: vec![false; needs.len()],
+        failed: None,
+        stopped: false,
+    });
+    let changed = Condvar::new();
+    let board = Board {
+        state: &state,
+        changed: &changed,
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.min(needs.len()) {
+            scope.spawn(|| {
+                let pool = timing::pool(threads);
+                while let Some((index, done)) = board.take(needs) {
+                    let unless_told = StopsOthers(&board);
+                    let result = pool.install(|| work(index, &done));
+                    std::mem::forget(unless_told);
+                    board.put(index, result);
+                }
+            });
+        }
+    });
+    let state = state.into_inner().expect(NO_PANIC);
+    match state.failed {
+        Some(error) => Err(error),
+        None => Ok(state.done.into_iter().flatten().collect()),
+    }
+}
+
+struct Board<'a> {
+    state: &'a Mutex<State>,
+    changed: &'a Condvar,
+}
+
+impl Board<'_> {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect(NO_PANIC)
+    }
+
+    /// The next run whose needs are done, once there is one; none when nothing is left to begin.
+    fn take(&self, needs: &[Needs]) -> Option<(usize, Vec<Option<Finished>>)> {
+        let mut state = self.lock();
+        loop {
+            if state.stopped || state.begun.iter().all(|&begun| begun) {
+                return None;
+            }
+            if let Some(index) = state.next(needs) {
+                state.begun[index] = true;
+                return Some((index, state.done.clone()));
+            }
+            state = self.changed.wait(state).expect(NO_PANIC);
+        }
+    }
+
+    fn put(&self, index: usize, result: Result<Finished, LabError>) {
+        let mut state = self.lock();
+        match result {
+            Ok(run) => state.done[index] = Some(run),
+            Err(error) => {
+                state.stopped = true;
+                state.failed = Some(error);
+            }
+        }
+        self.changed.notify_all();
+    }
+}
+
+/// Wakes those that wait for a run that panicked.
+struct StopsOthers<'a>(&'a Board<'a>);
+
+impl Drop for StopsOthers<'_> {
+    fn drop(&mut self) {
+        self.0.lock().stopped = true;
+        self.0.changed.notify_all();
+    }
+}
+
+const NO_PANIC: &str = "nothing panics while it holds the lock";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(seeds: usize, chained: bool, taught: bool) -> Config {
+        let mut config = Config::default();
+        config.repeats.seeds = seeds;
+        config.chain.warm_start = chained;
+        if taught {
+            config.recipe.teacher = crate::config::areas::OWN_TEACHER.into();
+        }
+        config
+    }
+
+    fn bits(ids: &[RunId]) -> Vec<(u8, u64)> {
+        ids.iter().map(|id| (id.bits, id.seed)).collect()
+    }
+
+    #[test]
+    fn widths_stay_in_their_order_where_nothing_waits() {
+        let (ids, needs) = order(&config(2, false, false), &[4, 32, 4], None).unwrap();
+        assert_eq!(bits(&ids), [(4, 1), (32, 1), (4, 2), (32, 2)]);
+        assert!(needs.iter().all(|needs| *needs == Needs::default()));
+    }
+
+    #[test]
+    fn a_width_waits_for_the_next_wider_one_of_its_seed_and_for_its_teacher() {
+        let (ids, needs) = order(&config(2, true, true), &[2, 32, 8], None).unwrap();
+        assert_eq!(bits(&ids)[3..], [(32, 2), (8, 2), (2, 2)]);
+        assert_eq!(needs[3], Needs::default());
+        let of = |wider: &[usize]| Needs {
+            wider: wider.to_vec(),
+            teacher: Some(3),
+        };
+        assert_eq!(needs[4..], [of(&[3]), of(&[3, 4])]);
+        assert_eq!(needs[5].all().collect::<Vec<_>>(), [4, 3]);
+        let (ids, needs) = order(&config(2, true, false), &[4, 1], Some(2)).unwrap();
+        assert_eq!(
+            (bits(&ids), &needs[1].wider[..]),
+            (vec![(4, 2), (1, 2)], &[0][..])
+        );
+        let error = order(&config(1, false, true), &[4, 1], None).unwrap_err();
+        assert!(error.to_string().contains("add 32 to --widths"), "{error}");
+    }
+
+    fn nothing(index: usize) -> Finished {
+        let text = format!(r#"{{"bit_width": {index}, "final_test_accuracy": 0}}"#);
+        Finished {
+            folder: index.to_string().into(),
+            results: serde_json::from_str(&text).unwrap(),
+            earlier: false,
+        }
+    }
+
+    #[test]
+    fn none_begins_before_what_it_needs_and_results_come_in_order() {
+        let (ids, needs) = order(&config(3, true, true), &[32, 8, 2, 1], None).unwrap();
+        let running = Mutex::new((0, 0));
+        let work = |index: usize, done: &[Option<Finished>]| {
+            for other in needs[index].all() {
+                assert_eq!(done[other].as_ref().unwrap().folder, nothing(other).folder);
+            }
+            let mut now = running.lock().unwrap();
+            now.0 += 1;
+            now.1 = now.1.max(now.0);
+            drop(now);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            running.lock().unwrap().0 -= 1;
+            Ok(nothing(index))
+        };
+        let done = at_a_time(3, &needs, work).unwrap();
+        let folders: Vec<_> = done.iter().map(|run| run.folder.clone()).collect();
+        let expected: Vec<_> = (0..ids.len()).map(|index| nothing(index).folder).collect();
+        assert_eq!(folders, expected);
+        assert!(running.lock().unwrap().1 > 1, "several at a time");
+    }
+
+    #[test]
+    fn what_waits_for_a_failure_is_not_begun_and_nobody_waits_for_ever() {
+        let (_, needs) = order(&config(1, true, false), &[32, 8, 2], None).unwrap();
+        let fails = |index: usize, _: &[Option<Finished>]| match index {
+            1 => Err(LabError::Mismatch("no more".into())),
+            _ => Ok(nothing(index)),
+        };
+        let error = at_a_time(2, &needs, fails).unwrap_err();
+        assert_eq!(error.to_string(), "no more");
+        let panics = |_: usize, _: &[Option<Finished>]| panic!("as asked");
+        let caught = std::panic::catch_unwind(|| at_a_time(2, &needs, panics));
+        assert!(caught.is_err());
+    }
+}
