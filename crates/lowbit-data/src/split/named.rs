@@ -26,6 +26,9 @@ const EUROSAT: [(&str, usize); 10] = [
     ("SeaLake", 3000),
 ];
 
+/// Names of missing images that are told.
+const SHOWN: usize = 3;
+
 /// The largest list that is read.
 const MAX_LIST_BYTES: u64 = 1 << 30;
 
@@ -69,7 +72,7 @@ pub(crate) fn divide(
         *part = *of;
         if let Some(other) = found.insert(name, index) {
             return refuse(format!(
-                "the split {} names `{}`, which is {} and {}: give the folder with the name",
+                "{} names `{}`, which is {} and {}: give the folder with the name",
                 names.description,
                 one_line(name),
                 one_line(&fetch.entry(other)),
@@ -82,11 +85,12 @@ pub(crate) fn divide(
     if !missing.is_empty() {
         missing.sort_unstable();
         return refuse(format!(
-            "{} of the {} images of the split {} are not there: {}",
+            "{} of the {} images of {} are not there: {}",
             missing.len(),
             names.parts.len(),
             names.description,
-            some_of(missing.iter().map(|name| one_line(name)))
+            some_of(missing.iter().take(SHOWN).map(|name| one_line(name)))
+                + if missing.len() > SHOWN { ", …" } else { "" }
         ));
     }
     let left = parts.iter().filter(|&&part| part == Part::LeftOut).count();
@@ -122,7 +126,7 @@ fn spatial() -> Names {
     }
     Names {
         parts,
-        description: "EuroSAT's published spatial one".into(),
+        description: "EuroSAT's published spatial split".into(),
     }
 }
 
@@ -173,7 +177,7 @@ fn listed(train: &Path, validation: Option<&Path>, test: &Path) -> Result<Names,
     }
     Ok(Names {
         parts,
-        description: format!("of {}", files.join(", ")),
+        description: format!("split by {}", files.join(", ")),
     })
 }
 
