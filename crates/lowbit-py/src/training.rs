@@ -116,6 +116,7 @@ pub(crate) fn train(
         },
         checkpoint: Some(&checkpoint),
         resume,
+        ..Plan::default()
     };
     let (tell, told) = channel();
     let (hear, heard) = channel();
