@@ -13,10 +13,12 @@ const KEPT: usize = 256;
 /// What a data set holds, in a few bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Checksum over the shape, the class names, and labels and pixels of all training, test and (where there are any) validation
-    /// images, each in order:
+    /// Checksum over the shape, the class names, and labels and pixels of all training and test images, each in order; validation
+    /// images do not count:
     /// 32 hexadecimal digits.
     pub fingerprint: String,
+    /// The same over the validation images alone; none where there are none.
+    pub validation: Option<String>,
     /// The training images, and the validation images, by which a training is chosen.
     pub train: Sketch,
 }
@@ -46,6 +48,18 @@ impl Dataset {
     pub fn identity(&self) -> Identity {
         let [mut train, test, validation] =
             [&self.train, &self.test, &self.validation].map(digests);
+        let fingerprint = self.fingerprint(&[(&self.train, &train), (&self.test, &test)]);
+        let kept =
+            (!validation.is_empty()).then(|| self.fingerprint(&[(&self.validation, &validation)]));
+        train.extend(validation);
+        Identity {
+            fingerprint,
+            validation: kept,
+            train: Sketch::of_digests(&train),
+        }
+    }
+
+    fn fingerprint(&self, parts: &[(&Split, &[[u8; 16]])]) -> String {
         let mut all = Md5::new();
         for number in [
             self.height,
@@ -59,23 +73,15 @@ impl Dataset {
             all.update((name.len() as u64).to_le_bytes());
             all.update(name);
         }
-        let mut parts = vec![(&self.train, &train), (&self.test, &test)];
-        if !self.validation.is_empty() {
-            parts.push((&self.validation, &validation));
-        }
         for (split, digests) in parts {
             all.update((split.len() as u64).to_le_bytes());
-            for (label, digest) in split.labels().iter().zip(digests) {
+            for (label, digest) in split.labels().iter().zip(*digests) {
                 all.update(label.to_le_bytes());
                 all.update(digest);
             }
         }
         let bytes: [u8; 16] = all.finalize().into();
-        train.extend(validation);
-        Identity {
-            fingerprint: bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-            train: Sketch::of_digests(&train),
-        }
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 

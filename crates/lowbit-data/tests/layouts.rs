@@ -91,7 +91,10 @@ fn pictures(names: &[&str]) -> Vec<(String, Vec<u8>)> {
 /// What came of it: classes, counts of training and test images per class, and notes.
 fn summary(set: &Dataset) -> String {
     let classes = set.class_names.len();
-    let notes: String = set.notes.iter().map(|note| format!("; {note}")).collect();
+    let mut notes: String = set.notes.iter().map(|note| format!("; {note}")).collect();
+    if !set.validation.is_empty() {
+        notes += &format!("; validation {:?}", set.validation.counts(classes));
+    }
     format!(
         "{} {:?} {:?} {}{notes}",
         set.class_names.join(","),
@@ -114,7 +117,21 @@ fn common_layouts_are_the_same_data_from_a_folder_a_zip_and_tars() {
         ),
         (
             &["set/train/a/*3", "set/train/b/*3", "set/val/a/*2", "set/test/a/*1", "set/test/b/*1"],
-            "a,b [3, 3] [1, 1] as shipped; left out set/val/ with 2 images: what is tested on is set/test/".into(),
+            "a,b [3, 3] [1, 1] as shipped; validation [2, 0]".into(),
+        ),
+        (
+            // Which of the two it is, nobody can tell.
+            &["train/a/*3", "train/b/*3", "val/a/*2", "valid/a/*2", "test/a/*1", "test/b/*1"],
+            "a,b [3, 3] [1, 1] as shipped; left out val/ with 2 images: what is tested on is test/; left out valid/ with 2 images: \
+             what is tested on is test/".into(),
+        ),
+        (
+            &["train/a/*3", "train/b/*3", "val/other/*2", "test/a/*1", "test/b/*1"],
+            "a,b [3, 3] [1, 1] as shipped; left out val/ with 2 images: what is tested on is test/".into(),
+        ),
+        (
+            &["a/train/*3", "b/train/*3", "a/val/*1", "b/val/*2", "a/test/*1", "b/test/*1"],
+            "a,b [3, 3] [1, 1] as shipped; validation [1, 2]".into(),
         ),
         (
             &["train/a/*5", "train/b/*5", "test/*4"],

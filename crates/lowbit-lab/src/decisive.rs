@@ -14,13 +14,14 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The names, in the order in which a difference is told.
-const KEYS: [&str; 34] = [
+const KEYS: [&str; 35] = [
     "model",
     "graph",
     "classes",
     "input",
     "split",
     "data",
+    "validation",
     "seed",
     "epochs",
     "batch_size",
@@ -136,6 +137,10 @@ impl Decisive {
             ("augment", training.augment.to_string()),
             ("start", start.unwrap_or(FRESH).to_owned()),
         ];
+        if let Some(fingerprint) = &input.identity.validation {
+            // They choose the epoch.
+            list.push(("validation", fingerprint.clone()));
+        }
         // What a network of the zoo is, its name says.
         if !is_of_zoo(graph) {
             let description = serde_json::to_vec(graph).expect("graphs are plain data");

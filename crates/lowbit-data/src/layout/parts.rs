@@ -39,8 +39,15 @@ impl<'a> Plan<'a> {
                 .map(|validation| (validation, Role::Validation)),
         };
         self.class_folders(train_root, tested.map_or(Part::Undivided, |_| Part::Train));
+        let mut validated = None;
         if let Some((test, role)) = tested {
-            self.test_folders(test, &classes)?;
+            self.held_out_folders(test, &classes, Part::Test)?;
+            if role == Role::Test {
+                validated = only_fitting(&of(Role::Validation), &classes);
+            }
+            if let Some(validation) = validated {
+                self.held_out_folders(validation, &classes, Part::Validation)?;
+            }
             if role == Role::Validation {
                 self.notes.push(format!(
                     "{}/ is what is tested on: there is no test folder with labels",
@@ -48,9 +55,11 @@ impl<'a> Plan<'a> {
                 ));
             }
         }
+        let validated = validated.map(|dir| dir.path.as_str());
         let tested = tested.map(|(dir, _)| dir.path.as_str());
         for (name, dir) in level.full() {
-            if dir.path == train.path || Some(dir.path.as_str()) == tested {
+            let path = Some(dir.path.as_str());
+            if dir.path == train.path || path == tested || path == validated {
                 continue;
             }
             let why = match roles.get(name) {
@@ -106,16 +115,21 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Takes the class folders of the part `test`; each must be a class of training.
-    fn test_folders(&mut self, test: &Dir<'a>, classes: &BTreeSet<&str>) -> Result<(), DataError> {
-        let Some(root) = labels(test, classes) else {
+    /// Takes the class folders of `dir` as a part; each must be a class of training.
+    fn held_out_folders(
+        &mut self,
+        dir: &Dir<'a>,
+        classes: &BTreeSet<&str>,
+        part: Part,
+    ) -> Result<(), DataError> {
+        let Some(root) = labels(dir, classes) else {
             return Ok(());
         };
         if let Some((class, _)) = root.full().find(|(name, _)| !classes.contains(name)) {
             return Err(empty_class(self.source, class, "training"));
         }
         self.leave_out_strays(root, root.total - root.images.len())?;
-        self.class_folders(root, Part::Test);
+        self.class_folders(root, part);
         Ok(())
     }
 
@@ -146,6 +160,7 @@ impl<'a> Plan<'a> {
                     (_, None) => Some(Part::Undivided),
                     (Some(Role::Train), _) => Some(Part::Train),
                     (role, _) if role == tested => Some(Part::Test),
+                    (Some(Role::Validation), _) => Some(Part::Validation),
                     _ => None,
                 };
                 match placed {
@@ -158,7 +173,7 @@ impl<'a> Plan<'a> {
         }
         if left_out > 0 {
             self.notes.push(format!(
-                "left out {} for validation: the classes have images to test on",
+                "left out {}: their folders' names say none of training, validation and test",
                 images(left_out)
             ));
         }
@@ -178,6 +193,17 @@ fn descend<'d, 'a>(part: &'d Dir<'a>) -> &'d Dir<'a> {
         dir = below;
     }
     dir
+}
+
+/// The one of `dirs` whose images lie in folders of training's `classes` alone, if there is just one with labels.
+fn only_fitting<'d, 'a>(dirs: &[&'d Dir<'a>], classes: &BTreeSet<&str>) -> Option<&'d Dir<'a>> {
+    let mut labelled = dirs
+        .iter()
+        .copied()
+        .filter_map(|dir| Some((dir, labels(dir, classes)?)));
+    let (dir, root) = labelled.next()?;
+    let fits = root.full().all(|(name, _)| classes.contains(name));
+    (fits && labelled.next().is_none()).then_some(dir)
 }
 
 /// Where the class folders of a part lie, if it has any: folders of the names of training's `classes`, or several others.

@@ -29,8 +29,9 @@ fn told(files: &[&str]) -> String {
         }
     };
     format!(
-        "{}{}{}{}",
+        "{}{}{}{}{}",
         part(Part::Train, "train"),
+        part(Part::Validation, "val"),
         part(Part::Test, "test"),
         part(Part::Undivided, "all"),
         layout.notes.join("; ")
@@ -109,9 +110,8 @@ fn what_is_no_part_of_the_set_is_left_out_counted_and_named() {
                 "docs/5",
                 "logo",
             ],
-            "train a:1 b:2; test b:3; left out 1 image in no class folder: logo; left out 1 image in no class folder: \
-             train/grid; left out docs/ with 1 image: its name says none of training, validation and test; left out \
-             val/ with 1 image: what is tested on is test/",
+            "train a:1 b:2; val a:4; test b:3; left out 1 image in no class folder: logo; left out 1 image in no class folder: \
+             train/grid; left out docs/ with 1 image: its name says none of training, validation and test",
         ),
         (
             &["a/1", "b/2", "stray"],
@@ -130,7 +130,7 @@ fn what_is_no_part_of_the_set_is_left_out_counted_and_named() {
         ),
         (
             &["a/train/1", "a/val/2", "a/test/3", "b/train/4"],
-            "train a:1 b:4; test a:3; left out 1 image for validation: the classes have images to test on",
+            "train a:1 b:4; val a:2; test a:3; ",
         ),
         (
             &["a/s1/1", "a/s2/2", "b/3"],

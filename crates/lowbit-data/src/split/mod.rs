@@ -87,6 +87,18 @@ pub(crate) fn select(
             notes: Vec::new(),
         }
     } else {
+        if let SplitRule::Validation(_) = options.split
+            && parts.contains(&Part::Validation)
+        {
+            let reason = format!(
+                "it comes with validation images of its own; leave --split {} out",
+                options.split
+            );
+            return Err(DataError::Layout {
+                path: path.to_owned(),
+                reason,
+            });
+        }
         if let SplitRule::Shares(_) = options.split {
             return Err(DataError::Layout {
                 path: path.to_owned(),

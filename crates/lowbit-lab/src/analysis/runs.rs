@@ -107,7 +107,7 @@ fn read_one(file: &Path, folder: &Path) -> Result<RunResults, String> {
         [
             round.train_accuracy,
             round.test_accuracy,
-            round.validation_accuracy,
+            round.watched_accuracy(),
         ]
     });
     if shares
@@ -118,7 +118,6 @@ fn read_one(file: &Path, folder: &Path) -> Result<RunResults, String> {
         for round in &mut results.results_per_round {
             round.train_accuracy /= 100.0;
             round.test_accuracy /= 100.0;
-            round.validation_accuracy /= 100.0;
         }
     }
     Ok(results)

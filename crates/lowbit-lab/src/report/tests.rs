@@ -12,8 +12,8 @@ fn run(bits: u8, accuracy: f64, size_mb: f64) -> Run {
         train_accuracy: test_accuracy + 0.01,
         test_loss: 0.5,
         test_accuracy,
-        validation_loss: f64::NAN,
-        validation_accuracy: f64::NAN,
+        validation_loss: None,
+        validation_accuracy: None,
     };
     let results: RunResults = serde_json::from_str(&format!(
         "{{\"bit_width\": {bits}, \"final_test_accuracy\": {accuracy}}}"

@@ -159,15 +159,12 @@ fn divided(root: &Path, files: Vec<PathBuf>) -> Division {
         return division;
     }
     let train = tested.map_or(Part::Undivided, |_| Part::Train);
-    let (mut untested, mut others) = (0, Vec::new());
+    let mut others = Vec::new();
     for (file, role) in files.into_iter().zip(roles) {
         let part = match role {
             Some(Role::Train) => train,
             Some(_) if role == tested => Part::Test,
-            Some(_) => {
-                untested += 1;
-                continue;
-            }
+            Some(_) => Part::Validation,
             None => {
                 others.push(relative(root, &file));
                 continue;
@@ -175,12 +172,6 @@ fn divided(root: &Path, files: Vec<PathBuf>) -> Division {
         };
         division.files.push(file);
         division.parts.push(part);
-    }
-    if untested > 0 {
-        let files = if untested == 1 { "file" } else { "files" };
-        division.notes.push(format!(
-            "{untested} {files} of validation images left out: the test images are measured"
-        ));
     }
     if !others.is_empty() {
         division.notes.push(format!(

@@ -49,8 +49,8 @@ fn run(input: &Input, config: &Config, bits: u8, accuracy: f64, at: &str) -> Run
                 train_accuracy: accuracy + 0.02,
                 test_loss: 0.5,
                 test_accuracy: accuracy,
-                validation_loss: f64::NAN,
-                validation_accuracy: f64::NAN,
+                validation_loss: None,
+                validation_accuracy: None,
             }],
             ..bare
         },

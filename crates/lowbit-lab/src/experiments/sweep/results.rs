@@ -131,22 +131,18 @@ pub struct RoundRecord {
     #[serde(default = "unknown", skip_serializing_if = "is_unknown")]
     pub test_accuracy: f64,
     /// As deployed, on the validation images.
-    #[serde(default = "unknown", skip_serializing_if = "is_unknown")]
-    pub validation_loss: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_loss: Option<f64>,
     /// As deployed, on the validation images, share of 1.
-    #[serde(default = "unknown", skip_serializing_if = "is_unknown")]
-    pub validation_accuracy: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_accuracy: Option<f64>,
 }
 
 impl RoundRecord {
     /// Accuracy of the deployed model on the images that watch over the training, share of 1.
     #[must_use]
     pub fn watched_accuracy(&self) -> f64 {
-        if self.validation_accuracy.is_nan() {
-            self.test_accuracy
-        } else {
-            self.validation_accuracy
-        }
+        self.validation_accuracy.unwrap_or(self.test_accuracy)
     }
 }
 
@@ -168,10 +164,9 @@ pub struct CompressionMetrics {
 impl From<&EpochRecord> for RoundRecord {
     fn from(epoch: &EpochRecord) -> Self {
         let Score { accuracy, loss } = epoch.watched.score();
-        let of_no_test = (unknown(), unknown());
         let (test, validation) = match epoch.watched {
-            Watched::Test { .. } => ((loss, accuracy), of_no_test),
-            Watched::Validation { .. } => (of_no_test, (loss, accuracy)),
+            Watched::Test { .. } => ((loss, accuracy), None),
+            Watched::Validation { .. } => ((unknown(), unknown()), Some((loss, accuracy))),
         };
         Self {
             round: epoch.epoch,
@@ -179,8 +174,8 @@ impl From<&EpochRecord> for RoundRecord {
             train_accuracy: epoch.train_accuracy,
             test_loss: test.0,
             test_accuracy: test.1,
-            validation_loss: validation.0,
-            validation_accuracy: validation.1,
+            validation_loss: validation.map(|(loss, _)| loss),
+            validation_accuracy: validation.map(|(_, accuracy)| accuracy),
         }
     }
 }
