@@ -36,6 +36,12 @@ pub fn page(
     let layers = layers::of(groups);
     let machine = about.and_then(|run| run.machine.as_ref());
     let config = about.and_then(|run| run.config.as_ref());
+    let images = about.and_then(|run| run.images.as_ref());
+    let validated = images.filter(|images| images.validation_images > 0);
+    let watched = match validated {
+        Some(_) => "Validation accuracy",
+        None => "Test accuracy",
+    };
     let header = [
         "bits", "MB", "smaller", "saved %", "test %", "95 %", "train %", "gap", "Δ to 32", "img/s",
         "faster", "train s", "runs", "folder",
@@ -45,6 +51,10 @@ pub fn page(
         header {
             h1 { "What fewer bits do to a model" }
             p { (subject) @if let Some(machine) = machine { ", " (machine.summary()) } }
+            @if let Some(images) = validated {
+                p { "Each epoch was measured on " (images.validation_images) " validation images, and the best one was kept; the "
+                    (images.test_images) " test images were looked at once." }
+            }
         }
         main {
             (summary(&analysis.newest))
@@ -63,7 +73,7 @@ pub fn page(
             section {
                 h2 { "Learning curves" }
                 div class="figures" {
-                    (figure(&figures::learning(groups, "Test accuracy", |round| 100.0 * round.watched_accuracy())))
+                    (figure(&figures::learning(groups, watched, |round| 100.0 * round.watched_accuracy())))
                     (figure(&figures::learning(groups, "Train loss", |round| round.train_loss)))
                 }
             }
