@@ -307,6 +307,26 @@ fn a_sweep_starts_warm_and_teaches_itself_at_any_number_of_jobs() {
 }
 
 #[test]
+fn submitted_widths_that_need_each_other_are_one_task_of_their_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let submit = "submit sweep --model mlp --widths 32,4,2 --seeds 2 --on slurm --dry-run --out o";
+    for flags in [&["--warm-start"][..], &["--teacher", "fp32"]] {
+        let mut arguments: Vec<&str> = submit.split(' ').collect();
+        arguments.extend(flags);
+        let text = stdout(&lowbit(folder.path(), &arguments));
+        for part in [
+            "#SBATCH --array=0-1\n",
+            "# task 1, widths_seed2\n",
+            "--widths 32,4,2 --part train",
+            "--of-seed 2",
+            "# task 3, analysis\n",
+        ] {
+            assert!(text.contains(part), "{flags:?}, {part}: {text}");
+        }
+    }
+}
+
+#[test]
 fn a_sweep_lends_its_trainings_to_the_head_to_head() {
     let folder = tempfile::tempdir().unwrap();
     let mut sweep = vec!["sweep", "--widths", "32,2", "--seeds", "1"];

@@ -326,26 +326,6 @@ fn a_dry_run_prints_script_and_manifest_and_sends_nothing() {
 }
 
 #[test]
-fn widths_that_need_each_other_are_one_task_of_their_seed() {
-    let place = Place::new();
-    for flag in ["--warm-start", "--teacher fp32"] {
-        let text = place.good(&format!(
-            "submit sweep --model mlp --widths 32,4,2 --seeds 2 {flag} --on slurm --dry-run --out o"
-        ));
-        for part in [
-            "#SBATCH --array=0-1\n",
-            "# task 0, widths_seed1\n",
-            "# task 1, widths_seed2\n",
-            "--widths 32,4,2 --part train",
-            "--of-seed 2",
-            "# task 3, analysis\n",
-        ] {
-            assert!(text.contains(part), "{flag}, {part}: {text}");
-        }
-    }
-}
-
-#[test]
 fn a_job_of_another_version_is_finished_by_that_version() {
     let place = Place::new();
     place.good(&submit("--out o"));
