@@ -60,6 +60,9 @@ pub(crate) struct Flagged {
         value_name = "HOW"
     )]
     partition: Partition,
+    /// Share of its images that a client keeps apart, to measure its own model on; 0 for none
+    #[arg(long, default_value_t = Partition::HELD, value_name = "SHARE")]
+    local_test: f64,
     /// What the server does with the mean update: fedavg, fedprox:0.01, fedavgm:0.9 or fedadam:0.01
     #[arg(long, default_value = "fedavg", value_name = "NAME")]
     strategy: Strategy,
@@ -119,6 +122,7 @@ impl Flagged {
             up_bits,
             down_bits,
             partition,
+            local_test,
             strategy,
             aggregator,
             dropout,
@@ -137,6 +141,7 @@ impl Flagged {
             format!("--up-bits={up_bits}"),
             format!("--down-bits={down_bits}"),
             format!("--partition={partition}"),
+            format!("--local-test={local_test}"),
             format!("--strategy={strategy}"),
             format!("--aggregator={aggregator}"),
             format!("--dropout={dropout}"),
@@ -173,6 +178,7 @@ impl Flagged {
             up_bits,
             down_bits,
             partition,
+            local_test,
             strategy,
             aggregator,
             dropout,
@@ -184,6 +190,7 @@ impl Flagged {
             at_a_time,
         } = self;
         let only_here = [
+            ("local-test", *local_test != Partition::HELD),
             ("dropout", *dropout != 0.0),
             ("deadline", deadline.is_some()),
             ("fault", !fault.is_empty()),
@@ -228,6 +235,7 @@ impl Flagged {
             local_epochs: self.local_epochs,
             bits,
             partition: self.partition,
+            local_test: self.local_test,
             settings: Settings {
                 clients: self.clients,
                 fraction: self.fraction,

@@ -229,11 +229,15 @@ impl FederateEvents for Federation<'_> {
             ("loss/test", round.test_loss),
             ("accuracy/train", round.train_accuracy),
             ("accuracy/test", round.test_accuracy),
-            ("accuracy/clients", round.local_test_accuracy),
             ("bytes/up", round.bytes_up as f64),
             ("bytes/down", round.bytes_down as f64),
             ("bytes/so_far", bytes as f64),
         ];
+        let clients = round.local_test_accuracy;
+        let values: Vec<_> = values
+            .into_iter()
+            .chain(clients.map(|accuracy| ("accuracy/clients", accuracy)))
+            .collect();
         let mut curve = self.curve.lock().expect(NO_PANIC);
         let failure = curve.write(round.round as usize, &values);
         if let Some(line) = failure {

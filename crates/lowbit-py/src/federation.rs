@@ -26,6 +26,7 @@ fn federation(pairs: &Pairs, seed: u64) -> PyResult<FederateConfig> {
         local_epochs: 2,
         bits: 8,
         partition: lowbit_data::Partition::Iid,
+        local_test: lowbit_data::Partition::HELD,
         settings: Settings {
             seed,
             ..Settings::default()

@@ -38,21 +38,30 @@ pub struct ClientImages {
     pub held: Vec<usize>,
 }
 
-/// Share of a client's images that it keeps apart.
-const HELD: f64 = 0.2;
-
 impl Partition {
-    /// Deals out the images with these labels to `clients` clients; every image to one, at least two to each.
+    /// Share of its images that a client keeps apart, unless told otherwise.
+    pub const HELD: f64 = 0.2;
+
+    /// Deals out the images with these labels to `clients` clients; every image to one, at least two to each. Each keeps a
+    /// share of `held` apart, at least one unless `held` is 0.
     ///
     /// # Errors
-    /// [`DataError::BadOption`] when there are too few images, or a client would have none.
+    /// [`DataError::BadOption`] when there are too few images, a client would have none, or `held` is not in 0..1.
     pub fn deal(
         self,
         labels: &[u32],
         classes: usize,
         clients: usize,
+        held: f64,
         seed: u64,
     ) -> Result<Vec<ClientImages>, DataError> {
+        if !(0.0..1.0).contains(&held) {
+            return Err(DataError::BadOption {
+                name: "the share that a client keeps apart",
+                value: held.to_string(),
+                expected: "at least 0 and below 1",
+            });
+        }
         if clients == 0 || labels.len() < 2 * clients {
             return Err(DataError::BadOption {
                 name: "clients",
@@ -68,16 +77,19 @@ impl Partition {
         Ok(dealt
             .into_iter()
             .enumerate()
-            .map(|(client, images)| split(images, client as u64, seed))
+            .map(|(client, images)| split(images, held, client as u64, seed))
             .collect())
     }
 }
 
-/// Sets a fifth of a client's images apart, at least one.
-fn split(mut images: Vec<usize>, client: u64, seed: u64) -> ClientImages {
+/// Sets a share of a client's images apart, at least one, and leaves at least one.
+fn split(mut images: Vec<usize>, share: f64, client: u64, seed: u64) -> ClientImages {
     shuffle(&mut stream(seed, "local split", client), &mut images);
     // Every client has two images at least, so that one is left to train on.
-    let held = ((images.len() as f64 * HELD).round() as usize).max(1);
+    let held = match share > 0.0 {
+        true => ((images.len() as f64 * share).round() as usize).clamp(1, images.len() - 1),
+        false => 0,
+    };
     let mut train = images.split_off(held);
     train.sort_unstable();
     images.sort_unstable();
@@ -171,7 +183,7 @@ mod tests {
     fn every_image_has_one_client_and_the_seed_decides() {
         let labels = labels(1003);
         for partition in ALL {
-            let dealt = partition.deal(&labels, 10, 10, 1).unwrap();
+            let dealt = partition.deal(&labels, 10, 10, Partition::HELD, 1).unwrap();
             let mut all: Vec<usize> = dealt
                 .iter()
                 .flat_map(|client| client.train.iter().chain(&client.held).copied())
@@ -185,8 +197,14 @@ mod tests {
                     ((count as f64 * 0.2).round() as usize).max(1)
                 );
             }
-            assert_eq!(dealt, partition.deal(&labels, 10, 10, 1).unwrap());
-            assert_ne!(dealt, partition.deal(&labels, 10, 10, 2).unwrap());
+            assert_eq!(
+                dealt,
+                partition.deal(&labels, 10, 10, Partition::HELD, 1).unwrap()
+            );
+            assert_ne!(
+                dealt,
+                partition.deal(&labels, 10, 10, Partition::HELD, 2).unwrap()
+            );
         }
     }
 
@@ -194,7 +212,7 @@ mod tests {
     fn clients_differ_as_the_partition_says() {
         let labels = labels(10_000);
         let classes_of = |partition: Partition| {
-            let dealt = partition.deal(&labels, 10, 10, 1).unwrap();
+            let dealt = partition.deal(&labels, 10, 10, Partition::HELD, 1).unwrap();
             labels_per_client(&labels, 10, &dealt)
         };
         let of_iid = classes_of(Partition::Iid);
@@ -233,10 +251,10 @@ mod tests {
 
     #[test]
     fn two_images_are_one_to_train_on_and_one_apart() {
-        let both = split(vec![3, 7], 0, 1);
+        let both = split(vec![3, 7], Partition::HELD, 0, 1);
         assert_eq!((both.train.len(), both.held.len()), (1, 1));
         // A fifth of 8 is 1.6.
-        assert_eq!(split((0..8).collect(), 0, 1).held.len(), 2);
+        assert_eq!(split((0..8).collect(), Partition::HELD, 0, 1).held.len(), 2);
     }
 
     #[test]
@@ -244,7 +262,8 @@ mod tests {
         // Six for each of ten clients: two are enough for a client then.
         let labels = labels(60);
         for seed in 0..5 {
-            let dealt = Partition::Dirichlet { alpha: 1.0 }.deal(&labels, 10, 10, seed);
+            let dealt =
+                Partition::Dirichlet { alpha: 1.0 }.deal(&labels, 10, 10, Partition::HELD, seed);
             let dealt = dealt.unwrap();
             let counts = dealt
                 .iter()
@@ -255,7 +274,8 @@ mod tests {
         // Hundred for each of ten: a client has ten at least.
         let labels: Vec<u32> = (0..1000).map(|index| index % 10).collect();
         for seed in 0..20 {
-            let dealt = Partition::Dirichlet { alpha: 0.1 }.deal(&labels, 10, 10, seed);
+            let dealt =
+                Partition::Dirichlet { alpha: 0.1 }.deal(&labels, 10, 10, Partition::HELD, seed);
             let dealt = dealt.unwrap();
             assert!(
                 dealt
@@ -269,21 +289,24 @@ mod tests {
     fn too_many_clients_and_clients_without_images_are_refused() {
         let labels = labels(30);
         for partition in ALL {
-            let error = partition.deal(&labels, 10, 16, 1).unwrap_err().to_string();
+            let error = partition
+                .deal(&labels, 10, 16, Partition::HELD, 1)
+                .unwrap_err()
+                .to_string();
             assert!(
                 error.contains("clients is 16 for 30 training images"),
                 "{error}"
             );
         }
         let error = Partition::Dirichlet { alpha: 0.001 }
-            .deal(&labels, 10, 15, 1)
+            .deal(&labels, 10, 15, Partition::HELD, 1)
             .unwrap_err();
         assert!(
             error.to_string().contains("partition is dirichlet:0.001"),
             "{error}"
         );
         let error = Partition::Shards { per_client: 9 }
-            .deal(&labels, 10, 10, 1)
+            .deal(&labels, 10, 10, Partition::HELD, 1)
             .unwrap_err();
         assert!(
             error.to_string().contains("partition is shards:9"),
@@ -315,6 +338,21 @@ mod tests {
                 error.contains("use iid, dirichlet:0.3 or shards:2"),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn clients_keep_apart_the_share_that_they_are_told_to() {
+        let labels: Vec<u32> = (0..200).map(|index| index % 10).collect();
+        let dealt = |held| Partition::Iid.deal(&labels, 10, 10, held, 1);
+        for (held, kept) in [(0.0, 0), (0.001, 1), (0.5, 10), (0.999, 19)] {
+            for client in dealt(held).unwrap() {
+                assert_eq!((client.held.len(), client.train.len()), (kept, 20 - kept));
+            }
+        }
+        for held in [-0.1, 1.0, f64::NAN] {
+            let error = dealt(held).unwrap_err().to_string();
+            assert!(error.contains("keeps apart"), "{error}");
         }
     }
 }

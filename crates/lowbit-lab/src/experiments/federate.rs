@@ -42,6 +42,8 @@ pub struct FederateConfig {
     pub bits: u8,
     /// How images are spread over clients.
     pub partition: Partition,
+    /// Share of its images that a client keeps apart, to measure its own model on; 0 for none.
+    pub local_test: f64,
     /// Clients, messages, strategy, failures.
     pub settings: Settings,
     /// Whether to go on from the last round of a run that was stopped.
@@ -81,9 +83,13 @@ pub fn deal(
 ) -> Result<Vec<ClientImages>, LabError> {
     let clients = federate.settings.clients as usize;
     let labels = data.train.labels();
-    Ok(federate
-        .partition
-        .deal(labels, data.class_names.len(), clients, config.run.seed)?)
+    Ok(federate.partition.deal(
+        labels,
+        data.class_names.len(),
+        clients,
+        federate.local_test,
+        config.run.seed,
+    )?)
 }
 
 /// Runs a federation into `OUT/<b>bit/run_<settings>`; one that is finished with the same settings is not run again.
@@ -286,7 +292,11 @@ impl Run<'_> {
             let test = self.evaluate(&weights)?;
             let evaluation_seconds = start.elapsed().as_secs_f64();
             let saving = Instant::now();
-            let mut record = record(&summary, &test, evaluation_seconds);
+            let mut record = record(
+                &summary,
+                &test,
+                (evaluation_seconds, self.federate.local_test),
+            );
             rounds.push(record.clone());
             let records = serde_json::to_string(&rounds).expect("plain data");
             checkpoint::save(&path, &federation, &self.identity, &records)?;

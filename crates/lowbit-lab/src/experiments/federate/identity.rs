@@ -3,6 +3,7 @@
 use super::{FederateConfig, qat};
 use crate::Config;
 use crate::experiments::inputs::Input;
+use lowbit_data::Partition;
 use std::collections::BTreeMap;
 
 /// All settings that decide the result, by name.
@@ -16,6 +17,7 @@ pub(super) fn identity(
         local_epochs,
         bits,
         partition,
+        local_test,
         settings,
         resume: _,
     } = federate;
@@ -68,8 +70,9 @@ pub(super) fn identity(
         ("faults", faults.join(", ")),
     ]
     .into_iter()
-    // Runs of versions that could not augment keep their names.
+    // Runs of versions that could not say these keep their names.
     .chain((augment != "none").then_some(("augment", augment)))
+    .chain((*local_test != Partition::HELD).then(|| ("local-test", local_test.to_string())))
     .map(|(key, value)| (key.to_owned(), value))
     .collect()
 }

@@ -205,7 +205,14 @@ impl Server {
         let measuring = Instant::now();
         let weights = self.shared.schema.unflatten(self.server.global());
         let test = self.shared.run().evaluate(&weights)?;
-        let round = record(&summary, &test, measuring.elapsed().as_secs_f64());
+        let round = record(
+            &summary,
+            &test,
+            (
+                measuring.elapsed().as_secs_f64(),
+                self.shared.federate.local_test,
+            ),
+        );
         self.rounds.push(round.clone());
         Ok(round)
     }

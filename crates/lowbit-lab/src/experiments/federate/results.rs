@@ -24,8 +24,8 @@ pub struct FederatedRound {
     pub test_loss: f64,
     /// Of the global model as deployed, 0–1.
     pub test_accuracy: f64,
-    /// Of the clients' own models on the images that they keep apart, 0–1.
-    pub local_test_accuracy: f64,
+    /// Of the clients' own models on the images that they keep apart, 0–1; none where they keep none.
+    pub local_test_accuracy: Option<f64>,
     /// From the clients, all counted.
     pub bytes_up: u64,
     /// To the clients, all counted.
@@ -95,7 +95,7 @@ pub(super) fn overhead(rounds: &[FederatedRound]) -> f64 {
 pub(super) fn record(
     summary: &RoundSummary,
     test: &Evaluation,
-    evaluation_seconds: f64,
+    (evaluation_seconds, local_test): (f64, f64),
 ) -> FederatedRound {
     FederatedRound {
         round: summary.round,
@@ -103,7 +103,8 @@ pub(super) fn record(
         train_accuracy: f64::from(summary.report.train_accuracy),
         test_loss: test.loss,
         test_accuracy: test.accuracy(),
-        local_test_accuracy: f64::from(summary.report.local_test_accuracy),
+        local_test_accuracy: (local_test > 0.0)
+            .then(|| f64::from(summary.report.local_test_accuracy)),
         bytes_up: summary.up.total(),
         bytes_down: summary.down.total(),
         up: summary.up,

@@ -10,6 +10,7 @@ fn two_clients(bits: u8) -> FederateConfig {
         local_epochs: 1,
         bits,
         partition: Partition::Iid,
+        local_test: Partition::HELD,
         settings: Settings {
             clients: 2,
             ..Settings::default()
@@ -120,7 +121,7 @@ fn the_overhead_is_the_share_of_the_time_that_is_neither_training_nor_measuring(
         train_accuracy: 0.0,
         test_loss: 0.0,
         test_accuracy: 0.0,
-        local_test_accuracy: 0.0,
+        local_test_accuracy: Some(0.0),
         bytes_up: 0,
         bytes_down: 0,
         up: Parts::default(),

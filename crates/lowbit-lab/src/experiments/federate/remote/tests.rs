@@ -23,6 +23,7 @@ fn settings(bits: u8, up: MessageBits) -> FederateConfig {
         local_epochs: 1,
         bits,
         partition: Partition::Iid,
+        local_test: Partition::HELD,
         settings,
         resume: Resume::No,
     }
