@@ -4,6 +4,7 @@ use super::runs::Run;
 use crate::experiments::sweep::RunResults;
 use lowbit::ActivationBits;
 use lowbit::train::{ActivationQuantizer, QatConfig, WeightQuantizer};
+use lowbit_data::SplitRule;
 use std::collections::BTreeMap;
 
 /// The runs of one sweep: the same model, data and recipe.
@@ -95,6 +96,11 @@ fn title(run: &RunResults) -> String {
             "{} + {} images of {h}×{w}×{c}",
             images.train_images, images.test_images
         ));
+    }
+    if let Some(config) = &run.config
+        && config.images.split != SplitRule::Auto
+    {
+        parts.push(format!("split {}", config.images.split));
     }
     if run.num_rounds > 0 {
         let plural = if run.num_rounds == 1 { "" } else { "s" };

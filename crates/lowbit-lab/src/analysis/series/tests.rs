@@ -258,6 +258,15 @@ fn a_title_says_what_the_rows_are_of() {
     let mut config = Config::default();
     config.training.augment = "flip".parse().unwrap();
     config.training.epochs = 1;
+    config.images.split = "60/20/20".parse().unwrap();
+    let split = run(&input(), &config, 8, 0.9, "1");
+    let rows = [split];
+    let title = &series(&rows)[0].title;
+    assert!(
+        title.contains("of 2×2×1, split 60/20/20, 1 epoch"),
+        "{title}"
+    );
+    config.images.split = "auto".parse().unwrap();
     let mut one = run(&input(), &config, 8, 0.9, "1");
     assert_eq!(
         series(&[one.clone()])[0].title,
