@@ -6,6 +6,7 @@ mod epoch;
 mod mix;
 mod teacher;
 
+pub(crate) use choice::best_beside;
 pub use teacher::start_weights;
 
 use self::average::Average;
@@ -220,7 +221,8 @@ pub fn train(
         let saved = load_checkpoint(path)?;
         check(path, &saved, &decisive)?;
         if let Some(choice) = &mut choice {
-            choice.restore(history(path, &saved)?.len(), &mut trainer)?;
+            let done = history(path, &saved)?.len();
+            choice.restore(done, &decisive, &mut trainer)?;
         }
         epochs = restore(path, &saved, &mut trainer)?;
         weights = saved.weights.clone();
@@ -271,7 +273,8 @@ pub fn train(
         if let Some(choice) = &mut choice {
             let model = (graph, &weights);
             let result = (epoch + 1, watched.score());
-            choice.offer(result, model, quantized.as_ref(), &trainer.state())?;
+            let state = (&trainer.state(), &decisive);
+            choice.offer(result, model, quantized.as_ref(), state)?;
         }
         let record = EpochRecord {
             epoch: epoch + 1,

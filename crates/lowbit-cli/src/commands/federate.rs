@@ -19,6 +19,7 @@ pub(super) fn run(context: &Context, args: &Federate) -> Result<(), Failure> {
     let config = &context.config;
     check(config)?;
     let input = context.input()?;
+    say_unused(context, &input.data);
     let resume = match args.resume {
         // The first attempt of a task has nothing to go on from, and others may be at work beside it.
         true if crate::inside::is_here() => Resume::IfStopped,
@@ -54,6 +55,16 @@ pub(super) fn run(context: &Context, args: &Federate) -> Result<(), Failure> {
     let value = federate::json(&done);
     context.output.results(&value, || summary(&done))?;
     context.output.written(&done.folder)
+}
+
+/// Says that no round is chosen by validation images.
+fn say_unused(context: &Context, data: &Dataset) {
+    let count = data.validation.len();
+    if count > 0 {
+        context.output.note(&format!(
+            "note: a federation leaves the {count} validation images alone: its last round's model is what it ends with"
+        ));
+    }
 }
 
 /// Refuses settings that no federation has.
@@ -100,6 +111,7 @@ pub(crate) fn sweep(
         )));
     }
     let input = context.input()?;
+    say_unused(context, &input.data);
     let first = context.config.run.seed;
     let all = first..first + context.config.repeats.seeds as u64;
     let wanted = part.and_then(|(_, seed)| seed);

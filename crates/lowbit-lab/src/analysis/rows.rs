@@ -89,8 +89,12 @@ pub(super) fn row(kind: &Kind, runs: &[&Run], baseline: Option<f64>) -> WidthRow
         .collect();
     let test = mean_interval(&accuracies);
     let train = mean(runs, |run| {
-        let last = run.results_per_round.last()?;
-        Some(100.0 * last.train_accuracy).filter(|train| train.is_finite())
+        // Of the epoch that the test accuracy is of.
+        let kept = match run.chosen_epoch {
+            Some(epoch) => run.results_per_round.get(epoch.checked_sub(1)?)?,
+            None => run.results_per_round.last()?,
+        };
+        Some(100.0 * kept.train_accuracy).filter(|train| train.is_finite())
     });
     let metric = |of: fn(&CompressionMetrics) -> f64| {
         mean(runs, |run| run.compression_metrics.as_ref().map(of))

@@ -12,7 +12,7 @@ use crate::evaluate::{Score, evaluate};
 use crate::machine::Machine;
 use crate::records::{EpochRecord, Watched};
 use crate::statistics::mean_interval;
-use crate::training::{Plan, StartWeights, Trained, is_finished, quantized, train};
+use crate::training::{Plan, StartWeights, Trained, best_beside, is_finished, quantized, train};
 use crate::{Config, Events, LabError, plural, timing};
 use lowbit::Graph;
 use lowbit::exec::{FloatModel, IntegerModel};
@@ -232,11 +232,14 @@ impl Run<'_> {
         if !is_finished(&checkpoint, &decisive, config.training.epochs) {
             return Ok(false);
         }
-        let bytes = std::fs::read(&checkpoint).map_err(|source| LabError::Io {
-            path: checkpoint,
-            source,
-        })?;
-        format::write_atomically(to, &bytes)?;
+        let mut files = vec![(checkpoint.clone(), to.to_owned())];
+        if self.input.identity.validation.is_some() {
+            files.insert(0, (best_beside(&checkpoint), best_beside(to)));
+        }
+        for (path, to) in files {
+            let bytes = std::fs::read(&path).map_err(|source| LabError::Io { path, source })?;
+            format::write_atomically(&to, &bytes)?;
+        }
         self.events
             .note(&format!("taken from {}", folder.display()));
         Ok(true)

@@ -15,7 +15,7 @@ pub use evaluated::{Evaluated, Which};
 use fitted::fitted;
 use lowbit::format::{FormatError, TrainingRecord};
 use lowbit::{Graph, Shape};
-use lowbit_data::{Overlap, Progress, Resize, Sketch, Split, SplitRule};
+use lowbit_data::{Dataset, Overlap, Progress, Resize, Sketch, Split, SplitRule};
 pub use new_head::images_for_new_head;
 use std::path::Path;
 
@@ -141,22 +141,25 @@ fn with_pixels(
         resize,
         exif: record.exif,
     };
-    let mut input = load(as_trained.clone())?;
-    if input.identity.fingerprint == record.fingerprint {
-        if exif != record.exif {
-            input = load(Wanted { exif, ..as_trained })?;
+    let found = match load(as_trained.clone()) {
+        // A split by names, or of other shares, may not fit data that are others than those of the training.
+        Err(_) if as_trained.split != own.split => None,
+        found => Some(found?),
+    };
+    let wanted = Wanted {
+        image_size: size,
+        resize,
+        ..own.clone()
+    };
+    let input = match found {
+        Some(mut input) if input.identity.fingerprint == record.fingerprint => {
+            if exif != record.exif {
+                input = load(Wanted { exif, ..as_trained })?;
+            }
+            return as_trained_on(model, input, own.limit);
         }
-        return as_trained_on(model, input, own.limit);
-    }
-    let input = if as_trained
-        == (Wanted {
-            image_size: size,
-            resize,
-            ..own.clone()
-        }) {
-        input
-    } else {
-        load(own)?
+        Some(input) if as_trained == wanted => input,
+        _ => load(own)?,
     };
     of_other_data(model, purpose, input, config)
 }
@@ -225,16 +228,16 @@ fn of_other_data(
     mut input: Input,
     config: &Config,
 ) -> Result<Chosen, LabError> {
-    let drawn = is_drawn(&input);
     let which = match purpose {
-        _ if !drawn => Which::ShippedTest,
+        _ if !input.split.asked.is_empty() => Which::TestOfThisSplit,
+        _ if !is_drawn(&input) => Which::ShippedTest,
         Purpose::FineTune => Which::TestOfThisSplit,
         Purpose::CalibrateAndEvaluate if needs_calibration(config) => Which::AllButCalibration,
         _ => Which::All,
     };
     let used = match which {
         _ if purpose == Purpose::Calibrate => input.data.train.clone(),
-        Which::All | Which::AllButCalibration => joined(&input.data.train, &input.data.test),
+        Which::All | Which::AllButCalibration => all_of(&input.data),
         _ => input.data.test.clone(),
     };
     if let Some(found) = overlap(model.record, model.file, &used)? {
@@ -245,7 +248,7 @@ fn of_other_data(
         }
     }
     match which {
-        Which::All => input.data.test = joined(&input.data.train, &input.data.test),
+        Which::All => input.data.test = all_of(&input.data),
         // The smaller part of a split is enough to set ranges.
         Which::AllButCalibration => {
             std::mem::swap(&mut input.data.train, &mut input.data.test);
@@ -262,7 +265,7 @@ fn of_other_data(
 
 /// The split that a person asked for, or, for a file that says nothing, the one of this run's seed.
 fn as_told(model: &Measured<'_>, input: Input) -> Result<Chosen, LabError> {
-    let which = if is_drawn(&input) {
+    let which = if is_drawn(&input) || !input.split.asked.is_empty() {
         Which::TestOfThisSplit
     } else {
         Which::ShippedTest
@@ -278,7 +281,7 @@ fn as_told(model: &Measured<'_>, input: Input) -> Result<Chosen, LabError> {
 /// All images.
 fn whole(model: &Measured<'_>, mut input: Input, which: Which) -> Result<Chosen, LabError> {
     let same_data = is_same(model, &input);
-    let all = joined(&input.data.train, &input.data.test);
+    let all = all_of(&input.data);
     input.data.train = all.clone();
     input.data.test = all;
     let found = overlap(model.record, model.file, &input.data.test)?;
@@ -398,10 +401,12 @@ fn seen(model: &Measured<'_>, input: &Input, purpose: Purpose, found: Overlap) -
     ))
 }
 
-fn joined(a: &Split, b: &Split) -> Split {
-    let pixels = [a.images(), b.images()].concat();
-    let labels = [a.labels(), b.labels()].concat();
-    remade(if a.is_empty() { b } else { a }, pixels, labels)
+/// The images of all parts.
+fn all_of(data: &Dataset) -> Split {
+    let parts = [&data.train, &data.validation, &data.test];
+    let pixels: Vec<&[u8]> = parts.iter().map(|part| part.images()).collect();
+    let labels: Vec<&[u32]> = parts.iter().map(|part| part.labels()).collect();
+    remade(&data.train, pixels.concat(), labels.concat())
 }
 
 /// As many images as `like` and others of their size have pixels.

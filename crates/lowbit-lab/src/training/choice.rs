@@ -1,13 +1,13 @@
 //! The epoch that the validation images choose.
 
-use super::{EPOCHS, STEPS, damaged};
+use super::{EPOCHS, STEPS, check, damaged};
 use crate::LabError;
+use crate::decisive::Decisive;
 use crate::evaluate::Score;
 use lowbit::format::{Checkpoint, load_checkpoint, save_checkpoint};
 use lowbit::quant::QuantizedModel;
 use lowbit::train::{Trainer, TrainerState};
 use lowbit::{Graph, Weights};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The best epoch so far: the one of the highest accuracy on the validation images, of equal ones the one of the lowest loss,
@@ -29,13 +29,18 @@ pub(super) struct Best {
 }
 
 /// Metadata key of the score of the best epoch.
-const SCORE: &str = "validation";
+const SCORE: &str = "validation_score";
+
+/// Where the best epoch of the training with this checkpoint is kept.
+pub(crate) fn best_beside(checkpoint: &Path) -> PathBuf {
+    checkpoint.with_extension("best.safetensors")
+}
 
 impl Choice {
     /// Begins with none.
     pub(super) fn beside(checkpoint: Option<&Path>) -> Self {
         Self {
-            file: checkpoint.map(|path| path.with_extension("best.safetensors")),
+            file: checkpoint.map(best_beside),
             best: None,
         }
     }
@@ -46,7 +51,7 @@ impl Choice {
         (epoch, score): (usize, Score),
         (graph, weights): (&Graph, &Weights),
         quantized: Option<&QuantizedModel>,
-        state: &TrainerState,
+        (state, decisive): (&TrainerState, &Decisive),
     ) -> Result<(), LabError> {
         let is_better =
             |best: &Best| (score.accuracy, -score.loss) > (best.score.accuracy, -best.score.loss);
@@ -55,7 +60,8 @@ impl Choice {
         }
         if let Some(file) = &self.file {
             let text = serde_json::to_string(&(score.accuracy, score.loss));
-            let metadata = BTreeMap::from([
+            let mut metadata = decisive.pairs().clone();
+            metadata.extend([
                 (EPOCHS.to_owned(), epoch.to_string()),
                 (STEPS.to_owned(), state.steps.to_string()),
                 (SCORE.to_owned(), text.expect("numbers are plain data")),
@@ -78,13 +84,19 @@ impl Choice {
         Ok(())
     }
 
-    /// Reads the best of the first `epochs`, and leaves the trainer in its state. One of a later epoch, of which the checkpoint
-    /// was not written any more, will be made again.
-    pub(super) fn restore(&mut self, epochs: usize, trainer: &mut Trainer) -> Result<(), LabError> {
+    /// Reads the best of the first `epochs` of the run that `decisive` lists, and leaves the trainer in its state. One of a later
+    /// epoch, of which the checkpoint was not written any more, will be made again.
+    pub(super) fn restore(
+        &mut self,
+        epochs: usize,
+        decisive: &Decisive,
+        trainer: &mut Trainer,
+    ) -> Result<(), LabError> {
         let Some(file) = &self.file else {
             return Ok(());
         };
         let saved = load_checkpoint(file)?;
+        check(file, &saved, decisive)?;
         let number = |key| {
             saved
                 .metadata

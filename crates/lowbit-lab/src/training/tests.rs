@@ -341,3 +341,30 @@ fn validation_images_choose_the_epoch_and_a_resumed_run_chooses_the_same() {
         }
     }
 }
+
+#[test]
+fn the_best_epoch_of_another_run_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("checkpoint.safetensors");
+    let (mut config, input) = validated(1);
+    config.training.epochs = 2;
+    let graph = input.graph("mlp").unwrap();
+    let plan = Plan {
+        checkpoint: Some(&checkpoint),
+        resume: true,
+        ..Plan::default()
+    };
+    train(&config, &plan, &graph, &input, isa(), &Silent).unwrap();
+    let kept = std::fs::read(&checkpoint).unwrap();
+    // A run of other settings begins anew in the folder and is killed before its first checkpoint.
+    std::fs::remove_file(&checkpoint).unwrap();
+    let other = config.with_seed(2);
+    train(&other, &plan, &graph, &input, isa(), &Silent).unwrap();
+    std::fs::write(&checkpoint, kept).unwrap();
+    let error = train(&config, &plan, &graph, &input, isa(), &Silent).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("checkpoint.best.safetensors") && error.contains("seed"),
+        "{error}"
+    );
+}

@@ -332,3 +332,22 @@ fn comma_separated_values_hold_every_table_and_say_which() {
     assert!(lines[1].contains("\"mlp on photos, "));
     assert!(lines[2].starts_with("4,\"4\",1,") && lines[2].contains("\"mlp on hard, "));
 }
+
+#[test]
+fn the_gap_is_that_of_the_epoch_that_was_kept() {
+    let mut one = run(&input(), &Config::default(), 8, 0.9, "1");
+    let first = one.results.results_per_round[0];
+    one.results.results_per_round.push(RoundRecord {
+        round: 2,
+        train_accuracy: 1.0,
+        ..first
+    });
+    let gap = |run: &Run| analyze(&found(vec![run.clone()]), 1.0).newest.widths[0].overfitting_gap;
+    let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
+    near(gap(&one), 10.0);
+    one.results.chosen_epoch = Some(1);
+    near(gap(&one), 2.0);
+    // A file that lies about it has no gap.
+    one.results.chosen_epoch = Some(0);
+    assert!(gap(&one).is_nan());
+}

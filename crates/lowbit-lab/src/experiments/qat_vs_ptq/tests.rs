@@ -2,7 +2,7 @@ use super::verdict::Winner;
 use super::*;
 use crate::experiments::compare::From;
 use crate::experiments::inputs::float_model;
-use crate::experiments::inputs::tests::input;
+use crate::experiments::inputs::tests::{input, split};
 use crate::experiments::sweep::{RunId, RunResults, Subject, SweepEvents, sweep};
 use crate::{Events, Silent};
 use std::sync::Mutex;
@@ -206,6 +206,7 @@ fn finished_trainings_are_taken_from_a_sweep_and_the_first_model_from_a_file() {
     let images = input();
     let subject = Subject::named(&config, &images).unwrap();
     sweep(&config, &[32, 4], 1, &subject, isa, &noted).unwrap();
+    taken_with_their_best_epochs(&config, isa);
     let go = |start: &Start<'_>| qat_vs_ptq(&config, &input(), start, isa, &noted).unwrap();
     let taken = go(&Start {
         runs: Some(folder.path()),
@@ -249,6 +250,29 @@ fn finished_trainings_are_taken_from_a_sweep_and_the_first_model_from_a_file() {
     );
     let (_, known) = format::load_with_record(&own.join(&fine.qat_results.file)).unwrap();
     assert_eq!(known.unwrap().earlier, Some(Box::new(record)));
+}
+
+/// Where validation images chose the epochs, those go along.
+fn taken_with_their_best_epochs(config: &Config, isa: Isa) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config.clone();
+    config.results.out = folder.path().to_owned();
+    let mut data = input().data;
+    data.validation = split(20, 4);
+    let images = Input::new(data, input().split);
+    let noted = Noted::default();
+    let subject = Subject::named(&config, &images).unwrap();
+    sweep(&config, &[32, 4], 1, &subject, isa, &noted).unwrap();
+    let runs = Some(folder.path());
+    let start = Start {
+        runs,
+        ..Start::default()
+    };
+    let taken = qat_vs_ptq(&config, &images, &start, isa, &noted).unwrap();
+    let notes = noted.0.lock().unwrap();
+    let from_sweep = |line: &&String| line.starts_with("taken from");
+    assert_eq!(notes.iter().filter(from_sweep).count(), 2, "{notes:?}");
+    assert_eq!(taken.qat_results.best_test_accuracy_percent, None);
 }
 
 #[test]

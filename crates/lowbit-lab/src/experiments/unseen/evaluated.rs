@@ -28,7 +28,7 @@ pub enum Which {
     All,
     /// All images but those that set the activation ranges.
     AllButCalibration,
-    /// The test images of a split that this run drew.
+    /// The test images of a split that this run drew or was told.
     TestOfThisSplit,
 }
 

@@ -3,7 +3,6 @@ use super::*;
 use crate::experiments::inputs::tests::{input, split};
 use lowbit::format::SplitRecord;
 use lowbit::graph::zoo;
-use lowbit_data::Dataset;
 use std::path::PathBuf;
 
 struct Model {
@@ -410,4 +409,56 @@ fn what_was_learned_from_before_counts_as_seen() {
     let found = found.unwrap().unwrap();
     assert_eq!((found.images, found.checked, found.seen), (12, 12, 10));
     assert_eq!(overlap(None, Path::new("m"), &split(0, 12)).unwrap(), None);
+}
+
+#[test]
+fn all_images_are_those_of_all_parts_and_a_split_that_was_told_is_that_split() {
+    let model = Model::of(&input());
+    let held_out = || {
+        let mut input = other((100, 16), (200, 4), DRAWN);
+        input.data.validation = split(300, 6);
+        input
+    };
+    let chosen = of_other(&model, Purpose::Evaluate, held_out()).unwrap();
+    assert_eq!(parts(&chosen), (16, 26, Which::All));
+    let chosen = whole(&model.measured(), held_out(), Which::All).unwrap();
+    assert_eq!(parts(&chosen), (26, 26, Which::All));
+    for rule in [DRAWN, "EuroSAT's published spatial split"] {
+        let told = || {
+            let mut input = other((100, 16), (200, 4), rule);
+            input.split.asked = "spatial".into();
+            input
+        };
+        let chosen = of_other(&model, Purpose::Evaluate, told()).unwrap();
+        assert_eq!(parts(&chosen), (16, 4, Which::TestOfThisSplit));
+        let chosen = as_told(&model.measured(), told()).unwrap();
+        assert_eq!(parts(&chosen), (16, 4, Which::TestOfThisSplit));
+        assert!(chosen.describe().contains(rule), "{}", chosen.describe());
+    }
+}
+
+#[test]
+fn a_split_by_names_of_the_training_does_not_stand_before_other_data() {
+    let mut config = Config::default();
+    config.images.limit = 10;
+    config.images.cache = false;
+    config.input.image_size = 8;
+    let landcover = Input::load(&config, &lowbit_data::Silent).unwrap();
+    let mut model = Model::of(&landcover);
+    let record = model.record.as_mut().unwrap();
+    // It was trained on photographs whose split went by their names.
+    record.fingerprint = input().identity.fingerprint;
+    record.sketch = input().identity.train.to_text();
+    record.split.asked = "spatial".into();
+    let silent = &lowbit_data::Silent;
+    let measured = |config: &Config| {
+        let (purpose, choice) = (Purpose::Evaluate, Choice::default());
+        images_for(&model.measured(), purpose, choice, config, silent)
+    };
+    let chosen = measured(&config).unwrap();
+    assert_eq!(parts(&chosen), (10, 10, Which::ShippedTest));
+    // What a person asks for is refused where it cannot be had.
+    config.images.split = "spatial".parse().unwrap();
+    let error = measured(&config).unwrap_err().to_string();
+    assert!(error.contains("--split spatial"), "{error}");
 }
