@@ -6,7 +6,7 @@ use crate::output::bold;
 use crate::table::table;
 use lowbit::format::write_atomically;
 use lowbit_lab::analysis::runs::{self, Runs};
-use lowbit_lab::analysis::{Analysis, Table, WidthRow, analyze};
+use lowbit_lab::analysis::{Analysis, Table, UNEQUAL, WidthRow, analyze};
 use lowbit_lab::experiments::artifacts::write_json;
 use lowbit_lab::roofline::Roofline;
 use lowbit_lab::{plural, report};
@@ -144,8 +144,12 @@ fn table_and_summary(found: &Table) -> String {
             labels.join(", ")
         )
     };
+    let unequal = match found.widths.iter().any(|row| row.warm_started) {
+        true => format!("\n{UNEQUAL}"),
+        false => String::new(),
+    };
     format!(
-        "\n{}\n\n{}\n{spot}{guesses}\nbest accuracy at {}, smallest file at {}, {:.1}× smaller on average; overfitting {:.2} points on average, {:.2} at most\n",
+        "\n{}\n\n{}\n{spot}{guesses}{unequal}\nbest accuracy at {}, smallest file at {}, {:.1}× smaller on average; overfitting {:.2} points on average, {:.2} at most\n",
         bold(&found.title),
         table(&header, &rows),
         bits(&summary.best_accuracy),

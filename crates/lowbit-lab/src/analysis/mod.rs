@@ -8,7 +8,7 @@ mod rows;
 pub mod runs;
 mod series;
 
-pub use rows::{Summary, WidthRow};
+pub use rows::{Summary, UNEQUAL, WidthRow};
 
 pub(crate) use series::{Kind, series};
 

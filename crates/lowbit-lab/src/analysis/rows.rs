@@ -44,9 +44,16 @@ pub struct WidthRow {
     /// Whether training learned something, in the worst of the runs.
     #[serde(default)]
     pub learning: Learning,
+    /// Whether it began with the trained weights of a wider row: then it was trained for longer than its epochs.
+    #[serde(default)]
+    pub warm_started: bool,
     /// Folder of the newest run.
     pub folder: PathBuf,
 }
+
+/// What must be said of rows of which some were trained for longer than others.
+pub const UNEQUAL: &str = "rows that begin with a wider one's weights were trained for longer than it: what they differ in is not bits \
+     alone";
 
 /// What the rows come to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -114,6 +121,7 @@ pub(super) fn row(kind: &Kind, runs: &[&Run], baseline: Option<f64>) -> WidthRow
         speedup: mean(runs, |run| run.speedup),
         training_time_seconds: mean(runs, |run| run.training_time_seconds),
         learning: worst(runs),
+        warm_started: kind.is_warm_started(),
         folder: runs
             .last()
             .map(|run| run.folder.clone())
@@ -217,6 +225,7 @@ mod tests {
             speedup: 1.0,
             training_time_seconds: 1.0,
             learning: Learning::Learned,
+            warm_started: false,
             folder: PathBuf::new(),
         }
     }

@@ -191,6 +191,11 @@ impl Kind {
     }
 
     /// `8`, or `1 (edges 1, activations 4)`: the width, and what is not as it usually is.
+    /// Whether its runs began with a wider run's weights.
+    pub(crate) fn is_warm_started(&self) -> bool {
+        self.wider.is_some()
+    }
+
     pub(crate) fn label(&self) -> String {
         let mut special = Vec::new();
         if self.edges != self.bits.max(8) {

@@ -9,7 +9,7 @@ mod figures;
 mod layers;
 mod pair;
 
-use crate::analysis::{Analysis, Table, WidthRow, runs::Runs, series};
+use crate::analysis::{Analysis, Table, UNEQUAL, WidthRow, runs::Runs, series};
 use crate::roofline::Roofline;
 use figures::Figure;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -171,6 +171,7 @@ fn summary(analysis: &Table) -> Markup {
     ];
     html! {
         @if let Some(line) = &summary.no_verdict { p class="empty" { (line) } }
+        @if analysis.widths.iter().any(|row| row.warm_started) { p class="empty" { (UNEQUAL) } }
         dl class="cards" {
             @for (name, value) in &cards {
                 div { dt { (name) } dd { (value) } }

@@ -23,6 +23,7 @@ fn row(label: &str, size_mb: f64, img_per_s: f64, accuracy: f64) -> WidthRow {
         speedup: 1.0,
         training_time_seconds: 1.0,
         learning: Default::default(),
+        warm_started: false,
         folder: Default::default(),
     }
 }
