@@ -8,7 +8,8 @@ use crate::table::table;
 use lowbit_lab::experiments::inputs::float_model;
 use lowbit_lab::experiments::preprocessing::{check_preprocessing, find_preprocessing};
 use lowbit_lab::experiments::recommend::{
-    Candidate, FOLDER, HEADER, Recommendation, Request, candidates, labelled_calibration, recommend,
+    Candidate, FOLDER, FRONT, HEADER, Recommendation, Request, candidates, labelled_calibration,
+    recommend,
 };
 use lowbit_lab::experiments::unseen::{Measured, Purpose, images_for};
 use lowbit_lab::plural;
@@ -97,7 +98,7 @@ fn text(found: &Recommendation) -> String {
         found.doubts,
     );
     text += &table(&HEADER, &found.cells());
-    text += "\n* no other row is better in accuracy, latency and bytes at once\n";
+    text += &format!("\n{FRONT}\n");
     for line in &found.skipped {
         text += &format!("not tried: {line}\n");
     }

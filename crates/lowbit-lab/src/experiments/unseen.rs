@@ -392,7 +392,7 @@ fn seen(model: &Measured<'_>, input: &Input, purpose: Purpose, found: Overlap) -
         _ => "take --all images all the same, or",
     };
     LabError::Seen(format!(
-        "{}: {at_least}{} of these {} images of {} were training images of this model, {why}: give the data of its training \
+        "{}: {at_least}{} of these {} images of {} were training images of this model (or chose its epoch), {why}: give the data of its training \
          unchanged, or images that were held out; or {all} the split of --split-seed N",
         model.file.display(),
         found.seen,

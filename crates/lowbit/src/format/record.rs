@@ -28,7 +28,7 @@ pub struct TrainingRecord {
     /// Whether images were turned as their EXIF orientation says.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exif: bool,
-    /// The up to 256 smallest 32-bit hashes of the training images' pixels, little-endian, in base64.
+    /// The up to 256 smallest 32-bit hashes of the training and validation images' pixels, little-endian, in base64.
     pub sketch: String,
     /// What the model had been trained on before that, where training began with a trained model and other data.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -14,7 +14,7 @@ mod verdict;
 
 pub use candidates::{Candidate, candidates};
 pub use mixed::Predicted;
-pub use page::HEADER;
+pub use page::{FRONT, HEADER};
 pub use parts::{FEWEST, Parts, labelled_calibration, parts};
 pub use verdict::{Verdict, decide, front, too_few};
 
@@ -111,7 +111,7 @@ pub struct Row {
     /// What its layers let expect, of mixed widths.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicted: Option<Predicted>,
-    /// Whether no other row is better in accuracy, latency and bytes at once.
+    /// Whether no other row is better in accuracy, speed (against FP32, in turns) and bytes at once.
     pub on_front: bool,
     /// Its file in the results folder, where it is on the front or ships.
     pub file: Option<String>,

@@ -18,6 +18,10 @@ pub const HEADER: [&str; 8] = [
     "faster",
 ];
 
+/// What the star behind a name says, and which of the two speeds it is about.
+pub const FRONT: &str = "* no other row is better in accuracy, speed and bytes at once; speed is `faster`, of rounds in turns with FP32, and `ms` of \
+     different minutes.";
+
 impl Recommendation {
     /// The rows of the table, for people; those on the front are marked with a star.
     #[must_use]
@@ -65,8 +69,10 @@ fn plotted<'a>(name: &'a str, part: &PartScore, cost: f64, on_front: bool) -> Pl
 
 fn charts(found: &Recommendation) -> Markup {
     let timed = found.rows.iter().filter_map(|row| {
-        let (part, ms) = (row.verdict.as_ref()?, row.latency_ms?);
-        Some(plotted(&row.name, part, ms.median, row.on_front))
+        let part = row.verdict.as_ref().filter(|_| row.latency_ms.is_some())?;
+        // Milliseconds of two rows are of different minutes: what is comparable is each against FP32 in turns.
+        let speed = row.speedup.map_or(1.0, |speedup| speedup.median);
+        Some(plotted(&row.name, part, speed, row.on_front))
     });
     let sized = found.rows.iter().map(|row| {
         plotted(
@@ -78,7 +84,7 @@ fn charts(found: &Recommendation) -> Markup {
     });
     html! {
         div class="figures" {
-            (tradeoff("Images that chose nothing, against time", ("ms per call", "ms"), &timed.collect::<Vec<_>>()))
+            (tradeoff("Images that chose nothing, against speed", ("speed, FP32 = 1", "× FP32's speed"), &timed.collect::<Vec<_>>()))
             (tradeoff("Images that choose, against size", ("file, MB", "MB"), &sized.collect::<Vec<_>>()))
         }
     }
@@ -106,7 +112,7 @@ pub(super) fn page(found: &Recommendation) -> String {
                         }
                     }
                 }
-                p { "* no other row is better in accuracy, latency and bytes at once. " (calibration) " images set ranges, "
+                p { (FRONT) " " (calibration) " images set ranges, "
                     (choosing) " chose, " (verdict) " chose nothing; calls of " (plural::of(found.batch, "image")) " on "
                     (plural::of(found.threads, "thread")) (found.doubts) ". Trying ended because " (found.ended) "." }
                 (charts(found))
