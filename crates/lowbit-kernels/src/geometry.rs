@@ -304,6 +304,11 @@ pub(crate) fn even_starts(
     })
 }
 
+/// Whether arithmetic with a stride, in bytes, cannot overflow where its extent does not.
+pub(crate) fn is_countable(stride: usize) -> bool {
+    stride.checked_mul(16).is_some()
+}
+
 /// The product of some sizes: `usize::MAX` where it is more than can be counted, zero where one of them is.
 fn product<const N: usize>(sizes: [usize; N]) -> usize {
     if sizes.contains(&0) {

@@ -24,6 +24,7 @@ pub mod epilogue;
 pub mod geometry;
 #[cfg(test)]
 mod guard;
+pub mod images;
 mod isa;
 mod lanes;
 pub mod peak;
@@ -36,5 +37,6 @@ pub mod width;
 
 pub use buffer::AlignedBuffer;
 pub use geometry::{ConvGeometry, WeightShape};
+pub use images::ImagesGeometry;
 pub use isa::{Isa, IsaError, Level};
 pub use width::WeightWidth;

@@ -2,7 +2,7 @@
 
 use super::Epilogue;
 use super::tile::{self, Vector};
-use crate::ConvGeometry;
+use crate::{ConvGeometry, ImagesGeometry};
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -114,4 +114,35 @@ pub(super) unsafe fn conv_f32_grad_weights_6x16_avx2(
     let (input, grad_out) = (input.as_ptr(), grad_out.as_ptr());
     // SAFETY: as above.
     unsafe { tile::conv_grad_weights::<__m256>(g, input, grad_out, grad_weights.as_mut_ptr()) }
+}
+
+/// # Safety
+/// As [`tile::conv_images`].
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn conv_f32_images_6x16_avx2(
+    panels: &[f32],
+    g: &ImagesGeometry,
+    input: &[f32],
+    epilogue: &Epilogue<'_>,
+    out: &mut [f32],
+) {
+    let (input, out) = (input.as_ptr(), out.as_mut_ptr());
+    // SAFETY: the caller checked the ISA, the geometry and the slices' lengths.
+    unsafe { tile::conv_images::<__m256>(panels, g, input, epilogue, out) }
+}
+
+/// # Safety
+/// As [`tile::conv_images_grad_weights`].
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn conv_f32_images_grad_weights_6x16_avx2(
+    g: &ImagesGeometry,
+    input: &[f32],
+    grad_out: &[f32],
+    grad_weights: &mut [f32],
+) {
+    let (input, grad_out) = (input.as_ptr(), grad_out.as_ptr());
+    // SAFETY: as above.
+    unsafe {
+        tile::conv_images_grad_weights::<__m256>(g, input, grad_out, grad_weights.as_mut_ptr())
+    }
 }

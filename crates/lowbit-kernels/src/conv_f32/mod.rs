@@ -11,7 +11,7 @@ mod tests;
 pub(crate) mod tile;
 
 use crate::geometry::SLACK;
-use crate::{AlignedBuffer, ConvGeometry, Isa, Level, WeightShape};
+use crate::{AlignedBuffer, ConvGeometry, ImagesGeometry, Isa, Level, WeightShape};
 use std::ops::Range;
 
 /// f32 weights in the tile order of one ISA's kernel.
@@ -218,6 +218,41 @@ pub fn conv_haloed(
     }
 }
 
+/// Convolves several images at once; `input` and `out` begin at the first one's view, and what lies in the border is taken for
+/// zeros, whatever it is. The result is that of [`conv`] for each image, to the bit, unless weights are not finite.
+///
+/// # Panics
+/// If the geometry, the weights' shape and the slices do not fit together.
+pub fn conv_images(
+    weights: &PackedWeights,
+    geometry: &ImagesGeometry,
+    input: &[f32],
+    epilogue: &Epilogue<'_>,
+    out: &mut [f32],
+) {
+    geometry.check(&weights.shape, input.len(), out.len());
+    assert!(
+        epilogue
+            .bias
+            .is_none_or(|bias| bias.len() >= geometry.image.out_channels),
+        "a bias per channel"
+    );
+    let packed = &weights.packed;
+    match weights.isa.level() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Isa` value proves that its features are there; the assertions bound every access.
+        Level::Avx512 | Level::Amx => unsafe {
+            avx512::conv_f32_images_14x32_avx512(packed, geometry, input, epilogue, out)
+        },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Level::Avx2 | Level::AvxVnni => unsafe {
+            avx2::conv_f32_images_6x16_avx2(packed, geometry, input, epilogue, out)
+        },
+        _ => reference::conv_images(packed, geometry, input, epilogue, out),
+    }
+}
+
 /// Adds one image's gradient of the weights to `grad_weights`, in the order `[kernel_h, kernel_w, in, out]` (HWIO: the
 /// output channel is the fastest).
 ///
@@ -254,6 +289,44 @@ pub fn conv_grad_weights(
             avx2::conv_f32_grad_weights_6x16_avx2(geometry, input, grad_out, grad_weights)
         },
         _ => reference::conv_grad_weights(geometry, input, grad_out, grad_weights),
+    }
+}
+
+/// Adds the gradients of the weights of several images, one after the other, as [`conv_grad_weights`] does; what lies in the
+/// border of the input is taken for zeros.
+///
+/// # Panics
+/// If the geometry and the slices do not fit together.
+pub fn conv_images_grad_weights(
+    isa: Isa,
+    geometry: &ImagesGeometry,
+    input: &[f32],
+    grad_out: &[f32],
+    grad_weights: &mut [f32],
+) {
+    let shape = geometry.image.weight_shape();
+    assert_eq!(grad_weights.len(), shape.len(), "a gradient per weight");
+    // The gradient is a result that is read, so it needs the slack of one.
+    let past = grad_out.len().checked_sub(SLACK);
+    let grad_len = past.expect("the gradient must hold its extent and the slack");
+    geometry.check(&shape, input.len(), grad_len);
+    match isa.level() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Isa` value proves that its features are there; the assertions bound every access.
+        Level::Avx512 | Level::Amx => unsafe {
+            avx512::conv_f32_images_grad_weights_14x32_avx512(
+                geometry,
+                input,
+                grad_out,
+                grad_weights,
+            )
+        },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Level::Avx2 | Level::AvxVnni => unsafe {
+            avx2::conv_f32_images_grad_weights_6x16_avx2(geometry, input, grad_out, grad_weights)
+        },
+        _ => reference::conv_images_grad_weights(geometry, input, grad_out, grad_weights),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The scalar twins: plain loops that define what every other kernel must produce.
 
 use super::Epilogue;
-use crate::ConvGeometry;
+use crate::{ConvGeometry, ImagesGeometry};
 use std::ops::Range;
 
 pub(super) fn conv(
@@ -66,6 +66,70 @@ pub(super) fn conv_grad_weights(
                             *sum = x.mul_add(dy, *sum);
                         }
                     }
+                }
+            }
+        }
+    }
+}
+
+/// The convolution of one image after the other; taps in the border are left out.
+pub(super) fn conv_images(
+    ohwi: &[f32],
+    images: &ImagesGeometry,
+    input: &[f32],
+    epilogue: &Epilogue<'_>,
+    out: &mut [f32],
+) {
+    let g = &images.image;
+    let filters = ohwi.chunks_exact(g.weight_shape().fan_in().max(1));
+    for image in 0..images.images {
+        let input = &input[image * images.in_image_stride..];
+        for (row, column) in (0..g.out_h).flat_map(|row| (0..g.out_w).map(move |c| (row, c))) {
+            let pixel = image * images.out_image_stride
+                + row * g.out_row_stride
+                + column * g.out_pixel_stride;
+            for (c, filter) in filters.clone().enumerate() {
+                let mut acc = 0.0f32;
+                for (tap, weights) in filter.chunks_exact(g.in_channels).enumerate() {
+                    let (kh, kw) = (tap / g.kernel_w, tap % g.kernel_w);
+                    let [y, x] = [row * g.stride + kh, column * g.stride + kw];
+                    if images.is_inside([y, x]) {
+                        let at = y * g.in_row_stride + x * g.in_pixel_stride;
+                        for (&x, &w) in input[at..].iter().zip(weights) {
+                            acc = x.mul_add(w, acc);
+                        }
+                    }
+                }
+                out[pixel + c] = epilogue.apply(acc, c);
+            }
+        }
+    }
+}
+
+/// The gradients of the weights of one image after the other; pixels in the border are left out.
+pub(super) fn conv_images_grad_weights(
+    images: &ImagesGeometry,
+    input: &[f32],
+    grad_out: &[f32],
+    grad_weights: &mut [f32],
+) {
+    let g = &images.image;
+    let of_taps = grad_weights.chunks_exact_mut(g.out_channels.max(1));
+    for (tap, into) in of_taps.enumerate() {
+        let (position, channel) = (tap / g.in_channels, tap % g.in_channels);
+        let (kh, kw) = (position / g.kernel_w, position % g.kernel_w);
+        for image in 0..images.images {
+            let input = &input[image * images.in_image_stride..];
+            let grad_out = &grad_out[image * images.out_image_stride..];
+            for (row, column) in (0..g.out_h).flat_map(|row| (0..g.out_w).map(move |c| (row, c))) {
+                let [y, x] = [row * g.stride + kh, column * g.stride + kw];
+                if !images.is_inside([y, x]) {
+                    continue;
+                }
+                let x = input[y * g.in_row_stride + x * g.in_pixel_stride + channel];
+                let grad = &grad_out[row * g.out_row_stride + column * g.out_pixel_stride..];
+                for (sum, &dy) in into.iter_mut().zip(grad) {
+                    *sum = x.mul_add(dy, *sum);
                 }
             }
         }

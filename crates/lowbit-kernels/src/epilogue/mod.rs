@@ -39,15 +39,14 @@ pub struct Dequantize<'a> {
 impl Requantize<'_> {
     /// Asserts that there are constants for each of `channels` channels, and bounds with something between.
     pub(crate) fn check(&self, channels: usize) {
+        self.check_windows(channels, 1);
+    }
+
+    /// The same with a start for each channel of each window.
+    pub(crate) fn check_windows(&self, channels: usize, windows: usize) {
         assert!(self.low <= self.high, "low must not exceed high");
-        check_lengths(
-            [
-                self.acc_offset.len(),
-                self.multiplier.len(),
-                self.bias.len(),
-            ],
-            channels,
-        );
+        let starts = self.acc_offset.len();
+        check_lengths(starts, windows, [self.multiplier, self.bias], channels);
     }
 
     /// Whether the rounding rule may cut at the bounds before it rounds, and add the zero point last: nothing can become NaN,
@@ -74,14 +73,13 @@ impl Requantize<'_> {
 impl Dequantize<'_> {
     /// Asserts that there are constants for each of `channels` channels.
     pub(crate) fn check(&self, channels: usize) {
-        check_lengths(
-            [
-                self.acc_offset.len(),
-                self.multiplier.len(),
-                self.bias.len(),
-            ],
-            channels,
-        );
+        self.check_windows(channels, 1);
+    }
+
+    /// The same with a start for each channel of each window.
+    pub(crate) fn check_windows(&self, channels: usize, windows: usize) {
+        let starts = self.acc_offset.len();
+        check_lengths(starts, windows, [self.multiplier, self.bias], channels);
     }
 
     /// The result for one accumulator of channel `c`.
@@ -93,9 +91,10 @@ impl Dequantize<'_> {
     }
 }
 
-fn check_lengths(lengths: [usize; 3], channels: usize) {
+fn check_lengths(starts: usize, windows: usize, constants: [&[f32]; 2], channels: usize) {
     assert!(
-        lengths == [channels; 3],
+        windows.checked_mul(channels) == Some(starts)
+            && constants.iter().all(|values| values.len() == channels),
         "one offset, multiplier and bias per output channel"
     );
 }

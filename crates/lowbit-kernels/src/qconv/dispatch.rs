@@ -13,7 +13,7 @@ use super::{
 use crate::epilogue::{Dequantize, Requantize};
 #[cfg(target_arch = "x86_64")]
 use crate::proof::Vectors;
-use crate::{ConvGeometry, Isa, WeightShape, WeightWidth};
+use crate::{ConvGeometry, ImagesGeometry, Isa, WeightShape, WeightWidth};
 use std::ops::Range;
 
 /// Weights of a byte from which on AVX2 keeps them in bytes: reading them costs more than widening them. Tests take small
@@ -151,6 +151,66 @@ pub(crate) fn conv_f32(
         Vectors::Avx2(proof) => unsafe {
             let store = avx2::store::StoreF32(dequantize, proof);
             convolve(panels, g, rows, input, acc_offset, &store, out);
+        },
+    }
+}
+
+/// Convolves several images and stores u8; `acc_offset` has all channels of each window.
+///
+/// # Panics
+/// As [`ImagesGeometry::check`] and [`Requantize::check`], or if the panels do not take images.
+pub(crate) fn conv_images_u8(
+    panels: &Panels,
+    g: &ImagesGeometry,
+    input: Activations<'_>,
+    requantize: &Requantize<'_>,
+    out: &mut [u8],
+) {
+    assert!(panels.takes_images(), "weights in whole blocks");
+    g.check(&panels.shape(), input.len(), out.len());
+    requantize.check_windows(g.image.out_channels, g.window_count());
+    let acc_offset = requantize.acc_offset;
+    match panels.kernels.vectors() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: (both) the checks passed.
+        Vectors::Avx512(proof) => unsafe {
+            let store = avx512::store::StoreU8(requantize, proof);
+            run::convolve_images(panels, g, input, acc_offset, &store, out);
+        },
+        #[cfg(target_arch = "x86_64")]
+        Vectors::Avx2(proof) => unsafe {
+            let store = avx2::store::StoreU8(requantize, proof);
+            run::convolve_images(panels, g, input, acc_offset, &store, out);
+        },
+    }
+}
+
+/// Convolves several images and stores f32; otherwise as [`conv_images_u8`].
+///
+/// # Panics
+/// As [`conv_images_u8`].
+pub(crate) fn conv_images_f32(
+    panels: &Panels,
+    g: &ImagesGeometry,
+    input: Activations<'_>,
+    dequantize: &Dequantize<'_>,
+    out: &mut [f32],
+) {
+    assert!(panels.takes_images(), "weights in whole blocks");
+    g.check(&panels.shape(), input.len(), out.len());
+    dequantize.check_windows(g.image.out_channels, g.window_count());
+    let acc_offset = dequantize.acc_offset;
+    match panels.kernels.vectors() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: (both) the checks passed.
+        Vectors::Avx512(proof) => unsafe {
+            let store = avx512::store::StoreF32(dequantize, proof);
+            run::convolve_images(panels, g, input, acc_offset, &store, out);
+        },
+        #[cfg(target_arch = "x86_64")]
+        Vectors::Avx2(proof) => unsafe {
+            let store = avx2::store::StoreF32(dequantize, proof);
+            run::convolve_images(panels, g, input, acc_offset, &store, out);
         },
     }
 }

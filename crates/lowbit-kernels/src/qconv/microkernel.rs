@@ -48,6 +48,9 @@ pub(crate) struct MicrokernelArgs {
     pub(crate) segment_column_step: usize,
     /// Steps of a segment.
     pub(crate) steps: usize,
+    /// Steps of the panel before the first one, and from one kernel row to the next.
+    pub(crate) first_step: usize,
+    pub(crate) row_steps: usize,
     /// The panel's weights.
     pub(crate) panel: *const u8,
     /// Where the accumulators start.

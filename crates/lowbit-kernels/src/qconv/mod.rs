@@ -33,7 +33,7 @@ mod tests;
 mod winograd;
 
 pub use crate::epilogue::{Dequantize, Requantize};
-use crate::{ConvGeometry, Isa, WeightShape, WeightWidth};
+use crate::{ConvGeometry, ImagesGeometry, Isa, WeightShape, WeightWidth};
 use codes::Codes;
 use panels::Panels;
 use run::Activations;
@@ -121,6 +121,15 @@ impl PackedWeights {
         self.width
     }
 
+    /// Whether [`conv_images_u8`] and [`conv_images_f32`] take them.
+    #[must_use]
+    pub fn takes_images(&self) -> bool {
+        match &self.form {
+            Form::Codes(_) => true,
+            Form::Panels(panels) => panels.takes_images(),
+        }
+    }
+
     /// The weights in tile order, where an ISA has tiles.
     #[cfg(all(test, target_arch = "x86_64"))]
     pub(crate) fn panels(&self) -> Option<&Panels> {
@@ -193,6 +202,61 @@ pub fn conv_f32(
             geometry.check(&weights.shape, &rows, input.len(), out.len());
             dequantize.check(geometry.out_channels);
             reference::conv(codes, geometry, rows, input, offset, out, |acc, c| {
+                dequantize.apply(acc, c)
+            });
+        }
+    }
+}
+
+/// Convolves several images at once and stores u8; `input` and `out` begin at the first one's view. What lies in the border is
+/// left out: `requantize.acc_offset` is `[window, out_channels]` with the windows of [`ImagesGeometry::windows`], so that it can
+/// hold what padding adds to each.
+///
+/// # Panics
+/// If the geometry, the weights' shape, the constants and the slices do not fit together, or the weights are not those of
+/// [`PackedWeights::takes_images`].
+pub fn conv_images_u8(
+    weights: &PackedWeights,
+    geometry: &ImagesGeometry,
+    input: &[u8],
+    requantize: &Requantize<'_>,
+    out: &mut [u8],
+) {
+    match &weights.form {
+        Form::Panels(panels) => {
+            dispatch::conv_images_u8(panels, geometry, Activations::Bytes(input), requantize, out);
+        }
+        Form::Codes(codes) => {
+            geometry.check(&weights.shape, input.len(), out.len());
+            requantize.check_windows(geometry.image.out_channels, geometry.window_count());
+            let offset = requantize.acc_offset;
+            reference::conv_images(codes, geometry, input, offset, out, |acc, c| {
+                requantize.apply(acc, c)
+            });
+        }
+    }
+}
+
+/// Convolves several images at once and stores f32; otherwise as [`conv_images_u8`].
+///
+/// # Panics
+/// As [`conv_images_u8`].
+pub fn conv_images_f32(
+    weights: &PackedWeights,
+    geometry: &ImagesGeometry,
+    input: &[u8],
+    dequantize: &Dequantize<'_>,
+    out: &mut [f32],
+) {
+    match &weights.form {
+        Form::Panels(panels) => {
+            dispatch::conv_images_f32(panels, geometry, Activations::Bytes(input), dequantize, out);
+        }
+        Form::Codes(codes) => {
+            geometry.check(&weights.shape, input.len(), out.len());
+            dequantize.check_windows(geometry.image.out_channels, geometry.window_count());
+            let offset = dequantize.acc_offset;
+            reference::conv_images(codes, geometry, input, offset, out, |acc, c| {
                 dequantize.apply(acc, c)
             });
         }

@@ -88,6 +88,14 @@ impl Panels {
         self.shape
     }
 
+    /// Whether several images can be taken at once: what is seen of a kernel row must begin with a block of steps. Matrix tiles
+    /// take gathered taps instead.
+    pub(crate) fn takes_images(&self) -> bool {
+        let layout = &self.kernels.layout;
+        let block = layout.step_taps * layout.block_steps;
+        self.shape.in_channels.is_multiple_of(block) && self.amx.is_none()
+    }
+
     /// The panels that serve `geometry`, and how its taps fall into segments.
     pub(crate) fn serving(&self, geometry: &ConvGeometry) -> (&[u8], Segments) {
         if geometry.in_pixel_stride == geometry.in_channels || geometry.kernel_w == 1 {

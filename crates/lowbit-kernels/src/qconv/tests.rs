@@ -54,6 +54,11 @@ fn case(number: u64, width: WeightWidth) -> Case {
         g.out_row_stride = g.pooled_w() * g.out_pixel_stride + pick(0, 7);
         g
     };
+    case_of(geometry, number, width)
+}
+
+/// A case of a geometry, with random everything else.
+fn case_of(geometry: ConvGeometry, number: u64, width: WeightWidth) -> Case {
     let mut rng = stream(12, "u8i8", number);
     let shape = shape(&geometry);
     let mut input = AlignedBuffer::zeroed(geometry.input_extent());
@@ -259,4 +264,155 @@ fn no_weights_are_not_those_of_a_shape_whose_size_wraps() {
         in_channels: 1,
     };
     let _ = PackedWeights::pack(Isa::best(), &[], shape);
+}
+
+/// Several images of few pixels; the border of each is full of what must not matter, and each window has starts of its own.
+fn images(number: u64, width: WeightWidth) -> (ImagesGeometry, Case) {
+    let mut rng = stream(14, "images", number);
+    let mut pick = |low: u32, high: u32| (low + below(&mut rng, high - low + 1)) as usize;
+    let (in_c, out_c) = (4 * pick(1, 12), pick(1, 67));
+    let (kernel, stride) = ((pick(1, 4), pick(1, 4)), pick(1, 3));
+    let (in_h, in_w) = (kernel.0 + pick(0, 6), kernel.1 + pick(0, 6));
+    let mut image = ConvGeometry::dense((in_h, in_w, in_c), out_c, kernel, stride, 1);
+    image.in_row_stride += pick(0, 7);
+    image.out_pixel_stride += pick(0, 3);
+    image.out_row_stride = image.out_w * image.out_pixel_stride + pick(0, 7);
+    let mut inside = |size: usize| {
+        let before = pick(0, size.min(3) as u32);
+        [before, pick(0, (size - before).min(9) as u32)]
+    };
+    let ([top, h], [left, w]) = (inside(in_h), inside(in_w));
+    let geometry = ImagesGeometry {
+        image,
+        images: pick(1, 31),
+        in_image_stride: image.input_extent() + pick(0, 9),
+        out_image_stride: image.output_extent(image.out_h) + pick(0, 9),
+        border: [top, left],
+        size: [h, w],
+    };
+    let mut case = case_of(image, number, width);
+    case.input = AlignedBuffer::zeroed(geometry.input_extent());
+    let fill = || below(&mut rng, 256) as u8;
+    case.input.with_slack_mut().fill_with(fill);
+    let windows = geometry.windows().len();
+    case.offset = (0..windows * out_c)
+        .map(|_| below(&mut rng, 100_000) as i32 - 50_000)
+        .collect();
+    (geometry, case)
+}
+
+#[test]
+fn every_isa_gives_the_scalar_bytes_of_several_images() {
+    use WeightWidth::*;
+    for number in 0..250 {
+        let width = [Bits8, Bits16, Bits4, Bits2, Bits1][number as usize % 5];
+        let (g, case) = images(number, width);
+        let requantize = Requantize {
+            acc_offset: &case.offset,
+            multiplier: &case.multiplier,
+            bias: &case.bias,
+            zero_point: 7,
+            low: 7,
+            high: 250,
+        };
+        let dequantize = Dequantize {
+            acc_offset: &case.offset,
+            multiplier: &case.multiplier,
+            bias: &case.bias,
+            relu: number.is_multiple_of(2),
+        };
+        let run = |isa| {
+            let shape = g.image.weight_shape();
+            let weights = PackedWeights::pack_width(isa, width, &case.weights, shape);
+            if !weights.takes_images() {
+                return None;
+            }
+            let extent = g.output_extent();
+            let (mut bytes, mut floats) = (vec![99; extent], vec![99.0; extent]);
+            let input = &AtTheEnd::of(&case.input.with_slack()[..g.input_extent() + SLACK]);
+            conv_images_u8(&weights, &g, input, &requantize, &mut bytes);
+            conv_images_f32(&weights, &g, input, &dequantize, &mut floats);
+            Some((bytes, floats))
+        };
+        let expected = run(Isa::PORTABLE);
+        for isa in Isa::available() {
+            if let Some(found) = run(isa) {
+                assert_eq!(
+                    Some(found),
+                    expected,
+                    "case {number} on {isa}, {width:?}: {g:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn several_images_are_each_of_them_alone_where_padding_is_in_the_starts() {
+    let zero_point = 5;
+    for number in 0..100 {
+        let (g, mut case) = images(number, WeightWidth::Bits8);
+        let (image, shape) = (&g.image, g.image.weight_shape());
+        // Zero points in the border, as the runtime writes them.
+        let seen = |out: usize, kernel: usize| (out - 1) * image.stride + kernel;
+        let (in_h, in_w) = (
+            seen(image.out_h, image.kernel_h),
+            seen(image.out_w, image.kernel_w),
+        );
+        for at in 0..g.images * in_h * in_w {
+            let (number, y, x) = (at / in_w / in_h, at / in_w % in_h, at % in_w);
+            if !g.is_inside([y, x]) {
+                let first =
+                    number * g.in_image_stride + y * image.in_row_stride + x * image.in_channels;
+                case.input[first..first + image.in_channels].fill(zero_point);
+            }
+        }
+        let offset: Vec<i32> = case.offset[..shape.out_channels].to_vec();
+        let left_out = |window: &crate::images::Window, filter: &[i16]| -> i32 {
+            let taps = filter.chunks_exact(shape.in_channels).enumerate();
+            let outside = taps.filter(|(tap, _)| {
+                let (kh, kw) = (tap / shape.kernel_w, tap % shape.kernel_w);
+                !(window.rows.contains(&kh) && window.columns.contains(&kw))
+            });
+            let weights = outside.flat_map(|(_, weights)| weights);
+            weights.map(|&w| i32::from(zero_point) * i32::from(w)).sum()
+        };
+        let of_windows: Vec<i32> = g
+            .windows()
+            .iter()
+            .flat_map(|window| {
+                let filters = case.weights.chunks_exact(shape.fan_in());
+                let starts = offset.iter().zip(filters);
+                starts
+                    .map(|(start, filter)| start + left_out(window, filter))
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        let constants = |acc_offset| Requantize {
+            acc_offset,
+            multiplier: &case.multiplier,
+            bias: &case.bias,
+            zero_point: 7,
+            low: 0,
+            high: 255,
+        };
+        let weights =
+            PackedWeights::pack_width(Isa::PORTABLE, WeightWidth::Bits8, &case.weights, shape);
+        let (mut found, mut expected) = (vec![99; g.output_extent()], vec![99; g.output_extent()]);
+        let input = case.input.with_slack();
+        conv_images_u8(&weights, &g, input, &constants(&of_windows), &mut found);
+        for number in 0..g.images {
+            let view = &input[number * g.in_image_stride..];
+            let out = &mut expected[number * g.out_image_stride..];
+            conv_u8(
+                &weights,
+                image,
+                0..image.out_h,
+                view,
+                &constants(&offset),
+                out,
+            );
+        }
+        assert_eq!(found, expected, "case {number}: {g:?}");
+    }
 }

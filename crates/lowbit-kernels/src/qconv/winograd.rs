@@ -257,6 +257,8 @@ impl WinogradConv<'_> {
                 segment_row_step: 0,
                 segment_column_step: pixel * size_of::<i16>(),
                 steps: shape.steps,
+                first_step: 0,
+                row_steps: 0,
                 panel: panel[point * point_len..].as_ptr().cast(),
                 start: PerChannel([0; MAX_PANEL]),
                 sums: std::ptr::null_mut(),

@@ -49,6 +49,20 @@ impl Gathered {
         self.conv.kernel[0] * self.conv.kernel[1] * self.input.c
     }
 
+    /// Of gathered pixels: kernel rows follow each other, and a pixel is so many steps of a channel's neighbors from the next.
+    fn geometry(&self, pixels: usize) -> ConvGeometry {
+        let ([kernel_h, kernel_w], c) = (self.conv.kernel, self.input.c);
+        ConvGeometry {
+            kernel_h,
+            kernel_w,
+            stride: kernel_h * kernel_w,
+            in_row_stride: kernel_w * c,
+            in_pixel_stride: c,
+            in_channels: c,
+            ..ConvGeometry::linear(pixels, self.taps(), self.output.c)
+        }
+    }
+
     /// Computes a rectangle of each image; `out` begins at the first image's rectangle.
     pub(super) fn run<E: Scratch, T: Scratch>(
         &self,
@@ -66,7 +80,7 @@ impl Gathered {
         let at_a_time = (PIXELS / pixels).max(1);
         for first in (0..images).step_by(at_a_time) {
             let count = at_a_time.min(images - first);
-            let geometry = ConvGeometry::linear(count * pixels, taps, channels);
+            let geometry = self.geometry(count * pixels);
             E::with(count * pixels * taps + SLACK, |gathered| {
                 let mut to = gathered.chunks_exact_mut(taps);
                 for image in first..first + count {

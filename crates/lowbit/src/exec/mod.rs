@@ -20,6 +20,7 @@ mod load;
 mod moves;
 mod pointwise;
 mod scratch;
+mod together;
 mod u8;
 mod workspace;
 

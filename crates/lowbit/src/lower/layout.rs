@@ -102,6 +102,8 @@ pub(crate) struct ConvView {
     stride: [usize; 2],
     dilation: [usize; 2],
     groups: usize,
+    /// Rows above and columns left of the image that the first pixel sees.
+    padding: [usize; 2],
     /// Of the first element that the first output pixel sees.
     first: usize,
 }
@@ -156,12 +158,12 @@ impl ConvView {
             stride: conv.stride,
             dilation: conv.dilation,
             groups: conv.groups,
+            padding: [top, left],
             first: input.border(top, left),
         }
     }
 
     /// The geometry of a plain convolution.
-    #[cfg(feature = "train")]
     pub(crate) fn plain(&self) -> Option<ConvGeometry> {
         (self.is_even && self.groups == 1).then_some(self.geometry)
     }
@@ -174,6 +176,11 @@ impl ConvView {
     /// Whether all channels of the result are one product, and nothing is pooled.
     pub(crate) fn is_single(&self) -> bool {
         self.groups == 1 && self.geometry.pool == 1
+    }
+
+    /// Rows above and columns left of the image that the first pixel sees.
+    pub(crate) fn padding(&self) -> [usize; 2] {
+        self.padding
     }
 
     /// Where the taps of the first pixel begin in the input's image.

@@ -30,6 +30,12 @@ const FEW_PIXELS: usize = 9;
 /// The same for layers that are [heavy](is_heavy).
 const MORE_PIXELS: usize = 16;
 
+/// The same for layers that are [intense](is_intense): of several images at once, nothing is multiplied with padding.
+const MANY_PIXELS: usize = 64;
+
+/// Products for each number that is read or written from which on layers are intense.
+const INTENSE: u64 = 64;
+
 /// By how many times the weights of heavy layers are more than what one image reads and writes there: reading these again for
 /// each image costs more than values that leave the nearest caches.
 const HEAVY: usize = 16;
@@ -60,9 +66,13 @@ impl Plan {
             false => {
                 let few = from(&|value| pixels(value) <= FEW_PIXELS);
                 let more = from(&|value| pixels(value) <= MORE_PIXELS);
-                match is_heavy(&exec, &steps[more..few]) {
-                    true => more,
-                    false => few,
+                let many = from(&|value| pixels(value) <= MANY_PIXELS);
+                if is_intense(&exec, &steps[many..more]) {
+                    many
+                } else if is_heavy(&exec, &steps[more..few]) {
+                    more
+                } else {
+                    few
                 }
             }
         };
@@ -148,20 +158,33 @@ impl Plan {
     }
 }
 
+/// Numbers that some steps read and write for one image.
+fn elements(exec: &ExecProgram, steps: &[ExecStep]) -> usize {
+    let of_step = |step: &ExecStep| {
+        let values = step.inputs.iter().chain([&step.output]);
+        values
+            .map(|&value| exec.values[value].shape.len())
+            .sum::<usize>()
+    };
+    steps.iter().map(of_step).sum()
+}
+
 /// Whether some steps have many weights for their values.
 fn is_heavy(exec: &ExecProgram, steps: &[ExecStep]) -> bool {
-    let (mut weights, mut elements) = (0, 0);
-    for step in steps {
-        let values = step.inputs.iter().chain([&step.output]);
-        elements += values
-            .map(|&value| exec.values[value].shape.len())
-            .sum::<usize>();
-        if matches!(step.work, Work::Operator(_)) {
-            let shape = exec.layer(step).weight_shape();
-            weights += shape.map_or(0, |shape| shape.len());
-        }
-    }
-    weights > HEAVY * elements
+    let operators = steps
+        .iter()
+        .filter(|step| matches!(step.work, Work::Operator(_)));
+    let weights = operators.filter_map(|step| exec.layer(step).weight_shape());
+    weights.map(|shape| shape.len()).sum::<usize>() > HEAVY * elements(exec, steps)
+}
+
+/// Whether some steps have many products for their values, so that these may leave the nearest caches.
+fn is_intense(exec: &ExecProgram, steps: &[ExecStep]) -> bool {
+    let operators = steps
+        .iter()
+        .filter(|step| matches!(step.work, Work::Operator(_)));
+    let products: u64 = operators.map(|step| exec.layer(step).macs).sum();
+    products > INTENSE * elements(exec, steps) as u64
 }
 
 /// Whether a step reads a whole image as one vector.

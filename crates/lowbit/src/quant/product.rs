@@ -8,7 +8,8 @@
 use super::requant::Requant;
 use crate::bits::WeightBits;
 use lowbit_kernels::bits::{self, BitWeights};
-use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, WeightShape, qconv};
+use lowbit_kernels::images::Window;
+use lowbit_kernels::{AlignedBuffer, ConvGeometry, ImagesGeometry, Isa, WeightShape, qconv};
 use std::ops::Range;
 
 /// Weights packed for an ISA, whole or in parts.
@@ -18,6 +19,8 @@ pub(crate) struct Product {
     form: Form,
     /// Σ w per output channel.
     sums: Vec<i64>,
+    /// Σ w of what a window leaves of the kernel, `[window, out_channels]`; empty where images are not taken together.
+    window_sums: Vec<i64>,
 }
 
 enum Form {
@@ -45,10 +48,34 @@ pub(crate) struct Levels {
 pub(crate) struct ProductConstants {
     /// Where each accumulator starts; one list per part.
     acc_offset: Vec<Vec<i32>>,
+    /// The same for each window, `[window, out_channels]`.
+    window_offset: Vec<i32>,
     multiplier: Vec<f32>,
     bias: Vec<f32>,
     /// Where the sums of parts start; empty where accumulators start there.
     bias_steps: Vec<i64>,
+}
+
+impl ProductConstants {
+    fn requantize(&self, levels: Levels) -> qconv::Requantize<'_> {
+        qconv::Requantize {
+            acc_offset: &self.acc_offset[0],
+            multiplier: &self.multiplier,
+            bias: &self.bias,
+            zero_point: i32::from(levels.zero_point),
+            low: levels.low,
+            high: levels.high,
+        }
+    }
+
+    fn dequantize(&self, relu: bool) -> qconv::Dequantize<'_> {
+        qconv::Dequantize {
+            acc_offset: &self.acc_offset[0],
+            multiplier: &self.multiplier,
+            bias: &self.bias,
+            relu,
+        }
+    }
 }
 
 /// Largest Σ|w| of a part: its accumulator stays within 2²⁴, and so exact in f32.
@@ -90,7 +117,37 @@ impl Product {
             shape,
             form,
             sums,
+            window_sums: Vec::new(),
         })
+    }
+
+    /// The same for several images at once as well, where the kernels take them; `weights` are those that were packed, and
+    /// `windows` what pixels see of the kernel.
+    pub(crate) fn with_windows(mut self, weights: &[i16], windows: &[Window]) -> Self {
+        let takes = matches!(&self.form, Form::Whole(weights) if weights.takes_images());
+        if !takes {
+            return self;
+        }
+        let (channels, columns) = (self.shape.in_channels, self.shape.kernel_w);
+        let sum = |window: &Window, filter: &[i16]| -> i64 {
+            let row = |row: usize| {
+                let taps = row * columns + window.columns.start..row * columns + window.columns.end;
+                let weights = &filter[taps.start * channels..taps.end * channels];
+                weights.iter().map(|&w| i64::from(w)).sum::<i64>()
+            };
+            window.rows.clone().map(row).sum()
+        };
+        for window in windows {
+            let filters = weights.chunks_exact(self.shape.fan_in().max(1));
+            self.window_sums
+                .extend(filters.map(|filter| sum(window, filter)));
+        }
+        self
+    }
+
+    /// Whether several images can be taken at once.
+    pub(crate) fn takes_images(&self) -> bool {
+        !self.window_sums.is_empty()
     }
 
     /// Σ w per output channel.
@@ -114,6 +171,12 @@ impl Product {
         match &self.form {
             Form::Whole(_) => ProductConstants {
                 acc_offset: vec![self.sums.iter().zip(&bias_steps).map(with_steps).collect()],
+                window_offset: self
+                    .window_sums
+                    .iter()
+                    .zip(bias_steps.iter().cycle())
+                    .map(with_steps)
+                    .collect(),
                 multiplier,
                 bias,
                 bias_steps: Vec::new(),
@@ -127,6 +190,7 @@ impl Product {
                         .map(|&sum| sum as i32 + 2 * offset(sum))
                         .collect(),
                 ],
+                window_offset: Vec::new(),
                 multiplier: multiplier.iter().map(|m| m / 2.0).collect(),
                 bias,
                 bias_steps: Vec::new(),
@@ -139,6 +203,7 @@ impl Product {
                         sums.map(|&sum| offset(i64::from(sum))).collect()
                     })
                     .collect(),
+                window_offset: Vec::new(),
                 multiplier,
                 bias,
                 bias_steps,
@@ -156,14 +221,7 @@ impl Product {
         view: &[u8],
         out: &mut [u8],
     ) {
-        let requantize = qconv::Requantize {
-            acc_offset: &constants.acc_offset[0],
-            multiplier: &constants.multiplier,
-            bias: &constants.bias,
-            zero_point: i32::from(levels.zero_point),
-            low: levels.low,
-            high: levels.high,
-        };
+        let requantize = constants.requantize(levels);
         match &self.form {
             Form::Whole(weights) => {
                 qconv::conv_u8(weights, geometry, rows, view, &requantize, out);
@@ -202,12 +260,7 @@ impl Product {
         view: &[u8],
         out: &mut [f32],
     ) {
-        let dequantize = qconv::Dequantize {
-            acc_offset: &constants.acc_offset[0],
-            multiplier: &constants.multiplier,
-            bias: &constants.bias,
-            relu,
-        };
+        let dequantize = constants.dequantize(relu);
         match &self.form {
             Form::Whole(weights) => {
                 qconv::conv_f32(weights, geometry, rows, view, &dequantize, out);
@@ -232,6 +285,46 @@ impl Product {
                 };
                 self.store(&totals, geometry, rows.len(), real, out);
             }
+        }
+    }
+
+    /// Computes several images as u8; only where they are [taken](Self::takes_images).
+    pub(crate) fn run_images_u8(
+        &self,
+        constants: &ProductConstants,
+        levels: Levels,
+        geometry: &ImagesGeometry,
+        view: &[u8],
+        out: &mut [u8],
+    ) {
+        let requantize = qconv::Requantize {
+            acc_offset: &constants.window_offset,
+            ..constants.requantize(levels)
+        };
+        qconv::conv_images_u8(self.whole(), geometry, view, &requantize, out);
+    }
+
+    /// Computes several images as f32; otherwise as [`Product::run_images_u8`].
+    pub(crate) fn run_images_f32(
+        &self,
+        constants: &ProductConstants,
+        relu: bool,
+        geometry: &ImagesGeometry,
+        view: &[u8],
+        out: &mut [f32],
+    ) {
+        let dequantize = qconv::Dequantize {
+            acc_offset: &constants.window_offset,
+            ..constants.dequantize(relu)
+        };
+        qconv::conv_images_f32(self.whole(), geometry, view, &dequantize, out);
+    }
+
+    /// The weights of a product that takes images.
+    fn whole(&self) -> &qconv::PackedWeights {
+        match &self.form {
+            Form::Whole(weights) => weights,
+            Form::Signs(_) | Form::Parts(_) => unreachable!("they take no images"),
         }
     }
 

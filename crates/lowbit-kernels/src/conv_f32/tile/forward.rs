@@ -120,6 +120,7 @@ unsafe fn conv_panel<V: Vector, const N: usize>(
                     offsets,
                     run: call.run,
                     weights: weights.add(kernel_rows.start * row_taps * N * V::LANES),
+                    skip: 0,
                     goes_on: false,
                 };
                 if inside || g.pool != 1 {
@@ -129,13 +130,14 @@ unsafe fn conv_panel<V: Vector, const N: usize>(
                     at_border(call, &tile, kernel_rows.clone(), (column, stored), &mut acc);
                 }
                 let at = (row - call.rows.start) * g.out_row_stride + column * g.out_pixel_stride;
-                store(
-                    &acc,
-                    (stored, pool_taps),
-                    first_channel,
-                    call,
-                    call.out.add(at),
-                );
+                let to = Stored {
+                    pixels: stored,
+                    pool_taps,
+                    pixel_stride: g.out_pixel_stride,
+                    channels: g.out_channels,
+                    out: call.out.add(at),
+                };
+                store(&acc, first_channel, &to, call.epilogue);
             }
         }
     }
@@ -189,17 +191,19 @@ unsafe fn at_border<V: Vector, const N: usize>(
 }
 
 /// Where a tile reads.
-struct Tile<'a> {
-    origin: *const f32,
+pub(super) struct Tile<'a> {
+    pub(super) origin: *const f32,
     /// Offsets of the pixels from the origin.
-    pixels: &'a [usize; MAX_MR],
+    pub(super) pixels: &'a [usize; MAX_MR],
     /// Offsets of the runs of taps from a pixel.
-    offsets: &'a [usize],
+    pub(super) offsets: &'a [usize],
     /// Taps of a run.
-    run: usize,
-    weights: *const f32,
+    pub(super) run: usize,
+    pub(super) weights: *const f32,
+    /// Weights to leave out behind those of a run.
+    pub(super) skip: usize,
     /// Whether the accumulators hold something to add to.
-    goes_on: bool,
+    pub(super) goes_on: bool,
 }
 
 /// Adds one tile of `MR` pixels to its accumulators.
@@ -208,7 +212,10 @@ struct Tile<'a> {
 /// The ISA of `V` must be available; each run must be readable from each pixel, the weights for all taps; `to` must be
 /// `MR` pixels' accumulators.
 #[inline(always)]
-unsafe fn forward<V: Vector, const N: usize, const MR: usize>(tile: &Tile<'_>, to: *mut [V; N]) {
+pub(super) unsafe fn forward<V: Vector, const N: usize, const MR: usize>(
+    tile: &Tile<'_>,
+    to: *mut [V; N],
+) {
     // SAFETY: the caller's promises.
     unsafe {
         let mut acc = [[V::zero(); N]; MR];
@@ -229,45 +236,57 @@ unsafe fn forward<V: Vector, const N: usize, const MR: usize>(tile: &Tile<'_>, t
                 }
                 weights = weights.add(N * V::LANES);
             }
+            weights = weights.wrapping_add(tile.skip);
         }
         *to.cast() = acc;
     }
 }
 
-/// Pools, adds the bias, cuts at zero and stores `stored` pixels.
+/// Where a tile is stored.
+pub(super) struct Stored {
+    pub(super) pixels: usize,
+    /// Accumulators of a stored pixel.
+    pub(super) pool_taps: usize,
+    pub(super) pixel_stride: usize,
+    /// Output channels of the convolution.
+    pub(super) channels: usize,
+    pub(super) out: *mut f32,
+}
+
+/// Pools, adds the bias, cuts at zero and stores pixels.
 ///
 /// # Safety
-/// The ISA of `V` must be available; `out` must be writable for the pixels' channels from `first_channel` on.
+/// The ISA of `V` must be available; `to.out` must be writable for the pixels' channels from `first_channel` on, and a bias have
+/// all of them.
 #[inline(always)]
-unsafe fn store<V: Vector, const N: usize>(
+pub(super) unsafe fn store<V: Vector, const N: usize>(
     acc: &[[V; N]; MAX_MR],
-    (stored, pool_taps): (usize, usize),
     first_channel: usize,
-    call: &Call<'_>,
-    out: *mut f32,
+    to: &Stored,
+    epilogue: &Epilogue<'_>,
 ) {
     for v in 0..N {
         let channel = first_channel + v * V::LANES;
-        let lanes = (call.g.out_channels - channel).min(V::LANES);
+        let lanes = (to.channels - channel).min(V::LANES);
         // SAFETY: the caller's promises; `lanes` channels are left.
         unsafe {
-            let bias = match call.epilogue.bias {
+            let bias = match epilogue.bias {
                 Some(bias) => load_lanes(bias.as_ptr().add(channel), lanes),
                 None => V::zero(),
             };
-            for p in 0..stored {
-                let mut best = acc[p * pool_taps][v];
-                for tap in 1..pool_taps {
-                    best = best.max(acc[p * pool_taps + tap][v]);
+            for p in 0..to.pixels {
+                let mut best = acc[p * to.pool_taps][v];
+                for tap in 1..to.pool_taps {
+                    best = best.max(acc[p * to.pool_taps + tap][v]);
                 }
                 best = best.add(bias);
-                if call.epilogue.relu {
+                if epilogue.relu {
                     best = best.max(V::zero());
                 }
-                if let Some(ceiling) = call.epilogue.ceiling {
+                if let Some(ceiling) = epilogue.ceiling {
                     best = best.min(V::splat(&raw const ceiling));
                 }
-                store_lanes(best, out.add(p * call.g.out_pixel_stride + channel), lanes);
+                store_lanes(best, to.out.add(p * to.pixel_stride + channel), lanes);
             }
         }
     }

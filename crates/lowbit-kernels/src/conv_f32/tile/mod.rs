@@ -7,11 +7,13 @@
 
 mod forward;
 mod grad_weights;
+mod images;
 
 use crate::ConvGeometry;
 
 pub(super) use forward::conv;
-pub(super) use grad_weights::conv_grad_weights;
+pub(super) use grad_weights::{conv_grad_weights, conv_images_grad_weights};
+pub(super) use images::conv_images;
 
 /// Most vectors of output channels per tile, and per panel of packed weights.
 const NR: usize = 2;

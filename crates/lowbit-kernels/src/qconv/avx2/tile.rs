@@ -230,13 +230,13 @@ unsafe fn products<F: Format, const COLUMNS: usize, const VECTORS: usize>(
         let step = args.column_step;
         let start: [__m256i; VECTORS] =
             std::array::from_fn(|v| _mm256_load_si256(args.start.0.as_ptr().add(v * 8).cast()));
-        let mut weights_step = 0;
         let mut acc = if F::START_FIRST {
             [start; COLUMNS]
         } else {
             [[_mm256_setzero_si256(); VECTORS]; COLUMNS]
         };
         for kernel_row in 0..args.segments.rows {
+            let mut weights_step = args.first_step + kernel_row * args.row_steps;
             for kernel_column in 0..args.segments.columns {
                 let near = input.add(
                     kernel_row * args.segment_row_step + kernel_column * args.segment_column_step,

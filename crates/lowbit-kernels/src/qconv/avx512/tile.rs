@@ -213,12 +213,13 @@ pub(in crate::qconv) unsafe fn products<
     // read.
     unsafe {
         let step = args.column_step;
-        let mut weights = args.panel;
         let mut acc = [[[[_mm512_setzero_si512(); VECTORS]; COLUMNS]; ROWS]; PHASES];
         if F::START_FIRST {
             acc[0] = [[*start; COLUMNS]; ROWS];
         }
         for kernel_row in 0..args.segments.rows {
+            let vectors = (args.first_step + kernel_row * args.row_steps) * VECTORS;
+            let mut weights = args.panel.add(vectors * F::VECTOR_BYTES);
             for kernel_column in 0..args.segments.columns {
                 let first = args.input.add(
                     kernel_row * args.segment_row_step + kernel_column * args.segment_column_step,

@@ -4,6 +4,7 @@ use super::Weights;
 use crate::exec::gathered::Gathered;
 use crate::exec::kernel::{Call, Kernel};
 use crate::exec::pointwise::Pointwise;
+use crate::exec::together::Together;
 use crate::lower::{ConvView, Plan};
 use crate::ops;
 use lowbit_kernels::{ConvGeometry, Isa, WeightShape, conv_f32, depthwise};
@@ -13,6 +14,9 @@ pub(super) struct Conv {
     view: ConvView,
     form: Form,
     pointwise: Option<Pointwise>,
+    /// How several images with few pixels, or one, are computed.
+    together: Option<Together>,
+    gathered: Option<Gathered>,
     /// Columns of the result.
     width: usize,
     bias: Vec<f32>,
@@ -25,8 +29,6 @@ pub(super) struct Conv {
 enum Form {
     /// One product for each group.
     Groups(Vec<conv_f32::PackedWeights>),
-    /// One product over the taps of each pixel.
-    Taps(Box<Gathered>, conv_f32::PackedWeights),
     Depthwise(depthwise::FloatWeights),
 }
 
@@ -43,16 +45,18 @@ impl Conv {
         let view = plan.conv(index);
         let (input, output) = (plan.input(index, 0), plan.output(index));
         let pointwise = Pointwise::new(&view, &input, &output);
-        let gathered = Gathered::new(&view, conv, &input, &output);
+        let (together, gathered) = match pointwise {
+            Some(_) => (None, None),
+            None => (
+                Together::new(&view, &input, &output),
+                Gathered::new(&view, conv, &input, &output),
+            ),
+        };
         let groups = conv.groups;
         let form = if let Some((geometry, _)) = view.depthwise() {
             let (channels, taps) = (geometry.channels, geometry.kernel);
             let weights = depthwise::FloatWeights::pack(isa, &kernel, channels, taps);
             Form::Depthwise(weights)
-        } else if let Some(gathered) = gathered.filter(|_| pointwise.is_none()) {
-            let shape = WeightShape::linear(shape.out_channels, shape.fan_in());
-            let weights = conv_f32::PackedWeights::pack(isa, &kernel, shape);
-            Form::Taps(Box::new(gathered), weights)
         } else {
             let shape = WeightShape {
                 out_channels: shape.out_channels / groups,
@@ -64,6 +68,8 @@ impl Conv {
         };
         Self {
             pointwise,
+            together,
+            gathered,
             width: output.w,
             view,
             form,
@@ -120,6 +126,8 @@ impl Kernel for Conv {
     }
 
     fn run(&self, call: Call<'_>) {
+        let together = self.together.as_ref();
+        let together = together.and_then(|it| Some((it, it.of(&call)?)));
         let (input, out) = (call.inputs.f32(0), call.out.f32());
         let rectangle = || [call.rows.clone(), call.columns.clone()];
         let each = |out: &mut [f32], one: &dyn Fn(&[f32], &mut [f32])| {
@@ -135,31 +143,35 @@ impl Kernel for Conv {
             let epilogue = self.epilogue(&self.bias);
             conv_f32::conv(weights, geometry, 0..1, view, &epilogue, out);
         };
-        match (&self.form, &self.pointwise) {
-            (Form::Taps(gathered, weights), _) => {
-                gathered.run(
-                    call.images,
-                    rectangle(),
-                    input,
-                    out,
-                    |geometry, view, out| {
-                        product(weights, geometry, view, out);
-                    },
-                );
-            }
-            (Form::Groups(weights), Some(pointwise)) if call.columns.len() == self.width => {
-                let view = &input[pointwise.input_row(call.rows.start)..];
-                let rows = call.rows.clone();
-                pointwise.run(call.images, rows, out, |geometry, out| {
-                    product(&weights[0], geometry, view, out);
+        let weights = match &self.form {
+            Form::Groups(weights) => weights,
+            Form::Depthwise(weights) => {
+                return each(out, &|input, out| {
+                    self.depthwise(weights, rectangle(), input, out);
                 });
             }
-            (Form::Groups(weights), _) => each(out, &|input, out| {
-                self.groups(weights, rectangle(), input, out);
-            }),
-            (Form::Depthwise(weights), _) => each(out, &|input, out| {
-                self.depthwise(weights, rectangle(), input, out);
-            }),
+        };
+        if let Some(pointwise) = &self.pointwise
+            && call.columns.len() == self.width
+        {
+            let view = &input[pointwise.input_row(call.rows.start)..];
+            let rows = call.rows.clone();
+            return pointwise.run(call.images, rows, out, |geometry, out| {
+                product(&weights[0], geometry, view, out);
+            });
         }
+        if let Some((together, geometry)) = together {
+            let (view, epilogue) = (together.view(input), self.epilogue(&self.bias));
+            return conv_f32::conv_images(&weights[0], &geometry, view, &epilogue, out);
+        }
+        if let Some(gathered) = &self.gathered {
+            let images = call.images;
+            return gathered.run(images, rectangle(), input, out, |geometry, view, out| {
+                product(&weights[0], geometry, view, out);
+            });
+        }
+        each(out, &|input, out| {
+            self.groups(weights, rectangle(), input, out);
+        });
     }
 }

@@ -5,6 +5,7 @@ use super::{IntegerLayer, Values};
 use crate::exec::gathered::Gathered;
 use crate::exec::kernel::{Call, Kernel, Out};
 use crate::exec::pointwise::Pointwise;
+use crate::exec::together::Together;
 use crate::lower::{ConvView, Plan};
 use crate::ops;
 use lowbit_kernels::Isa;
@@ -13,6 +14,8 @@ pub(super) struct Conv {
     view: ConvView,
     groups: Vec<LayerProduct>,
     pointwise: Option<Pointwise>,
+    /// How several images with few pixels, or one, are computed.
+    together: Option<Together>,
     gathered: Option<Gathered>,
     /// Columns of the result.
     width: usize,
@@ -31,16 +34,20 @@ impl Conv {
     ) -> Self {
         let (view, input, output) = (plan.conv(index), plan.input(index, 0), plan.output(index));
         let pointwise = Pointwise::new(&view, &input, &output);
-        let gathered = match pointwise {
-            Some(_) => None,
-            None => Gathered::new(&view, conv, &input, &output),
+        let (together, gathered) = match pointwise {
+            Some(_) => (None, None),
+            None => (
+                Together::new(&view, &input, &output),
+                Gathered::new(&view, conv, &input, &output),
+            ),
         };
+        let windows = together.map_or_else(Vec::new, |together| together.geometry().windows());
+        let groups = (conv.groups, &windows[..]);
+        let groups = LayerProduct::groups(plan, index, groups, layer, values, isa);
         Self {
             view,
-            groups: match gathered {
-                Some(_) => LayerProduct::of_taps(plan, index, layer, values, isa),
-                None => LayerProduct::groups(plan, index, conv.groups, layer, values, isa),
-            },
+            together: together.filter(|_| groups[0].takes_images()),
+            groups,
             pointwise,
             gathered,
             width: output.w,
@@ -91,6 +98,12 @@ impl Kernel for Conv {
             && call.columns.len() == self.width
         {
             return self.pixels(&pointwise, call);
+        }
+        if let Some(together) = &self.together
+            && let Some(geometry) = together.of(&call)
+        {
+            let view = together.view(call.inputs.u8(0));
+            return self.groups[0].run_images(&call.inputs, &geometry, view, call.out);
         }
         if let Some(gathered) = &self.gathered {
             return self.taps(gathered, call);

@@ -23,7 +23,7 @@ impl Linear {
         Self {
             input: plan.input(index, 0),
             output: plan.output(index),
-            product: LayerProduct::groups(plan, index, 1, layer, values, isa),
+            product: LayerProduct::groups(plan, index, (1, &[]), layer, values, isa),
         }
     }
 }

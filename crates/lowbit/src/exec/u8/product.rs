@@ -7,7 +7,8 @@ use crate::lower::Plan;
 use crate::quant::{
     ActivationParams, InputParams, Levels, Product, ProductConstants, QuantizedLayer, Requant,
 };
-use lowbit_kernels::{ConvGeometry, Isa, WeightShape};
+use lowbit_kernels::images::Window;
+use lowbit_kernels::{ConvGeometry, ImagesGeometry, Isa, WeightShape};
 use std::ops::Range;
 
 /// The product of one group of a step's channels.
@@ -23,44 +24,20 @@ pub(super) struct LayerProduct {
 }
 
 impl LayerProduct {
-    /// The groups of a step, in their order.
+    /// The groups of a step, in their order; where there is one, and its pixels see different `windows` of the kernel, it may
+    /// take several images at once.
     pub(super) fn groups(
         plan: &Plan,
         index: usize,
-        groups: usize,
-        layer: IntegerLayer<'_>,
-        values: &Values,
-        isa: Isa,
-    ) -> Vec<Self> {
-        let program_step = plan.exec.layer(&plan.exec.steps[index]);
-        let shape = program_step.weight_shape().expect("products have weights");
-        Self::groups_of(plan, index, (groups, shape), layer, values, isa)
-    }
-
-    /// The one product of a step over all taps that a pixel sees, side by side.
-    pub(super) fn of_taps(
-        plan: &Plan,
-        index: usize,
-        layer: IntegerLayer<'_>,
-        values: &Values,
-        isa: Isa,
-    ) -> Vec<Self> {
-        let program_step = plan.exec.layer(&plan.exec.steps[index]);
-        let shape = program_step.weight_shape().expect("products have weights");
-        let shape = WeightShape::linear(shape.out_channels, shape.fan_in());
-        Self::groups_of(plan, index, (1, shape), layer, values, isa)
-    }
-
-    fn groups_of(
-        plan: &Plan,
-        index: usize,
-        (groups, shape): (usize, WeightShape),
+        (groups, windows): (usize, &[Window]),
         layer: IntegerLayer<'_>,
         values: &Values,
         isa: Isa,
     ) -> Vec<Self> {
         let step = &plan.exec.steps[index];
         let program_step = plan.exec.layer(step);
+        let shape = program_step.weight_shape().expect("products have weights");
+
         let (relu, ceiling) = (program_step.epilogue.relu, program_step.epilogue.ceiling);
         let from = plan.exec.values[step.inputs[0]].value;
         let one_bit_input = layer.one_bit_input && from != 0;
@@ -91,7 +68,8 @@ impl LayerProduct {
             } = layer.layer;
             let weights = &weights[group * shape.len()..][..shape.len()];
             let product = Product::pack(isa, *bits, weights, shape, one_bit_input)
-                .expect("the layer was checked");
+                .expect("the layer was checked")
+                .with_windows(weights, windows);
             let of_group = |values: &[f32]| values[group * channels..][..channels].to_vec();
             let (scale, bias) = (of_group(scale), of_group(bias));
             let has_bias_steps = values.arithmetic.has_bias_steps(*bits);
@@ -119,6 +97,48 @@ impl LayerProduct {
         let (scale, bias) = (&self.scale, Some(&self.bias[..]));
         let requant = Requant::new(self.product.sums(), scale, bias, input.into(), None);
         self.product.constants(requant)
+    }
+
+    /// Whether several images can be taken at once.
+    pub(super) fn takes_images(&self) -> bool {
+        self.product.takes_images()
+    }
+
+    /// Runs several images at once; `out` from the first one's first pixel on.
+    pub(super) fn run_images(
+        &self,
+        inputs: &Inputs<'_>,
+        geometry: &ImagesGeometry,
+        view: &[u8],
+        out: Out<'_>,
+    ) {
+        let found;
+        let constants = match &self.constants {
+            Some(constants) => constants,
+            None => {
+                found = self.found(inputs.found(0));
+                &found
+            }
+        };
+        match out {
+            Out::U8(out) => {
+                self.product
+                    .run_images_u8(constants, self.levels, geometry, view, out);
+            }
+            Out::F32(out) => {
+                self.product
+                    .run_images_f32(constants, self.relu, geometry, view, out);
+                let image = &geometry.image;
+                let extents = [image.out_h, image.out_w, image.out_channels];
+                let strides = [image.out_row_stride, image.out_pixel_stride];
+                for out in out
+                    .chunks_mut(geometry.out_image_stride)
+                    .take(geometry.images)
+                {
+                    cut(self.ceiling, out, strides, extents);
+                }
+            }
+        }
     }
 
     /// Runs one call of a kernel; `out` from its first element on.

@@ -92,7 +92,7 @@ impl Linear {
             .weight_shape()
             .expect("linear layers have weights");
         let bias = Some(&self.bias.value[..]);
-        let product = || quantizer.product(pass.isa, shape, input, bias);
+        let product = || quantizer.product(pass.isa, (shape, &[]), input, bias);
         Some(rayon::join(product, pack_backward).0)
     }
 }

@@ -6,7 +6,8 @@ use crate::bits::WeightBits;
 use crate::quant::{InputParams, Product, ProductConstants, QuantizedLayer, Requant, quantizers};
 use crate::train::parameter::Parameter;
 use lowbit_kernels::depthwise::{self, DepthwiseGeometry, Dequantize, IntegerWeights};
-use lowbit_kernels::{ConvGeometry, Isa, WeightShape};
+use lowbit_kernels::images::Window;
+use lowbit_kernels::{ConvGeometry, ImagesGeometry, Isa, WeightShape};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -17,6 +18,23 @@ pub(in crate::train) struct IntegerProduct {
 }
 
 impl IntegerProduct {
+    /// Whether several images can be taken at once.
+    pub(in crate::train) fn takes_images(&self) -> bool {
+        self.weights.takes_images()
+    }
+
+    /// The maps of several images.
+    pub(in crate::train) fn run_images(
+        &self,
+        geometry: &ImagesGeometry,
+        view: &[u8],
+        out: &mut [f32],
+    ) {
+        let constants = &self.constants;
+        self.weights
+            .run_images_f32(constants, false, geometry, view, out);
+    }
+
     pub(in crate::train) fn run(
         &self,
         relu: bool,
@@ -176,16 +194,18 @@ impl WeightState {
             });
     }
 
-    /// The integers in the kernel's order, and how accumulators of an input with these parameters become real numbers.
+    /// The integers in the kernel's order, and how accumulators of an input with these parameters become real numbers; for
+    /// several images at once too, where pixels see `windows` of the kernel.
     pub(in crate::train) fn product(
         &self,
         isa: Isa,
-        shape: WeightShape,
+        (shape, windows): (WeightShape, &[Window]),
         input: InputParams,
         bias: Option<&[f32]>,
     ) -> IntegerProduct {
         let weights = Product::pack(isa, self.bits, &self.codes, shape, false)
-            .expect("quantizers keep to the width");
+            .expect("quantizers keep to the width")
+            .with_windows(&self.codes, windows);
         let requant = Requant::new(weights.sums(), &self.scale, bias, input, None);
         let constants = weights.constants(requant);
         IntegerProduct { weights, constants }

@@ -1,7 +1,7 @@
 //! The gradient of a convolution's input.
 
 use crate::graph::{Conv, Step};
-use lowbit_kernels::{ConvGeometry, Isa, WeightShape, conv_f32};
+use lowbit_kernels::{ConvGeometry, ImagesGeometry, Isa, WeightShape, conv_f32};
 
 /// How the gradient of the map lies in a slice's scratch, zeros around it, so that the gradient of the input is a plain
 /// convolution of it, or one for each phase of a stride.
@@ -12,6 +12,8 @@ pub(super) struct Backward {
     pub(super) offset: usize,
     pub(super) row_stride: usize,
     pub(super) scratch_len: usize,
+    /// Of an image's input.
+    input_len: usize,
 }
 
 /// The pixels of the input whose distance from the first kernel position is the same, modulo the stride: they see every
@@ -29,6 +31,9 @@ struct Phase {
     to: usize,
     /// Rows and columns of zeros around the scratch.
     border: usize,
+    /// Rows and columns of zeros before the map in the phase's view, and of the map in it.
+    zeros: [usize; 2],
+    size: [usize; 2],
     packed: conv_f32::PackedWeights,
     /// The phase's weights, OHWI, where they are not the whole kernel.
     gathered: Vec<f32>,
@@ -83,6 +88,7 @@ impl Backward {
                 offset: 0,
                 row_stride: map.w() * map.c(),
                 scratch_len: map.len(),
+                input_len: input.len(),
             };
         }
         let axes = |axis: usize, size: usize| -> Vec<Axis> {
@@ -124,6 +130,8 @@ impl Backward {
                 ..shape
             };
             let gathered = vec![0.0; if stride > 1 { part.len() } else { 0 }];
+            let zeros = [row, column].map(|axis| axis.taps.saturating_sub(axis.seen + 1));
+            let cut = [row, column].map(|axis| (axis.seen + 1).saturating_sub(axis.taps));
             Phase {
                 geometry,
                 first: [row.first, column.first],
@@ -131,6 +139,11 @@ impl Backward {
                 from,
                 to: (row.pixel * input.w() + column.pixel) * input.c(),
                 border: if stride == 1 { above } else { 0 },
+                zeros,
+                size: [
+                    map.h().saturating_sub(cut[0]),
+                    map.w().saturating_sub(cut[1]),
+                ],
                 packed: conv_f32::PackedWeights::pack_backward(isa, &vec![0.0; part.len()], part),
                 gathered,
             }
@@ -144,6 +157,7 @@ impl Backward {
             offset: above * row_stride + left * map.c(),
             row_stride,
             scratch_len: (above + map.h() + below) * row_stride,
+            input_len: input.len(),
         }
     }
 
@@ -178,6 +192,26 @@ impl Backward {
             let (rows, border) = (0..geometry.out_h, phase.border);
             let (from, to) = (&grad_map[phase.from..], &mut grad_input[phase.to..]);
             conv_f32::conv_haloed(&phase.packed, geometry, rows, border, from, &epilogue, to);
+        }
+    }
+
+    /// The same of several images, each with a scratch of its own.
+    pub(super) fn run_images(&self, images: usize, grad_map: &[f32], grad_input: &mut [f32]) {
+        let epilogue = conv_f32::Epilogue::default();
+        for phase in &self.phases {
+            let Some(image) = phase.geometry else {
+                continue;
+            };
+            let geometry = ImagesGeometry {
+                image,
+                images,
+                in_image_stride: self.scratch_len,
+                out_image_stride: self.input_len,
+                border: phase.zeros,
+                size: phase.size,
+            };
+            let (from, to) = (&grad_map[phase.from..], &mut grad_input[phase.to..]);
+            conv_f32::conv_images(&phase.packed, &geometry, from, &epilogue, to);
         }
     }
 
@@ -266,6 +300,15 @@ mod tests {
                     error < 1e-4,
                     "{conv:?} on {h}×{w}, {isa}: {found} for {expected}"
                 );
+            }
+            // Two images at once are each of them.
+            let mut both = AlignedBuffer::<f32>::zeroed(2 * backward.scratch_len);
+            let images = both.chunks_exact_mut(backward.scratch_len);
+            images.for_each(|image| image.copy_from_slice(&scratch));
+            let mut of_both = AlignedBuffer::<f32>::zeroed(2 * found.len());
+            backward.run_images(2, both.with_slack(), &mut of_both);
+            for of_image in of_both.chunks_exact(found.len()) {
+                assert_eq!(of_image, &found[..], "{conv:?} on {h}×{w}, {isa}");
             }
         }
     }

@@ -314,8 +314,9 @@ impl Layer for Conv {
                         true => &grad_out[first * pooled..],
                         false => {
                             let room = &mut grad_map.with_slack_mut()[scratch.offset..];
-                            (0..images)
-                                .for_each(|within| gradient(within, &mut room[within * map_len..]));
+                            (0..images).for_each(|within| {
+                                gradient(within, &mut room[within * scratch.image_len..]);
+                            });
                             grad_map.with_slack()
                         }
                     };

@@ -9,7 +9,7 @@ use crate::train::SLICE;
 use crate::train::qat::{IntegerDepthwise, IntegerProduct, WeightState};
 use lowbit_kernels::batch_norm::MapShape;
 use lowbit_kernels::depthwise::DepthwiseGeometry;
-use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, WeightShape, conv_f32};
+use lowbit_kernels::{AlignedBuffer, ConvGeometry, ImagesGeometry, Isa, WeightShape, conv_f32};
 
 /// In f32.
 pub(super) enum FloatProduct {
@@ -22,25 +22,42 @@ pub(super) struct Matrix {
     /// From the input value to the dense map, and where the first pixel's view begins.
     forward: ConvGeometry,
     view_start: usize,
-    /// Pixels of an image, where each pixel of the map is a product of one of the input alone and images lie behind one another:
-    /// then those of a slice are one product, and weights are read once for all.
-    pixels: Option<usize>,
+    several: Several,
     packed: conv_f32::PackedWeights,
     backward: Backward,
     isa: Isa,
 }
 
+/// How the images of a slice are taken: weights are read once for all of them, where they are many beside the pixels.
+#[derive(Clone, Copy)]
+pub(super) enum Several {
+    /// One after the other.
+    No,
+    /// As one product over so many pixels each, where each pixel of the map is a product of one of the input alone and images
+    /// lie behind one another.
+    Pixels(usize),
+    /// Pixel by pixel, all images of a pixel at once. Of no image yet.
+    Images(ImagesGeometry),
+}
+
 /// What an integer product is made for.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
-    Matrix(ConvGeometry, Option<usize>, WeightShape),
+    Matrix(ConvGeometry, Several, WeightShape),
     Depthwise(DepthwiseGeometry),
 }
 
 /// In integers, with f32 results.
 pub(super) enum IntegerForm {
-    Matrix(ConvGeometry, Option<usize>, IntegerProduct),
-    Depthwise(DepthwiseGeometry, IntegerDepthwise),
+    Matrix(Box<IntegerMatrix>),
+    Depthwise(DepthwiseGeometry, Box<IntegerDepthwise>),
+}
+
+/// A product of matrices, in integers.
+pub(super) struct IntegerMatrix {
+    geometry: ConvGeometry,
+    several: Several,
+    product: IntegerProduct,
 }
 
 /// How the gradient of a map lies in its scratch.
@@ -49,6 +66,8 @@ pub(super) struct Scratch {
     /// Of the map's first pixel.
     pub(super) offset: usize,
     pub(super) row_stride: usize,
+    /// From one image to the next, and of all images that are taken at once.
+    pub(super) image_len: usize,
     pub(super) len: usize,
 }
 
@@ -56,12 +75,12 @@ pub(super) struct Scratch {
 /// of them in f32 would lose digits.
 const FEW_PIXELS: usize = 256;
 
-/// The product of so many images.
-fn of_images(geometry: &ConvGeometry, pixels: Option<usize>, images: usize) -> ConvGeometry {
-    let features = [geometry.in_channels, geometry.out_channels];
-    pixels.map_or(*geometry, |pixels| {
-        ConvGeometry::linear(images * pixels, features[0], features[1])
-    })
+/// Most pixels of a map up to which the images of a slice are taken at once, pixel by pixel.
+const FEW_MAP_PIXELS: usize = 64;
+
+/// The product over all pixels of some images.
+fn over_pixels(geometry: &ConvGeometry, pixels: usize) -> ConvGeometry {
+    ConvGeometry::linear(pixels, geometry.in_channels, geometry.out_channels)
 }
 
 impl FloatProduct {
@@ -73,20 +92,32 @@ impl FloatProduct {
         let whole = plan.conv(index).plain();
         let is_pointwise = conv.kernel == [1, 1] && conv.stride == [1, 1] && conv.padding == [0; 4];
         let shape = step.weight_shape().expect("convolutions have weights");
+        let (pixels, input) = (map.h() * map.w(), plan.input(index, 0));
+        let forward = ConvGeometry {
+            pool: 1,
+            out_row_stride: map.w() * map.c(),
+            out_pixel_stride: map.c(),
+            ..whole.expect("only plain and depthwise convolutions are trained")
+        };
+        let several = if is_pointwise && pixels <= FEW_PIXELS && input.is_dense() {
+            Several::Pixels(pixels)
+        } else if pixels <= FEW_MAP_PIXELS {
+            Several::Images(ImagesGeometry {
+                image: forward,
+                images: 0,
+                in_image_stride: input.image_len,
+                out_image_stride: map.len(),
+                border: [conv.padding[0], conv.padding[1]],
+                size: [input.h, input.w],
+            })
+        } else {
+            Several::No
+        };
         Self::Matrix(Box::new(Matrix {
             shape,
-            forward: ConvGeometry {
-                pool: 1,
-                out_row_stride: map.w() * map.c(),
-                out_pixel_stride: map.c(),
-                ..whole.expect("only plain and depthwise convolutions are trained")
-            },
-            view_start: plan
-                .input(index, 0)
-                .border(conv.padding[0], conv.padding[1]),
-            pixels: Some(map.h() * map.w()).filter(|&pixels| {
-                is_pointwise && pixels <= FEW_PIXELS && plan.input(index, 0).is_dense()
-            }),
+            forward,
+            view_start: input.border(conv.padding[0], conv.padding[1]),
+            several,
             packed: conv_f32::PackedWeights::pack(isa, &vec![0.0; shape.len()], shape),
             backward: Backward::new(step, conv, isa),
             isa,
@@ -95,7 +126,7 @@ impl FloatProduct {
 
     pub(super) fn kind(&self) -> Kind {
         match self {
-            Self::Matrix(matrix) => Kind::Matrix(matrix.forward, matrix.pixels, matrix.shape),
+            Self::Matrix(matrix) => Kind::Matrix(matrix.forward, matrix.several, matrix.shape),
             Self::Depthwise(depthwise) => Kind::Depthwise(*depthwise.geometry()),
         }
     }
@@ -103,8 +134,11 @@ impl FloatProduct {
     /// How many images of a slice one call takes.
     pub(super) fn images_at_once(&self) -> usize {
         match self {
-            Self::Matrix(matrix) if matrix.pixels.is_some() => SLICE,
-            Self::Matrix(_) | Self::Depthwise(_) => 1,
+            Self::Matrix(matrix) => match matrix.several {
+                Several::No => 1,
+                Several::Pixels(_) | Several::Images(_) => SLICE,
+            },
+            Self::Depthwise(_) => 1,
         }
     }
 
@@ -121,11 +155,13 @@ impl FloatProduct {
             Self::Matrix(matrix) => Scratch {
                 offset: matrix.backward.offset,
                 row_stride: matrix.backward.row_stride,
+                image_len: matrix.backward.scratch_len,
                 len: self.images_at_once() * matrix.backward.scratch_len,
             },
             Self::Depthwise(_) => Scratch {
                 offset: 0,
                 row_stride: map.w * map.c,
+                image_len: map.len(),
                 len: map.len(),
             },
         }
@@ -167,7 +203,20 @@ impl FloatProduct {
         };
         match self {
             Self::Matrix(matrix) => {
-                let geometry = of_images(&matrix.forward, matrix.pixels, images);
+                let geometry = match matrix.several {
+                    Several::Images(geometry) => {
+                        let geometry = ImagesGeometry { images, ..geometry };
+                        return conv_f32::conv_images(
+                            &matrix.packed,
+                            &geometry,
+                            view,
+                            &epilogue,
+                            map,
+                        );
+                    }
+                    Several::Pixels(pixels) => over_pixels(&matrix.forward, images * pixels),
+                    Several::No => matrix.forward,
+                };
                 let rows = 0..geometry.out_h;
                 conv_f32::conv(&matrix.packed, &geometry, rows, view, &epilogue, map);
             }
@@ -189,7 +238,22 @@ impl FloatProduct {
                     out_row_stride: matrix.backward.row_stride,
                     ..matrix.forward
                 };
-                let geometry = of_images(&haloed, matrix.pixels, images);
+                let geometry = match matrix.several {
+                    Several::Images(geometry) => {
+                        let geometry = ImagesGeometry {
+                            image: haloed,
+                            images,
+                            out_image_stride: matrix.backward.scratch_len,
+                            ..geometry
+                        };
+                        let isa = matrix.isa;
+                        return conv_f32::conv_images_grad_weights(
+                            isa, &geometry, view, grad_map, grad,
+                        );
+                    }
+                    Several::Pixels(pixels) => over_pixels(&haloed, images * pixels),
+                    Several::No => haloed,
+                };
                 conv_f32::conv_grad_weights(matrix.isa, &geometry, view, grad_map, grad);
             }
             Self::Depthwise(depthwise) => depthwise.grad_weights(view, grad_map, grad),
@@ -239,9 +303,10 @@ impl Scratch {
 
 impl Matrix {
     fn back(&self, images: usize, scratch: &[f32], grad: &mut [f32]) {
-        match self.pixels {
-            Some(pixels) => self.backward.run_pixels(images * pixels, scratch, grad),
-            None => self.backward.run(scratch, grad),
+        match self.several {
+            Several::Pixels(pixels) => self.backward.run_pixels(images * pixels, scratch, grad),
+            Several::Images(_) => self.backward.run_images(images, scratch, grad),
+            Several::No => self.backward.run(scratch, grad),
         }
     }
 }
@@ -255,12 +320,20 @@ impl IntegerForm {
         bias: Option<&[f32]>,
     ) -> Self {
         match kind {
-            Kind::Matrix(geometry, pixels, shape) => {
-                Self::Matrix(geometry, pixels, quantizer.product(isa, shape, input, bias))
+            Kind::Matrix(geometry, several, shape) => {
+                let windows = match &several {
+                    Several::Images(geometry) => geometry.windows(),
+                    Several::No | Several::Pixels(_) => Vec::new(),
+                };
+                Self::Matrix(Box::new(IntegerMatrix {
+                    geometry,
+                    several,
+                    product: quantizer.product(isa, (shape, &windows), input, bias),
+                }))
             }
             Kind::Depthwise(geometry) => Self::Depthwise(
                 geometry,
-                quantizer.depthwise(isa, geometry.kernel, input, bias),
+                Box::new(quantizer.depthwise(isa, geometry.kernel, input, bias)),
             ),
         }
     }
@@ -268,11 +341,37 @@ impl IntegerForm {
     /// The maps of `images` images, each of `extents` rows and columns.
     pub(super) fn run(&self, images: usize, extents: [usize; 2], view: &[u8], map: &mut [f32]) {
         match self {
-            Self::Matrix(geometry, pixels, product) => {
-                let geometry = of_images(geometry, *pixels, images);
-                product.run(false, &geometry, 0..geometry.out_h, view, map);
-            }
+            Self::Matrix(matrix) => matrix.run(images, view, map),
             Self::Depthwise(geometry, product) => product.run(geometry, extents, view, map),
+        }
+    }
+}
+
+impl IntegerMatrix {
+    /// The maps of `images` images.
+    fn run(&self, images: usize, view: &[u8], map: &mut [f32]) {
+        let one = |geometry: &ConvGeometry, view: &[u8], map: &mut [f32]| {
+            let rows = 0..geometry.out_h;
+            self.product.run(false, geometry, rows, view, map);
+        };
+        match self.several {
+            Several::No => one(&self.geometry, view, map),
+            Several::Pixels(pixels) => {
+                one(&over_pixels(&self.geometry, images * pixels), view, map)
+            }
+            Several::Images(geometry) if self.product.takes_images() => {
+                let geometry = ImagesGeometry { images, ..geometry };
+                self.product.run_images(&geometry, view, map);
+            }
+            Several::Images(geometry) => {
+                for (image, map) in map.chunks_mut(geometry.out_image_stride).enumerate() {
+                    one(
+                        &self.geometry,
+                        &view[image * geometry.in_image_stride..],
+                        map,
+                    );
+                }
+            }
         }
     }
 }

@@ -200,3 +200,36 @@ fn mobile_blocks_are_the_same_bits_at_any_number_of_threads() {
     };
     assert_eq!(run(1), run(3));
 }
+
+/// Convolutions whose maps have few pixels, so that the images of a slice are taken at once: with strides, with a kernel that
+/// reaches over the whole map, and with channels that fill no block of the integer kernels.
+fn few_pixels(input: Shape, names: &[String]) -> Graph {
+    let mut graph = GraphBuilder::new("test", input, names);
+    let x = graph.conv("stem", 0, 6, 3, (2, 1), true);
+    let x = graph.conv("odd", x, 8, 3, (1, 1), true);
+    let skip = graph.conv("skip", x, 12, 1, (2, 0), false);
+    let x = graph.conv("down", x, 12, 3, (2, 1), true);
+    let x = graph.conv("wide", x, 12, 5, (1, 2), false);
+    let x = graph.add("sum", Op::Add, &[x, skip]);
+    let x = graph.add("relu", Op::Relu, &[x]);
+    let x = graph.conv("last", x, 8, 3, (1, 0), true);
+    let x = graph.add("flatten", Op::Flatten, &[x]);
+    graph.add("fc", Op::linear(names.len()), &[x]);
+    graph.finish().unwrap()
+}
+
+#[test]
+fn gradients_of_maps_of_few_pixels_agree_with_finite_differences() {
+    check_gradients(&few_pixels(Shape::new(13, 15, 3), &classes(3)));
+}
+
+#[test]
+fn maps_of_few_pixels_learn_quantized_at_every_width_and_ship_what_was_trained() {
+    use crate::WeightBits as B;
+    let graph = few_pixels(Shape::new(13, 15, 3), &classes(6));
+    for bits in [B::B16, B::B8, B::B4, B::B2, B::B1] {
+        let (mut trainer, first, last) = qat(&graph, QatConfig::of(bits), 40);
+        assert!(last < 0.8 * first, "{bits}: loss {first} to {last}");
+        ships_what_was_trained(&graph, &mut trainer, &bits.to_string());
+    }
+}
