@@ -43,8 +43,8 @@ struct Slice {
     grad_input: AlignedBuffer<f32>,
 }
 
-/// Output channels whose weight gradients one thread reduces at a time: a cache line of them.
-const GROUP: usize = 16;
+/// Taps whose weight gradients are reduced at a time: a cache line of each output channel's.
+const TAPS: usize = 16;
 
 impl Conv {
     pub(super) fn new(
@@ -145,18 +145,27 @@ impl Conv {
         let out = self.shape.c;
         let fan_in = self.weight.value.len() / out;
         let slices = &self.slices[..slices];
-        let groups = self.weight.grad.par_chunks_mut(GROUP * fan_in);
+        // Each thread reads long runs of the slices' gradients.
+        let channels = out.div_ceil(rayon::current_num_threads());
+        let channels = channels.next_multiple_of(TAPS);
+        let groups = self.weight.grad.par_chunks_mut(channels * fan_in);
         groups.enumerate().for_each(|(group, grad)| {
-            let channels = grad.len() / fan_in;
-            for tap in 0..fan_in {
-                let at = tap * out + group * GROUP;
-                let mut sums = [0.0; GROUP];
+            let (first, channels) = (group * channels, grad.len() / fan_in);
+            let mut sums = vec![0.0; TAPS * channels];
+            for tap in (0..fan_in).step_by(TAPS) {
+                let taps = TAPS.min(fan_in - tap);
+                sums.fill(0.0);
                 for slice in slices {
-                    let of_slice = &slice.grad_weights[at..][..channels];
-                    sums.iter_mut().zip(of_slice).for_each(|(sum, x)| *sum += x);
+                    for (within, sums) in sums.chunks_exact_mut(channels).take(taps).enumerate() {
+                        let at = (tap + within) * out + first;
+                        let of_slice = &slice.grad_weights[at..][..channels];
+                        sums.iter_mut().zip(of_slice).for_each(|(sum, x)| *sum += x);
+                    }
                 }
-                for (channel, &sum) in sums[..channels].iter().enumerate() {
-                    grad[channel * fan_in + tap] = sum;
+                for (channel, grad) in grad.chunks_exact_mut(fan_in).enumerate() {
+                    let sums = sums[channel..].iter().step_by(channels);
+                    let grad = grad[tap..][..taps].iter_mut();
+                    grad.zip(sums).for_each(|(grad, sum)| *grad = *sum);
                 }
             }
         });
