@@ -292,8 +292,8 @@ pub fn conv_grad_weights(
     }
 }
 
-/// Adds the gradients of the weights of several images, one after the other, as [`conv_grad_weights`] does; what lies in the
-/// border of the input is taken for zeros.
+/// Writes the gradients of the weights of several images, which [`conv_grad_weights`] would add one after the other to zeros; what
+/// lies in the border of the input is taken for zeros.
 ///
 /// # Panics
 /// If the geometry and the slices do not fit together.

@@ -106,7 +106,7 @@ pub(super) fn conv_images(
     }
 }
 
-/// The gradients of the weights of one image after the other; pixels in the border are left out.
+/// The gradients of the weights of one image after the other, from zero; pixels in the border are left out.
 pub(super) fn conv_images_grad_weights(
     images: &ImagesGeometry,
     input: &[f32],
@@ -118,6 +118,7 @@ pub(super) fn conv_images_grad_weights(
     for (tap, into) in of_taps.enumerate() {
         let (position, channel) = (tap / g.in_channels, tap % g.in_channels);
         let (kh, kw) = (position / g.kernel_w, position % g.kernel_w);
+        into.fill(0.0);
         for image in 0..images.images {
             let input = &input[image * images.in_image_stride..];
             let grad_out = &grad_out[image * images.out_image_stride..];

@@ -25,6 +25,7 @@ pub(in crate::conv_f32) unsafe fn conv_grad_weights<V: Vector>(
         image_strides: [0, 0],
         rows: g.out_h,
         columns: g.out_w,
+        goes_on: true,
     };
     for panel in panels(V::LANES, g.out_channels, 0) {
         for (segment, &offset) in offsets.iter().enumerate() {
@@ -43,7 +44,7 @@ pub(in crate::conv_f32) unsafe fn conv_grad_weights<V: Vector>(
     }
 }
 
-/// Adds the gradient of the weights of several images as [`crate::conv_f32::conv_images_grad_weights`] says.
+/// Writes the gradient of the weights of several images as [`crate::conv_f32::conv_images_grad_weights`] says.
 ///
 /// # Safety
 /// As [`conv_grad_weights`], for all images.
@@ -62,25 +63,25 @@ pub(in crate::conv_f32) unsafe fn conv_images_grad_weights<V: Vector>(
             let rows = rows.seeing(kernel_row);
             for kernel_column in 0..g.kernel_w {
                 let columns = columns.seeing(kernel_column);
-                if rows.is_empty() || columns.is_empty() {
-                    continue;
-                }
                 let pixels = Pixels {
                     images: images.images,
                     image_strides: [images.in_image_stride, images.out_image_stride],
                     rows: rows.len(),
                     columns: columns.len(),
+                    goes_on: false,
                 };
                 let seen = [
                     rows.start * g.stride + kernel_row,
                     columns.start * g.stride + kernel_column,
                 ];
-                // SAFETY: taps, pixels and channels lie inside the geometry, whose extents the caller vouches for.
+                // SAFETY: taps, pixels and channels lie inside the geometry, whose extents the caller vouches for; where there
+                // are no pixels, nothing is read.
                 unsafe {
                     let tap = kernel_row * g.kernel_w + kernel_column;
                     let part = Part {
-                        input: input.add(seen[0] * g.in_row_stride + seen[1] * g.in_pixel_stride),
-                        grad_out: grad_out.add(
+                        input: input
+                            .wrapping_add(seen[0] * g.in_row_stride + seen[1] * g.in_pixel_stride),
+                        grad_out: grad_out.wrapping_add(
                             rows.start * g.out_row_stride + columns.start * g.out_pixel_stride,
                         ),
                         channels: g.out_channels,
@@ -100,6 +101,8 @@ struct Pixels {
     image_strides: [usize; 2],
     rows: usize,
     columns: usize,
+    /// Whether their sum is added to what is there, or stands in its place.
+    goes_on: bool,
 }
 
 /// Where a run of taps, or a tile of it, reads and writes.
@@ -175,7 +178,7 @@ unsafe fn grad<V: Vector, const N: usize, const MR: usize>(
     // SAFETY: the caller's promises. Lanes behind the last channel read the slack; they are not stored.
     unsafe {
         let mut acc = [[V::zero(); N]; MR];
-        for r in 0..MR {
+        for r in 0..if pixels.goes_on { MR } else { 0 } {
             for v in 0..N {
                 acc[r][v] = load_lanes(tile.to.add(r * g.out_channels + v * V::LANES), lanes(v));
             }

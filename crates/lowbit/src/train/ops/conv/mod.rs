@@ -297,7 +297,6 @@ impl Layer for Conv {
             .zip(earlier[from][..count * dense].par_chunks_mut(SLICE * dense))
             .enumerate()
             .for_each(|(slice_number, (slice, grad_input))| {
-                slice.grad_weights.fill(0.0);
                 for (chunk, grad_input) in grad_input.chunks_mut(at_once * dense).enumerate() {
                     let first = slice_number * SLICE + chunk * at_once;
                     let images = grad_input.len() / dense;
@@ -332,7 +331,8 @@ impl Layer for Conv {
                     let view = &image[first * input.image_len + view_start..];
                     let map = &grad_map[scratch.offset..];
                     // Two tasks, so that a thread that has run out of slices can help with another's.
-                    let by_weights = || product.grad_weights(images, view, map, grad_weights);
+                    let by_weights =
+                        || product.grad_weights((chunk == 0, images), view, map, grad_weights);
                     let by_input =
                         || product.grad_input(images, grad_map, own, grad_input, accumulate);
                     rayon::join(by_weights, by_input);

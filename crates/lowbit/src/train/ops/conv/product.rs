@@ -224,14 +224,19 @@ impl FloatProduct {
         }
     }
 
-    /// Adds the gradient of the weights (HWIO) of `images` images; that of their maps begins with `grad_map`.
+    /// Adds the gradient of the weights (HWIO) of `images` images, the `first` ones of a slice to zeros; that of their maps begins
+    /// with `grad_map`.
     pub(super) fn grad_weights(
         &self,
-        images: usize,
+        (first, images): (bool, usize),
         view: &[f32],
         grad_map: &[f32],
         grad: &mut [f32],
     ) {
+        let writes = matches!(self, Self::Matrix(it) if matches!(it.several, Several::Images(_)));
+        if first && !writes {
+            grad.fill(0.0);
+        }
         match self {
             Self::Matrix(matrix) => {
                 let haloed = ConvGeometry {
