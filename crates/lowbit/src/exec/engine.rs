@@ -335,14 +335,16 @@ impl Engine {
             && self.is_large(&self.plan.exec.steps[index]);
         let layout = self.plan.output(index);
         let pixels = layout.h * layout.w;
-        let team = team.filter(|team| is_shared && pixels >= team.threads());
+        let by_channels = kernel.shares_channels();
+        let enough = |team: &Team| by_channels || pixels >= team.threads();
+        let team = team.filter(|team| is_shared && enough(team));
         self.with_output(workspace, (index, number), logits, |inputs, out| {
-            let Some(team) = team else {
+            let Some(team) = team.filter(|_| !by_channels) else {
                 return kernel.run(Call {
                     inputs,
                     rows: 0..layout.h,
                     columns: 0..layout.w,
-                    team: None,
+                    team,
                     images: 1,
                     out,
                 });

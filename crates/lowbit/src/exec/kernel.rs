@@ -15,6 +15,11 @@ pub(super) trait Kernel: Send + Sync {
         false
     }
 
+    /// Whether threads that share one image should share its channels, not its pixels: the team comes with the call.
+    fn shares_channels(&self) -> bool {
+        false
+    }
+
     /// Whether it fills the result's halo too, and so gets its output from the image's first element on, halo included.
     fn writes_halo(&self) -> bool {
         false
@@ -43,6 +48,14 @@ pub(super) enum Out<'a> {
 }
 
 impl<'a> Out<'a> {
+    /// From some element on.
+    pub(super) fn from(&mut self, first: usize) -> Out<'_> {
+        match self {
+            Self::F32(out) => Out::F32(&mut out[first..]),
+            Self::U8(out) => Out::U8(&mut out[first..]),
+        }
+    }
+
     /// # Panics
     /// If it is of bytes: programs give each step the numbers that it was compiled for.
     pub(super) fn f32(self) -> &'a mut [f32] {

@@ -1,13 +1,13 @@
 //! Convolution with bias, ReLU, ceiling and 2×2 max-pool.
 
 use super::Weights;
-use crate::exec::gathered::Gathered;
+use crate::exec::gathered::{Gathered, part_of};
 use crate::exec::kernel::{Call, Kernel};
 use crate::exec::pointwise::Pointwise;
 use crate::exec::together::Together;
 use crate::lower::{ConvView, Plan};
 use crate::ops;
-use lowbit_kernels::{ConvGeometry, Isa, WeightShape, conv_f32, depthwise};
+use lowbit_kernels::{ConvGeometry, ImagesGeometry, Isa, WeightShape, conv_f32, depthwise};
 use std::ops::Range;
 
 pub(super) struct Conv {
@@ -27,7 +27,7 @@ pub(super) struct Conv {
 }
 
 enum Form {
-    /// One product for each group.
+    /// One product for each group, or for each part of the channels where taps are gathered.
     Groups(Vec<conv_f32::PackedWeights>),
     Depthwise(depthwise::FloatWeights),
 }
@@ -45,14 +45,14 @@ impl Conv {
         let view = plan.conv(index);
         let (input, output) = (plan.input(index, 0), plan.output(index));
         let pointwise = Pointwise::new(&view, &input, &output);
-        let (together, gathered) = match pointwise {
-            Some(_) => (None, None),
-            None => (
-                Together::new(&view, &input, &output),
-                Gathered::new(&view, conv, &input, &output),
-            ),
+        let together = match pointwise {
+            Some(_) => None,
+            None => Together::new(&view, &input, &output),
         };
-        let groups = conv.groups;
+        let gathered = Gathered::new(&view, conv, &input, &output);
+        // Parts of the channels of one product are packed as groups are.
+        let parts = gathered.map_or(1, |gathered| gathered.parts());
+        let groups = conv.groups * parts;
         let form = if let Some((geometry, _)) = view.depthwise() {
             let (channels, taps) = (geometry.channels, geometry.kernel);
             let weights = depthwise::FloatWeights::pack(isa, &kernel, channels, taps);
@@ -125,6 +125,10 @@ impl Kernel for Conv {
         true
     }
 
+    fn shares_channels(&self) -> bool {
+        self.gathered.is_some_and(|gathered| gathered.parts() > 1)
+    }
+
     fn run(&self, call: Call<'_>) {
         let together = self.together.as_ref();
         let together = together.and_then(|it| Some((it, it.of(&call)?)));
@@ -136,13 +140,6 @@ impl Kernel for Conv {
                 one(&input[from..], &mut out[to..]);
             }
         };
-        let product = |weights: &conv_f32::PackedWeights,
-                       geometry: &ConvGeometry,
-                       view: &[f32],
-                       out: &mut [f32]| {
-            let epilogue = self.epilogue(&self.bias);
-            conv_f32::conv(weights, geometry, 0..1, view, &epilogue, out);
-        };
         let weights = match &self.form {
             Form::Groups(weights) => weights,
             Form::Depthwise(weights) => {
@@ -151,24 +148,38 @@ impl Kernel for Conv {
                 });
             }
         };
+        let product = |part: usize, geometry: &ConvGeometry, view: &[f32], out: &mut [f32]| {
+            let channels = geometry.out_channels;
+            let epilogue = self.epilogue(&self.bias[part * channels..][..channels]);
+            conv_f32::conv(&weights[part], geometry, 0..1, view, &epilogue, out);
+        };
+        if let (Some(gathered), Some(team)) = (&self.gathered, call.team) {
+            return gathered.run_shared(team, input, out, product);
+        }
         if let Some(pointwise) = &self.pointwise
             && call.columns.len() == self.width
         {
             let view = &input[pointwise.input_row(call.rows.start)..];
             let rows = call.rows.clone();
             return pointwise.run(call.images, rows, out, |geometry, out| {
-                product(&weights[0], geometry, view, out);
+                for part in 0..weights.len() {
+                    let (geometry, first) = part_of(geometry, part, weights.len());
+                    product(part, &geometry, view, &mut out[first..]);
+                }
             });
         }
         if let Some((together, geometry)) = together {
-            let (view, epilogue) = (together.view(input), self.epilogue(&self.bias));
-            return conv_f32::conv_images(&weights[0], &geometry, view, &epilogue, out);
+            let view = together.view(input);
+            for (part, of_part) in weights.iter().enumerate() {
+                let (image, first) = part_of(&geometry.image, part, weights.len());
+                let epilogue = self.epilogue(&self.bias[first..][..image.out_channels]);
+                let geometry = ImagesGeometry { image, ..geometry };
+                conv_f32::conv_images(of_part, &geometry, view, &epilogue, &mut out[first..]);
+            }
+            return;
         }
         if let Some(gathered) = &self.gathered {
-            let images = call.images;
-            return gathered.run(images, rectangle(), input, out, |geometry, view, out| {
-                product(&weights[0], geometry, view, out);
-            });
+            return gathered.run(call.images, rectangle(), input, out, product);
         }
         each(out, &|input, out| {
             self.groups(weights, rectangle(), input, out);

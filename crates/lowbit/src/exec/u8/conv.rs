@@ -2,13 +2,13 @@
 
 use super::product::LayerProduct;
 use super::{IntegerLayer, Values};
-use crate::exec::gathered::Gathered;
+use crate::exec::gathered::{Gathered, part_of};
 use crate::exec::kernel::{Call, Kernel, Out};
 use crate::exec::pointwise::Pointwise;
 use crate::exec::together::Together;
 use crate::lower::{ConvView, Plan};
 use crate::ops;
-use lowbit_kernels::Isa;
+use lowbit_kernels::{ConvGeometry, ImagesGeometry, Isa};
 
 pub(super) struct Conv {
     view: ConvView,
@@ -34,15 +34,15 @@ impl Conv {
     ) -> Self {
         let (view, input, output) = (plan.conv(index), plan.input(index, 0), plan.output(index));
         let pointwise = Pointwise::new(&view, &input, &output);
-        let (together, gathered) = match pointwise {
-            Some(_) => (None, None),
-            None => (
-                Together::new(&view, &input, &output),
-                Gathered::new(&view, conv, &input, &output),
-            ),
+        let together = match pointwise {
+            Some(_) => None,
+            None => Together::new(&view, &input, &output),
         };
+        let gathered = Gathered::new(&view, conv, &input, &output);
         let windows = together.map_or_else(Vec::new, |together| together.geometry().windows());
-        let groups = (conv.groups, &windows[..]);
+        // Parts of the channels of one product are packed as groups are.
+        let parts = gathered.map_or(1, |gathered| gathered.parts());
+        let groups = (conv.groups * parts, &windows[..]);
         let groups = LayerProduct::groups(plan, index, groups, layer, values, isa);
         Self {
             view,
@@ -59,17 +59,30 @@ impl Conv {
     fn taps(&self, gathered: &Gathered, call: Call<'_>) {
         let (rectangle, inputs) = ([call.rows, call.columns], call.inputs);
         let (images, input) = (call.images, inputs.u8(0));
-        match call.out {
-            Out::F32(out) => {
-                gathered.run(images, rectangle, input, out, |geometry, view, out| {
-                    self.groups[0].run(&inputs, geometry, 0..1, view, Out::F32(out));
-                });
-            }
-            Out::U8(out) => {
-                gathered.run(images, rectangle, input, out, |geometry, view, out| {
-                    self.groups[0].run(&inputs, geometry, 0..1, view, Out::U8(out));
-                });
-            }
+        let product = |part: usize, geometry: &ConvGeometry, view: &[u8], out: Out<'_>| {
+            self.groups[part].run(&inputs, geometry, 0..1, view, out);
+        };
+        let to_f32 = |part: usize, geometry: &ConvGeometry, view: &[u8], out: &mut [f32]| {
+            product(part, geometry, view, Out::F32(out));
+        };
+        let to_u8 = |part: usize, geometry: &ConvGeometry, view: &[u8], out: &mut [u8]| {
+            product(part, geometry, view, Out::U8(out));
+        };
+        match (call.out, call.team) {
+            (Out::F32(out), Some(team)) => gathered.run_shared(team, input, out, to_f32),
+            (Out::F32(out), None) => gathered.run(images, rectangle, input, out, to_f32),
+            (Out::U8(out), Some(team)) => gathered.run_shared(team, input, out, to_u8),
+            (Out::U8(out), None) => gathered.run(images, rectangle, input, out, to_u8),
+        }
+    }
+
+    /// Computes several images at once, part by part of the channels.
+    fn images(&self, geometry: &ImagesGeometry, view: &[u8], call: Call<'_>) {
+        let (inputs, mut out) = (call.inputs, call.out);
+        for (part, product) in self.groups.iter().enumerate() {
+            let (image, first) = part_of(&geometry.image, part, self.groups.len());
+            let geometry = ImagesGeometry { image, ..*geometry };
+            product.run_images(&inputs, &geometry, view, out.from(first));
         }
     }
 
@@ -77,12 +90,18 @@ impl Conv {
     fn pixels(&self, pointwise: &Pointwise, call: Call<'_>) {
         let (rows, inputs) = (call.rows, call.inputs);
         let view = &inputs.u8(0)[pointwise.input_row(rows.start)..];
+        let parts = |geometry: &ConvGeometry, mut out: Out<'_>| {
+            for (part, product) in self.groups.iter().enumerate() {
+                let (geometry, first) = part_of(geometry, part, self.groups.len());
+                product.run(&inputs, &geometry, 0..1, view, out.from(first));
+            }
+        };
         match call.out {
             Out::F32(out) => pointwise.run(call.images, rows, out, |geometry, out| {
-                self.groups[0].run(&inputs, geometry, 0..1, view, Out::F32(out));
+                parts(geometry, Out::F32(out));
             }),
             Out::U8(out) => pointwise.run(call.images, rows, out, |geometry, out| {
-                self.groups[0].run(&inputs, geometry, 0..1, view, Out::U8(out));
+                parts(geometry, Out::U8(out));
             }),
         }
     }
@@ -93,7 +112,14 @@ impl Kernel for Conv {
         true
     }
 
+    fn shares_channels(&self) -> bool {
+        self.gathered.is_some_and(|gathered| gathered.parts() > 1)
+    }
+
     fn run(&self, mut call: Call<'_>) {
+        if let (Some(gathered), Some(_)) = (&self.gathered, call.team) {
+            return self.taps(gathered, call);
+        }
         if let Some(pointwise) = self.pointwise
             && call.columns.len() == self.width
         {
@@ -103,7 +129,7 @@ impl Kernel for Conv {
             && let Some(geometry) = together.of(&call)
         {
             let view = together.view(call.inputs.u8(0));
-            return self.groups[0].run_images(&call.inputs, &geometry, view, call.out);
+            return self.images(&geometry, view, call);
         }
         if let Some(gathered) = &self.gathered {
             return self.taps(gathered, call);
@@ -114,10 +140,7 @@ impl Kernel for Conv {
             let (rows, columns) = (call.rows.clone(), call.columns.clone());
             let (inputs, out) = (&call.inputs, &mut call.out);
             self.view.calls(rows, columns, |part| {
-                let out = match out {
-                    Out::F32(out) => Out::F32(&mut out[to + part.output..]),
-                    Out::U8(out) => Out::U8(&mut out[to + part.output..]),
-                };
+                let out = out.from(to + part.output);
                 let view = &input[from + part.input..];
                 self.groups[part.group].run(inputs, &part.geometry, part.rows, view, out);
             });
