@@ -64,6 +64,7 @@ def recommend(
     all: bool,
     split_seed: int | None,
     resume: bool,
+    train: float | None,
 ) -> tuple[str, list[str], list[list[str]], str | None]: ...
 def recipe(name: str) -> str: ...
 def set_num_threads(threads: int) -> None:
