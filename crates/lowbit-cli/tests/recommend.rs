@@ -17,7 +17,17 @@ const DATA: [&str; 7] = [
 ];
 
 fn trained_model(path: &Path) {
-    let more = ["train", "--model", "resnet8", "--epochs", "4"];
+    let more = [
+        "train",
+        "--model",
+        "resnet8",
+        "--epochs",
+        "8",
+        "--batch-size",
+        "16",
+        "--lr",
+        "0.004",
+    ];
     let output = lowbit(path, &[&more[..], &DATA].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     let from = path.join("outputs/train/model_fp32.safetensors");
@@ -33,9 +43,10 @@ fn the_command_of_a_trained_row_makes_its_file() {
         "recommend",
         "m.safetensors",
         "--train",
-        "8s",
+        "4s",
         "--time",
-        "60s",
+        // Not enough for learned rounding, so that the narrowest width is not tried before.
+        "2s",
         "--max-drop",
         "2",
         "--target",

@@ -201,6 +201,22 @@ impl Cache {
         Ok(epochs)
     }
 
+    /// Trains by `train` for what it tells, and keeps nothing.
+    pub(super) fn probe(
+        &self,
+        candidate: &Candidate,
+        train: impl FnOnce(&Plan<'_>) -> Result<Trained, LabError>,
+    ) -> Result<Trained, LabError> {
+        let folder = self.path(candidate, "probe");
+        make_folder(&folder)?;
+        let trained = train(&Plan {
+            checkpoint: Some(&folder.join(CHECKPOINT)),
+            ..Plan::default()
+        });
+        let _ = std::fs::remove_dir_all(&folder);
+        trained
+    }
+
     /// Takes the model that an earlier run has trained if it may, else trains it by `train`, from where an earlier run was
     /// stopped.
     pub(super) fn trained(

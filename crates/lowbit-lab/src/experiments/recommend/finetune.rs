@@ -8,8 +8,7 @@ use crate::experiments::inputs::Input;
 use crate::records::EpochRecord;
 use crate::training::{Plan, StartWeights, Trained, train};
 use crate::{Config, LabError, plural};
-use lowbit::exec::IntegerModel;
-use lowbit::train::{Trainer, epoch_order};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Share of its time that a training is planned for: the machine may be busier later.
@@ -18,7 +17,7 @@ const PLANNED: f64 = 0.9;
 /// Epochs at most: of few images, time buys more passes than fine-tuning has a use for.
 const MOST_EPOCHS: usize = 50;
 
-/// Seconds in which steps tell how long an epoch takes.
+/// Seconds after which the steps so far tell how long an epoch takes.
 const PROBE: f64 = 2.0;
 
 /// Images whose evaluation tells how long that of all takes.
@@ -134,48 +133,70 @@ impl Search<'_> {
         train(&config, &plan, &model.graph, self.input, self.isa, events)
     }
 
-    /// Seconds of an epoch, about: some steps and the evaluation of some images, as a share of all.
+    /// Seconds of an epoch: of a first one, which is thrown away, or, where that takes long, about, by some of its steps and the
+    /// evaluation of some images.
     fn seconds_of_epoch(&self, bits: u8) -> Result<f64, LabError> {
-        let training = trained(bits, 1).training.expect("it is trained");
-        let config = self.settings(training);
-        let (data, graph) = (&self.input.data, &self.request.model.graph);
-        let mut trainer = Trainer::compile(
-            graph,
-            &self.request.model.weights,
-            config.training.optimizer,
-            Some(config.qat(bits)),
-            self.isa,
-        )?;
-        let order = epoch_order(config.run.seed, 0, data.train.len());
-        let (mut done, mut begun) = (0, Instant::now());
-        for (step, batch) in order.chunks(config.training.batch_size).enumerate() {
-            let numbers: Vec<usize> = batch.iter().map(|&index| index as usize).collect();
-            let batch = data.train.take(&numbers);
-            trainer.step(batch.images(), batch.labels(), config.training.lr)?;
-            // The first step also makes what all others use.
-            if step == 0 && order.len() > batch.len() {
-                begun = Instant::now();
-                continue;
-            }
-            done += batch.len();
-            if begun.elapsed().as_secs_f64() > PROBE {
-                break;
-            }
-        }
-        let steps = begun.elapsed().as_secs_f64() * data.train.len() as f64 / done.max(1) as f64;
-        let Some(model) = trainer.quantized_model() else {
-            return Ok(steps);
+        let probe = Probe {
+            events: self.events,
+            begun: Instant::now(),
+            steps: Mutex::default(),
         };
-        Ok(steps + self.seconds_of_evaluation(&IntegerModel::compile(&model, self.isa)?))
+        let once = trained(bits, 1);
+        match self
+            .cache
+            .probe(&once, |plan| self.train(&once, plan, &probe))
+        {
+            Ok(_) => Ok(probe.begun.elapsed().as_secs_f64()),
+            Err(LabError::Stopped { .. }) if self.events.goes_on() => {
+                let images = self.input.data.train.len() as f64;
+                Ok(images * probe.seconds_per_image() + self.seconds_of_evaluation())
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    /// Seconds of what is looked at after each epoch.
-    fn seconds_of_evaluation(&self, model: &IntegerModel) -> f64 {
+    /// Seconds of what is looked at after each epoch, about, by FP32's.
+    fn seconds_of_evaluation(&self) -> f64 {
         let looked_at = after_epoch(self.input);
         let some = looked_at.take(&(0..looked_at.len().min(PROBED)).collect::<Vec<_>>());
         let begun = Instant::now();
-        let _ = evaluate(model, &some);
+        let _ = evaluate(self.fp32, &some);
         begun.elapsed().as_secs_f64() * looked_at.len() as f64 / some.len().max(1) as f64
+    }
+}
+
+/// A listener that wants an epoch to end once it tells how long all of it takes.
+struct Probe<'a> {
+    events: &'a dyn Events,
+    begun: Instant,
+    /// Images that were done, and when, after the first step and after the last.
+    steps: Mutex<Option<[(usize, Instant); 2]>>,
+}
+
+impl Probe<'_> {
+    /// The first step, which also makes what all others use, is not counted where there is another.
+    fn seconds_per_image(&self) -> f64 {
+        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some([first, last]) = *steps else {
+            return f64::INFINITY;
+        };
+        match last.0 > first.0 {
+            true => (last.1 - first.1).as_secs_f64() / (last.0 - first.0) as f64,
+            false => (first.1 - self.begun).as_secs_f64() / first.0 as f64,
+        }
+    }
+}
+
+impl Events for Probe<'_> {
+    fn batch_done(&self, images: usize, _loss: f64, _accuracy: f64) {
+        let now = (images, Instant::now());
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = steps.map_or(now, |[first, _]| first);
+        *steps = Some([first, now]);
+    }
+
+    fn goes_on(&self) -> bool {
+        self.events.goes_on() && self.begun.elapsed().as_secs_f64() < PROBE
     }
 }
 

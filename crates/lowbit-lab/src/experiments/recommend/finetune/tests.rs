@@ -265,6 +265,23 @@ fn a_training_wants_to_end_when_its_time_is_up() {
 }
 
 #[test]
+fn some_steps_tell_how_long_all_take() {
+    let begun = Instant::now();
+    let probe = |steps| Probe {
+        events: &Silent,
+        begun,
+        steps: Mutex::new(steps),
+    };
+    let at = |seconds| begun + Duration::from_secs(seconds);
+    // 64 images in the first 3 s, then 128 in 4 s.
+    let steps = probe(Some([(64, at(3)), (192, at(7))]));
+    assert_eq!(steps.seconds_per_image(), 4.0 / 128.0);
+    let alone = probe(Some([(64, at(3)), (64, at(3))]));
+    assert_eq!(alone.seconds_per_image(), 3.0 / 64.0);
+    assert_eq!(probe(None).seconds_per_image(), f64::INFINITY);
+}
+
+#[test]
 fn widths_are_worth_training_where_rounding_is_not_shown_to_fit() {
     let candidates = crate::experiments::recommend::candidates();
     let tried = |name: &str, value: f64, half: f64| {
