@@ -183,7 +183,7 @@ fn clients_go_on_with_their_batch_norm_where_a_run_was_stopped() {
     for client in 0..3 {
         let file = format!("client_{client}/model_4bit.safetensors");
         let bytes = |done: &Federated| std::fs::read(done.folder.join(&file)).unwrap();
-        assert_eq!(bytes(&whole), bytes(&resumed), "client {client}");
+        assert!(bytes(&whole) == bytes(&resumed), "client {client}");
     }
     let tests = |done: &Federated| -> Vec<f64> {
         done.rounds.iter().map(|round| round.test_loss).collect()

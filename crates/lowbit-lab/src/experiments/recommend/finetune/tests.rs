@@ -169,7 +169,7 @@ fn widths_that_rounding_spoils_are_trained_as_the_command_of_their_row_trains_th
     let isa = Isa::current().unwrap();
     let runs: Vec<Finished> = sweep(&config, &[8], 1, &subject, isa, &Quiet).unwrap();
     let theirs = std::fs::read(runs[0].folder.join("model_8bit.safetensors")).unwrap();
-    assert_eq!(theirs, bytes_of(out.path(), &found, "W8A8, trained"));
+    assert!(theirs == bytes_of(out.path(), &found, "W8A8, trained"));
     assert_eq!(theirs.len() as u64, rows[2].bytes);
     // What was trained is taken.
     let again = go(out.path(), &canceling(false), (60.0, true), &Silent).unwrap();
@@ -222,10 +222,9 @@ fn a_training_that_was_stopped_goes_on_to_the_same_bytes() {
         rows.map(|row| (row.bytes, row.choosing.clone()))
     };
     assert_eq!(scores(&whole), scores(&resumed));
-    assert_eq!(
-        bytes_of(one.path(), &whole, name),
-        bytes_of(other.path(), &resumed, name)
-    );
+    let [one, other] =
+        [(one, whole), (other, resumed)].map(|(out, found)| bytes_of(out.path(), &found, name));
+    assert!(one == other);
 }
 
 #[test]
