@@ -264,3 +264,32 @@ impl Flagged {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Flagged;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        flagged: Flagged,
+    }
+
+    #[test]
+    fn batch_norm_of_clients_does_not_go_with_flower() {
+        let parse = |words: &[&str]| Line::parse_from([&["federate"], words].concat()).flagged;
+        assert!(parse(&[]).run_config(8).is_ok());
+        let line = parse(&["--norm", "local"]).run_config(8).unwrap_err();
+        assert!(
+            line.starts_with("--norm local: a server on Flower"),
+            "{line}"
+        );
+        // Whoever passes the flags on passes this one on.
+        assert!(
+            parse(&["--norm", "local"])
+                .argv()
+                .contains(&"--norm=local".to_owned())
+        );
+    }
+}

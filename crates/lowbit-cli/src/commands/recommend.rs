@@ -8,7 +8,7 @@ use crate::table::table;
 use lowbit_lab::experiments::inputs::float_model;
 use lowbit_lab::experiments::preprocessing::{check_preprocessing, find_preprocessing};
 use lowbit_lab::experiments::recommend::{
-    Candidate, FOLDER, FRONT, HEADER, Recommendation, Request, Training, candidates,
+    Candidate, FOLDER, FRONT, FineTuning, HEADER, Recommendation, Request, candidates,
     labelled_calibration, recommend, trained,
 };
 use lowbit_lab::experiments::unseen::{Measured, Purpose, images_for};
@@ -102,7 +102,7 @@ fn would_be_tried(asked: &Recommend) -> Vec<String> {
             plural::of(asked.max_drop, "point")
         )
     };
-    let trainings = asked.train.map(|_| Training::WIDTHS.map(training));
+    let trainings = asked.train.map(|_| FineTuning::WIDTHS.map(training));
     let mixed = "mixed widths: with the bytes of 6 bits and of 4, and for less time, by what each layer loses";
     let fixed = fixed.iter().map(line);
     let all = fixed.chain([mixed.into()]);

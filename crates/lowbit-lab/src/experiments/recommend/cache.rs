@@ -1,6 +1,6 @@
 //! Quantized models that an earlier run has made, named by everything that decides them.
 
-use super::candidates::{LEARNED, MIXED, Training, trained};
+use super::candidates::{FineTuning, LEARNED, MIXED, trained};
 use super::mixed::LayerOptions;
 use super::{Candidate, Parts, Request, Row, candidates};
 use crate::digest::{FNV_START, fnv, of_weights};
@@ -274,7 +274,7 @@ impl Cache {
         folder: &Held,
         tried: impl Iterator<Item = &'a Candidate>,
     ) {
-        let trainings = Training::WIDTHS.map(|bits| trained(bits, 0));
+        let trainings = FineTuning::WIDTHS.map(|bits| trained(bits, 0));
         let names = candidates().into_iter().chain(trainings);
         let names = names.map(|candidate| candidate.slug());
         let mixed =

@@ -15,12 +15,12 @@ pub struct Candidate {
     /// How it is made, or, of one that is trained, what its widths are.
     pub config: PtqConfig,
     /// How it is fine-tuned; none of those that are quantized after training.
-    pub training: Option<Training>,
+    pub training: Option<FineTuning>,
 }
 
 /// Quantization-aware fine-tuning, by the settings of `lowbit sweep --from` but for these.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Training {
+pub struct FineTuning {
     /// Bits per weight.
     pub bits: u8,
     /// Passes over the training images.
@@ -29,7 +29,7 @@ pub struct Training {
     pub lr: f32,
 }
 
-impl Training {
+impl FineTuning {
     /// What may be trained, the narrowest first.
     pub const WIDTHS: [u8; 3] = [2, 4, 8];
 
@@ -40,7 +40,7 @@ impl Training {
 /// A width fine-tuned with 8-bit activations, in the group of those that are only rounded to it.
 ///
 /// # Panics
-/// If it is none of [`Training::WIDTHS`].
+/// If it is none of [`FineTuning::WIDTHS`].
 #[must_use]
 pub fn trained(bits: u8, epochs: usize) -> Candidate {
     let (group, width) = match bits {
@@ -51,10 +51,10 @@ pub fn trained(bits: u8, epochs: usize) -> Candidate {
     };
     let mut made = Candidate::new(group, width, "none");
     made.name = format!("{group}, trained");
-    made.training = Some(Training {
+    made.training = Some(FineTuning {
         bits,
         epochs,
-        lr: Training::LR,
+        lr: FineTuning::LR,
     });
     made
 }
@@ -120,7 +120,7 @@ impl Candidate {
     /// The flags of that command that make it, but for the bits of single layers.
     #[must_use]
     pub fn flags(&self) -> String {
-        if let Some(Training { bits, epochs, lr }) = self.training {
+        if let Some(FineTuning { bits, epochs, lr }) = self.training {
             return format!("--widths {bits} --seeds 1 --epochs {epochs} --lr {lr}");
         }
         let config = &self.config;
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_width_is_trained_beside_those_that_are_rounded_to_it() {
-        for bits in Training::WIDTHS {
+        for bits in FineTuning::WIDTHS {
             let one = trained(bits, 7);
             let mut all = candidates().into_iter();
             assert!(all.any(|other| other.group == one.group && other.slug() != one.slug()));

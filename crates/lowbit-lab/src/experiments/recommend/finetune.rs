@@ -1,6 +1,6 @@
 //! Quantization-aware fine-tuning of the widths at which rounding after training is not enough (`--train`).
 
-use super::candidates::{Candidate, Training, trained};
+use super::candidates::{Candidate, FineTuning, trained};
 use super::search::{Found, Search, Tried};
 use crate::evaluate::evaluate;
 use crate::events::Events;
@@ -97,7 +97,7 @@ impl Search<'_> {
     }
 
     /// The settings of a training: those of the images, and this file's.
-    fn settings(&self, training: Training) -> Config {
+    fn settings(&self, training: FineTuning) -> Config {
         let own = self.config;
         let mut config = Config {
             images: own.images.clone(),
@@ -240,7 +240,7 @@ fn worth_training(tried: &[Tried], max_drop: f64) -> Vec<u8> {
         let mut drops = of_group.map(|one| one.row.choosing.drop_points);
         drops.any(|drop| drop.high <= max_drop)
     };
-    Training::WIDTHS
+    FineTuning::WIDTHS
         .into_iter()
         .filter(|&bits| !fits(bits))
         .collect()

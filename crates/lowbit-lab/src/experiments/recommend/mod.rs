@@ -13,7 +13,7 @@ mod search;
 mod tests;
 mod verdict;
 
-pub use candidates::{Candidate, Training, candidates, trained};
+pub use candidates::{Candidate, FineTuning, candidates, trained};
 pub use mixed::Predicted;
 pub use page::{FRONT, HEADER};
 pub use parts::{FEWEST, Parts, labelled_calibration, parts};
