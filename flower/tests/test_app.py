@@ -157,3 +157,12 @@ def test_a_federation_that_cannot_be_is_refused_in_one_line(tmp_path: Path) -> N
     # All of them fail.
     grid = Grid(config(), {client: lambda reply: put(reply, b"nothing") for client in range(3)}, {})
     refused(lowbit.Error, "round 1: 0 clients count", config(), grid)
+
+
+def test_a_server_has_no_batch_norm_of_nodes_to_measure_with(tmp_path: Path) -> None:
+    averaged = run(tmp_path / "server", {}, {}, norm="server")
+    assert averaged["results_per_round"][0]["clients"] == 3
+    for norm, part in [("local", "norm is local: this server has no client's batch-norm"), ("own", "use server or local")]:
+        with pytest.raises(lowbit.Error, match=part) as error:
+            run(tmp_path / norm, {}, {}, norm=norm)
+        assert "\n" not in str(error.value)

@@ -185,6 +185,7 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
   lowbit recommend model.onnx --data photos/
   lowbit recommend model_fp32.safetensors --data photos/ --max-drop 0.5 --target size
   lowbit recommend model.onnx --data photos/ --time 20m --resume    take what an earlier run has made
+  lowbit recommend model.onnx --data photos/ --train 30m            also train widths that rounding spoils
 
 Writes OUT/recommend/: recommendation.json, report.html; the model to ship and those of the front, also as ONNX.
 Exit code 3 if no quantized model is shown to stay within --max-drop. docs/recommend.md explains.")]

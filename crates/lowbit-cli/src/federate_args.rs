@@ -6,7 +6,7 @@ use lowbit_data::Partition;
 use lowbit_fed::codec::MessageBits;
 use lowbit_fed::simulate::ClientFault;
 use lowbit_fed::wire::Encoding;
-use lowbit_fed::{Aggregator, Settings, Strategy};
+use lowbit_fed::{Aggregator, Norm, Settings, Strategy};
 use lowbit_lab::Config;
 use lowbit_lab::experiments::federate::{FederateConfig, Resume};
 use lowbit_lab::experiments::sweep::WIDTHS;
@@ -69,6 +69,9 @@ pub(crate) struct Flagged {
     /// How updates become one: mean, median, trimmed-mean:0.1 or krum:1
     #[arg(long, default_value = "mean", value_name = "NAME")]
     aggregator: Aggregator,
+    /// Whose batch-norm is: server (averaged), or local (each client keeps its own, and its own model is measured)
+    #[arg(long, default_value_t = Norm::Server, value_name = "WHOSE")]
+    norm: Norm,
     /// Probability that a client drops out of a round after it received the model
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     dropout: f64,
@@ -125,6 +128,7 @@ impl Flagged {
             local_test,
             strategy,
             aggregator,
+            norm,
             dropout,
             deadline,
             min_clients,
@@ -144,6 +148,7 @@ impl Flagged {
             format!("--local-test={local_test}"),
             format!("--strategy={strategy}"),
             format!("--aggregator={aggregator}"),
+            format!("--norm={norm}"),
             format!("--dropout={dropout}"),
             format!("--min-clients={min_clients}"),
             format!("--at-a-time={at_a_time}"),
@@ -181,6 +186,7 @@ impl Flagged {
             local_test,
             strategy,
             aggregator,
+            norm,
             dropout,
             deadline,
             min_clients,
@@ -200,6 +206,9 @@ impl Flagged {
             return Err(format!(
                 "--{flag}: is about clients of one process, and --transport flower has real ones; leave it out"
             ));
+        }
+        if *norm == Norm::Local {
+            return Err("--norm local: a server on Flower has no client's batch-norm to measure a model with; leave it out, or use --transport process".into());
         }
         let text = |value: &dyn std::fmt::Display| format!("\"{value}\"");
         let pairs = [
@@ -243,6 +252,7 @@ impl Flagged {
                 down: encoding(self.down_bits),
                 strategy: self.strategy,
                 aggregator: self.aggregator,
+                norm: self.norm,
                 dropout: self.dropout,
                 deadline: self.deadline,
                 min_clients: self.min_clients,
@@ -252,5 +262,34 @@ impl Flagged {
             },
             resume,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Flagged;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        flagged: Flagged,
+    }
+
+    #[test]
+    fn batch_norm_of_clients_does_not_go_with_flower() {
+        let parse = |words: &[&str]| Line::parse_from([&["federate"], words].concat()).flagged;
+        assert!(parse(&[]).run_config(8).is_ok());
+        let line = parse(&["--norm", "local"]).run_config(8).unwrap_err();
+        assert!(
+            line.starts_with("--norm local: a server on Flower"),
+            "{line}"
+        );
+        // Whoever passes the flags on passes this one on.
+        assert!(
+            parse(&["--norm", "local"])
+                .argv()
+                .contains(&"--norm=local".to_owned())
+        );
     }
 }

@@ -28,8 +28,11 @@ pub(crate) fn round_line(round: &FederatedRound, rounds: usize) -> String {
         0 => String::new(),
         count => format!("  {count} failed"),
     };
+    let clients = round.test_per_client.map_or(String::new(), |each| {
+        format!(" ({:.2} to {:.2})", 100.0 * each.min, 100.0 * each.max)
+    });
     format!(
-        "round {:>2}/{rounds}  loss {:.4}  train {:5.2} %  test {:5.2} %  up {}  down {}  {:.1} s{failed}",
+        "round {:>2}/{rounds}  loss {:.4}  train {:5.2} %  test {:5.2} %{clients}  up {}  down {}  {:.1} s{failed}",
         round.round,
         round.train_loss,
         100.0 * round.train_accuracy,

@@ -24,6 +24,10 @@ pub(crate) struct Recommend {
     /// How long trying may take: 90s, 5m, 1h
     #[arg(long, default_value = "5m", value_name = "TIME", value_parser = duration)]
     pub(crate) time: Duration,
+    /// Also train, quantized, the widths at which rounding is not shown to lose at most --max-drop, for so long besides: 30m.
+    /// The training part of the images trains, and chooses nothing
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) train: Option<Duration>,
     /// What the model should be best at
     #[arg(long, value_enum, default_value_t = What::Latency)]
     target: What,

@@ -176,6 +176,32 @@ fn clients_that_fail_are_named() {
 }
 
 #[test]
+fn clients_that_keep_their_batch_norm_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let more = ["--model=resnet8", "--norm=local", "--limit=60"];
+    let asked: Vec<&str> = with(&more)
+        .into_iter()
+        .filter(|word| !["--model", "mlp", "--limit", "120"].contains(word))
+        .collect();
+    let output = lowbit(path, &asked);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let shown = stdout(&output);
+    assert!(
+        shown.contains("the mean of the clients' own models, each with its batch-norm"),
+        "{shown}"
+    );
+    let run = only(path, "8bit");
+    for client in ["client_0", "client_1", "client_2"] {
+        assert!(run.join(client).join("model_8bit.safetensors").exists());
+    }
+    let analyzed = lowbit(path, &["analyze", "outputs"]);
+    assert!(analyzed.status.success(), "{}", stderr(&analyzed));
+    let page = std::fs::read_to_string(path.join("outputs/report.html")).unwrap();
+    assert!(page.contains("norm local") && page.contains("mean over the clients' own models"));
+}
+
+#[test]
 fn partitions_are_shown_without_training() {
     let folder = tempfile::tempdir().unwrap();
     let output = lowbit(
@@ -203,6 +229,7 @@ fn bad_input_gets_one_line() {
         (&["--up-bits", "3"], "use 32, 16, 8, 4, 2, 1, or ternary"),
         (&["--bits", "5"], "use 32, 16, 8, 4, 2 or 1"),
         (&["--aggregator", "best"], "use mean, median, trimmed-mean"),
+        (&["--norm", "own"], "norm own: use server or local"),
         (&["--fault", "1=zzz"], "use CLIENT=nan"),
     ] {
         let output = lowbit(path, &with(arguments));
@@ -226,6 +253,7 @@ fn bad_input_gets_one_line() {
             "min-clients is 4: there are 3 clients",
         ),
         (&["--dropout", "1.5"], "dropout is 1.5"),
+        (&["--norm", "local"], "norm is local: mlp has no batch-norm"),
         (&["--epochs", "3"], "--rounds and --local-epochs"),
         (
             &["--config", "recipe.toml"],

@@ -23,6 +23,9 @@ struct Document {
     vectors: [usize; 4],
     /// Client and numbers.
     residuals: Vec<(u32, usize)>,
+    /// Client and numbers of its own tensors; files of versions that knew none have none.
+    #[serde(default)]
+    own: Vec<(u32, usize)>,
     /// Round and bytes.
     log: Vec<(u32, usize)>,
 }
@@ -51,11 +54,8 @@ pub fn save(
         digest: server.schema().digest(),
         in_step: server.in_step.clone(),
         vectors: vectors.map(Vec::len),
-        residuals: federation
-            .residuals
-            .iter()
-            .map(|(&client, r)| (client, r.len()))
-            .collect(),
+        residuals: lengths(&federation.residuals),
+        own: lengths(&federation.own),
         log: server
             .log
             .iter()
@@ -67,7 +67,8 @@ pub fn save(
     out.extend(MAGIC);
     out.extend((json.len() as u64).to_le_bytes());
     out.extend(json);
-    for vector in vectors.into_iter().chain(federation.residuals.values()) {
+    let of_clients = federation.residuals.values().chain(federation.own.values());
+    for vector in vectors.into_iter().chain(of_clients) {
         out.extend(vector.iter().flat_map(|x| x.to_le_bytes()));
     }
     for sent in &server.log {
@@ -77,6 +78,11 @@ pub fn save(
     out.extend(checksum.to_le_bytes());
     lowbit::format::write_atomically(path, &out)?;
     Ok(())
+}
+
+fn lengths(vectors: &BTreeMap<u32, Vec<f32>>) -> Vec<(u32, usize)> {
+    let length = |(&client, vector): (&u32, &Vec<f32>)| (client, vector.len());
+    vectors.iter().map(length).collect()
 }
 
 /// The settings that a checkpoint was written with; none if it cannot be read.
@@ -142,6 +148,13 @@ pub fn restore(
     federation.residuals.clear();
     for (client, count) in document.residuals {
         federation.residuals.insert(client, floats(count)?);
+    }
+    federation.own.clear();
+    for (client, count) in document.own {
+        if count != federation.fresh.len() {
+            return Err(damaged());
+        }
+        federation.own.insert(client, floats(count)?);
     }
     server.log.clear();
     for (round, count) in document.log {

@@ -10,11 +10,12 @@ use lowbit_kernels::{Isa, random};
 
 /// Training on a client's own images.
 pub trait Local: Sync {
-    /// Trains from `model` (a flat vector of the schema) in `round` and returns the new one.
+    /// Trains from `model` (a flat vector of the schema) and the client's `own` tensors in `round` and returns new ones.
     ///
     /// # Errors
     /// One line saying why there is none.
-    fn train(&self, client: u32, round: u32, model: &[f32]) -> Result<Trained, String>;
+    fn train(&self, client: u32, round: u32, model: &[f32], own: &[f32])
+    -> Result<Trained, String>;
 
     /// Images that client `client` trains on.
     fn images(&self, client: u32) -> u32;
@@ -25,6 +26,8 @@ pub trait Local: Sync {
 pub struct Trained {
     /// The new model, as a flat vector.
     pub model: Vec<f32>,
+    /// The client's own tensors after it; empty where all travel.
+    pub own: Vec<f32>,
     /// Loss and accuracies.
     pub report: Report,
 }
@@ -43,8 +46,10 @@ pub struct Shard {
 pub struct LocalTraining<'a> {
     /// What is trained.
     pub graph: &'a Graph,
-    /// Its tensors.
+    /// Its tensors that travel.
     pub schema: &'a Schema,
+    /// Those that stay with each client.
+    pub own: &'a Schema,
     /// Quantization-aware training; none for f32.
     pub qat: Option<QatConfig>,
     /// Begun anew in each round.
@@ -168,8 +173,15 @@ impl LocalTraining<'_> {
 }
 
 impl Local for LocalTraining<'_> {
-    fn train(&self, client: u32, round: u32, model: &[f32]) -> Result<Trained, String> {
-        let weights = self.schema.unflatten(model);
+    fn train(
+        &self,
+        client: u32,
+        round: u32,
+        model: &[f32],
+        own: &[f32],
+    ) -> Result<Trained, String> {
+        let mut weights = self.schema.unflatten(model);
+        self.own.write(own, &mut weights);
         let mut trainer =
             Trainer::compile(self.graph, &weights, self.optimizer, self.qat, self.isa)
                 .map_err(|error| error.to_string())?;
@@ -182,11 +194,13 @@ impl Local for LocalTraining<'_> {
         report.local_test_accuracy = self
             .measure(client, &mut trainer)
             .map_err(|error| error.to_string())?;
-        let model = self
-            .schema
-            .flatten(&trainer.weights())
-            .ok_or("training changed the model's tensors")?;
-        Ok(Trained { model, report })
+        let weights = trainer.weights();
+        let changed = "training changed the model's tensors";
+        Ok(Trained {
+            model: self.schema.flatten(&weights).ok_or(changed)?,
+            own: self.own.flatten(&weights).ok_or(changed)?,
+            report,
+        })
     }
 
     fn images(&self, client: u32) -> u32 {

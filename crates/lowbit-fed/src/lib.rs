@@ -9,6 +9,7 @@ pub mod aggregate;
 pub mod checkpoint;
 pub mod client;
 pub mod codec;
+pub mod norm;
 pub mod round;
 pub mod schema;
 pub mod screen;
@@ -19,6 +20,7 @@ pub mod wire;
 
 pub use aggregate::Aggregator;
 pub use codec::MessageBits;
+pub use norm::Norm;
 pub use schema::{Role, Schema, TensorSpec};
 pub use simulate::{FedError, Federation, Settings};
 pub use strategy::Strategy;

@@ -9,6 +9,7 @@ use crate::simulate::{Fault, FedError, Federation, Settings};
 use crate::wire::{Parts, Report};
 use lowbit_kernels::random;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -45,7 +46,8 @@ struct Answer {
     client: u32,
     seconds: f64,
     encoding_seconds: f64,
-    upload: Result<Upload, Failure>,
+    /// What leaves the client, and its own tensors after training.
+    upload: Result<(Upload, Vec<f32>), Failure>,
 }
 
 /// A listener to a federation.
@@ -126,10 +128,14 @@ impl Federation<'_> {
         let encoding_seconds: f64 = answers.iter().map(|answer| answer.encoding_seconds).sum();
         let mut up = Parts::default();
         let mut uploads = Vec::new();
+        let mut owns = BTreeMap::new();
         for answer in answers {
             let client = answer.client;
             match answer.upload {
-                Ok(upload) => uploads.push((client, answer.seconds, upload)),
+                Ok((upload, own)) => {
+                    uploads.push((client, answer.seconds, upload));
+                    owns.insert(client, own);
+                }
                 Err(failure) => failures.push(ClientFailure { client, failure }),
             }
         }
@@ -149,6 +155,9 @@ impl Federation<'_> {
         let accepted = taken.iter().map(|&place| arrived[place].client).collect();
         for place in taken {
             let (client, _, upload) = &mut uploads[place];
+            if let Some(own) = owns.remove(client).filter(|own| !own.is_empty()) {
+                self.own.insert(*client, own);
+            }
             if !upload.residual.is_empty() {
                 let residual = std::mem::take(&mut upload.residual);
                 self.residuals.insert(*client, residual);
@@ -215,11 +224,16 @@ impl Federation<'_> {
     fn answer(&self, round: u32, client: u32) -> Answer {
         let start = Instant::now();
         let model = self.server.reference();
-        let trained = self.local.train(client, round, model);
+        let own = self.own(client);
+        let trained = self.local.train(client, round, model, own);
         let seconds = start.elapsed().as_secs_f64();
         let encoding = Instant::now();
         let upload = trained
-            .map(|trained| self.upload(round, client, trained))
+            .and_then(finite)
+            .map(|mut trained| {
+                let own = std::mem::take(&mut trained.own);
+                (self.upload(round, client, trained), own)
+            })
             .map_err(|text| Failure::Training { text });
         Answer {
             client,
@@ -260,6 +274,14 @@ impl Federation<'_> {
             upload.message.truncate(upload.message.len() / 2);
         }
         upload
+    }
+}
+
+/// What stays with a client no server can refuse: it must not keep what is no number.
+fn finite(trained: Trained) -> Result<Trained, String> {
+    match trained.own.iter().all(|x| x.is_finite()) {
+        true => Ok(trained),
+        false => Err("its batch-norm is not finite after training".into()),
     }
 }
 

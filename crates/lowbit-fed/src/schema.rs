@@ -1,5 +1,6 @@
 //! Which tensors a model's messages hold, in which order: agreed once, never sent.
 
+use crate::norm::Norm;
 use lowbit::graph::{Graph, ParameterKind};
 use lowbit::{Tensor, Weights};
 use std::ops::Range;
@@ -95,6 +96,22 @@ impl Schema {
         Self::new(weights.iter().map(spec).collect())
     }
 
+    /// The tensors that travel, and those that stay with each client: none, or batch-norm's.
+    #[must_use]
+    pub fn split(graph: &Graph, weights: &Weights, norm: Norm) -> (Self, Self) {
+        let known = graph.parameters();
+        let of_norm = |spec: &TensorSpec| {
+            let found = known.iter().find(|known| known.name == spec.name);
+            found.is_some_and(|known| {
+                !matches!(known.kind, ParameterKind::Weight | ParameterKind::Bias)
+            })
+        };
+        let all = Self::of(graph, weights).tensors;
+        let stays = |spec: &TensorSpec| norm == Norm::Local && of_norm(spec);
+        let (own, travels) = all.into_iter().partition(stays);
+        (Self::new(travels), Self::new(own))
+    }
+
     /// In order.
     #[must_use]
     pub fn tensors(&self) -> &[TensorSpec] {
@@ -170,13 +187,21 @@ impl Schema {
     /// If it has another length than the schema.
     #[must_use]
     pub fn unflatten(&self, flat: &[f32]) -> Weights {
-        assert_eq!(flat.len(), self.len(), "a flat vector of this schema");
         let mut weights = Weights::new();
+        self.write(flat, &mut weights);
+        weights
+    }
+
+    /// Puts the tensors of a flat vector among `weights`.
+    ///
+    /// # Panics
+    /// If it has another length than the schema.
+    pub fn write(&self, flat: &[f32], weights: &mut Weights) {
+        assert_eq!(flat.len(), self.len(), "a flat vector of this schema");
         for (index, tensor) in self.tensors.iter().enumerate() {
             let data = flat[self.span(index..index + 1)].to_vec();
             weights.insert(tensor.name.clone(), Tensor::new(tensor.shape.clone(), data));
         }
-        weights
     }
 
     /// Name of the tensor that holds number `index` of the flat vector.
@@ -252,6 +277,31 @@ pub(crate) mod tests {
         let weights = schema.unflatten(&flat);
         assert_eq!(schema.flatten(&weights), Some(flat));
         assert_eq!(schema.flatten(&Weights::new()), None);
+    }
+
+    #[test]
+    fn batch_norm_travels_or_stays_whole() {
+        let input = lowbit::Shape::new(16, 16, 3);
+        let classes = ["ant", "bee"].map(String::from);
+        let graph = lowbit::graph::zoo::build("resnet8", input, &classes).unwrap();
+        let weights = Weights::init(&graph, 1);
+        let all = Schema::of(&graph, &weights);
+        let (travels, own) = Schema::split(&graph, &weights, Norm::Server);
+        assert_eq!((&travels, own.len()), (&all, 0));
+        let (travels, own) = Schema::split(&graph, &weights, Norm::Local);
+        assert_eq!(travels.len() + own.len(), all.len());
+        assert_eq!(travels.of_role(Role::Statistic).len(), 0);
+        // Scale, shift, mean and variance of each.
+        let means = own.tensors().iter();
+        let means = means.filter(|tensor| tensor.name.ends_with(".running_mean"));
+        assert_eq!(own.tensors().len(), 4 * means.count());
+        let travels_of_bn = |tensor: &&TensorSpec| tensor.name.contains("bn");
+        assert_eq!(travels.tensors().iter().find(travels_of_bn), None);
+        let mut back = Weights::new();
+        for part in [&travels, &own] {
+            part.write(&part.flatten(&weights).unwrap(), &mut back);
+        }
+        assert_eq!(back, weights);
     }
 
     #[test]

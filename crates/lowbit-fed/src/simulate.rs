@@ -3,6 +3,7 @@
 use crate::aggregate::Aggregator;
 use crate::client::Local;
 use crate::codec::MessageBits;
+use crate::norm::Norm;
 use crate::schema::Schema;
 use crate::screen::ClientFailure;
 use crate::server::{Server, Start};
@@ -26,6 +27,8 @@ pub struct Settings {
     pub strategy: Strategy,
     /// How updates become one.
     pub aggregator: Aggregator,
+    /// Whose batch-norm is.
+    pub norm: Norm,
     /// Probability that a chosen client drops out after it received the model.
     pub dropout: f64,
     /// Seconds after which a client's answer does not count. By the clock: with it, runs do not repeat to the bit.
@@ -54,6 +57,7 @@ impl Default for Settings {
             down: encoding,
             strategy: Strategy::FedAvg,
             aggregator: Aggregator::Mean,
+            norm: Norm::Server,
             dropout: 0.0,
             deadline: None,
             min_clients: 2,
@@ -220,12 +224,16 @@ pub struct Federation<'a> {
     pub(crate) settings: Settings,
     pub(crate) server: Server,
     pub(crate) local: &'a dyn Local,
-    /// What clients could not say so far: all that an idle client costs.
+    /// What clients could not say so far: with `own`, all that an idle client costs.
     pub(crate) residuals: BTreeMap<u32, Vec<f32>>,
+    /// The tensors that stay with a client, before it trained; empty where all travel.
+    pub(crate) fresh: Vec<f32>,
+    /// The same of each client whose training counted.
+    pub(crate) own: BTreeMap<u32, Vec<f32>>,
 }
 
 impl<'a> Federation<'a> {
-    /// Starts from the flat vector `model`.
+    /// Starts from the flat vector `model`, and the tensors `fresh` that stay with each client.
     ///
     /// # Errors
     /// [`FedError::Setting`] for settings that make no sense.
@@ -236,6 +244,7 @@ impl<'a> Federation<'a> {
         settings: Settings,
         schema: Schema,
         model: Vec<f32>,
+        fresh: Vec<f32>,
         start: Start,
         local: &'a dyn Local,
     ) -> Result<Self, FedError> {
@@ -246,6 +255,8 @@ impl<'a> Federation<'a> {
             server,
             local,
             residuals: BTreeMap::new(),
+            fresh,
+            own: BTreeMap::new(),
         })
     }
 
@@ -259,6 +270,17 @@ impl<'a> Federation<'a> {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The tensors that stay with `client`, as its last training that counted left them.
+    #[must_use]
+    pub fn own(&self, client: u32) -> &[f32] {
+        self.own.get(&client).unwrap_or(&self.fresh)
+    }
+
+    /// Clients that have tensors of their own, other than those that all begin with.
+    pub fn with_own(&self) -> impl Iterator<Item = u32> + '_ {
+        self.own.keys().copied()
     }
 
     /// Bytes of what clients could not say so far.

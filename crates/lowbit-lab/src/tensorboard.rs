@@ -234,8 +234,15 @@ impl FederateEvents for Federation<'_> {
             ("bytes/so_far", bytes as f64),
         ];
         let clients = round.local_test_accuracy;
+        let each = round.test_per_client.into_iter();
         let values: Vec<_> = values
             .into_iter()
+            .chain(each.flat_map(|each| {
+                [
+                    ("accuracy/test_min", each.min),
+                    ("accuracy/test_max", each.max),
+                ]
+            }))
             .chain(clients.map(|accuracy| ("accuracy/clients", accuracy)))
             .collect();
         let mut curve = self.curve.lock().expect(NO_PANIC);

@@ -76,6 +76,7 @@ fn set(made: &mut FederateConfig, key: &str, text: &str) -> Result<(), String> {
         "down_bits" => settings.down.bits = text.parse()?,
         "strategy" => settings.strategy = text.parse()?,
         "aggregator" => settings.aggregator = text.parse()?,
+        "norm" => settings.norm = text.parse()?,
         "min_clients" => settings.min_clients = number(text)?,
         "feedback" => (settings.up.feedback, settings.down.feedback) = (switch()?, switch()?),
         "rotate" => (settings.up.rotate, settings.down.rotate) = (switch()?, switch()?),

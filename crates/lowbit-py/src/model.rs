@@ -13,7 +13,7 @@ use lowbit::quantize::quantize;
 use lowbit::{Graph, Isa, Shape, Tensor, Weights};
 use lowbit_lab::experiments::artifacts::same_file;
 use lowbit_lab::experiments::inputs::Input;
-use lowbit_lab::experiments::unseen::{Measured, fit};
+use lowbit_lab::experiments::unseen::{self, Measured, fit};
 use lowbit_lab::models::{self, ExportInput, Foreign, ModelFile};
 use lowbit_lab::{Config, LabError};
 use numpy::PyArrayDyn;
@@ -171,6 +171,27 @@ impl PyModel {
             )
         };
         Ok(Self::of(state))
+    }
+
+    /// The same network with a fresh last layer for other classes.
+    fn new_head(&self, class_names: Vec<String>, seed: u64, unnamed: bool) -> PyResult<Self> {
+        let state = self.state();
+        let (graph, weights) = state.float()?;
+        let (graph, weights) = unseen::new_head(graph, weights, &class_names, seed)
+            .map_err(|error| Class::Model.error(format!("{}: {error}", state.name.display())))?;
+        let foreign = state
+            .foreign
+            .clone()
+            .or_else(|| unnamed.then(|| unnamed_classes(&state.name)));
+        Ok(Self::of(State {
+            record: state.record.clone(),
+            foreign: foreign.map(|foreign| Foreign {
+                has_class_names: !unnamed,
+                ..foreign
+            }),
+            fresh: state.fresh.filter(|&fresh| fresh == seed),
+            ..State::new(state.name.clone(), StoredModel::Float { graph, weights })
+        }))
     }
 
     /// The names of the zoo.

@@ -21,7 +21,7 @@ type Found = (String, Vec<&'static str>, Vec<Vec<String>>, Option<String>);
 
 /// Tries candidates on the images that the settings name, and writes what `lowbit recommend` writes.
 #[pyfunction]
-#[pyo3(signature = (file, settings, max_drop, seconds, target, batch, all, split_seed, resume))]
+#[pyo3(signature = (file, settings, max_drop, seconds, target, batch, all, split_seed, resume, train))]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn recommend(
     py: Python<'_>,
@@ -34,6 +34,7 @@ pub(crate) fn recommend(
     all: bool,
     split_seed: Option<u64>,
     resume: bool,
+    train: Option<f64>,
 ) -> PyResult<Found> {
     let refuse = |line: String| Err(Class::Setting.error(line));
     let begun = Instant::now();
@@ -45,6 +46,11 @@ pub(crate) fn recommend(
     if !(seconds > 0.0 && seconds <= 1e7) {
         return refuse(format!(
             "seconds={seconds}: must lie above 0 and up to 10000000"
+        ));
+    }
+    if let Some(train) = train.filter(|&train| !(train > 0.0 && train <= 1e7)) {
+        return refuse(format!(
+            "train={train}: must lie above 0 and up to 10000000 seconds"
         ));
     }
     let (target, usual) = match target {
@@ -72,7 +78,10 @@ pub(crate) fn recommend(
             };
             let chosen = images_for(
                 &measured,
-                Purpose::Calibrate,
+                match train {
+                    None => Purpose::Calibrate,
+                    Some(_) => Purpose::FineTune,
+                },
                 choice,
                 &config,
                 &lowbit_data::Silent,
@@ -99,6 +108,7 @@ pub(crate) fn recommend(
                 max_drop,
                 begun,
                 time: Duration::from_secs_f64(seconds),
+                train: train.map(Duration::from_secs_f64),
                 target,
                 batch,
                 resume,

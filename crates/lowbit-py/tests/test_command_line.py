@@ -60,6 +60,23 @@ def test_the_same_training_ends_in_the_same_file(
         assert theirs["confusion"] == ours.confusion.tolist()
 
 
+def test_the_same_new_head_is_trained_to_the_same_file(
+    tmp_path: Path, data: lb.Dataset, trained: tuple[lb.Model, lb.Run]
+) -> None:
+    before, _ = trained
+    before.save(tmp_path / "m.safetensors")
+    done = lowbit(
+        "train", "--from", "m.safetensors", "--new-head", "--epochs", "1", "--batch-size", "16", *DATA, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    theirs = (tmp_path / "outputs/train/model_fp32.safetensors").read_bytes()
+    for how in ({"class_names": data.class_names}, {"classes": len(data.class_names)}):
+        model = lb.new_head(before, **how)  # type: ignore[arg-type]
+        lb.train(model, data, epochs=1, batch_size=16)
+        model.save(tmp_path / "ours.safetensors")
+        assert (tmp_path / "ours.safetensors").read_bytes() == theirs
+
+
 def test_the_same_recipe_ends_in_the_same_file(tmp_path: Path, data: lb.Dataset, trained: tuple[lb.Model, lb.Run]) -> None:
     teacher, _ = trained
     teacher.save(tmp_path / "teacher.safetensors")
@@ -136,14 +153,22 @@ def test_the_same_models_are_recommended(tmp_path: Path, data: lb.Dataset) -> No
     assert all(ours[row["name"]] == (row["bytes"], row["choosing"]) for row in shared)
     assert found.sentence in str(found) and str(found).startswith("model") and found.ship in ours
     assert (tmp_path / "ours/recommend/report.html").is_file()
+    # All that is trained on chooses and judges nothing.
+    trains = lb.recommend(
+        tmp_path / "m.safetensors", "landcover", limit=LIMIT, image_size=SIZE, cache=False, max_drop=60, seconds=2, train=2,
+        out=tmp_path / "trains",
+    )  # fmt: skip
+    assert trains.about["training_images"] == len(data.train_images)
+    assert sum(trains.about["images"][1:]) == len(data.test_images)
     if found.ship != "FP32":
         assert found.file is not None and lb.load(found.file).size_bytes == ours[found.ship][0]
         assert found.onnx is not None and Path(found.onnx).is_file()
     for how, part in [
         ({"max_drop": 0}, "max_drop=0"), ({"seconds": -1}, "seconds=-1"), ({"target": "speed"}, "use latency, throughput or size"),
-        ({"batch": 0}, "batch=0"), ({"resize": "crop"}, "resize"),
+        ({"batch": 0}, "batch=0"), ({"resize": "crop"}, "resize"), ({"train": -1}, "train=-1"),
+        ({"train": 9, "all": True, "limit": LIMIT, "cache": False}, "--all: training would go on"),
     ]:  # fmt: skip
-        with pytest.raises(lb.SettingError, match=part):
+        with pytest.raises((lb.SettingError, lb.DataError), match=part):
             lb.recommend(tmp_path / "m.safetensors", "landcover", **how)  # type: ignore[arg-type]
 
 

@@ -30,6 +30,30 @@ def test_logits_do_not_depend_on_where_an_array_lies(model: lb.Model, data: lb.D
     assert np.array_equal(model.predict(images), expected.argmax(axis=1))
 
 
+def test_a_new_head_is_all_that_changes(model: lb.Model, data: lb.Dataset) -> None:
+    before = model.state_dict()
+    other = lb.new_head(model, class_names=["land", "water", "town"])
+    assert other.class_names == ["land", "water", "town"] and other.about["trained_on"] == model.about["trained_on"]
+    assert other(data.test_images).shape == (len(data.test_images), 3)
+    after = other.state_dict()
+    assert after["fc.weight"].shape == (3, before["fc.weight"].shape[1]) and after["fc.bias"].shape == (3,)
+    for name, values in before.items():
+        if not name.startswith("fc."):
+            assert np.array_equal(values, after[name]), name
+    # Where there are as many classes, the layer is a fresh one, too; the model itself stays as it is.
+    same = lb.new_head(model, len(data.class_names)).state_dict()
+    assert not np.array_equal(same["fc.weight"], before["fc.weight"])
+    assert not np.array_equal(same["fc.weight"], lb.new_head(model, len(data.class_names), seed=2).state_dict()["fc.weight"])
+    assert np.array_equal(model.state_dict()["fc.weight"], before["fc.weight"])
+    for how in ({}, {"classes": 0}, {"class_names": []}, {"classes": -1}):
+        with pytest.raises(lb.SettingError, match="say how many classes=, or their class_names="):
+            lb.new_head(model, **how)  # type: ignore[arg-type]
+    with pytest.raises(lb.SettingError, match="classes=2, and 1 class_names"):
+        lb.new_head(model, 2, class_names=["land"])
+    with pytest.raises(lb.ModelError, match="is quantized already"):
+        lb.new_head(lb.quantize(model, data), 3)
+
+
 def test_what_has_a_buffer_is_not_copied(model: lb.Model, data: lb.Dataset) -> None:
     from lowbit import _arrays
 

@@ -192,6 +192,7 @@ fn summary(done: &Federated) -> String {
         .collect();
     let parts = &federation.parts;
     let total = federation.bytes_up + federation.bytes_down;
+    let per_client = rounds.last().and_then(|round| round.test_per_client);
     lines.push(format!(
         "\n{} of {} on {}: {:.2} % test accuracy after {} rounds",
         results.model,
@@ -200,6 +201,14 @@ fn summary(done: &Federated) -> String {
         100.0 * results.final_test_accuracy,
         rounds.len(),
     ));
+    lines.extend(per_client.map(|each| {
+        format!(
+            "the mean of the clients' own models, each with its batch-norm: {:.2} to {:.2} %; {} did not train",
+            100.0 * each.min,
+            100.0 * each.max,
+            each.untrained
+        )
+    }));
     lines.push(format!(
         "{} bytes sent: {} up, {} down",
         grouped(total),

@@ -8,8 +8,8 @@ use crate::table::table;
 use lowbit_lab::experiments::inputs::float_model;
 use lowbit_lab::experiments::preprocessing::{check_preprocessing, find_preprocessing};
 use lowbit_lab::experiments::recommend::{
-    Candidate, FOLDER, FRONT, HEADER, Recommendation, Request, candidates, labelled_calibration,
-    recommend,
+    Candidate, FOLDER, FRONT, FineTuning, HEADER, Recommendation, Request, candidates,
+    labelled_calibration, recommend, trained,
 };
 use lowbit_lab::experiments::unseen::{Measured, Purpose, images_for};
 use lowbit_lab::plural;
@@ -25,12 +25,7 @@ pub(super) fn run(context: &Context, asked: &Recommend) -> Result<(), Failure> {
         )));
     }
     if asked.dry_run {
-        let fixed = candidates();
-        let line = |candidate: &Candidate| {
-            format!("{}: lowbit quantize {}", candidate.name, candidate.flags())
-        };
-        let mixed = "mixed widths: with the bytes of 6 bits and of 4, and for less time, by what each layer loses";
-        let list: Vec<String> = fixed.iter().map(line).chain([mixed.into()]).collect();
+        let list = would_be_tried(asked);
         return context.output.results(&list, || list.join("\n"));
     }
     let mut config = context.config.clone();
@@ -44,7 +39,10 @@ pub(super) fn run(context: &Context, asked: &Recommend) -> Result<(), Failure> {
     };
     let chosen = images_for(
         &measured,
-        Purpose::Calibrate,
+        match asked.train {
+            None => Purpose::Calibrate,
+            Some(_) => Purpose::FineTune,
+        },
         asked.which.into(),
         &config,
         &context.progress,
@@ -72,6 +70,7 @@ pub(super) fn run(context: &Context, asked: &Recommend) -> Result<(), Failure> {
         max_drop: asked.max_drop,
         begun,
         time: asked.time,
+        train: asked.train,
         target: asked.target(),
         batch: asked.images_per_call(),
         resume: context.resume,
@@ -86,13 +85,37 @@ pub(super) fn run(context: &Context, asked: &Recommend) -> Result<(), Failure> {
     }
 }
 
+/// What would be tried, a line each.
+fn would_be_tried(asked: &Recommend) -> Vec<String> {
+    let fixed = candidates();
+    let line = |candidate: &Candidate| {
+        format!("{}: lowbit quantize {}", candidate.name, candidate.flags())
+    };
+    let training = |bits: u8| {
+        let one = trained(bits, 0);
+        // How many epochs fit, an epoch tells.
+        let flags = one.flags().replace("--epochs 0", "--epochs N");
+        format!(
+            "{}: {} {flags}, where no rounded model is shown to lose at most {}",
+            one.name,
+            one.verb("MODEL"),
+            plural::of(asked.max_drop, "point")
+        )
+    };
+    let trainings = asked.train.map(|_| FineTuning::WIDTHS.map(training));
+    let mixed = "mixed widths: with the bytes of 6 bits and of 4, and for less time, by what each layer loses";
+    let fixed = fixed.iter().map(line);
+    let all = fixed.chain([mixed.into()]);
+    all.chain(trainings.into_iter().flatten()).collect()
+}
+
 fn text(found: &Recommendation) -> String {
-    let [calibration, choosing, verdict] = found.images;
     let mut text = format!(
-        "\n{} on {}, {}\n{calibration} images set ranges, {choosing} chose, {verdict} chose nothing; calls of {} on {} threads{}\n\n",
+        "\n{} on {}, {}\n{}; calls of {} on {} threads{}\n\n",
         found.model,
         found.data,
         found.machine.summary(),
+        found.images_did(),
         plural::of(found.batch, "image"),
         found.threads,
         found.doubts,

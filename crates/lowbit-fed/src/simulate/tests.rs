@@ -19,10 +19,19 @@ impl Pull {
 }
 
 impl Local for Pull {
-    fn train(&self, client: u32, _round: u32, model: &[f32]) -> Result<Trained, String> {
+    fn train(
+        &self,
+        client: u32,
+        round: u32,
+        model: &[f32],
+        own: &[f32],
+    ) -> Result<Trained, String> {
         let pull = |(at, &x): (usize, &f32)| x + 0.5 * (Self::target(client, at) - x);
+        // What a client keeps tells all rounds in which it trained.
+        let keep = |x: &f32| 2.0 * x + (client + 10 * round) as f32;
         Ok(Trained {
             model: model.iter().enumerate().map(pull).collect(),
+            own: own.iter().map(keep).collect(),
             report: Report {
                 train_loss: 1.0,
                 train_accuracy: 0.5,
@@ -45,9 +54,22 @@ fn local(clients: u32) -> Pull {
 }
 
 fn start<'a>(settings: Settings, local: &'a Pull) -> Federation<'a> {
+    start_with(settings, local, &[])
+}
+
+/// A federation whose clients keep tensors of their own, `fresh` at first.
+fn start_with<'a>(settings: Settings, local: &'a Pull, fresh: &[f32]) -> Federation<'a> {
     let schema = local.schema.clone();
     let model = vec![0.25; schema.len()];
-    Federation::new(settings, schema, model, Start::Seed(1), local).unwrap()
+    Federation::new(
+        settings,
+        schema,
+        model,
+        fresh.to_vec(),
+        Start::Seed(1),
+        local,
+    )
+    .unwrap()
 }
 
 fn run(federation: &mut Federation<'_>, rounds: u32) -> Vec<RoundSummary> {
@@ -247,15 +269,15 @@ fn a_run_that_was_stopped_ends_with_the_same_bits() {
         let mut settings = bits("1", "2");
         (settings.fraction, settings.dropout) = (0.5, 0.1);
         settings.strategy = strategy.parse().unwrap();
-        let mut whole = start(settings.clone(), &local);
+        let mut whole = start_with(settings.clone(), &local, &[0.5, 1.0]);
         run(&mut whole, 9);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("checkpoint.lbfc");
         for stop in [1, 4, 8] {
-            let mut part = start(settings.clone(), &local);
+            let mut part = start_with(settings.clone(), &local, &[0.5, 1.0]);
             run(&mut part, stop);
             checkpoint::save(&path, &part, &identity, "[1]").unwrap();
-            let mut resumed = start(settings.clone(), &local);
+            let mut resumed = start_with(settings.clone(), &local, &[0.5, 1.0]);
             assert_eq!(
                 checkpoint::restore(&path, &mut resumed, &identity).unwrap(),
                 "[1]"
@@ -266,8 +288,55 @@ fn a_run_that_was_stopped_ends_with_the_same_bits() {
                 "{strategy} stopped after {stop}"
             );
             assert_eq!(whole.residuals, resumed.residuals);
+            assert_eq!(whole.own, resumed.own);
         }
     }
+}
+
+#[test]
+fn what_a_client_keeps_is_its_last_training_that_counted() {
+    let local = local(4);
+    let mut settings = bits("8", "8");
+    settings.clients = 4;
+    settings.faults = vec!["2=nan".parse().unwrap()];
+    let mut federation = start_with(settings, &local, &[0.5, 1.0]);
+    let mut plain = start(federation.settings.clone(), &local);
+    let [one, other] = [run(&mut federation, 2), run(&mut plain, 2)];
+    // Rounds 1 and 2: x becomes 2 x + client + 10, then 2 x + client + 20. Client 2 never counted.
+    assert_eq!(federation.own(0), [42.0, 44.0]);
+    assert_eq!(federation.own(3), [51.0, 53.0]);
+    assert_eq!(federation.own(2), [0.5, 1.0]);
+    assert_eq!(federation.with_own().collect::<Vec<_>>(), [0, 1, 3]);
+    // None of it is in a message.
+    assert_eq!(federation.server, plain.server);
+    for (one, other) in one.iter().zip(&other) {
+        assert_eq!((one.up, one.down), (other.up, other.down));
+    }
+}
+
+#[test]
+fn a_client_whose_own_tensors_are_no_numbers_does_not_count() {
+    let local = local(3);
+    let mut settings = bits("8", "8");
+    settings.clients = 3;
+    let mut federation = start_with(settings, &local, &[0.5]);
+    federation.own.insert(1, vec![f32::MAX]);
+    let summary = run(&mut federation, 1).remove(0);
+    assert_eq!(summary.accepted, [0, 2]);
+    let said = summary.failures[0].failure.to_string();
+    assert_eq!(said, "its batch-norm is not finite after training");
+}
+
+#[test]
+fn a_checkpoint_of_other_own_tensors_is_refused() {
+    let local = local(10);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.lbfc");
+    let mut federation = start_with(bits("8", "8"), &local, &[0.5, 1.0]);
+    run(&mut federation, 1);
+    checkpoint::save(&path, &federation, &BTreeMap::new(), "").unwrap();
+    let mut other = start_with(bits("8", "8"), &local, &[0.5]);
+    assert!(checkpoint::restore(&path, &mut other, &BTreeMap::new()).is_err());
 }
 
 #[test]

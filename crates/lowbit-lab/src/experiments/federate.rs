@@ -1,9 +1,11 @@
 //! A federation in one process: clients train on their own images, a server averages, every byte between them is counted.
 
 mod identity;
+mod measured;
 mod remote;
 mod results;
 
+pub use measured::PerClient;
 pub use remote::{Client, ClientState, Server};
 pub use results::{Federated, FederatedRound, FederationResults, json, read};
 
@@ -16,12 +18,12 @@ use crate::evaluate::{Evaluation, evaluate};
 use crate::machine::Machine;
 use crate::{Config, LabError};
 use lowbit::exec::{FloatModel, IntegerModel};
-use lowbit::format;
 use lowbit::quant::QuantizedModel;
 use lowbit::train::{QatConfig, Trainer};
 use lowbit::{Graph, Weights};
 use lowbit_data::{ClientImages, Dataset, Partition, labels_per_client};
 use lowbit_fed::client::{LocalTraining, Shard};
+use lowbit_fed::norm::Norm;
 use lowbit_fed::round::FedEvents;
 use lowbit_fed::server::Start;
 use lowbit_fed::wire::Parts;
@@ -105,6 +107,7 @@ pub fn federate(
 ) -> Result<Federated, LabError> {
     federate.settings.check()?;
     let graph = input.graph(&config.network.model)?;
+    let own = stays(&graph, federate.settings.norm)?;
     let clients = deal(config, federate, &input.data)?;
     let identity = identity(config, federate, input);
     let parent = config.results.out.join(format!("{}bit", federate.bits));
@@ -116,6 +119,7 @@ pub fn federate(
         data: &input.data,
         isa,
         graph: &graph,
+        own: &own,
         clients: &clients,
         identity,
         folder,
@@ -153,6 +157,19 @@ fn qat(config: &Config, bits: u8) -> Option<QatConfig> {
     (bits < 32).then(|| config.qat(bits))
 }
 
+/// The tensors that stay with each client.
+fn stays(graph: &Graph, norm: Norm) -> Result<Schema, LabError> {
+    let (_, own) = Schema::split(graph, &Weights::init(graph, 0), norm);
+    match norm == Norm::Local && own.is_empty() {
+        false => Ok(own),
+        true => Err(LabError::Federation(FedError::Setting {
+            name: "norm",
+            value: norm.to_string(),
+            expected: format!("{} has no batch-norm to keep, use server", graph.name()),
+        })),
+    }
+}
+
 fn shards(clients: &[ClientImages]) -> Vec<Shard> {
     let shard = |client: &ClientImages| Shard {
         train: client.train.clone(),
@@ -168,6 +185,8 @@ struct Run<'a> {
     data: &'a Dataset,
     isa: Isa,
     graph: &'a Graph,
+    /// The tensors that stay with each client.
+    own: &'a Schema,
     clients: &'a [ClientImages],
     identity: BTreeMap<String, String>,
     folder: PathBuf,
@@ -248,6 +267,7 @@ impl Run<'_> {
         LocalTraining {
             graph: self.graph,
             schema,
+            own: self.own,
             qat: qat(self.config, self.federate.bits),
             optimizer: self.config.training.optimizer,
             lr: self.config.training.lr,
@@ -267,13 +287,15 @@ impl Run<'_> {
 
     fn rounds(&self, events: &dyn FederateEvents) -> Result<Federated, LabError> {
         let weights = self.start()?;
-        let schema = Schema::of(self.graph, &weights);
-        let model = schema.flatten(&weights).expect("a schema of these weights");
+        let norm = self.federate.settings.norm;
+        let (schema, _) = Schema::split(self.graph, &weights, norm);
+        let flat = |schema: &Schema| schema.flatten(&weights).expect("a schema of these weights");
+        let (model, own) = (flat(&schema), flat(self.own));
         let shards = shards(self.clients);
         let local = self.local(&schema, &shards);
         let settings = self.federate.settings.clone();
         let start = Start::Seed(self.config.run.seed);
-        let mut federation = Federation::new(settings, schema.clone(), model, start, &local)?;
+        let mut federation = Federation::new(settings, schema.clone(), model, own, start, &local)?;
         let path = self.folder.join(CHECKPOINT);
         let mut rounds: Vec<FederatedRound> = Vec::new();
         if self.federate.resume != Resume::No && path.exists() {
@@ -288,8 +310,7 @@ impl Run<'_> {
         while rounds.len() < self.federate.rounds as usize {
             let summary = federation.run_round(events)?;
             let start = Instant::now();
-            let weights = schema.unflatten(federation.server().global());
-            let test = self.evaluate(&weights)?;
+            let test = self.measure(&federation)?;
             let evaluation_seconds = start.elapsed().as_secs_f64();
             let saving = Instant::now();
             let mut record = record(
@@ -308,25 +329,15 @@ impl Run<'_> {
                 .sum();
             events.round_done(&record, self.federate.rounds, bytes);
         }
-        self.finish(&schema.unflatten(federation.server().global()), rounds)
+        self.finish(self.save_models(&federation)?, rounds)
     }
 
-    /// Writes models and results; the checkpoint goes.
+    /// Writes the results beside the models, which have `original` and `compressed` bytes; the checkpoint goes.
     fn finish(
         &self,
-        weights: &Weights,
+        (original, compressed): (u64, u64),
         rounds: Vec<FederatedRound>,
     ) -> Result<Federated, LabError> {
-        let own = super::sweep::deployable(self.graph, weights);
-        let fp32 = self.folder.join("model_fp32.safetensors");
-        let record = self.input.record(self.config.run.seed);
-        let original = format::save_float(&fp32, self.graph, &own, Some(&record))?;
-        let bits = self.federate.bits;
-        let packed = self.folder.join(format!("model_{bits}bit.safetensors"));
-        let compressed = match self.packed(weights)? {
-            Some(model) => format::save_quantized(&packed, &model, Some(&record))?,
-            None => original,
-        };
         let results = self.results(&rounds, original, compressed);
         let federation = self.federation(&rounds);
         write(&self.folder.join(RESULTS), &results, &rounds, &federation)?;

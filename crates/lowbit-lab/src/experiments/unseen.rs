@@ -16,7 +16,7 @@ use fitted::fitted;
 use lowbit::format::{FormatError, TrainingRecord};
 use lowbit::{Graph, Shape};
 use lowbit_data::{Dataset, Overlap, Progress, Resize, Sketch, Split, SplitRule};
-pub use new_head::images_for_new_head;
+pub use new_head::{images_for_new_head, new_head};
 use std::path::Path;
 
 /// What a person says about the images to measure on.

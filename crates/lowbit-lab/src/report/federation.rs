@@ -42,6 +42,9 @@ pub(super) fn section(runs: &Runs, cost_per_mb: Option<f64>) -> Markup {
             h2 { "Federation" }
             p { "A run is named by the bits of its model, of messages up and down, by its partition and seed. Bytes are those "
                 "of all messages in both directions, headers, scales and batch-norm statistics included."
+                @if all.iter().any(|run| setting(run, "norm") == "local") {
+                    " Where norm is local, each client keeps its batch-norm, and test % is the mean over the clients' own models."
+                }
                 @if let Some(price) = cost_per_mb { " Cost: " (price) " per MB." } }
             div class="figures" {
                 (figure(&by_round(&all).into()))
@@ -71,6 +74,7 @@ fn name(run: &Federated) -> String {
     for (key, usual) in [
         ("strategy", "fedavg"),
         ("aggregator", "mean"),
+        ("norm", "server"),
         ("dropout", "0"),
         ("faults", ""),
         ("augment", "none"),

@@ -28,7 +28,7 @@ from ._errors import (
 )
 from ._lowbit import __version__, num_threads, set_num_threads
 from ._measure import Comparison, Evaluation, compare, evaluate
-from ._model import Exported, Model, load, quantize, zoo, zoo_names
+from ._model import Exported, Model, load, new_head, quantize, zoo, zoo_names
 from ._recommend import Recommendation, recommend
 from ._train import EpochRecord, Run, recipe, train
 
@@ -62,6 +62,7 @@ __all__ = [
     "from_torch",
     "load",
     "load_dataset",
+    "new_head",
     "num_threads",
     "quantize",
     "recipe",

@@ -220,9 +220,40 @@ def zoo(
     Raises:
         ModelError: no such model, or images too small for it.
     """
-    unnamed = isinstance(classes, int)
-    names = [str(index) for index in range(classes)] if isinstance(classes, int) else [str(each) for each in classes]
+    names, unnamed = _classes(classes)
     return Model._of(_Inner.zoo(name, input, names, seed, unnamed))
+
+
+def _classes(classes: int | Sequence[str]) -> tuple[list[str], bool]:
+    """Names of classes, and whether they are but numbers."""
+    if isinstance(classes, int):
+        return [str(index) for index in range(classes)], True
+    return [str(each) for each in classes], False
+
+
+def new_head(
+    model: Model, classes: int | None = None, *, class_names: Sequence[str] | None = None, seed: int = 1
+) -> Model:
+    """The same network for other classes, as ``--new-head`` makes it: a fresh last layer, all other weights as they are. The
+    model itself is left alone.
+
+    Args:
+        model: f32 weights; its last operator must be a linear layer.
+        classes: how many classes; they get the names of the data that the new model is trained on.
+        class_names: their names, instead of, or beside, their number.
+        seed: seed of the new layer's weights.
+
+    Raises:
+        ModelError: it is quantized, or does not end in a linear layer.
+        SettingError: neither a number nor names of classes, or more or fewer names than the number says.
+    """
+    given = classes if class_names is None else class_names
+    names, unnamed = _classes(0 if given is None else given)
+    if not names:
+        raise SettingError("new_head: say how many classes=, or their class_names=")
+    if classes is not None and classes != len(names):
+        raise SettingError(f"new_head: classes={classes}, and {len(names)} class_names: leave one of them out")
+    return Model._of(model._inner.new_head(names, seed, unnamed))
 
 
 def zoo_names() -> list[str]:

@@ -69,6 +69,7 @@ def recommend(
     *,
     max_drop: float = 1.0,
     seconds: float = 300.0,
+    train: float | None = None,
     target: str = "latency",
     batch: int | None = None,
     calibration_images: int = 512,
@@ -94,6 +95,7 @@ def recommend(
         data: what ``--data`` takes on the command line.
         max_drop: points of accuracy that may be lost.
         seconds: how long trying may take.
+        train: how many seconds quantization-aware fine-tuning of the widths that rounding spoils may take besides; none for none.
         target: what the model should be best at: ``"latency"``, ``"throughput"`` or ``"size"``.
         batch: images of a timed call; 1, or 64 for throughput.
         calibration_images: training images that set activation ranges, at most.
@@ -133,7 +135,16 @@ def recommend(
         out=out,
     )
     text, header, rows, preprocessing = _lowbit.recommend(
-        path, settings, float(max_drop), float(seconds), target, batch, all, split_seed, resume
+        path,
+        settings,
+        float(max_drop),
+        float(seconds),
+        target,
+        batch,
+        all,
+        split_seed,
+        resume,
+        None if train is None else float(train),
     )
     about: dict[str, Any] = parsed(text)
     verdict = about["verdict"]

@@ -4,6 +4,7 @@ use super::{FederateConfig, qat};
 use crate::Config;
 use crate::experiments::inputs::Input;
 use lowbit_data::Partition;
+use lowbit_fed::Norm;
 use std::collections::BTreeMap;
 
 /// All settings that decide the result, by name.
@@ -72,6 +73,7 @@ pub(super) fn identity(
     .into_iter()
     // Runs of versions that could not say these keep their names.
     .chain((augment != "none").then_some(("augment", augment)))
+    .chain((settings.norm != Norm::Server).then(|| ("norm", settings.norm.to_string())))
     .chain((*local_test != Partition::HELD).then(|| ("local-test", local_test.to_string())))
     .map(|(key, value)| (key.to_owned(), value))
     .collect()

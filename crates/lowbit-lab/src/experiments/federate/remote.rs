@@ -2,6 +2,7 @@
 //! carries the messages. With the same settings, images and seeds, the model is that of [`federate`](super::federate) to the
 //! bit, as long as the same clients answer.
 
+use super::measured::Measured;
 use super::{
     FederateConfig, Federated, FederatedRound, Run, deal, hold, identity, name, record, shards,
 };
@@ -10,6 +11,7 @@ use crate::{Config, LabError};
 use lowbit::{Graph, Weights};
 use lowbit_data::ClientImages;
 use lowbit_fed::client::{Local, upload};
+use lowbit_fed::norm::Norm;
 use lowbit_fed::round::{Closed, RoundSummary, close, open};
 use lowbit_fed::screen::ClientFailure;
 use lowbit_fed::server::Start;
@@ -34,6 +36,8 @@ struct Shared {
     /// Fresh weights, with what quantization-aware training adds to them.
     weights: Weights,
     schema: Schema,
+    /// Nothing stays with a client: the server measures the model, and has no client's batch-norm.
+    own: Schema,
 }
 
 impl Shared {
@@ -45,6 +49,14 @@ impl Shared {
         isa: Isa,
     ) -> Result<Self, LabError> {
         federate.settings.check()?;
+        if federate.settings.norm == Norm::Local {
+            return Err(LabError::Federation(FedError::Setting {
+                name: "norm",
+                value: "local".into(),
+                expected: "this server has no client's batch-norm to measure a model with, use server, or lowbit federate"
+                    .into(),
+            }));
+        }
         let graph = input.graph(&config.network.model)?;
         let identity = identity(&config, &federate, &input);
         let parent = config.results.out.join(format!("{}bit", federate.bits));
@@ -52,6 +64,7 @@ impl Shared {
             folder: parent.join(format!("run_{}", name(&identity))),
             weights: Weights::new(),
             schema: Schema::new(Vec::new()),
+            own: Schema::new(Vec::new()),
             config,
             federate,
             input,
@@ -73,6 +86,7 @@ impl Shared {
             data: &self.input.data,
             isa: self.isa,
             graph: &self.graph,
+            own: &self.own,
             clients: &self.clients,
             identity: self.identity.clone(),
             folder: self.folder.clone(),
@@ -204,7 +218,10 @@ impl Server {
         };
         let measuring = Instant::now();
         let weights = self.shared.schema.unflatten(self.server.global());
-        let test = self.shared.run().evaluate(&weights)?;
+        let test = Measured {
+            score: self.shared.run().evaluate(&weights)?.score(),
+            per_client: None,
+        };
         let round = record(
             &summary,
             &test,
@@ -223,7 +240,8 @@ impl Server {
     /// [`LabError`] with the file that cannot be written.
     pub fn finish(self) -> Result<Federated, LabError> {
         let weights = self.shared.schema.unflatten(self.server.global());
-        self.shared.run().finish(&weights, self.rounds)
+        let run = self.shared.run();
+        run.finish(run.save(&run.folder, &weights)?, self.rounds)
     }
 }
 
@@ -320,7 +338,9 @@ impl Client {
         let shards = shards(&self.shared.clients);
         let run = self.shared.run();
         let local = run.local(schema, &shards);
-        let trained = local.train(self.client, round, &next.model).map_err(fail)?;
+        let trained = local
+            .train(self.client, round, &next.model, &[])
+            .map_err(fail)?;
         let settings = &self.shared.federate.settings;
         let sender = (self.client, round, self.images(), settings.seed);
         let upload = upload(

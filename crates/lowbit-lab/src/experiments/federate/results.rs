@@ -1,7 +1,7 @@
 //! What a federation comes to, and how it stands in `training_results.json`.
 
+use super::measured::{Measured, PerClient};
 use crate::LabError;
-use crate::evaluate::Evaluation;
 use crate::experiments::sweep::RunResults;
 use lowbit::format;
 use lowbit_fed::round::RoundSummary;
@@ -20,10 +20,13 @@ pub struct FederatedRound {
     pub train_loss: f64,
     /// The same for accuracy, 0–1.
     pub train_accuracy: f64,
-    /// Of the global model as deployed.
+    /// Of the global model as deployed; where clients keep their batch-norm, the mean over all clients' own models.
     pub test_loss: f64,
-    /// Of the global model as deployed, 0–1.
+    /// The same for accuracy, 0–1.
     pub test_accuracy: f64,
+    /// How the clients' own models differ on the test images; none where there is one model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_per_client: Option<PerClient>,
     /// Of the clients' own models on the images that they keep apart, 0–1; none where they keep none.
     pub local_test_accuracy: Option<f64>,
     /// From the clients, all counted.
@@ -94,15 +97,16 @@ pub(super) fn overhead(rounds: &[FederatedRound]) -> f64 {
 
 pub(super) fn record(
     summary: &RoundSummary,
-    test: &Evaluation,
+    test: &Measured,
     (evaluation_seconds, local_test): (f64, f64),
 ) -> FederatedRound {
     FederatedRound {
         round: summary.round,
         train_loss: f64::from(summary.report.train_loss),
         train_accuracy: f64::from(summary.report.train_accuracy),
-        test_loss: test.loss,
-        test_accuracy: test.accuracy(),
+        test_loss: test.score.loss,
+        test_accuracy: test.score.accuracy,
+        test_per_client: test.per_client,
         local_test_accuracy: (local_test > 0.0)
             .then(|| f64::from(summary.report.local_test_accuracy)),
         bytes_up: summary.up.total(),

@@ -1,5 +1,6 @@
 use super::*;
 use crate::experiments::inputs::tests::input;
+use lowbit::format;
 use lowbit_fed::round::Silent;
 use lowbit_fed::wire::Parts;
 use std::collections::BTreeMap;
@@ -121,6 +122,7 @@ fn the_overhead_is_the_share_of_the_time_that_is_neither_training_nor_measuring(
         train_accuracy: 0.0,
         test_loss: 0.0,
         test_accuracy: 0.0,
+        test_per_client: None,
         local_test_accuracy: Some(0.0),
         bytes_up: 0,
         bytes_down: 0,

@@ -1,14 +1,16 @@
 //! Quantized models that an earlier run has made, named by everything that decides them.
 
-use super::candidates::{LEARNED, MIXED};
+use super::candidates::{FineTuning, LEARNED, MIXED, trained};
 use super::mixed::LayerOptions;
 use super::{Candidate, Parts, Request, Row, candidates};
 use crate::digest::{FNV_START, fnv, of_weights};
-use crate::experiments::artifacts::{Held, make_folder, write_json};
+use crate::evaluate::images_digest;
+use crate::experiments::artifacts::{CHECKPOINT, Held, make_folder, write_json};
 use crate::experiments::unseen::Chosen;
 use crate::machine::Machine;
+use crate::training::{Plan, Trained};
 use crate::{Config, LabError};
-use lowbit::format::{self, StoredModel};
+use lowbit::format::{self, StoredModel, TrainingRecord};
 use lowbit::quant::QuantizedModel;
 use lowbit::quantize::{LayerBits, quantize};
 use lowbit_kernels::Isa;
@@ -25,7 +27,17 @@ pub(super) struct Cache {
     shared: u64,
     /// A hash of what else decides how long a layer takes.
     timed: u64,
+    /// A hash of what else decides what a training comes to: its images, and its seed.
+    learned: u64,
     resume: bool,
+}
+
+/// A hash of the images that trainings learn from and look at, and of their seed.
+fn learned(start: u64, chosen: &Chosen, config: &Config) -> u64 {
+    let data = &chosen.input.data;
+    let images = [&data.train, &data.validation, &data.test].map(images_digest);
+    let said = format!("{images:?}, {}", config.run.seed);
+    fnv(start, said.bytes())
 }
 
 /// A quantized model, from this run or an earlier one.
@@ -79,12 +91,17 @@ impl Cache {
             folder,
             shared: digest,
             timed: fnv(digest, timed.bytes()),
+            learned: learned(digest, chosen, config),
             resume: request.resume,
         })
     }
 
     fn path(&self, candidate: &Candidate, extension: &str) -> PathBuf {
-        self.path_from(self.shared, candidate, extension)
+        let Some(training) = candidate.training else {
+            return self.path_from(self.shared, candidate, extension);
+        };
+        let text = serde_json::to_string(&training).expect("settings are plain data");
+        self.path_from(fnv(self.learned, text.bytes()), candidate, extension)
     }
 
     fn path_from(&self, start: u64, candidate: &Candidate, extension: &str) -> PathBuf {
@@ -118,18 +135,7 @@ impl Cache {
         parts: &Parts,
         isa: Isa,
     ) -> Result<Made, LabError> {
-        let [path, beside] =
-            ["safetensors", "json"].map(|extension| self.path(candidate, extension));
-        let earlier = || -> Option<Made> {
-            let text = std::fs::read_to_string(&beside).ok()?;
-            let Beside { seconds } = serde_json::from_str(&text).ok()?;
-            Some(Made {
-                model: self.model(candidate).ok()?,
-                bytes: std::fs::metadata(&path).ok()?.len(),
-                seconds,
-            })
-        };
-        if let Some(made) = self.resume.then(earlier).flatten() {
+        if let Some(made) = self.resume.then(|| self.earlier(candidate)).flatten() {
             return Ok(made);
         }
         let begun = Instant::now();
@@ -142,13 +148,103 @@ impl Cache {
             isa,
         )?;
         let seconds = begun.elapsed().as_secs_f64();
-        let bytes = format::save_quantized(&path, &quantized, model.record.as_ref())?;
-        write_json(&beside, &Beside { seconds })?;
+        self.keep_made(candidate, quantized, model.record.as_ref(), seconds)
+    }
+
+    /// A candidate that an earlier run has made.
+    fn earlier(&self, candidate: &Candidate) -> Option<Made> {
+        let text = std::fs::read_to_string(self.path(candidate, "json")).ok()?;
+        let Beside { seconds } = serde_json::from_str(&text).ok()?;
+        let file = std::fs::metadata(self.path(candidate, "safetensors")).ok()?;
+        Some(Made {
+            model: self.model(candidate).ok()?,
+            bytes: file.len(),
+            seconds,
+        })
+    }
+
+    fn keep_made(
+        &self,
+        candidate: &Candidate,
+        model: QuantizedModel,
+        record: Option<&TrainingRecord>,
+        seconds: f64,
+    ) -> Result<Made, LabError> {
+        let path = self.path(candidate, "safetensors");
+        let bytes = format::save_quantized(&path, &model, record)?;
+        write_json(&self.path(candidate, "json"), &Beside { seconds })?;
         Ok(Made {
-            model: quantized,
+            model,
             bytes,
             seconds,
         })
+    }
+
+    /// Epochs that an earlier run with as many seconds for all trainings took for a width, if this one goes on there, or else
+    /// those that `plan` finds.
+    pub(super) fn epochs<E: From<LabError>>(
+        &self,
+        bits: u8,
+        seconds: f64,
+        plan: impl FnOnce() -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        let start = fnv(self.learned, seconds.to_le_bytes().into_iter());
+        let path = self.path_from(start, &trained(bits, 0), "epochs.json");
+        let earlier = || -> Option<usize> {
+            serde_json::from_str(&std::fs::read_to_string(&path).ok()?).ok()
+        };
+        if let Some(epochs) = self.resume.then(earlier).flatten() {
+            return Ok(epochs);
+        }
+        let epochs = plan()?;
+        write_json(&path, &epochs)?;
+        Ok(epochs)
+    }
+
+    /// Trains by `train` for what it tells, and keeps nothing.
+    pub(super) fn probe(
+        &self,
+        candidate: &Candidate,
+        train: impl FnOnce(&Plan<'_>) -> Result<Trained, LabError>,
+    ) -> Result<Trained, LabError> {
+        let folder = self.path(candidate, "probe");
+        make_folder(&folder)?;
+        let trained = train(&Plan {
+            checkpoint: Some(&folder.join(CHECKPOINT)),
+            ..Plan::default()
+        });
+        let _ = std::fs::remove_dir_all(&folder);
+        trained
+    }
+
+    /// Takes the model that an earlier run has trained if it may, else trains it by `train`, from where an earlier run was
+    /// stopped.
+    pub(super) fn trained(
+        &self,
+        candidate: &Candidate,
+        train: impl FnOnce(&Plan<'_>) -> Result<Trained, LabError>,
+    ) -> Result<Made, LabError> {
+        if let Some(made) = self.resume.then(|| self.earlier(candidate)).flatten() {
+            return Ok(made);
+        }
+        let folder = self.path(candidate, "training");
+        make_folder(&folder)?;
+        let checkpoint = folder.join(CHECKPOINT);
+        let plan = Plan {
+            checkpoint: Some(&checkpoint),
+            resume: self.resume,
+            ..Plan::default()
+        };
+        let trained = train(&plan)?;
+        let Some(model) = trained.quantized.clone() else {
+            let reason = "training ended without an integer model".into();
+            return Err(LabError::Unquantizable { reason });
+        };
+        let seconds = trained.train_seconds();
+        let made = self.keep_made(candidate, model, trained.record.as_ref(), seconds)?;
+        // Its end is in the candidate's own file.
+        let _ = std::fs::remove_dir_all(&folder);
+        Ok(made)
     }
 
     /// Puts a copy of a candidate's file where people look for it, and the model as ONNX beside it, where it has such a form.
@@ -178,7 +274,9 @@ impl Cache {
         folder: &Held,
         tried: impl Iterator<Item = &'a Candidate>,
     ) {
-        let names = candidates().into_iter().map(|candidate| candidate.slug());
+        let trainings = FineTuning::WIDTHS.map(|bits| trained(bits, 0));
+        let names = candidates().into_iter().chain(trainings);
+        let names = names.map(|candidate| candidate.slug());
         let mixed =
             MIXED.map(|group| Candidate::mixed(group, LayerBits::default(), LEARNED).slug());
         let kept: Vec<String> = tried.map(Candidate::slug).collect();

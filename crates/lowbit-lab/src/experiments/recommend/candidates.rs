@@ -3,6 +3,7 @@
 use lowbit::quant::{ActivationQuant, Observer};
 use lowbit::quantize::{LayerBits, Passes, PtqConfig};
 use lowbit::{ActivationBits, WeightBits};
+use serde::{Deserialize, Serialize};
 
 /// One way to quantize the model.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,8 +12,51 @@ pub struct Candidate {
     pub name: String,
     /// Candidates of one group differ in their passes alone: the best of them goes on.
     pub group: &'static str,
-    /// How it is made.
+    /// How it is made, or, of one that is trained, what its widths are.
     pub config: PtqConfig,
+    /// How it is fine-tuned; none of those that are quantized after training.
+    pub training: Option<FineTuning>,
+}
+
+/// Quantization-aware fine-tuning, by the settings of `lowbit sweep --from` but for these.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FineTuning {
+    /// Bits per weight.
+    pub bits: u8,
+    /// Passes over the training images.
+    pub epochs: usize,
+    /// Learning rate at the start; it falls as a cosine.
+    pub lr: f32,
+}
+
+impl FineTuning {
+    /// What may be trained, the narrowest first.
+    pub const WIDTHS: [u8; 3] = [2, 4, 8];
+
+    /// Of weights that are trained already.
+    const LR: f32 = 1e-4;
+}
+
+/// A width fine-tuned with 8-bit activations, in the group of those that are only rounded to it.
+///
+/// # Panics
+/// If it is none of [`FineTuning::WIDTHS`].
+#[must_use]
+pub fn trained(bits: u8, epochs: usize) -> Candidate {
+    let (group, width) = match bits {
+        2 => ("W2A8", WeightBits::B2),
+        4 => ("W4A8", WeightBits::B4),
+        8 => ("W8A8", WeightBits::B8),
+        _ => panic!("{bits} bits are not trained"),
+    };
+    let mut made = Candidate::new(group, width, "none");
+    made.name = format!("{group}, trained");
+    made.training = Some(FineTuning {
+        bits,
+        epochs,
+        lr: FineTuning::LR,
+    });
+    made
 }
 
 impl Candidate {
@@ -47,6 +91,7 @@ impl Candidate {
             },
             group,
             config,
+            training: None,
         }
     }
 
@@ -63,9 +108,21 @@ impl Candidate {
         !self.config.layer_bits.is_empty()
     }
 
-    /// The flags of `lowbit quantize` that make it, but for the bits of single layers.
+    /// The command that makes it of the model `file`, without flags: trainings have another.
+    #[must_use]
+    pub fn verb(&self, file: &str) -> String {
+        match self.training {
+            None => format!("lowbit quantize {file}"),
+            Some(_) => format!("lowbit sweep --from {file}"),
+        }
+    }
+
+    /// The flags of that command that make it, but for the bits of single layers.
     #[must_use]
     pub fn flags(&self) -> String {
+        if let Some(FineTuning { bits, epochs, lr }) = self.training {
+            return format!("--widths {bits} --seeds 1 --epochs {epochs} --lr {lr}");
+        }
         let config = &self.config;
         let mut flags = vec![format!("--bits {}", config.weight_bits)];
         match config.method {
@@ -126,6 +183,22 @@ pub fn candidates() -> Vec<Candidate> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_width_is_trained_beside_those_that_are_rounded_to_it() {
+        for bits in FineTuning::WIDTHS {
+            let one = trained(bits, 7);
+            let mut all = candidates().into_iter();
+            assert!(all.any(|other| other.group == one.group && other.slug() != one.slug()));
+        }
+        let one = trained(4, 7);
+        assert_eq!(one.slug(), "w4a8_trained");
+        let command = format!("{} {}", one.verb("m.onnx"), one.flags());
+        assert_eq!(
+            command,
+            "lowbit sweep --from m.onnx --widths 4 --seeds 1 --epochs 7 --lr 0.0001"
+        );
+    }
 
     #[test]
     fn flags_make_what_the_name_says() {

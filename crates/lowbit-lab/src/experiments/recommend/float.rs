@@ -73,6 +73,7 @@ impl<'a> Float<'a> {
             latency_ms: None,
             speedup: None,
             predicted: None,
+            epochs: None,
             on_front: false,
             file: None,
             onnx: None,

@@ -2,6 +2,7 @@
 
 mod cache;
 mod candidates;
+mod finetune;
 mod float;
 mod knapsack;
 mod mixed;
@@ -12,7 +13,7 @@ mod search;
 mod tests;
 mod verdict;
 
-pub use candidates::{Candidate, candidates};
+pub use candidates::{Candidate, FineTuning, candidates, trained};
 pub use mixed::Predicted;
 pub use page::{FRONT, HEADER};
 pub use parts::{FEWEST, Parts, labelled_calibration, parts};
@@ -20,7 +21,7 @@ pub use verdict::{Verdict, decide, front, too_few};
 
 use super::artifacts::{Held, write_json};
 use super::inputs::FloatFile;
-use super::unseen::{Choice, Chosen};
+use super::unseen::{Choice, Chosen, Which};
 use crate::evaluate::Evaluation;
 use crate::machine::Machine;
 use crate::statistics::{Difference, Summary, paired_difference};
@@ -66,13 +67,16 @@ pub struct Request<'a> {
     pub target: Target,
     /// Images of a timed call.
     pub batch: usize,
+    /// How long quantization-aware fine-tuning may take besides; none for none.
+    pub train: Option<Duration>,
     /// Whether candidates that an earlier run has measured are taken from it.
     pub resume: bool,
 }
 
 impl Request<'_> {
-    fn is_over(&self) -> bool {
-        self.begun.elapsed() > self.time
+    /// Whether the time is up, `trained` seconds not counted.
+    fn is_over(&self, trained: f64) -> bool {
+        self.begun.elapsed().as_secs_f64() - trained > self.time.as_secs_f64()
     }
 }
 
@@ -98,7 +102,7 @@ pub struct Row {
     pub group: String,
     /// The file's bytes.
     pub bytes: u64,
-    /// Seconds that quantizing took.
+    /// Seconds that quantizing, or training, took.
     pub seconds: f64,
     /// On the images that choose.
     pub choosing: PartScore,
@@ -111,6 +115,9 @@ pub struct Row {
     /// What its layers let expect, of mixed widths.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicted: Option<Predicted>,
+    /// Epochs of quantization-aware fine-tuning; none where it was quantized after training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<usize>,
     /// Whether no other row is better in accuracy, speed (against FP32, in turns) and bytes at once.
     pub on_front: bool,
     /// Its file in the results folder, where it is on the front or ships.
@@ -142,6 +149,9 @@ pub struct Recommendation {
     pub batch: usize,
     /// Images that set ranges, that choose, and that give the verdict.
     pub images: [usize; 3],
+    /// Images that widths were trained on; none where none were to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_images: Option<usize>,
     /// What is known of measured images that the model may have learned from; empty where it has not.
     #[serde(default)]
     pub doubts: String,
@@ -157,6 +167,20 @@ pub struct Recommendation {
     pub seconds: f64,
     /// What it was measured on.
     pub machine: Machine,
+}
+
+impl Recommendation {
+    /// What the images did, in words.
+    #[must_use]
+    pub fn images_did(&self) -> String {
+        let [calibration, choosing, verdict] = self.images;
+        let trained = self
+            .training_images
+            .map_or_else(String::new, |count| format!("{count} trained, "));
+        format!(
+            "{trained}{calibration} images set ranges, {choosing} chose, {verdict} chose nothing"
+        )
+    }
 }
 
 /// Where things are written.
@@ -176,7 +200,12 @@ pub fn recommend(
     isa: Isa,
     events: &dyn Events,
 ) -> Result<Recommendation, LabError> {
-    let parts = parts(chosen, config)?;
+    let parts = parts(chosen, config, request.train.is_some())?;
+    if request.train.is_some() && chosen.evaluated.images == Which::All {
+        return Err(LabError::Mismatch(
+            "--train with all images: it would learn from those that choose and judge".into(),
+        ));
+    }
     if let Some(line) = too_few(parts.verdict.len(), request.max_drop) {
         return Err(LabError::Mismatch(line));
     }
@@ -190,17 +219,23 @@ pub fn recommend(
         request,
         parts: &parts,
         cache: &cache,
+        input: &chosen.input,
         float: &measured.choosing,
         fp32: &fp32,
         timed: measured.timed(),
         isa,
         events,
     };
+    let mut found = search.run()?;
+    let training_seconds = match request.train {
+        Some(time) => search.fine_tune(time, &mut found)?,
+        None => 0.0,
+    };
     let Found {
         tried,
         mut skipped,
         mut ended,
-    } = search.run()?;
+    } = found;
     let mut rows = vec![measured.row(request)];
     let kept = finalists(&tried, request);
     let mut made_by = vec![None];
@@ -212,7 +247,7 @@ pub fn recommend(
     events.stage("timing");
     for number in kept {
         let (row, candidate) = (&mut rows[number + 1], made_by[number + 1].as_ref());
-        let in_time = |_: &&Candidate| float_times.is_empty() || !request.is_over();
+        let in_time = |_: &&Candidate| float_times.is_empty() || !request.is_over(training_seconds);
         let Some(candidate) = candidate.filter(in_time) else {
             skipped.push(format!(
                 "{}: tried, but the time was up before it was timed",
@@ -269,6 +304,7 @@ pub fn recommend(
             parts.choosing.len(),
             parts.verdict.len(),
         ],
+        training_images: request.train.map(|_| data.train.len()),
         doubts: chosen.evaluated.doubts(),
         rows,
         skipped,

@@ -91,7 +91,6 @@ fn charts(found: &Recommendation) -> Markup {
 }
 
 pub(super) fn page(found: &Recommendation) -> String {
-    let [calibration, choosing, verdict] = found.images;
     let body = html! {
         header {
             h1 { (found.verdict.sentence) }
@@ -112,8 +111,7 @@ pub(super) fn page(found: &Recommendation) -> String {
                         }
                     }
                 }
-                p { (FRONT) " " (calibration) " images set ranges, "
-                    (choosing) " chose, " (verdict) " chose nothing; calls of " (plural::of(found.batch, "image")) " on "
+                p { (FRONT) " " (found.images_did()) "; calls of " (plural::of(found.batch, "image")) " on "
                     (plural::of(found.threads, "thread")) (found.doubts) ". Trying ended because " (found.ended) "." }
                 (charts(found))
             }

@@ -39,11 +39,12 @@ pub fn labelled_calibration(chosen: &Chosen, config: &Config) -> Split {
     chosen.input.data.train.take(&indices)
 }
 
-/// Tells the images apart. Training images of the model only set ranges.
+/// Tells the images apart. Training images of the model only set ranges; where widths are trained (`trains`), so do all of the
+/// training part.
 ///
 /// # Errors
 /// [`LabError::Mismatch`] where there are too few.
-pub fn parts(chosen: &Chosen, config: &Config) -> Result<Parts, LabError> {
+pub fn parts(chosen: &Chosen, config: &Config, trains: bool) -> Result<Parts, LabError> {
     let data = &chosen.input.data;
     let (train, test) = (&data.train, &data.test);
     let calibrating = calibrating(chosen, config);
@@ -55,7 +56,7 @@ pub fn parts(chosen: &Chosen, config: &Config) -> Result<Parts, LabError> {
         which => {
             let mut is_used = vec![false; train.len()];
             calibrating.iter().for_each(|&index| is_used[index] = true);
-            let rest = (0..train.len()).filter(|&index| !is_used[index]);
+            let rest = (0..train.len()).filter(|&index| !trains && !is_used[index]);
             // Where all images are measured, the training images stand before the others.
             let first = if which == Which::All { train.len() } else { 0 };
             let rest = rest.map(|index| (train, index));
@@ -127,21 +128,27 @@ mod tests {
 
     #[test]
     fn no_image_does_two_things() {
-        for (which, measured) in [
-            (Which::TestOfThisSplit, 240 - 66 + 60),
-            (Which::TestOfTraining, 60),
-            (Which::ShippedTest, 60),
+        for (which, trains, measured) in [
+            (Which::TestOfThisSplit, false, 240 - 66 + 60),
+            (Which::TestOfThisSplit, true, 60),
+            (Which::TestOfTraining, false, 60),
+            (Which::ShippedTest, false, 60),
         ] {
             let chosen = chosen(which, 240, 60);
             let mut config = Config::default();
             config.calibration.calibration_images = 66;
-            let parts = parts(&chosen, &config).unwrap();
+            let parts = parts(&chosen, &config, trains).unwrap();
             let sets = [
                 of(&parts.calibration),
                 of(parts.choosing.images()),
                 of(parts.verdict.images()),
             ];
             assert_eq!(sets[0].len(), 66);
+            let train = of(chosen.input.data.train.images());
+            if trains {
+                // What is trained on neither chooses nor judges.
+                assert!(train.is_disjoint(&sets[1]) && train.is_disjoint(&sets[2]));
+            }
             assert_eq!(sets[1].len() + sets[2].len(), measured, "{which:?}");
             assert!(sets[1].len().abs_diff(sets[2].len()) <= 1);
             for (a, b) in [(0, 1), (0, 2), (1, 2)] {
@@ -153,7 +160,9 @@ mod tests {
     #[test]
     fn too_few_images_are_refused_with_the_number_that_would_do() {
         let chosen = chosen(Which::TestOfTraining, 240, 49);
-        let error = parts(&chosen, &Config::default()).unwrap_err().to_string();
+        let error = parts(&chosen, &Config::default(), false)
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("49 images") && error.contains("at least 100"),
             "{error}"

@@ -1,10 +1,11 @@
 //! Trying candidates until the time is up, or nothing is left that could change the verdict.
 
-use super::cache::Cache;
+use super::cache::{Cache, Made};
 use super::candidates::MIXED_BEFORE;
 use super::mixed::{LayerOptions, Measuring, Predicted, mixes};
 use super::{Candidate, FOLDER, Parts, Request, Row, candidates, score};
 use crate::evaluate::{Evaluation, evaluate};
+use crate::experiments::inputs::Input;
 use crate::{Config, Events, LabError};
 use lowbit::exec::{FloatModel, IntegerModel};
 use lowbit_kernels::Isa;
@@ -38,6 +39,8 @@ pub(super) struct Search<'a> {
     pub(super) request: &'a Request<'a>,
     pub(super) parts: &'a Parts,
     pub(super) cache: &'a Cache,
+    /// All images of the data.
+    pub(super) input: &'a Input,
     pub(super) float: &'a Evaluation,
     pub(super) fp32: &'a FloatModel,
     /// Images of a timed call.
@@ -99,14 +102,7 @@ impl Search<'_> {
         let left = self.left().max(0.0);
         self.events.stage(&format!("{name} ({left:.0} s left)"));
         let row = self.one(&candidate, predicted)?;
-        self.events.note(&format!(
-            "{}: {:.2} % of {} images that choose, {:+.2} points, {:.1} s",
-            row.name,
-            row.choosing.accuracy_percent,
-            row.choosing.images,
-            -row.choosing.drop_points.value,
-            row.seconds
-        ));
+        self.tell(&row);
         if let Some(predicted) = predicted {
             let off = row.bytes as f64 - predicted.bytes as f64;
             self.events.note(&format!(
@@ -116,6 +112,18 @@ impl Search<'_> {
         }
         found.tried.push(Tried { row, candidate });
         Ok(())
+    }
+
+    /// Says what a candidate came to.
+    pub(super) fn tell(&self, row: &Row) {
+        self.events.note(&format!(
+            "{}: {:.2} % of {} images that choose, {:+.2} points, {:.1} s",
+            row.name,
+            row.choosing.accuracy_percent,
+            row.choosing.images,
+            -row.choosing.drop_points.value,
+            row.seconds
+        ));
     }
 
     /// Models with mixed widths that are worth making, by what each layer loses, weighs and takes at each width.
@@ -194,6 +202,16 @@ impl Search<'_> {
         let made = self
             .cache
             .made(candidate, self.request, self.parts, self.isa)?;
+        self.row(candidate, &made, predicted)
+    }
+
+    /// The row of a model, measured on the images that choose.
+    pub(super) fn row(
+        &self,
+        candidate: &Candidate,
+        made: &Made,
+        predicted: Option<Predicted>,
+    ) -> Result<Row, LabError> {
         let model = IntegerModel::compile(&made.model, self.isa)?;
         let evaluation = evaluate(&model, &self.parts.choosing);
         Ok(Row {
@@ -206,6 +224,7 @@ impl Search<'_> {
             latency_ms: None,
             speedup: None,
             predicted,
+            epochs: candidate.training.map(|training| training.epochs),
             on_front: false,
             file: None,
             onnx: None,
@@ -222,8 +241,8 @@ impl Search<'_> {
             flags += &format!(" --layer-bits {}", quoted(&format!("@{file}")));
         }
         let mut command = format!(
-            "lowbit quantize {} --data {} {}",
-            quoted(&self.request.file.display().to_string()),
+            "{} --data {} {}",
+            candidate.verb(&quoted(&self.request.file.display().to_string())),
             quoted(&config.images.data),
             flags
         );
@@ -247,9 +266,13 @@ impl Search<'_> {
             ),
             ("resize", config.input.resize.to_string(), "stretch".into()),
             ("limit", config.images.limit.to_string(), "0".into()),
+            ("split", config.images.split.to_string(), "auto".into()),
             (
                 "calibration-images",
-                self.parts.calibration_images.to_string(),
+                match candidate.training {
+                    None => self.parts.calibration_images.to_string(),
+                    Some(_) => "512".into(),
+                },
                 "512".into(),
             ),
         ] {

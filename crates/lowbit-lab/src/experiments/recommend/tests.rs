@@ -33,6 +33,7 @@ fn row(name: &str, lost: f64, half: f64, ms: f64, bytes: u64) -> Row {
         latency_ms: Some(Summary::of(&[ms])),
         speedup: Some(Summary::of(&[10.0 / ms])),
         predicted: None,
+        epochs: None,
         on_front: false,
         file: None,
         onnx: None,
@@ -263,6 +264,7 @@ fn the_whole_experiment_leaves_what_it_says_and_goes_on_where_it_was() {
             target: Target::Size,
             batch: 1,
             resume,
+            train: None,
         }
     }
     let go = |model: &FloatFile, resume: bool, seconds: f64| {
@@ -318,7 +320,7 @@ fn the_whole_experiment_leaves_what_it_says_and_goes_on_where_it_was() {
     assert!(!stale.exists());
     // Weights may stand in another file than the model's own: with others nothing is taken.
     let chosen = bright();
-    let parts = parts(&chosen, &config).unwrap();
+    let parts = parts(&chosen, &config, false).unwrap();
     for (weight, has) in [(1.0, true), (0.5, false)] {
         let model = summing(weight);
         let request = request(&file, &model, true, 600.0);

@@ -4,9 +4,38 @@ use super::fitted::fitted;
 use super::{Choice, Chosen, Measured, Purpose, as_told, overlap, pixels_of, seen};
 use crate::experiments::inputs::{FloatFile, Wanted};
 use crate::{Config, LabError};
-use lowbit::Weights;
+use lowbit::graph::GraphError;
+use lowbit::{Graph, Weights};
 use lowbit_data::Progress;
 use std::path::Path;
+
+/// Gives a network a fresh last layer for the classes `names`, drawn by `seed`; all other tensors stay as they are.
+///
+/// # Errors
+/// [`GraphError`] where it does not end in a linear layer.
+pub fn new_head(
+    graph: &Graph,
+    weights: &Weights,
+    names: &[String],
+    seed: u64,
+) -> Result<(Graph, Weights), GraphError> {
+    let graph = graph.with_new_head(names)?;
+    let fresh = Weights::init(&graph, seed);
+    let head = graph
+        .nodes()
+        .last()
+        .map_or(String::new(), |head| format!("{}.", head.name));
+    let mut made = Weights::new();
+    for parameter in graph.parameters() {
+        let name = &parameter.name;
+        let kept = weights
+            .get(name)
+            .filter(|tensor| tensor.shape() == parameter.shape && !name.starts_with(&head));
+        let tensor = kept.or_else(|| fresh.get(name));
+        made.insert(name, tensor.expect("fresh weights are whole").clone());
+    }
+    Ok((graph, made))
+}
 
 /// Takes the images of this run's split, or of the one that `choice` names, and gives `model` a fresh last layer for their classes,
 /// drawn by the run's seed.
@@ -47,24 +76,12 @@ pub fn images_for_new_head(
         ..own
     };
     let input = wanted.load(config, progress)?;
-    let graph = model.graph.with_new_head(&input.data.class_names)?;
-    let fresh = Weights::init(&graph, config.run.seed);
-    let mut weights = Weights::new();
-    for parameter in graph.parameters() {
-        let kept = model.weights.get(&parameter.name);
-        let kept = kept.filter(|tensor| tensor.shape() == parameter.shape);
-        let is_head = graph
-            .nodes()
-            .last()
-            .is_some_and(|head| parameter.name.starts_with(&format!("{}.", head.name)));
-        let tensor = kept
-            .filter(|_| !is_head)
-            .or_else(|| fresh.get(&parameter.name));
-        weights.insert(
-            &parameter.name,
-            tensor.expect("fresh weights are whole").clone(),
-        );
-    }
+    let (graph, weights) = new_head(
+        &model.graph,
+        &model.weights,
+        &input.data.class_names,
+        config.run.seed,
+    )?;
     let model = FloatFile {
         graph,
         weights,

@@ -25,7 +25,7 @@ STATE = "lowbit-federation"
 _FEDERATION = {
     "num-server-rounds": "rounds", "fraction-train": "fraction", "local-epochs": "local_epochs", "bits": "bits",
     "up-bits": "up_bits", "down-bits": "down_bits", "partition": "partition", "clients": "clients", "strategy": "strategy",
-    "aggregator": "aggregator", "min-clients": "min_clients", "feedback": "feedback", "rotate": "rotate",
+    "aggregator": "aggregator", "norm": "norm", "min-clients": "min_clients", "feedback": "feedback", "rotate": "rotate",
 }  # fmt: skip
 # Others are settings of the command line, but these.
 _OTHER = ("round-timeout", "wait-for-nodes")

@@ -173,3 +173,17 @@ fn there_is_no_client_beyond_the_last() {
     let error = made.err().map(|error| error.to_string()).unwrap();
     assert!(error.contains("clients 0 to 2"), "{error}");
 }
+
+#[test]
+fn a_server_over_machines_has_no_batch_norm_of_clients() {
+    let out = tempfile::tempdir().unwrap();
+    let mut federate = settings(32, MessageBits::Float);
+    federate.settings.norm = Norm::Local;
+    let isa = Isa::current().unwrap();
+    let made = Server::new(config(out.path()), federate, Arc::new(input()), isa);
+    let line = made.err().map(|error| error.to_string()).unwrap();
+    assert!(
+        line.starts_with("norm is local: this server has no client's batch-norm"),
+        "{line}"
+    );
+}
