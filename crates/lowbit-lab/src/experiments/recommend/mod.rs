@@ -247,7 +247,9 @@ pub fn recommend(
     events.stage("timing");
     for number in kept {
         let (row, candidate) = (&mut rows[number + 1], made_by[number + 1].as_ref());
-        let in_time = |_: &&Candidate| float_times.is_empty() || !request.is_over(training_seconds);
+        // What was trained has had a time of its own.
+        let is_due = float_times.is_empty() || row.epochs.is_some();
+        let in_time = |_: &&Candidate| is_due || !request.is_over(training_seconds);
         let Some(candidate) = candidate.filter(in_time) else {
             skipped.push(format!(
                 "{}: tried, but the time was up before it was timed",
