@@ -19,6 +19,8 @@ pub(super) struct Conv {
     gathered: Option<Gathered>,
     /// Columns of the result.
     width: usize,
+    /// Rows and columns of padding all around, where a step of one makes them the first and the last that are seen.
+    border: usize,
     bias: Vec<f32>,
     relu: bool,
     ceiling: Option<f32>,
@@ -71,6 +73,12 @@ impl Conv {
             together,
             gathered,
             width: output.w,
+            border: match (conv.stride, conv.dilation, conv.padding) {
+                ([1, 1], [1, 1], [top, left, below, right]) if [left, below, right] == [top; 3] => {
+                    top
+                }
+                _ => 0,
+            },
             view,
             form,
             bias,
@@ -101,7 +109,11 @@ impl Conv {
             let (input, out) = (&input[part.input..], &mut out[part.output..]);
             let epilogue = self.epilogue(&self.bias[part.group * channels..][..channels]);
             let weights = &weights[part.group];
-            conv_f32::conv(weights, &part.geometry, part.rows, input, &epilogue, out);
+            let (g, rows) = (&part.geometry, part.rows);
+            // A part of the columns may begin behind the border.
+            let is_whole = g.pooled_w() == self.width;
+            let border = if is_whole { self.border } else { 0 };
+            conv_f32::conv_haloed(weights, g, rows, border, input, &epilogue, out);
         });
     }
 
