@@ -4,6 +4,7 @@
 
 mod args;
 mod commands;
+mod defaults;
 mod doctor_args;
 mod failure;
 mod federate_args;

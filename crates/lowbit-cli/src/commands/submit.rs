@@ -156,10 +156,10 @@ fn defaults(experiment: &Experiment) -> Config {
         federated: true, ..
     } = experiment
     {
-        crate::args::federated_defaults(&mut config);
+        crate::defaults::federated_defaults(&mut config);
     }
     if let Experiment::Sweep { quick, .. } = experiment {
-        crate::args::sweep_defaults(&mut config, *quick);
+        crate::defaults::sweep_defaults(&mut config, *quick);
     }
     config
 }
