@@ -186,7 +186,11 @@ impl Weights {
                     found: tensor.shape.clone(),
                 });
             }
-            if let Some(index) = tensor.data.iter().position(|value| !value.is_finite()) {
+            // In runs without a branch, so that it becomes vectors: models are loaded to answer at once.
+            let is_finite = |run: &[f32]| run.iter().fold(true, |all, x| all & x.is_finite());
+            if !tensor.data.chunks(1024).all(is_finite)
+                && let Some(index) = tensor.data.iter().position(|value| !value.is_finite())
+            {
                 let value = tensor.data[index];
                 return Err(WeightsError::NotFinite {
                     name: name.clone(),
@@ -195,8 +199,7 @@ impl Weights {
                 });
             }
             let is_variance = parameter.kind == ParameterKind::RunningVariance;
-            let negative = |value: &f32| is_variance && *value < 0.0;
-            if let Some(index) = tensor.data.iter().position(negative) {
+            if is_variance && let Some(index) = tensor.data.iter().position(|value| *value < 0.0) {
                 let value = tensor.data[index];
                 return Err(WeightsError::NegativeVariance {
                     name: name.clone(),
