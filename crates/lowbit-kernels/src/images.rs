@@ -172,9 +172,55 @@ impl ImagesGeometry {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::geometry::SLACK;
+    use crate::random::{below, stream};
+
+    /// Several images of few pixels with random everything, and gaps between rows, pixels and images; input channels are a multiple
+    /// of `block`.
+    pub(crate) fn odd(number: u64, block: usize) -> ImagesGeometry {
+        let mut rng = stream(14, "images", number);
+        let mut pick = |low: u32, high: u32| (low + below(&mut rng, high - low + 1)) as usize;
+        let (in_c, out_c) = (block * pick(1, 40 / block as u32), pick(1, 67));
+        let (kernel, stride) = ((pick(1, 4), pick(1, 4)), pick(1, 3));
+        let (in_h, in_w) = (kernel.0 + pick(0, 7), kernel.1 + pick(0, 7));
+        let mut image = ConvGeometry::dense((in_h, in_w, in_c), out_c, kernel, stride, 1);
+        image.in_row_stride += pick(0, 7);
+        image.out_pixel_stride += pick(0, 3);
+        image.out_row_stride = image.out_w * image.out_pixel_stride + pick(0, 7);
+        let mut inside = |size: usize| {
+            let before = pick(0, size.min(3) as u32);
+            [before, pick(0, (size - before).min(9) as u32)]
+        };
+        let ([top, h], [left, w]) = (inside(in_h), inside(in_w));
+        ImagesGeometry {
+            image,
+            images: pick(1, 31),
+            in_image_stride: image.input_extent() + pick(0, 9),
+            out_image_stride: image.output_extent(image.out_h) + pick(0, 9),
+            border: [top, left],
+            size: [h, w],
+        }
+    }
+
+    /// Where each pixel of a border begins in the input.
+    pub(crate) fn border_pixels(g: &ImagesGeometry) -> impl Iterator<Item = usize> {
+        let image = g.image;
+        let seen = |out: usize, kernel: usize| (out - 1) * image.stride + kernel;
+        let (in_h, in_w) = (
+            seen(image.out_h, image.kernel_h),
+            seen(image.out_w, image.kernel_w),
+        );
+        let g = *g;
+        let pixels = (0..g.images * in_h * in_w)
+            .map(move |at| (at / in_w / in_h, [at / in_w % in_h, at % in_w]));
+        pixels
+            .filter(move |&(_, pixel)| !g.is_inside(pixel))
+            .map(move |(number, [y, x])| {
+                number * g.in_image_stride + y * image.in_row_stride + x * image.in_pixel_stride
+            })
+    }
 
     /// A map of `side`², padded by so many rows and columns all around.
     fn geometry(side: usize, kernel: usize, stride: usize, padding: usize) -> ImagesGeometry {

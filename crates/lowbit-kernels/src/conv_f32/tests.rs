@@ -1,6 +1,7 @@
 //! Every ISA against the scalar twins, over odd shapes.
 
 use super::*;
+use crate::images::tests::{border_pixels, odd};
 use crate::random::{below, stream, uniform};
 
 fn geometry(number: u64) -> ConvGeometry {
@@ -199,51 +200,12 @@ fn backward_weights_turn_the_kernel_and_exchange_the_channels() {
     }
 }
 
-/// Several images of few pixels, the border of each full of what must not matter.
-fn images(number: u64) -> ImagesGeometry {
-    let mut rng = stream(23, "images", number);
-    let mut pick = |low: u32, high: u32| (low + below(&mut rng, high - low + 1)) as usize;
-    let (in_c, out_c) = (pick(1, 40), pick(1, 67));
-    let (kernel, stride) = ((pick(1, 4), pick(1, 4)), pick(1, 3));
-    let (in_h, in_w) = (kernel.0 + pick(0, 7), kernel.1 + pick(0, 7));
-    let mut image = ConvGeometry::dense((in_h, in_w, in_c), out_c, kernel, stride, 1);
-    image.in_row_stride += pick(0, 7);
-    image.out_pixel_stride += pick(0, 3);
-    image.out_row_stride = image.out_w * image.out_pixel_stride + pick(0, 7);
-    let mut inside = |size: usize| {
-        let before = pick(0, size.min(3) as u32);
-        [before, pick(0, (size - before).min(9) as u32)]
-    };
-    let ([top, h], [left, w]) = (inside(in_h), inside(in_w));
-    ImagesGeometry {
-        image,
-        images: pick(1, 31),
-        in_image_stride: image.input_extent() + pick(0, 9),
-        out_image_stride: image.output_extent(image.out_h) + pick(0, 9),
-        border: [top, left],
-        size: [h, w],
-    }
-}
-
 /// The same input with zeros in all borders.
 fn without_border(g: &ImagesGeometry, input: &AlignedBuffer<f32>) -> AlignedBuffer<f32> {
     let mut zeroed = AlignedBuffer::zeroed(input.len());
     zeroed.with_slack_mut().copy_from_slice(input.with_slack());
-    let image = &g.image;
-    let seen = |out: usize, kernel: usize| (out - 1) * image.stride + kernel;
-    let (in_h, in_w) = (
-        seen(image.out_h, image.kernel_h),
-        seen(image.out_w, image.kernel_w),
-    );
-    for number in 0..g.images {
-        for (y, x) in (0..in_h).flat_map(|y| (0..in_w).map(move |x| (y, x))) {
-            if !g.is_inside([y, x]) {
-                let at = number * g.in_image_stride
-                    + y * image.in_row_stride
-                    + x * image.in_pixel_stride;
-                zeroed[at..at + image.in_channels].fill(0.0);
-            }
-        }
+    for pixel in border_pixels(g) {
+        zeroed[pixel..pixel + g.image.in_channels].fill(0.0);
     }
     zeroed
 }
@@ -251,7 +213,7 @@ fn without_border(g: &ImagesGeometry, input: &AlignedBuffer<f32>) -> AlignedBuff
 #[test]
 fn several_images_at_once_give_the_bits_of_each_alone() {
     for number in 0..150 {
-        let g = images(number);
+        let g = odd(number, 1);
         let shape = g.image.weight_shape();
         let weights = numbers(number, "weights", shape.len());
         let bias = numbers(number, "bias", shape.out_channels);
@@ -281,7 +243,7 @@ fn several_images_at_once_give_the_bits_of_each_alone() {
 #[test]
 fn weight_gradients_of_several_images_are_the_sums_of_each() {
     for number in 0..150 {
-        let g = images(number);
+        let g = odd(number, 1);
         let shape = g.image.weight_shape();
         let input = numbers(number, "input", g.input_extent());
         let grad_out = numbers(number, "grad", g.output_extent());

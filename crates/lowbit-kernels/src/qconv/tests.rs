@@ -3,6 +3,7 @@
 use super::*;
 use crate::geometry::SLACK;
 use crate::guard::AtTheEnd;
+use crate::images::tests::{border_pixels, odd};
 use crate::random::{self, below, stream, uniform};
 use crate::{AlignedBuffer, Isa, WeightShape, WeightWidth};
 
@@ -268,34 +269,14 @@ fn no_weights_are_not_those_of_a_shape_whose_size_wraps() {
 
 /// Several images of few pixels; the border of each is full of what must not matter, and each window has starts of its own.
 fn images(number: u64, width: WeightWidth) -> (ImagesGeometry, Case) {
-    let mut rng = stream(14, "images", number);
-    let mut pick = |low: u32, high: u32| (low + below(&mut rng, high - low + 1)) as usize;
-    let (in_c, out_c) = (4 * pick(1, 12), pick(1, 67));
-    let (kernel, stride) = ((pick(1, 4), pick(1, 4)), pick(1, 3));
-    let (in_h, in_w) = (kernel.0 + pick(0, 6), kernel.1 + pick(0, 6));
-    let mut image = ConvGeometry::dense((in_h, in_w, in_c), out_c, kernel, stride, 1);
-    image.in_row_stride += pick(0, 7);
-    image.out_pixel_stride += pick(0, 3);
-    image.out_row_stride = image.out_w * image.out_pixel_stride + pick(0, 7);
-    let mut inside = |size: usize| {
-        let before = pick(0, size.min(3) as u32);
-        [before, pick(0, (size - before).min(9) as u32)]
-    };
-    let ([top, h], [left, w]) = (inside(in_h), inside(in_w));
-    let geometry = ImagesGeometry {
-        image,
-        images: pick(1, 31),
-        in_image_stride: image.input_extent() + pick(0, 9),
-        out_image_stride: image.output_extent(image.out_h) + pick(0, 9),
-        border: [top, left],
-        size: [h, w],
-    };
-    let mut case = case_of(image, number, width);
+    let geometry = odd(number, 4);
+    let mut case = case_of(geometry.image, number, width);
+    let mut rng = stream(15, "images", number);
     case.input = AlignedBuffer::zeroed(geometry.input_extent());
     let fill = || below(&mut rng, 256) as u8;
     case.input.with_slack_mut().fill_with(fill);
     let windows = geometry.windows().len();
-    case.offset = (0..windows * out_c)
+    case.offset = (0..windows * geometry.image.out_channels)
         .map(|_| below(&mut rng, 100_000) as i32 - 50_000)
         .collect();
     (geometry, case)
@@ -354,18 +335,8 @@ fn several_images_are_each_of_them_alone_where_padding_is_in_the_starts() {
         let (g, mut case) = images(number, WeightWidth::Bits8);
         let (image, shape) = (&g.image, g.image.weight_shape());
         // Zero points in the border, as the runtime writes them.
-        let seen = |out: usize, kernel: usize| (out - 1) * image.stride + kernel;
-        let (in_h, in_w) = (
-            seen(image.out_h, image.kernel_h),
-            seen(image.out_w, image.kernel_w),
-        );
-        for at in 0..g.images * in_h * in_w {
-            let (number, y, x) = (at / in_w / in_h, at / in_w % in_h, at % in_w);
-            if !g.is_inside([y, x]) {
-                let first =
-                    number * g.in_image_stride + y * image.in_row_stride + x * image.in_channels;
-                case.input[first..first + image.in_channels].fill(zero_point);
-            }
+        for pixel in border_pixels(&g) {
+            case.input[pixel..pixel + image.in_channels].fill(zero_point);
         }
         let offset: Vec<i32> = case.offset[..shape.out_channels].to_vec();
         let left_out = |window: &crate::images::Window, filter: &[i16]| -> i32 {

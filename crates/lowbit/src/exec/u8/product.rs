@@ -4,9 +4,7 @@ use super::{IntegerLayer, Values, bounds};
 use crate::exec::kernel::Out;
 use crate::exec::workspace::Inputs;
 use crate::lower::Plan;
-use crate::quant::{
-    ActivationParams, InputParams, Levels, Product, ProductConstants, QuantizedLayer, Requant,
-};
+use crate::quant::{InputParams, Levels, Product, ProductConstants, QuantizedLayer, Requant};
 use lowbit_kernels::images::Window;
 use lowbit_kernels::{ConvGeometry, ImagesGeometry, Isa, WeightShape};
 use std::ops::Range;
@@ -92,11 +90,14 @@ impl LayerProduct {
         (0..groups).map(group).collect()
     }
 
-    /// The constants of a batch whose input has these parameters.
-    fn found(&self, input: ActivationParams) -> ProductConstants {
-        let (scale, bias) = (&self.scale, Some(&self.bias[..]));
+    /// The constants of a batch whose input's parameters are found in it; none where they are known before.
+    fn found_in(&self, inputs: &Inputs<'_>) -> Option<ProductConstants> {
+        if self.constants.is_some() {
+            return None;
+        }
+        let (scale, bias, input) = (&self.scale, Some(&self.bias[..]), inputs.found(0));
         let requant = Requant::new(self.product.sums(), scale, bias, input.into(), None);
-        self.product.constants(requant)
+        Some(self.product.constants(requant))
     }
 
     /// Whether several images can be taken at once.
@@ -112,14 +113,9 @@ impl LayerProduct {
         view: &[u8],
         out: Out<'_>,
     ) {
-        let found;
-        let constants = match &self.constants {
-            Some(constants) => constants,
-            None => {
-                found = self.found(inputs.found(0));
-                &found
-            }
-        };
+        let found = self.found_in(inputs);
+        let constants = self.constants.as_ref().or(found.as_ref());
+        let constants = constants.expect("known before or found");
         match out {
             Out::U8(out) => {
                 self.product
@@ -150,14 +146,9 @@ impl LayerProduct {
         view: &[u8],
         out: Out<'_>,
     ) {
-        let found;
-        let constants = match &self.constants {
-            Some(constants) => constants,
-            None => {
-                found = self.found(inputs.found(0));
-                &found
-            }
-        };
+        let found = self.found_in(inputs);
+        let constants = self.constants.as_ref().or(found.as_ref());
+        let constants = constants.expect("known before or found");
         match out {
             Out::U8(out) => {
                 self.product
