@@ -76,7 +76,7 @@ pub(crate) fn compare(
         }
         let test = &input.data.test;
         let (first, second) = (a.compiled()?, b.compiled()?);
-        let (found, against) = (over(&*first, test), over(&*second, test));
+        let (found, against) = (over(&*first, test)?, over(&*second, test)?);
         let drop = paired_difference(&found.correct, &against.correct).in_percent();
         let side = |state: &State, bytes: usize, e: &lowbit_lab::evaluate::Evaluation| {
             json!({
