@@ -46,8 +46,8 @@ pub(crate) fn decode_all(
         }
         options.progress.begin(&what, total as u64, Unit::Images);
         let decoded = match into_file {
-            Some(spill) => work.into_file(spill, selection),
-            None => work.into_memory(selection).map_err(Halt::Data),
+            Some(spill) => work.to_file(spill, selection),
+            None => work.to_memory(selection).map_err(Halt::Data),
         };
         options.progress.finish();
         match (decoded, into_file) {
@@ -128,7 +128,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// The three parts in memory; none where the shape has too few channels.
-    fn into_memory(&self, selection: &Selection) -> Result<Option<[Pixels; 3]>, DataError> {
+    fn to_memory(&self, selection: &Selection) -> Result<Option<[Pixels; 3]>, DataError> {
         let image_len = self.shape.image_len();
         let [train, validation, test] = selection.parts().map(|indices| {
             let mut pixels = room(&self.listing.path, indices.len(), image_len)?;
@@ -141,7 +141,7 @@ impl Work<'_> {
     }
 
     /// The three parts in a file; none where the shape has too few channels.
-    fn into_file(
+    fn to_file(
         &self,
         spill: &Spill<'_>,
         selection: &Selection,
@@ -324,4 +324,38 @@ fn place(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_that_memory_does_not_hold_are_refused_with_both_figures() {
+        let listing = Listing {
+            path: "set".into(),
+            name: "set".into(),
+            source: String::new(),
+            class_names: vec![],
+            labels: vec![],
+            parts: vec![],
+            fingerprint: [0; 16],
+            notes: vec![],
+        };
+        let shape = Shape {
+            height: 1000,
+            width: 1000,
+            channels: 3,
+        };
+        let check = |available| check_memory(&listing, 1000, shape, available);
+        assert!(check(None).is_ok() && check(Some(3_000_000_000)).is_ok());
+        let line = check(Some(2_999_999_999))
+            .expect_err("too many")
+            .to_string();
+        assert!(line.starts_with("set: 1000 images"), "{line}");
+        assert!(
+            line.contains("3.0 GB") && line.contains("--limit"),
+            "{line}"
+        );
+    }
 }
