@@ -4,20 +4,20 @@
 //! listing's order, so every seed and every limit reads the same file. It is written beside its final name and moved
 //! there, and a checksum guards its content: a file that does not fit is left alone and made anew.
 //!
-//! Layout, little-endian: `LOWBIMG2`, fingerprint (16 bytes), images (u64), height, width, channels (u32 each), CRC-32 of
-//! the pixels (u32), images with 16 bits and those stored turned (u32 each), then the pixels `[n, h, w, c]`.
+//! Images that are more than memory should hold stay in the file, of which they are read as they are needed (`pixels.rs`).
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::cache_file::{Header, NewFile};
 use crate::decoded::{Decoded, Remarks};
 use crate::listing::{Listing, Shape, room};
+use crate::pixels::{ImageFile, Pixels};
 use crate::split::Selection;
 use crate::{LoadOptions, Resize, Unit};
 
-const MAGIC: &[u8; 8] = b"LOWBIMG2";
-const HEADER_LEN: usize = 8 + 16 + 8 + 4 * 6;
 /// Counts the times that decoding came to give other pixels, or the layout changed: older files are not read.
 const VERSION: u32 = 3;
 
@@ -42,7 +42,7 @@ pub(crate) fn read(
 ) -> Option<Decoded> {
     let path = file_of(listing, options)?;
     let file = File::open(&path).ok()?;
-    match read_file(file, listing, selection, options) {
+    match read_file(file, &path, listing, selection, options) {
         Ok(found) => Some(found),
         Err(error) => {
             options.progress.note(&format!(
@@ -56,60 +56,83 @@ pub(crate) fn read(
 
 fn read_file(
     mut file: File,
+    path: &Path,
     listing: &Listing,
     selection: &Selection,
     options: &LoadOptions,
 ) -> io::Result<Decoded> {
-    let mut header = [0; HEADER_LEN];
-    file.read_exact(&mut header)?;
-    let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| header[at + i]));
-    let shape = Shape {
-        height: word(32) as usize,
-        width: word(36) as usize,
-        channels: word(40) as usize,
-    };
-    let images = u64::from_le_bytes(std::array::from_fn(|i| header[24 + i]));
-    if &header[..8] != MAGIC || header[8..24] != listing.fingerprint {
-        return Err(io::Error::other("it belongs to other images"));
-    }
-    let image_len = [shape.height, shape.width, shape.channels]
-        .iter()
-        .try_fold(1u64, |len, &side| len.checked_mul(side as u64))
-        .filter(|&len| len > 0 && images == listing.labels.len() as u64);
-    let expected = image_len.and_then(|len| len.checked_mul(images));
-    if expected.and_then(|len| len.checked_add(HEADER_LEN as u64)) != Some(file.metadata()?.len()) {
+    let mut bytes = [0; Header::LEN];
+    file.read_exact(&mut bytes)?;
+    let header = Header::parse(&bytes)
+        .filter(|header| header.fingerprint == listing.fingerprint)
+        .ok_or_else(|| io::Error::other("it belongs to other images"))?;
+    let shape = header.shape;
+    let length = header.lengths().map(|(_, whole)| whole);
+    if length != Some(file.metadata()?.len()) || header.images != listing.labels.len() as u64 {
         return Err(io::Error::other("its length is wrong"));
     }
     let image_len = shape.image_len();
-    let room = |count| room(&listing.path, count, image_len).map_err(io::Error::other);
-    let [train, validation, test] = selection.parts().map(|indices| room(indices.len()));
-    let mut parts = [train?, validation?, test?];
     let places = places(listing, selection);
-    let total: usize = parts.iter().map(|part| part.len() / image_len).sum();
+    let total = places.iter().flatten().count();
     let what = format!("reading {} from the cache", listing.name);
-    options.progress.begin(&what, total as u64, Unit::Images);
-    let checksum = scatter(&mut file, &places, &mut parts, image_len, options);
-    options.progress.finish();
-    if checksum? != word(44) {
-        return Err(io::Error::other("its checksum is wrong"));
-    }
+    let parts = if is_large(total, shape, options) {
+        options.progress.begin(&what, total as u64, Unit::Images);
+        let found = walk(&mut file, &places, image_len, options, |_, _| {});
+        options.progress.finish();
+        same(found?, header.checksum)?;
+        let file = Arc::new(image_file(file, path, shape));
+        selection
+            .parts()
+            .map(|indices| Pixels::in_file(&file, indices.to_vec()))
+    } else {
+        let room = |count| room(&listing.path, count, image_len).map_err(io::Error::other);
+        let [train, validation, test] = selection.parts().map(|indices| room(indices.len()));
+        let mut parts = [train?, validation?, test?];
+        options.progress.begin(&what, total as u64, Unit::Images);
+        let found = walk(&mut file, &places, image_len, options, |image, place| {
+            let (part, position) = place;
+            parts[part][position * image_len..][..image_len].copy_from_slice(image);
+        });
+        options.progress.finish();
+        same(found?, header.checksum)?;
+        parts.map(Pixels::Memory)
+    };
     Ok(Decoded {
         shape,
         parts,
-        remarks: Remarks {
-            deep: word(48),
-            turned: word(52),
-        },
+        remarks: header.remarks,
     })
 }
 
-/// Reads all images and puts each where it belongs; returns the checksum of all.
-fn scatter(
+/// Whether `images` of `shape` are more than is kept in memory.
+pub(crate) fn is_large(images: usize, shape: Shape, options: &LoadOptions) -> bool {
+    let bytes = (images as u64).saturating_mul(shape.image_len() as u64);
+    bytes > options.in_memory_bytes
+}
+
+fn image_file(file: File, path: &Path, shape: Shape) -> ImageFile {
+    ImageFile {
+        file,
+        path: path.to_owned(),
+        first: Header::LEN as u64,
+        image_len: shape.image_len(),
+    }
+}
+
+fn same(found: u32, expected: u32) -> io::Result<()> {
+    match found == expected {
+        true => Ok(()),
+        false => Err(io::Error::other("its checksum is wrong")),
+    }
+}
+
+/// Reads all images and gives those that have a place to `each`; returns the checksum of all.
+fn walk(
     file: &mut File,
     places: &Places,
-    parts: &mut [Vec<u8>; 3],
     image_len: usize,
     options: &LoadOptions,
+    mut each: impl FnMut(&[u8], (usize, usize)),
 ) -> io::Result<u32> {
     const BLOCK_BYTES: usize = 1 << 20;
     let per_block = (BLOCK_BYTES / image_len).max(1);
@@ -120,8 +143,8 @@ fn scatter(
         file.read_exact(block)?;
         hasher.update(block);
         for (image, place) in block.chunks_exact(image_len).zip(places) {
-            if let &Some((part, position)) = place {
-                parts[part][position * image_len..][..image_len].copy_from_slice(image);
+            if let &Some(place) = place {
+                each(image, place);
             }
         }
         let used = places.iter().flatten().count();
@@ -130,7 +153,84 @@ fn scatter(
     Ok(hasher.finalize())
 }
 
-/// Keeps all images of a listing. A cache that cannot be written is a pity, not an error.
+/// Images that are decoded into a file: all of a listing, in its order, for the next run as well; or some of them, which
+/// nobody else will ask for, in a file without a name.
+pub(crate) struct Spill<'a> {
+    listing: &'a Listing,
+    path: PathBuf,
+    /// The listing's numbers of the images, in the order of the file.
+    pub(crate) order: Vec<usize>,
+    is_kept: bool,
+}
+
+impl<'a> Spill<'a> {
+    /// None where there is no folder for it.
+    pub(crate) fn of(
+        listing: &'a Listing,
+        selection: &Selection,
+        options: &LoadOptions,
+    ) -> Option<Self> {
+        let path = file_of(listing, options)?;
+        let all = places(listing, selection).iter().all(Option::is_some);
+        let is_kept = all && options.limit.is_none();
+        Some(Self {
+            listing,
+            path,
+            order: match is_kept {
+                true => (0..listing.labels.len()).collect(),
+                false => selection.parts().into_iter().flatten().copied().collect(),
+            },
+            is_kept,
+        })
+    }
+
+    /// Begins the file.
+    pub(crate) fn begin(&self) -> io::Result<NewFile> {
+        NewFile::create(&self.path)
+    }
+
+    /// Where the images are, once all of `order` have been added.
+    pub(crate) fn end(
+        &self,
+        new: NewFile,
+        (shape, remarks): (Shape, Remarks),
+        selection: &Selection,
+    ) -> io::Result<[Pixels; 3]> {
+        let parts = selection.parts();
+        if self.is_kept {
+            let file = new.keep(&self.path, header(self.listing, shape, remarks))?;
+            let file = Arc::new(image_file(file, &self.path, shape));
+            return Ok(parts.map(|indices| Pixels::in_file(&file, indices.to_vec())));
+        }
+        let file = Arc::new(image_file(new.nameless()?, &self.path, shape));
+        let mut next = 0;
+        Ok(parts.map(|indices| {
+            let first = next;
+            next += indices.len();
+            Pixels::in_file(&file, (first..next).collect())
+        }))
+    }
+
+    /// Says that the file cannot be written.
+    pub(crate) fn failed(&self, error: &io::Error) -> String {
+        format!(
+            "the decoded images do not go to a file: cannot write {}: {error}; decoding them into memory",
+            self.path.display()
+        )
+    }
+}
+
+fn header(listing: &Listing, shape: Shape, remarks: Remarks) -> Header {
+    Header {
+        fingerprint: listing.fingerprint,
+        images: listing.labels.len() as u64,
+        shape,
+        checksum: 0,
+        remarks,
+    }
+}
+
+/// Keeps all images of a listing that are in memory. A cache that cannot be written is a pity, not an error.
 pub(crate) fn write(
     listing: &Listing,
     selection: &Selection,
@@ -140,11 +240,19 @@ pub(crate) fn write(
     let Some(path) = file_of(listing, options) else {
         return;
     };
+    let [
+        Pixels::Memory(train),
+        Pixels::Memory(validation),
+        Pixels::Memory(test),
+    ] = &decoded.parts
+    else {
+        return;
+    };
     let places = places(listing, selection);
     if places.iter().any(Option::is_none) {
         return;
     }
-    if let Err(error) = write_file(&path, listing, &places, decoded) {
+    if let Err(error) = write_file(&path, listing, &places, decoded, [train, validation, test]) {
         options.progress.note(&format!(
             "the decoded images are not kept for the next run: cannot write {}: {error}",
             path.display()
@@ -157,64 +265,15 @@ fn write_file(
     listing: &Listing,
     places: &Places,
     decoded: &Decoded,
+    parts: [&[u8]; 3],
 ) -> io::Result<()> {
-    let Decoded {
-        shape,
-        parts,
-        remarks,
-    } = decoded;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let image_len = shape.image_len();
-    let image =
-        |&(part, position): &(usize, usize)| &parts[part][position * image_len..][..image_len];
-    let mut hasher = crc32fast::Hasher::new();
-    places
-        .iter()
-        .flatten()
-        .for_each(|place| hasher.update(image(place)));
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let written = File::create(&temporary).and_then(|file| {
-        let mut out = BufWriter::with_capacity(1 << 20, file);
-        out.write_all(MAGIC)?;
-        out.write_all(&listing.fingerprint)?;
-        out.write_all(&(places.len() as u64).to_le_bytes())?;
-        for side in [shape.height, shape.width, shape.channels] {
-            out.write_all(&(side as u32).to_le_bytes())?;
-        }
-        for word in [hasher.finalize(), remarks.deep, remarks.turned] {
-            out.write_all(&word.to_le_bytes())?;
-        }
-        for place in places.iter().flatten() {
-            out.write_all(image(place))?;
-        }
-        out.into_inner()
-            .map_err(io::IntoInnerError::into_error)?
-            .sync_all()?;
-        remove_older(path);
-        fs::rename(&temporary, path)
-    });
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
+    let image_len = decoded.shape.image_len();
+    let mut new = NewFile::create(path)?;
+    for &(part, position) in places.iter().flatten() {
+        new.add(&parts[part][position * image_len..][..image_len])?;
     }
-    written
-}
-
-/// Removes what was kept of the same path and size before its images changed.
-fn remove_older(path: &Path) {
-    let kin = |path: &Path| {
-        let name = path.file_name()?.to_str()?.strip_suffix(".images")?;
-        Some(name.rsplit_once('-')?.0.to_owned())
-    };
-    let (Some(folder), Some(own)) = (path.parent(), kin(path)) else {
-        return;
-    };
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let other = entry.path();
-        if other != path && kin(&other).as_ref() == Some(&own) {
-            let _ = fs::remove_file(other);
-        }
-    }
+    new.keep(path, header(listing, decoded.shape, decoded.remarks))?;
+    Ok(())
 }
 
 /// `<name>-<hash of the path>-<size>-<fingerprint>.images` in the cache folder.

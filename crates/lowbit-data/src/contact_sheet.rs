@@ -14,7 +14,7 @@ const MAX_PER_CLASS: usize = 100;
 /// A PNG with a row for each class, in the order of the class names, of its first `per_class` training images.
 ///
 /// # Errors
-/// [`DataError::Encode`] when there is nothing to show.
+/// [`DataError::Encode`] when there is nothing to show; others when an image cannot be read.
 pub fn contact_sheet(data: &Dataset, per_class: usize) -> Result<Vec<u8>, DataError> {
     let failed = |reason: String| DataError::Encode { reason };
     let columns = per_class.min(MAX_PER_CLASS);
@@ -36,7 +36,7 @@ pub fn contact_sheet(data: &Dataset, per_class: usize) -> Result<Vec<u8>, DataEr
                 height: data.height,
                 width: data.width,
                 channels: data.channels,
-                pixels: data.train.image(index).to_vec(),
+                pixels: data.train.image(index)?.into_owned(),
             },
             tile_h,
             tile_w,

@@ -1,6 +1,10 @@
-//! A data set in memory.
+//! A data set.
+
+use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::DataError;
+use crate::pixels::Pixels;
 
 /// Images with labels, split into training, validation and test images.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,7 +44,7 @@ impl Dataset {
         }
         for split in [&mut self.train, &mut self.validation, &mut self.test] {
             split.image_len *= 3;
-            split.pixels = split.pixels.iter().flat_map(|&gray| [gray; 3]).collect();
+            split.pixels.gray_as_rgb();
         }
         self.channels = 3;
         self.notes
@@ -49,12 +53,23 @@ impl Dataset {
     }
 }
 
-/// Images `[n, h, w, c]` of 8 bits and their labels.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// Images `[n, h, w, c]` of 8 bits and their labels. The images of a large set are in a file, not in memory: those that are
+/// asked for are read, which may fail.
+#[derive(Debug, Clone, Default)]
 pub struct Split {
     image_len: usize,
-    pixels: Vec<u8>,
+    pixels: Pixels,
     labels: Vec<u32>,
+}
+
+/// Equal splits have equal images, wherever these are; what cannot be read equals nothing.
+impl PartialEq for Split {
+    fn eq(&self, other: &Self) -> bool {
+        (self.image_len, &self.labels) == (other.image_len, &other.labels)
+            && (0..self.len()).all(
+                |index| matches!((self.image(index), other.image(index)), (Ok(a), Ok(b)) if a == b),
+            )
+    }
 }
 
 impl Split {
@@ -70,11 +85,45 @@ impl Split {
                 image_len,
             });
         }
-        Ok(Self {
+        Ok(Self::of(image_len, Pixels::Memory(pixels), labels))
+    }
+
+    /// Joins as many images and labels.
+    pub(crate) fn of(image_len: usize, pixels: Pixels, labels: Vec<u32>) -> Self {
+        Self {
             image_len,
             pixels,
             labels,
-        })
+        }
+    }
+
+    /// Joins images of several splits, each an index into one of them, with their labels. They are copied unless all are in
+    /// one file.
+    ///
+    /// # Errors
+    /// [`DataError`] when one cannot be read, or does not fit to the others.
+    ///
+    /// # Panics
+    /// If there is no such image.
+    pub fn gather(of: &[(&Self, usize)]) -> Result<Self, DataError> {
+        let image_len = of.first().map_or(0, |(split, _)| split.image_len);
+        let labels = of.iter().map(|&(split, index)| split.labels[index]);
+        let labels: Vec<u32> = labels.collect();
+        let places: Vec<(&Pixels, usize)> = of
+            .iter()
+            .map(|&(split, index)| (&split.pixels, index))
+            .collect();
+        if let Some(pixels) = Pixels::of_one_file(&places) {
+            return Ok(Self::of(image_len, pixels, labels));
+        }
+        let mut pixels = Vec::with_capacity(of.len() * image_len);
+        for (split, index) in of {
+            pixels.extend_from_slice(&split.image(*index)?);
+        }
+        if of.is_empty() {
+            return Ok(Self::default());
+        }
+        Self::new(image_len, pixels, labels)
     }
 
     /// How many images there are.
@@ -89,19 +138,55 @@ impl Split {
         self.labels.is_empty()
     }
 
-    /// Image `index`, `[h, w, c]`.
+    /// Image `index`, `[h, w, c]`: borrowed where it is in memory.
+    ///
+    /// # Errors
+    /// [`DataError::BrokenFile`] when it cannot be read.
     ///
     /// # Panics
     /// If there is no such image.
-    #[must_use]
-    pub fn image(&self, index: usize) -> &[u8] {
-        &self.pixels[index * self.image_len..][..self.image_len]
+    pub fn image(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError> {
+        self.range(index..index + 1)
     }
 
-    /// All images, `[n, h, w, c]`.
-    #[must_use]
-    pub fn images(&self) -> &[u8] {
-        &self.pixels
+    /// Images `range`, `[n, h, w, c]`: borrowed where they are in memory.
+    ///
+    /// # Errors
+    /// [`DataError::BrokenFile`] when one cannot be read.
+    ///
+    /// # Panics
+    /// If there are no such images.
+    pub fn range(&self, range: Range<usize>) -> Result<Cow<'_, [u8]>, DataError> {
+        self.pixels.range(range, self.image_len)
+    }
+
+    /// The first `count` images, or all, `[n, h, w, c]`: borrowed where they are in memory.
+    ///
+    /// # Errors
+    /// [`DataError::BrokenFile`] when one cannot be read.
+    pub fn first(&self, count: usize) -> Result<Cow<'_, [u8]>, DataError> {
+        self.range(0..count.min(self.len()))
+    }
+
+    /// All images, `[n, h, w, c]`: borrowed where they are in memory. Where they may be many, [`Split::range`] reads them by
+    /// blocks.
+    ///
+    /// # Errors
+    /// [`DataError::BrokenFile`] when one cannot be read.
+    pub fn images(&self) -> Result<Cow<'_, [u8]>, DataError> {
+        self.range(0..self.len())
+    }
+
+    /// Copies image `index`, `[h, w, c]`, to `out`.
+    ///
+    /// # Errors
+    /// [`DataError::BrokenFile`] when it cannot be read.
+    ///
+    /// # Panics
+    /// If there is no such image, or `out` has another length.
+    pub fn copy_image(&self, index: usize, out: &mut [u8]) -> Result<(), DataError> {
+        assert_eq!(out.len(), self.image_len, "room for an image");
+        self.pixels.copy(index, out)
     }
 
     /// All labels, `[n]`.
@@ -110,27 +195,31 @@ impl Split {
         &self.labels
     }
 
-    /// A copy of the images at `indices`, in that order.
+    /// The images at `indices`, in that order: a copy where they are in memory; where they are in a file, they stay there.
     ///
     /// # Panics
     /// If there is no such image.
     #[must_use]
     pub fn take(&self, indices: &[usize]) -> Self {
-        let mut pixels = Vec::with_capacity(indices.len() * self.image_len);
-        for &index in indices {
-            pixels.extend_from_slice(self.image(index));
-        }
         Self {
             image_len: self.image_len,
-            pixels,
+            pixels: self.pixels.take(indices, self.image_len),
             labels: indices.iter().map(|&index| self.labels[index]).collect(),
         }
     }
 
     /// Gives the images other labels, `[n]`.
-    pub(crate) fn relabel(&mut self, labels: &[u32]) {
-        debug_assert_eq!(labels.len(), self.labels.len());
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub fn relabel(&mut self, labels: &[u32]) {
         self.labels.copy_from_slice(labels);
+    }
+
+    /// Whether the images are in memory.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        matches!(self.pixels, Pixels::Memory(_))
     }
 
     /// Images per class, `[classes]`; labels beyond are not counted.
@@ -177,8 +266,8 @@ mod tests {
         };
         let rgb = set(1).with_channels(3);
         assert_eq!((rgb.channels, rgb.notes.len()), (3, 1));
-        assert_eq!(rgb.train.image(0), [5, 5, 5, 9, 9, 9]);
-        assert_eq!(rgb.test.image(0), [7, 7, 7, 8, 8, 8]);
+        assert_eq!(*rgb.train.image(0).unwrap(), [5, 5, 5, 9, 9, 9]);
+        assert_eq!(*rgb.test.image(0).unwrap(), [7, 7, 7, 8, 8, 8]);
         assert_eq!(set(3).with_channels(1), set(3));
         assert_eq!(set(1).with_channels(1), set(1));
     }
@@ -187,9 +276,9 @@ mod tests {
     fn taking_images_keeps_their_order_and_labels() {
         let split = Split::new(2, vec![1, 2, 3, 4, 5, 6], vec![0, 1, 1]).expect("fits");
         let taken = split.take(&[2, 0]);
-        assert_eq!(taken.images(), [5, 6, 1, 2]);
+        assert_eq!(*taken.images().unwrap(), [5, 6, 1, 2]);
         assert_eq!(taken.labels(), [1, 0]);
         assert_eq!(split.counts(3), [1, 2, 0]);
-        assert_eq!(split.image(1), [3, 4]);
+        assert_eq!(*split.image(1).unwrap(), [3, 4]);
     }
 }

@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::decode::Remark;
 use crate::listing::Shape;
+use crate::pixels::Pixels;
 
 /// Training, validation and test images, decoded.
 pub(crate) struct Decoded {
     pub(crate) shape: Shape,
-    pub(crate) parts: [Vec<u8>; 3],
+    pub(crate) parts: [Pixels; 3],
     pub(crate) remarks: Remarks,
 }
 
@@ -64,10 +65,10 @@ impl Counter {
             .fetch_add(remark.turned.into(), Ordering::Relaxed);
     }
 
-    pub(crate) fn total(self) -> Remarks {
+    pub(crate) fn total(&self) -> Remarks {
         Remarks {
-            deep: self.deep.into_inner(),
-            turned: self.turned.into_inner(),
+            deep: self.deep.load(Ordering::Relaxed),
+            turned: self.turned.load(Ordering::Relaxed),
         }
     }
 }

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use md5::{Digest, Md5};
 use rayon::prelude::*;
 
-use crate::{Dataset, Split};
+use crate::{DataError, Dataset, Split};
 
 /// Hashes that a [`Sketch`] keeps.
 const KEPT: usize = 256;
@@ -44,19 +44,21 @@ pub struct Overlap {
 
 impl Dataset {
     /// Computes what tells this data set from others. Its name, place and file format do not count.
-    #[must_use]
-    pub fn identity(&self) -> Identity {
-        let [mut train, test, validation] =
-            [&self.train, &self.test, &self.validation].map(digests);
+    ///
+    /// # Errors
+    /// [`DataError`] when an image cannot be read.
+    pub fn identity(&self) -> Result<Identity, DataError> {
+        let (mut train, test) = (digests(&self.train)?, digests(&self.test)?);
+        let validation = digests(&self.validation)?;
         let fingerprint = self.fingerprint(&[(&self.train, &train), (&self.test, &test)]);
         let kept =
             (!validation.is_empty()).then(|| self.fingerprint(&[(&self.validation, &validation)]));
         train.extend(validation);
-        Identity {
+        Ok(Identity {
             fingerprint,
             validation: kept,
             train: Sketch::of_digests(&train),
-        }
+        })
     }
 
     fn fingerprint(&self, parts: &[(&Split, &[[u8; 16]])]) -> String {
@@ -87,9 +89,11 @@ impl Dataset {
 
 impl Sketch {
     /// Sketches the images of `split`.
-    #[must_use]
-    pub fn of(split: &Split) -> Self {
-        Self::of_digests(&digests(split))
+    ///
+    /// # Errors
+    /// [`DataError`] when one cannot be read.
+    pub fn of(split: &Split) -> Result<Self, DataError> {
+        Ok(Self::of_digests(&digests(split)?))
     }
 
     fn of_digests(digests: &[[u8; 16]]) -> Self {
@@ -107,22 +111,24 @@ impl Sketch {
     }
 
     /// Looks for the images of `split` among those that the sketch was made of.
-    #[must_use]
-    pub fn overlap(&self, split: &Split) -> Overlap {
+    ///
+    /// # Errors
+    /// [`DataError`] when one cannot be read.
+    pub fn overlap(&self, split: &Split) -> Result<Overlap, DataError> {
         // Of a hash above the largest that was kept, a full sketch says nothing.
         let limit = match self.smallest.last() {
             Some(&largest) if !self.is_complete() => largest,
             _ => u32::MAX,
         };
-        let hashes: Vec<u32> = digests(split).iter().map(hash).collect();
+        let hashes: Vec<u32> = digests(split)?.iter().map(hash).collect();
         let checked = hashes.iter().filter(|&&hash| hash <= limit);
-        Overlap {
+        Ok(Overlap {
             images: split.len(),
             checked: checked.clone().count(),
             seen: checked
                 .filter(|hash| self.smallest.binary_search(hash).is_ok())
                 .count(),
-        }
+        })
     }
 
     /// Returns the hashes as text: little-endian, in base64.
@@ -154,10 +160,10 @@ impl Sketch {
 }
 
 /// Digest of the pixels of every image.
-fn digests(split: &Split) -> Vec<[u8; 16]> {
+fn digests(split: &Split) -> Result<Vec<[u8; 16]>, DataError> {
     (0..split.len())
         .into_par_iter()
-        .map(|index| Md5::digest(split.image(index)).into())
+        .map(|index| Ok(Md5::digest(split.image(index)?).into()))
         .collect()
 }
 
@@ -196,7 +202,7 @@ mod tests {
     #[test]
     fn the_fingerprint_is_that_of_names_labels_and_pixels_in_order() {
         let one = dataset();
-        let fingerprint = |data: &Dataset| data.identity().fingerprint;
+        let fingerprint = |data: &Dataset| data.identity().unwrap().fingerprint;
         let named_otherwise = Dataset {
             name: "p".into(),
             source: "there".into(),
@@ -204,8 +210,9 @@ mod tests {
         };
         assert_eq!(fingerprint(&one), fingerprint(&named_otherwise));
         assert_eq!(fingerprint(&one).len(), 32);
-        let labels =
-            |labels: Vec<u32>| Split::new(4, one.train.images().to_vec(), labels).expect("as many");
+        let labels = |labels: Vec<u32>| {
+            Split::new(4, one.train.images().unwrap().to_vec(), labels).expect("as many")
+        };
         let order: Vec<usize> = (0..6).rev().collect();
         for other in [
             Dataset {
@@ -245,10 +252,10 @@ mod tests {
 
     #[test]
     fn a_sketch_of_few_images_knows_every_one_of_them() {
-        let sketch = Sketch::of(&split(0, 100));
+        let sketch = Sketch::of(&split(0, 100)).unwrap();
         assert!(sketch.is_complete());
         let of = |split: &Split| {
-            let found = sketch.overlap(split);
+            let found = sketch.overlap(split).unwrap();
             (found.images, found.checked, found.seen)
         };
         assert_eq!(of(&split(90, 30)), (30, 30, 10));
@@ -258,12 +265,12 @@ mod tests {
 
     #[test]
     fn a_sketch_of_many_images_knows_a_fair_share_of_them() {
-        let sketch = Sketch::of(&split(0, 2560));
+        let sketch = Sketch::of(&split(0, 2560)).unwrap();
         assert!(!sketch.is_complete());
         assert_eq!(sketch.to_text().len(), 1368);
-        let all = sketch.overlap(&split(0, 2560));
+        let all = sketch.overlap(&split(0, 2560)).unwrap();
         assert_eq!((all.checked, all.seen), (256, 256));
-        let others = sketch.overlap(&split(2560, 2560));
+        let others = sketch.overlap(&split(2560, 2560)).unwrap();
         // A tenth of them, give or take five standard deviations.
         assert!((180..330).contains(&others.checked), "{others:?}");
         assert_eq!(others.seen, 0);
@@ -272,7 +279,7 @@ mod tests {
     #[test]
     fn a_sketch_survives_being_text_and_nothing_else_is_one() {
         for count in [0, 3, 300] {
-            let sketch = Sketch::of(&split(0, count));
+            let sketch = Sketch::of(&split(0, count)).unwrap();
             assert_eq!(Sketch::from_text(&sketch.to_text()), Some(sketch));
         }
         for text in ["###", "AAAA", "AQAAAAEAAAA=", &"AAAAAA==".repeat(2)] {

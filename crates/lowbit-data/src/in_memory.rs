@@ -134,7 +134,7 @@ mod tests {
         let [test, train] = crate::split::stratified(&labels, 2, 0.2, (1, "split"));
         for (split, indices) in [(&data.train, train), (&data.test, test)] {
             for (place, &index) in indices.iter().enumerate() {
-                assert_eq!(split.image(place), &images[2 * index..][..2]);
+                assert_eq!(*split.image(place).unwrap(), images[2 * index..][..2]);
                 assert_eq!(split.labels()[place], labels[index]);
             }
         }
@@ -152,7 +152,7 @@ mod tests {
         let data = Dataset::in_memory(&set, &options).unwrap();
         assert_eq!((data.train.len(), data.split.as_str()), (6, "as shipped"));
         assert_eq!(
-            (data.test.images(), data.test.labels()),
+            (&*data.test.images().unwrap(), data.test.labels()),
             (&[9, 9, 8, 8][..], &[1, 0][..])
         );
         let few = LoadOptions {

@@ -28,12 +28,16 @@ pub struct LoadOptions<'a> {
     pub data_dir: PathBuf,
     /// Where decoded images are kept for the next run; `None` keeps none.
     pub cache_dir: Option<PathBuf>,
+    /// Bytes of pixels up to which decoded images are kept in memory; those of a larger set stay in a file of the cache's
+    /// folder and are read as they are needed.
+    pub in_memory_bytes: u64,
     /// Who watches.
     pub progress: &'a dyn Progress,
 }
 
 impl LoadOptions<'static> {
-    /// All images at their own size, 80/20, data in `data/`, the cache in [`default_cache_dir`], nobody watching.
+    /// All images at their own size, 80/20, data in `data/`, the cache in [`default_cache_dir`], up to 1 GiB of pixels in
+    /// memory, nobody watching.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
@@ -46,6 +50,7 @@ impl LoadOptions<'static> {
             test_fraction: 0.2,
             data_dir: PathBuf::from("data"),
             cache_dir: default_cache_dir(),
+            in_memory_bytes: 1 << 30,
             progress: &Silent,
         }
     }

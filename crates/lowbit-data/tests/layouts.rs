@@ -221,7 +221,10 @@ fn tiny_imagenets_validation_images_get_their_classes_from_the_list() {
         assert!(said.contains("t/val/ is what is tested on"), "{said}");
         assert!(!said.contains("class `images`"), "{said}");
         // v1 is the eighth image made, v0 the seventh.
-        assert_eq!((set.test.image(0)[0], set.test.image(1)[0]), (27, 26));
+        assert_eq!(
+            (set.test.image(0).unwrap()[0], set.test.image(1).unwrap()[0]),
+            (27, 26)
+        );
     }
     put(
         &paths[0],
@@ -344,7 +347,7 @@ fn cifar_is_read_from_its_archives_and_from_what_they_unpack_to() {
         );
         assert_eq!((set.train.len(), set.test.len()), (50, 10));
         assert_eq!(
-            (&set.train.image(13)[..3], set.train.labels()[13]),
+            (&set.train.image(13).unwrap()[..3], set.train.labels()[13]),
             (&[3, 103, 203][..], 3)
         );
     }
@@ -378,7 +381,7 @@ fn cifar_100_is_read_by_its_fine_labels() {
             (
                 set.train.len(),
                 set.test.labels()[42],
-                set.test.image(42)[0]
+                set.test.image(42).unwrap()[0]
             ),
             (200, 42, 42)
         );

@@ -84,7 +84,11 @@ impl Victim {
 fn check(set: &Dataset, round: u64) {
     for part in [&set.train, &set.test] {
         let image_len = set.height * set.width * set.channels;
-        assert_eq!(part.images().len(), part.len() * image_len, "{round}");
+        assert_eq!(
+            part.images().unwrap().len(),
+            part.len() * image_len,
+            "{round}"
+        );
         let classes = set.class_names.len() as u32;
         assert!(
             part.labels().iter().all(|&label| label < classes),

@@ -36,11 +36,15 @@ fn a_folder_of_parquet_files_has_its_classes_parts_and_rows() {
     assert_eq!((set.height, set.width, set.channels), (4, 4, 3));
     assert_eq!((set.train.len(), set.test.len()), (24, 6));
     for index in 0..24 {
-        assert_eq!(set.train.image(index), [index as u8; 48], "image {index}");
+        assert_eq!(
+            *set.train.image(index).unwrap(),
+            [index as u8; 48],
+            "image {index}"
+        );
         let row = if index < 20 { index } else { index - 20 };
         assert_eq!(set.train.labels()[index], row as u32 % 3, "label {index}");
     }
-    assert_eq!(set.test.image(5), [105; 48]);
+    assert_eq!(*set.test.image(5).unwrap(), [105; 48]);
     assert_eq!(set.test.labels(), [0, 1, 2, 0, 1, 2]);
 }
 
@@ -86,7 +90,10 @@ fn one_file_is_split_and_classes_without_names_are_numbered() {
         (vec![4; 3], vec![1; 3])
     );
     for (part, index) in [(&set.train, 7), (&set.test, 2)] {
-        assert_eq!(u32::from(part.image(index)[0]) % 3, part.labels()[index]);
+        assert_eq!(
+            u32::from(part.image(index).unwrap()[0]) % 3,
+            part.labels()[index]
+        );
     }
 }
 
@@ -108,8 +115,8 @@ fn every_way_of_writing_the_same_rows_is_read_to_the_same_data() {
         let mut rows = Vec::new();
         for part in [&set.train, &set.test] {
             for index in 0..part.len() {
-                let value = part.image(index)[0];
-                assert_eq!(part.image(index), [value; 48], "{file:?}");
+                let value = part.image(index).unwrap()[0];
+                assert_eq!(*part.image(index).unwrap(), [value; 48], "{file:?}");
                 assert_eq!(part.labels()[index], u32::from(value) % 3, "{file:?}");
                 rows.push(value);
             }

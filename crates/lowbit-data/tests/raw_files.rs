@@ -61,7 +61,7 @@ fn idx_files_plain_and_packed_are_the_same_data() {
     assert_eq!(set.class_names, ["0", "1"]);
     assert_eq!(set.split, "as shipped");
     assert_eq!(
-        (set.train.image(7), set.train.labels()[7]),
+        (&*set.train.image(7).unwrap(), set.train.labels()[7]),
         (&[7; 6][..], 1)
     );
     let from_packed = try_load(packed.path(), &LoadOptions::new(1)).expect("loads");
@@ -90,9 +90,9 @@ fn idx_files_can_be_limited_and_resized() {
         (set.train.counts(2), set.test.counts(2)),
         (vec![2, 2], vec![2, 2])
     );
-    let even = set.train.image(0)[0];
+    let even = set.train.image(0).unwrap()[0];
     assert!(
-        set.train.image(0).iter().all(|&v| v == even)
+        set.train.image(0).unwrap().iter().all(|&v| v == even)
             && u32::from(even) % 2 == set.train.labels()[0]
     );
 }
@@ -159,7 +159,7 @@ fn cifar_batches_become_channels_last() {
     assert_eq!((set.height, set.width, set.channels), (32, 32, 3));
     assert_eq!((set.train.len(), set.test.len()), (50, 10));
     assert_eq!(set.class_names[9], "truck");
-    assert_eq!(&set.train.image(3)[..6], [13, 23, 33, 13, 23, 33]);
+    assert_eq!(&set.train.image(3).unwrap()[..6], [13, 23, 33, 13, 23, 33]);
     let file = root.path().join("test_batch.bin");
     assert_eq!(try_load(&file, &LoadOptions::new(1)).expect("loads"), set);
 }

@@ -7,6 +7,8 @@ use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit::graph::Graph;
 use lowbit::train::{Augment, Optimizer, QatConfig, Schedule, Trainer, epoch_order};
 use lowbit_kernels::{Isa, random};
+use std::borrow::Cow;
+use std::fmt;
 
 /// Training on a client's own images.
 pub trait Local: Sync {
@@ -41,6 +43,15 @@ pub struct Shard {
     pub held: Vec<usize>,
 }
 
+/// Images that clients share.
+pub trait Images: Sync + fmt::Debug {
+    /// Image `index`, `[h, w, c]`.
+    ///
+    /// # Errors
+    /// One line saying why it cannot be read.
+    fn image(&self, index: usize) -> Result<Cow<'_, [u8]>, String>;
+}
+
 /// Training with lowbit's own trainer.
 #[derive(Debug)]
 pub struct LocalTraining<'a> {
@@ -72,8 +83,8 @@ pub struct LocalTraining<'a> {
     pub seed: u64,
     /// Of the kernels.
     pub isa: Isa,
-    /// All images, `[n, h, w, c]`.
-    pub images: &'a [u8],
+    /// All images.
+    pub images: Box<dyn Images + 'a>,
     /// Their labels.
     pub labels: &'a [u32],
     /// Whose they are.
@@ -85,17 +96,11 @@ const BATCH: usize = 64;
 
 impl LocalTraining<'_> {
     /// An image of the set, `[h, w, c]`, and its label.
-    fn image(&self, index: usize) -> (&[u8], u32) {
-        let len = self.graph.input().len();
-        (&self.images[index * len..][..len], self.labels[index])
+    fn image(&self, index: usize) -> Result<(Cow<'_, [u8]>, u32), String> {
+        Ok((self.images.image(index)?, self.labels[index]))
     }
 
-    fn fit(
-        &self,
-        client: u32,
-        round: u32,
-        trainer: &mut Trainer,
-    ) -> Result<Report, lowbit::train::TrainError> {
+    fn fit(&self, client: u32, round: u32, trainer: &mut Trainer) -> Result<Report, String> {
         let shard = &self.shards[client as usize].train;
         let (mut images, mut labels) = (Vec::new(), Vec::new());
         let (mut loss, mut correct) = (0.0, 0);
@@ -113,13 +118,15 @@ impl LocalTraining<'_> {
                 labels.clear();
                 let mut rng = random::stream(seed, "augment", step);
                 for &at in batch {
-                    let (image, label) = self.image(shard[at as usize]);
+                    let (image, label) = self.image(shard[at as usize])?;
                     let shape = self.graph.input();
-                    self.augment.apply(&mut rng, image, shape, &mut images);
+                    self.augment.apply(&mut rng, &image, shape, &mut images);
                     labels.push(label);
                 }
                 let lr = self.schedule.lr(self.lr, step, total);
-                let metrics = trainer.step(&images, &labels, lr)?;
+                let metrics = trainer
+                    .step(&images, &labels, lr)
+                    .map_err(|error| error.to_string())?;
                 loss += metrics.loss * batch.len() as f64;
                 correct += metrics.correct;
                 step += 1;
@@ -134,19 +141,14 @@ impl LocalTraining<'_> {
     }
 
     /// Accuracy of the client's model as it would be deployed, on the images that it keeps apart.
-    fn measure(
-        &self,
-        client: u32,
-        trainer: &mut Trainer,
-    ) -> Result<f32, lowbit::exec::RuntimeError> {
+    fn measure(&self, client: u32, trainer: &mut Trainer) -> Result<f32, String> {
+        let line = |error: lowbit::exec::RuntimeError| error.to_string();
         let held = &self.shards[client as usize].held;
         let model: Box<dyn Model> = match trainer.quantized_model() {
-            Some(model) => Box::new(IntegerModel::compile(&model, self.isa)?),
-            None => Box::new(FloatModel::compile(
-                self.graph,
-                &trainer.weights(),
-                self.isa,
-            )?),
+            Some(model) => Box::new(IntegerModel::compile(&model, self.isa).map_err(line)?),
+            None => Box::new(
+                FloatModel::compile(self.graph, &trainer.weights(), self.isa).map_err(line)?,
+            ),
         };
         let classes = self.graph.classes();
         let (mut images, mut labels) = (Vec::new(), Vec::new());
@@ -156,12 +158,12 @@ impl LocalTraining<'_> {
             images.clear();
             labels.clear();
             for &index in batch {
-                let (image, label) = self.image(index);
-                images.extend_from_slice(image);
+                let (image, label) = self.image(index)?;
+                images.extend_from_slice(&image);
                 labels.push(label);
             }
             let logits = &mut logits[..batch.len() * classes];
-            model.run(&images, logits)?;
+            model.run(&images, logits).map_err(line)?;
             for (row, &label) in logits.chunks_exact(classes).zip(&labels) {
                 let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 let predicted = row.iter().position(|&x| x == best);
@@ -188,12 +190,8 @@ impl Local for LocalTraining<'_> {
         if self.proximal > 0.0 {
             trainer.pull_back(self.proximal);
         }
-        let mut report = self
-            .fit(client, round, &mut trainer)
-            .map_err(|error| error.to_string())?;
-        report.local_test_accuracy = self
-            .measure(client, &mut trainer)
-            .map_err(|error| error.to_string())?;
+        let mut report = self.fit(client, round, &mut trainer)?;
+        report.local_test_accuracy = self.measure(client, &mut trainer)?;
         let weights = trainer.weights();
         let changed = "training changed the model's tensors";
         Ok(Trained {

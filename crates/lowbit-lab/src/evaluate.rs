@@ -2,8 +2,9 @@
 
 use crate::digest::{FNV_START, fnv};
 use lowbit::exec::Model;
-use lowbit_data::Split;
+use lowbit_data::{DataError, Split};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Images that are run at once.
 const BATCH: usize = 64;
@@ -74,20 +75,35 @@ fn folded(digest: u64) -> u32 {
 }
 
 /// Checksum of a split's images and labels.
-#[must_use]
-pub fn images_digest(split: &Split) -> u32 {
+///
+/// # Errors
+/// [`DataError`] when an image cannot be read.
+pub fn images_digest(split: &Split) -> Result<u32, DataError> {
+    let mut digest = FNV_START;
+    for batch in batches(split) {
+        digest = fnv(digest, split.range(batch)?.iter().copied());
+    }
     let labels = split.labels().iter().flat_map(|label| label.to_le_bytes());
-    folded(fnv(FNV_START, split.images().iter().copied().chain(labels)))
+    Ok(folded(fnv(digest, labels)))
+}
+
+/// Ranges of as many images as are run at once.
+fn batches(split: &Split) -> impl Iterator<Item = Range<usize>> {
+    let count = split.len();
+    (0..count)
+        .step_by(BATCH)
+        .map(move |start| start..count.min(start + BATCH))
 }
 
 /// Runs `model` over all images of `split`, on rayon's current pool.
 ///
+/// # Errors
+/// [`DataError`] when an image cannot be read.
+///
 /// # Panics
 /// If the images do not have the shape of the model's: commands check that when they load them.
-#[must_use]
-pub fn evaluate(model: &dyn Model, split: &Split) -> Evaluation {
+pub fn evaluate(model: &dyn Model, split: &Split) -> Result<Evaluation, DataError> {
     let classes = model.graph().classes();
-    let image_len = model.graph().input().len();
     let mut logits = vec![0.0f32; BATCH * classes];
     let mut evaluation = Evaluation {
         predictions: Vec::with_capacity(split.len()),
@@ -97,13 +113,10 @@ pub fn evaluate(model: &dyn Model, split: &Split) -> Evaluation {
         logits_digest: 0,
     };
     let mut digest = FNV_START;
-    let batches = split
-        .images()
-        .chunks(BATCH * image_len)
-        .zip(split.labels().chunks(BATCH));
-    for (images, labels) in batches {
+    for batch in batches(split) {
+        let (images, labels) = (split.range(batch.clone())?, &split.labels()[batch]);
         let logits = &mut logits[..labels.len() * classes];
-        let ran = model.run(images, logits);
+        let ran = model.run(&images, logits);
         ran.expect("the split's images have the shape of the model's");
         let bytes = logits
             .iter()
@@ -124,7 +137,7 @@ pub fn evaluate(model: &dyn Model, split: &Split) -> Evaluation {
     }
     evaluation.logits_digest = folded(digest);
     evaluation.loss /= split.len().max(1) as f64;
-    evaluation
+    Ok(evaluation)
 }
 
 #[cfg(test)]

@@ -146,24 +146,32 @@ impl Trained {
 /// Provenance key of what training's last evaluation of the model gave.
 const DIGEST: &str = "test_logits";
 
-fn digest_of(digest: u32, data: &Dataset) -> String {
-    format!(
+fn digest_of(digest: u32, data: &Dataset) -> Result<String, LabError> {
+    Ok(format!(
         "{digest:08x} over {} images of {} ({:08x})",
         data.test.len(),
         data.name,
-        images_digest(&data.test)
-    )
+        images_digest(&data.test)?
+    ))
 }
 
 /// Whether an evaluation of `model` gave the logits that training's last evaluation gave, to the bit; none where the model
 /// was not trained quantized, or on other data.
-#[must_use]
-pub fn bit_exact(model: &QuantizedModel, test: &Evaluation, data: &Dataset) -> Option<bool> {
-    let recorded = model.provenance.get(DIGEST)?;
-    let found = digest_of(test.logits_digest, data);
-    let (_, of_recorded) = recorded.split_once(' ')?;
-    let (_, of_found) = found.split_once(' ')?;
-    (of_recorded == of_found).then_some(*recorded == found)
+///
+/// # Errors
+/// [`LabError::Data`] when an image cannot be read.
+pub fn bit_exact(
+    model: &QuantizedModel,
+    test: &Evaluation,
+    data: &Dataset,
+) -> Result<Option<bool>, LabError> {
+    let Some(recorded) = model.provenance.get(DIGEST) else {
+        return Ok(None);
+    };
+    let found = digest_of(test.logits_digest, data)?;
+    let after = |digest: &str| Some(digest.split_once(' ')?.1.to_owned());
+    let is_of_these = after(recorded).is_some() && after(recorded) == after(&found);
+    Ok(is_of_these.then_some(*recorded == found))
 }
 
 /// Metadata key of the epochs so far.
@@ -263,8 +271,8 @@ pub fn train(
             None => (&data.test, Watched::test),
         };
         let found = deployed(graph, &weights, quantized.as_ref(), isa)
-            .map(|model| evaluate(&*model, images))
-            .map_err(|reason| overflowed(epoch, reason))?;
+            .map_err(|reason| overflowed(epoch, reason))
+            .and_then(|model| Ok(evaluate(&*model, images)?))?;
         let watched = watched(found.score());
         if !found.loss.is_finite() {
             let what = format!("the {} loss is {}", watched.images(), found.loss);
@@ -323,12 +331,12 @@ pub fn train(
     if let Some(best) = choice.and_then(Choice::best) {
         (weights, quantized, chosen_epoch) = (best.weights, best.quantized, best.epoch);
         let found = deployed(graph, &weights, quantized.as_ref(), isa)
-            .map(|model| evaluate(&*model, &data.test))
-            .map_err(|reason| overflowed(chosen_epoch - 1, reason))?;
+            .map_err(|reason| overflowed(chosen_epoch - 1, reason))
+            .and_then(|model| Ok(evaluate(&*model, &data.test)?))?;
         (digest, test) = (Some(found.logits_digest), Some(found.score()));
     }
     if let (Some(model), Some(digest)) = (&mut quantized, digest) {
-        let value = digest_of(digest, data);
+        let value = digest_of(digest, data)?;
         model.provenance.insert(DIGEST.into(), value);
     }
     Ok(Trained {

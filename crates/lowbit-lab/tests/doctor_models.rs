@@ -107,7 +107,7 @@ fn levels(diagnosis: &Diagnosis, rule: &str) -> Vec<Level> {
 
 fn quantized(graph: &Graph, weights: &Weights, calibration: &Split) -> QuantizedModel {
     Quantizer::new(graph, weights)
-        .calibrate(calibration.images())
+        .calibrate(&calibration.images().unwrap())
         .unwrap()
 }
 
@@ -209,8 +209,8 @@ fn calibration_of_one_class_or_with_growing_ranges_is_named() {
     );
     assert_eq!(levels(&found, "one-class-calibration"), [Level::Warning]);
     // The second half is brighter.
-    let mut pixels = images(30, 60).images().to_vec();
-    pixels.extend_from_slice(images(30, 200).images());
+    let mut pixels = images(30, 60).images().unwrap().to_vec();
+    pixels.extend_from_slice(&images(30, 200).images().unwrap());
     let labels = [images(30, 60).labels(), images(30, 200).labels()].concat();
     let growing = Split::new(SIDE * SIDE * 3, pixels, labels).unwrap();
     let found = diagnosed(
@@ -232,7 +232,7 @@ fn one_bright_pixel_of_many_is_an_outlier() {
     let blown_up = (0..9).map(|at| if at % 4 == 0 { 400.0 } else { 0.0 });
     set(&mut weights, "conv.weight", blown_up.collect());
     set(&mut weights, "conv.bias", vec![160.0; 3]);
-    let mut pixels = images(60, 20).images().to_vec();
+    let mut pixels = images(60, 20).images().unwrap().to_vec();
     let count = pixels.len();
     pixels.iter_mut().for_each(|pixel| *pixel /= 2);
     pixels[count / 2] = 255;
@@ -292,7 +292,7 @@ fn one_scale_for_uneven_filters_is_an_error_and_one_for_each_is_not() {
     let of = |granularity| {
         let model = Quantizer::new(&graph, &weights)
             .granularity(granularity)
-            .calibrate(images(30, 200).images())
+            .calibrate(&images(30, 200).images().unwrap())
             .unwrap();
         diagnosed(StoredModel::Quantized(model), None)
     };
@@ -320,7 +320,7 @@ fn widths_of_all_kinds_have_no_error() {
     ] {
         let model = Quantizer::new(&graph, &weights)
             .weight_bits(bits)
-            .calibrate(images(60, 200).images())
+            .calibrate(&images(60, 200).images().unwrap())
             .unwrap();
         let found = diagnosed(StoredModel::Quantized(model), None);
         assert!(!found.has_errors(), "{bits:?}: {found:?}");

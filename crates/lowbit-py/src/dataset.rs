@@ -90,7 +90,7 @@ impl PyInput {
                 test_fraction,
                 limit: 0,
             };
-            Ok(Input::new(data, split))
+            Input::new(data, split)
         })?;
         Ok(Self {
             input: Arc::new(input),
@@ -112,7 +112,9 @@ impl PyInput {
         let data = &self.input.data;
         let split = self.part(part)?;
         let shape = [split.len(), data.height, data.width, data.channels];
-        let pixels = py.detach(|| split.images().to_vec());
+        let pixels = work(py, || -> Result<Vec<u8>, LabError> {
+            Ok(split.images()?.into_owned())
+        })?;
         arrays::owned(py, pixels, &shape)
     }
 
@@ -159,7 +161,7 @@ impl PyInput {
             notes: results.notes,
         };
         let input = work(py, || -> Result<Input, LabError> {
-            Ok(Input::new(data, split))
+            Input::new(data, split)
         })?;
         Ok(Self {
             input: Arc::new(Input {

@@ -30,10 +30,10 @@ pub(crate) fn evaluate(
     let value = work(py, || -> Result<Value, LabError> {
         let input = state.fitted(&input.input)?;
         let seen = check_test(&state.measured(), &input, all)?;
-        let found = over(&*state.compiled()?, &input.data.test);
+        let found = over(&*state.compiled()?, &input.data.test)?;
         let exact = match &state.stored {
             StoredModel::Float { .. } => None,
-            StoredModel::Quantized(model) => bit_exact(model, &found, &input.data),
+            StoredModel::Quantized(model) => bit_exact(model, &found, &input.data)?,
         };
         Ok(json!({
             "accuracy": found.accuracy(),
@@ -76,7 +76,7 @@ pub(crate) fn compare(
         }
         let test = &input.data.test;
         let (first, second) = (a.compiled()?, b.compiled()?);
-        let (found, against) = (over(&*first, test), over(&*second, test));
+        let (found, against) = (over(&*first, test)?, over(&*second, test)?);
         let drop = paired_difference(&found.correct, &against.correct).in_percent();
         let side = |state: &State, bytes: usize, e: &lowbit_lab::evaluate::Evaluation| {
             json!({
@@ -107,7 +107,7 @@ pub(crate) fn compare(
         if !speed {
             return Ok((value, String::new()));
         }
-        let images = &test.images()[..test.len().min(64) * a.graph().input().len()];
+        let images = &test.first(64)?;
         let speeds = timing::measure(&*first, &*second, images, threads);
         let layers = match a.graph().nodes() == b.graph().nodes() {
             true => timing::layers(&*first, &*second, images),

@@ -462,7 +462,7 @@ impl State {
             let input = self.fitted(input)?;
             graph = graph.with_class_names(&input.data.class_names)?;
             if how.method == ActivationQuant::Static {
-                calibration = input.calibration(config);
+                calibration = input.calibration(config)?;
             }
         }
         let calibration = images.unwrap_or(&calibration);

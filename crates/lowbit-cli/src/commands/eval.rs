@@ -60,10 +60,10 @@ pub(super) fn run(context: &Context, file: &Path, choice: Choice) -> Result<(), 
     };
     let chosen = context.input_for(&measured, Purpose::Evaluate, choice)?;
     let data = &chosen.input.data;
-    let evaluation = evaluate(&*model, &data.test);
+    let evaluation = evaluate(&*model, &data.test)?;
     let exact = match &stored {
         StoredModel::Float { .. } => None,
-        StoredModel::Quantized(model) => bit_exact(model, &evaluation, data),
+        StoredModel::Quantized(model) => bit_exact(model, &evaluation, data)?,
     };
     let results = Results {
         model: file.display().to_string(),

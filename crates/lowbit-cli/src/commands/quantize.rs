@@ -63,7 +63,7 @@ pub(super) fn run(
         let chosen = context.input_for(&measured, Purpose::Calibrate, choice)?;
         graph = graph.with_class_names(&chosen.input.data.class_names)?;
         if calibrated {
-            calibration = chosen.input.calibration(&context.config);
+            calibration = chosen.input.calibration(&context.config)?;
         }
     }
     let quantized = quantize(&graph, &weights, &config, &calibration, context.isa)?;

@@ -52,7 +52,7 @@ impl Raw {
             }
         };
         self.notes.extend(selection.notes);
-        self.notes.extend(faint_note(&train, &test));
+        self.notes.extend(faint_note(&train, &test)?);
         let (shape, [train, test]) = resized(&self.path, self.shape, [train, test], options)?;
         Ok(Dataset {
             name: self.name,
@@ -102,16 +102,17 @@ pub(crate) fn resized(
         pixels
             .par_chunks_exact_mut(to.image_len())
             .enumerate()
-            .for_each(|(index, out)| {
+            .try_for_each(|(index, out)| {
                 let picture = Picture {
                     height: shape.height,
                     width: shape.width,
                     channels: shape.channels,
-                    pixels: split.image(index).to_vec(),
+                    pixels: split.image(index)?.into_owned(),
                 };
                 let picture = options.resize.apply(&picture, options.image_size);
                 out.copy_from_slice(&picture.pixels);
-            });
+                Ok::<(), DataError>(())
+            })?;
         Split::new(to.image_len(), pixels, split.labels().to_vec())
     });
     Ok((to, [train?, test?]))

@@ -131,8 +131,8 @@ area! {
         split: SplitRule = SplitRule::Auto, Like("HOW", &["auto", "val:10", "60/20/20", "spatial"]);
         /// Folder where data sets lie that have a name
         data_dir: PathBuf = "data".into(), Path("DIR");
-        /// Keep decoded images for the next run
-        cache: bool = true, Off("Do not keep decoded images for the next run");
+        /// Keep decoded images for the next run; those of more than 1 GiB are read from there
+        cache: bool = true, Off("Do not keep decoded images for the next run; more than 1 GiB of them then need memory");
     }
 }
 

@@ -69,7 +69,7 @@ fn the_data_decide_by_what_they_hold_and_not_by_their_name() {
     assert_eq!(float(&config, &one), float(&config, &moved));
     let mut renamed = one.data.clone();
     renamed.class_names = vec!["bee".into(), "cow".into()];
-    let renamed = Input::new(renamed, one.split.clone());
+    let renamed = Input::new(renamed, one.split.clone()).unwrap();
     let difference = float(&config, &renamed).first_difference(&float(&config, &one));
     let difference = difference.expect("other classes");
     assert_eq!(

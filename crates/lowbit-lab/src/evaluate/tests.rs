@@ -46,7 +46,7 @@ fn predictions_hits_and_confusion_are_counted_by_true_class() {
         &[[5, 1, 0, 0], [0, 2, 7, 0], [3, 3, 1, 0], [0, 1, 9, 0]],
         &[0, 1, 1, 2],
     );
-    let found = evaluate(&Echo::new(), &split);
+    let found = evaluate(&Echo::new(), &split).unwrap();
     // Of equal logits the first one wins.
     assert_eq!(found.predictions, [0, 2, 0, 2]);
     assert_eq!(found.correct, [true, false, false, true]);
@@ -65,7 +65,7 @@ fn predictions_hits_and_confusion_are_counted_by_true_class() {
 fn the_loss_is_the_mean_cross_entropy() {
     // −ln(e / (e + 2)) = 0.551445, and ln 3 = 1.098612 of three equal logits.
     let split = split(&[[1, 0, 0, 0], [4, 4, 4, 0]], &[0, 2]);
-    let found = evaluate(&Echo::new(), &split);
+    let found = evaluate(&Echo::new(), &split).unwrap();
     let expected = (0.551_444_7 + 1.098_612_3) / 2.0;
     assert!((found.loss - expected).abs() < 1e-6, "{}", found.loss);
 }
@@ -74,11 +74,11 @@ fn the_loss_is_the_mean_cross_entropy() {
 fn more_images_than_a_batch_are_all_counted() {
     let images: Vec<[u8; 4]> = (0..130u8).map(|index| [index, 60, 0, 0]).collect();
     let labels = vec![0; 130];
-    let found = evaluate(&Echo::new(), &split(&images, &labels));
+    let found = evaluate(&Echo::new(), &split(&images, &labels)).unwrap();
     // Right where the pixel is at least 60.
     assert_eq!(found.correct.len(), 130);
     assert_eq!(found.confusion, [[70, 60, 0], [0, 0, 0], [0, 0, 0]]);
-    let none = evaluate(&Echo::new(), &split(&[], &[]));
+    let none = evaluate(&Echo::new(), &split(&[], &[])).unwrap();
     assert_eq!((none.accuracy(), none.loss), (0.0, 0.0));
 }
 
@@ -87,11 +87,13 @@ fn changed_predictions_are_counted_whether_right_or_wrong() {
     let one = evaluate(
         &Echo::new(),
         &split(&[[9, 0, 0, 0], [0, 9, 0, 0], [0, 0, 9, 0]], &[0, 0, 0]),
-    );
+    )
+    .unwrap();
     let other = evaluate(
         &Echo::new(),
         &split(&[[0, 9, 0, 0], [0, 0, 9, 0], [0, 0, 9, 0]], &[0, 0, 0]),
-    );
+    )
+    .unwrap();
     assert_eq!((one.changed(&other), one.changed(&one)), (2, 0));
 }
 
@@ -102,17 +104,17 @@ fn digests_are_equal_for_equal_bits_alone() {
     let digest = |pixel: u8| {
         let split = split(&[[pixel, 1, 2, 0], [3, 4, 5, 0]], &[0, 1]);
         (
-            evaluate(&Echo::new(), &split).logits_digest,
-            images_digest(&split),
+            evaluate(&Echo::new(), &split).unwrap().logits_digest,
+            images_digest(&split).unwrap(),
         )
     };
     assert_eq!(digest(7), digest(7));
     assert_ne!(digest(7).0, digest(8).0);
     assert_ne!(digest(7).1, digest(8).1);
     let relabeled = split(&[[7, 1, 2, 0], [3, 4, 5, 0]], &[1, 1]);
-    assert_ne!(images_digest(&relabeled), digest(7).1);
+    assert_ne!(images_digest(&relabeled).unwrap(), digest(7).1);
     assert_eq!(
-        evaluate(&Echo::new(), &relabeled).logits_digest,
+        evaluate(&Echo::new(), &relabeled).unwrap().logits_digest,
         digest(7).0
     );
 }

@@ -132,7 +132,7 @@ pub fn compare(
     let folder = Held::take(config.results.out.join(FOLDER))?;
     let (graph, trained) = float_model(config, input, start, &folder, isa, events)?;
     events.stage("quantizing");
-    let calibration = input.calibration(config);
+    let calibration = input.calibration(config)?;
     let packed = quantized(&graph, &trained, &config.ptq(8), &calibration, isa)?;
     let pair = Pair {
         graph: &graph,
@@ -244,13 +244,13 @@ impl Pair<'_> {
         let fp32 = FloatModel::compile(self.graph, &self.trained.weights, isa)?;
         let int8 = IntegerModel::compile(self.packed, isa)?;
         events.stage("evaluating");
-        let (float, integer) = (evaluate(&fp32, test), evaluate(&int8, test));
+        let (float, integer) = (evaluate(&fp32, test)?, evaluate(&int8, test)?);
         events.stage("timing");
         let threads = match config.run.threads {
             0 => rayon::current_num_threads(),
             threads => threads,
         };
-        let images = &test.images()[..test.len().min(64) * self.graph.input().len()];
+        let images = &test.first(64)?;
         let speed = timing::measure(&fp32, &int8, images, threads);
         let layers = timing::layers(&fp32, &int8, images);
         let model = |file: &str, bytes: u64, evaluation: &Evaluation, ms: f64| ModelResults {

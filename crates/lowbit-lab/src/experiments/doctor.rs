@@ -184,7 +184,7 @@ fn best_in_any_order(
             }
             StoredModel::Quantized(model) => Box::new(IntegerModel::compile(&model, isa)?),
         };
-        let found = evaluate(&*model, &some);
+        let found = evaluate(&*model, &some)?;
         if let Some(order) = reordered(&found.confusion)
             && order.after > best.0
         {

@@ -21,14 +21,15 @@ use lowbit::exec::{FloatModel, IntegerModel};
 use lowbit::quant::QuantizedModel;
 use lowbit::train::{QatConfig, Trainer};
 use lowbit::{Graph, Weights};
-use lowbit_data::{ClientImages, Dataset, Partition, labels_per_client};
-use lowbit_fed::client::{LocalTraining, Shard};
+use lowbit_data::{ClientImages, Dataset, Partition, Split, labels_per_client};
+use lowbit_fed::client::{Images, LocalTraining, Shard};
 use lowbit_fed::norm::Norm;
 use lowbit_fed::round::FedEvents;
 use lowbit_fed::server::Start;
 use lowbit_fed::wire::Parts;
 use lowbit_fed::{FedError, Federation, Schema, Settings, checkpoint};
 use lowbit_kernels::Isa;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -192,6 +193,16 @@ struct Run<'a> {
     folder: PathBuf,
 }
 
+/// The training images, as clients read them.
+#[derive(Debug)]
+struct TrainingImages<'a>(&'a Split);
+
+impl Images for TrainingImages<'_> {
+    fn image(&self, index: usize) -> Result<Cow<'_, [u8]>, String> {
+        self.0.image(index).map_err(|error| error.to_string())
+    }
+}
+
 impl Run<'_> {
     /// The results, if the run is whole.
     fn earlier(&self) -> Option<Federated> {
@@ -257,8 +268,8 @@ impl Run<'_> {
     fn evaluate(&self, weights: &Weights) -> Result<Evaluation, LabError> {
         let test = &self.data.test;
         Ok(match self.packed(weights)? {
-            Some(model) => evaluate(&IntegerModel::compile(&model, self.isa)?, test),
-            None => evaluate(&FloatModel::compile(self.graph, weights, self.isa)?, test),
+            Some(model) => evaluate(&IntegerModel::compile(&model, self.isa)?, test)?,
+            None => evaluate(&FloatModel::compile(self.graph, weights, self.isa)?, test)?,
         })
     }
 
@@ -279,7 +290,7 @@ impl Run<'_> {
             proximal: self.federate.settings.strategy.proximal(),
             seed: self.config.run.seed,
             isa: self.isa,
-            images: self.data.train.images(),
+            images: Box::new(TrainingImages(&self.data.train)),
             labels: self.data.train.labels(),
             shards,
         }

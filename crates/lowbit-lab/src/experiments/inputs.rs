@@ -87,7 +87,7 @@ impl Wanted {
             image_size: self.image_size,
             resize: self.resize,
             exif: self.exif,
-            ..Input::new(data, split)
+            ..Input::new(data, split)?
         })
     }
 }
@@ -102,16 +102,18 @@ impl Input {
     }
 
     /// Takes images that are loaded already, at their own size and as they are stored.
-    #[must_use]
-    pub fn new(data: Dataset, split: SplitRecord) -> Self {
-        Self {
-            identity: data.identity(),
+    ///
+    /// # Errors
+    /// [`LabError::Data`] when one cannot be read.
+    pub fn new(data: Dataset, split: SplitRecord) -> Result<Self, LabError> {
+        Ok(Self {
+            identity: data.identity()?,
             data,
             split,
             image_size: 0,
             resize: Resize::Stretch,
             exif: false,
-        }
+        })
     }
 
     /// The shape of the images.
@@ -150,12 +152,12 @@ impl Input {
     }
 
     /// Training images, drawn by the seed, that set the activation ranges.
-    #[must_use]
-    pub fn calibration(&self, config: &Config) -> Vec<u8> {
-        let train = &self.data.train;
-        let drawn = self.calibration_indices(config);
-        let images = drawn.iter().flat_map(|&index| train.image(index));
-        images.copied().collect()
+    ///
+    /// # Errors
+    /// [`LabError::Data`] when one cannot be read.
+    pub fn calibration(&self, config: &Config) -> Result<Vec<u8>, LabError> {
+        let drawn = self.data.train.take(&self.calibration_indices(config));
+        Ok(drawn.images()?.into_owned())
     }
 
     /// The numbers of those training images, in the order in which they are drawn.
@@ -252,7 +254,7 @@ pub(crate) mod tests {
             test_fraction: 0.2,
             limit: 0,
         };
-        Input::new(data, split)
+        Input::new(data, split).unwrap()
     }
 
     #[test]
@@ -260,19 +262,20 @@ pub(crate) mod tests {
         let input = input();
         let mut config = Config::default();
         config.calibration.calibration_images = 3;
-        let drawn = input.calibration(&config);
+        let drawn = input.calibration(&config).unwrap();
         assert_eq!(drawn.len(), 3 * 4);
-        assert_eq!(drawn, input.calibration(&config));
-        let train: Vec<&[u8]> = input.data.train.images().chunks(4).collect();
+        assert_eq!(drawn, input.calibration(&config).unwrap());
+        let train = input.data.train.images().unwrap();
+        let train: Vec<&[u8]> = train.chunks(4).collect();
         let mut images: Vec<&[u8]> = drawn.chunks(4).collect();
         assert!(images.iter().all(|image| train.contains(image)));
         images.sort_unstable();
         images.dedup();
         assert_eq!(images.len(), 3);
-        let seeds = (2..6).map(|seed| input.calibration(&config.with_seed(seed)));
+        let seeds = (2..6).map(|seed| input.calibration(&config.with_seed(seed)).unwrap());
         assert!(seeds.into_iter().any(|other| other != drawn));
         config.calibration.calibration_images = 100;
-        assert_eq!(input.calibration(&config).len(), 8 * 4);
+        assert_eq!(input.calibration(&config).unwrap().len(), 8 * 4);
     }
 
     #[test]
@@ -281,10 +284,13 @@ pub(crate) mod tests {
         let record = input.record(7);
         assert_eq!((record.seed, record.split.seed), (7, 1));
         assert_eq!((record.train_images, record.test_images), (8, 2));
-        assert_eq!(record.fingerprint, input.data.identity().fingerprint);
+        assert_eq!(
+            record.fingerprint,
+            input.data.identity().unwrap().fingerprint
+        );
         let sketch = lowbit_data::Sketch::from_text(&record.sketch).unwrap();
-        assert_eq!(sketch.overlap(&input.data.train).seen, 8);
-        assert_eq!(sketch.overlap(&input.data.test).seen, 0);
+        assert_eq!(sketch.overlap(&input.data.train).unwrap().seen, 8);
+        assert_eq!(sketch.overlap(&input.data.test).unwrap().seen, 0);
     }
 
     /// Writes a 2×2 image of one shade: two rows of two pixels of 24 bits, each filled up to 8 bytes.
@@ -344,6 +350,9 @@ pub(crate) mod tests {
         assert!(fewer.data.train.len() < 10, "{}", fewer.data.train.len());
         // Another seed draws another half.
         let other = load(Wanted { seed: 2, ..half });
-        assert_ne!(other.data.test.images(), input.data.test.images());
+        assert_ne!(
+            other.data.test.images().unwrap(),
+            input.data.test.images().unwrap()
+        );
     }
 }

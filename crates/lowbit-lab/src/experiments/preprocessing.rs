@@ -48,7 +48,7 @@ impl<'a> Tried<'a> {
             }
             StoredModel::Quantized(model) => Box::new(IntegerModel::compile(model, self.isa)?),
         };
-        Ok(evaluate(&*model, &self.some).accuracy())
+        Ok(evaluate(&*model, &self.some)?.accuracy())
     }
 
     /// Three standard deviations above guessing.

@@ -283,7 +283,7 @@ impl Run<'_> {
             .clone()
             .expect("quantization-aware training makes one");
         let begun = std::time::Instant::now();
-        let calibration = self.input.calibration(&self.config.with_seed(seed));
+        let calibration = self.input.calibration(&self.config.with_seed(seed))?;
         let how = self.config.ptq(bits);
         let ptq_model = quantized(&self.graph, &fp32, &how, &calibration, self.isa)?;
         let ptq_seconds = begun.elapsed().as_secs_f64();
@@ -292,9 +292,9 @@ impl Run<'_> {
         let integer = IntegerModel::compile(&qat_model, self.isa)?;
         let (fp32_seconds, qat_seconds) = (fp32.train_seconds(), qat.train_seconds());
         let results = [
-            self.score(seed, &float, fp32.epochs.clone(), fp32_seconds),
-            self.score(seed, &ptq, vec![], fp32_seconds + ptq_seconds),
-            self.score(seed, &integer, qat.epochs, qat_seconds),
+            self.score(seed, &float, fp32.epochs.clone(), fp32_seconds)?,
+            self.score(seed, &ptq, vec![], fp32_seconds + ptq_seconds)?,
+            self.score(seed, &integer, qat.epochs, qat_seconds)?,
         ];
         if self.models.is_none() {
             self.models = Some(Models {
@@ -325,11 +325,11 @@ impl Run<'_> {
         model: &dyn lowbit::exec::Model,
         epochs: Vec<EpochRecord>,
         seconds: f64,
-    ) -> SeedResults {
+    ) -> Result<SeedResults, LabError> {
         // All of them: the first ones are of one class where folders are read in order.
-        let train = evaluate(model, &self.input.data.train);
-        let test = evaluate(model, &self.input.data.test);
-        SeedResults {
+        let train = evaluate(model, &self.input.data.train)?;
+        let test = evaluate(model, &self.input.data.test)?;
+        Ok(SeedResults {
             seed,
             test: test.score(),
             train: train.score(),
@@ -340,7 +340,7 @@ impl Run<'_> {
                 .iter()
                 .map(|&hit| if hit { '1' } else { '0' })
                 .collect(),
-        }
+        })
     }
 
     fn results(&self, seeds: &[Seed]) -> Result<Results, LabError> {
@@ -357,7 +357,7 @@ impl Run<'_> {
         let ptq = IntegerModel::compile(&models.ptq, self.isa)?;
         let qat = IntegerModel::compile(&models.qat, self.isa)?;
         let test = &self.input.data.test;
-        let images = &test.images()[..test.len().min(64) * self.graph.input().len()];
+        let images = &test.first(64)?;
         let speed = |model| timing::one_thread(&float, model, images);
         let (with_ptq, with_qat) = (speed(&ptq), speed(&qat));
         let speeds = [

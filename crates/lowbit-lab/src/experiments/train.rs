@@ -94,7 +94,7 @@ pub fn train(
         let model = FloatModel::compile(&graph, &from.model.weights, isa)?;
         Ok(Begun {
             file: from.file.display().to_string(),
-            test_accuracy: evaluate(&model, &input.data.test).accuracy(),
+            test_accuracy: evaluate(&model, &input.data.test)?.accuracy(),
             evaluated: from.evaluated.clone(),
         })
     });

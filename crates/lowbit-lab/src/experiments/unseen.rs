@@ -237,7 +237,7 @@ fn of_other_data(
     };
     let used = match which {
         _ if purpose == Purpose::Calibrate => input.data.train.clone(),
-        Which::All | Which::AllButCalibration => all_of(&input.data),
+        Which::All | Which::AllButCalibration => all_of(&input.data)?,
         _ => input.data.test.clone(),
     };
     if let Some(found) = overlap(model.record, model.file, &used)? {
@@ -248,7 +248,7 @@ fn of_other_data(
         }
     }
     match which {
-        Which::All => input.data.test = all_of(&input.data),
+        Which::All => input.data.test = all_of(&input.data)?,
         // The smaller part of a split is enough to set ranges.
         Which::AllButCalibration => {
             std::mem::swap(&mut input.data.train, &mut input.data.test);
@@ -281,7 +281,7 @@ fn as_told(model: &Measured<'_>, input: Input) -> Result<Chosen, LabError> {
 /// All images.
 fn whole(model: &Measured<'_>, mut input: Input, which: Which) -> Result<Chosen, LabError> {
     let same_data = is_same(model, &input);
-    let all = all_of(&input.data);
+    let all = all_of(&input.data)?;
     input.data.train = all.clone();
     input.data.test = all;
     let found = overlap(model.record, model.file, &input.data.test)?;
@@ -366,7 +366,7 @@ fn overlap(
             path: file.to_owned(),
             reason: "its sketch of the training images cannot be read".into(),
         })?;
-        let one = sketch.overlap(split);
+        let one = sketch.overlap(split)?;
         found = Some(found.map_or(one, |other| Overlap {
             images: one.images,
             checked: one.checked.min(other.checked).max(one.seen + other.seen),
@@ -402,20 +402,12 @@ fn seen(model: &Measured<'_>, input: &Input, purpose: Purpose, found: Overlap) -
 }
 
 /// The images of all parts.
-fn all_of(data: &Dataset) -> Split {
+fn all_of(data: &Dataset) -> Result<Split, LabError> {
     let parts = [&data.train, &data.validation, &data.test];
-    let pixels: Vec<&[u8]> = parts.iter().map(|part| part.images()).collect();
-    let labels: Vec<&[u32]> = parts.iter().map(|part| part.labels()).collect();
-    remade(&data.train, pixels.concat(), labels.concat())
-}
-
-/// As many images as `like` and others of their size have pixels.
-fn remade(like: &Split, pixels: Vec<u8>, labels: Vec<u32>) -> Split {
-    if labels.is_empty() {
-        return like.take(&[]);
-    }
-    let image_len = pixels.len() / labels.len();
-    Split::new(image_len, pixels, labels).expect("whole images, a label each")
+    let images = parts
+        .into_iter()
+        .flat_map(|part| (0..part.len()).map(move |index| (part, index)));
+    Ok(Split::gather(&images.collect::<Vec<_>>())?)
 }
 
 /// At most `limit` images, the classes in turn, the first of each first.

@@ -40,8 +40,8 @@ pub(super) fn run_epoch(
         labels.clear();
         let mut rng = random::stream(seed, "augment", trainer.steps());
         for &index in batch {
-            let image = split.image(index as usize);
-            settings.augment.apply(&mut rng, image, shape, &mut images);
+            let image = split.image(index as usize)?;
+            settings.augment.apply(&mut rng, &image, shape, &mut images);
             labels.push(split.labels()[index as usize]);
         }
         lr = settings

@@ -90,7 +90,7 @@ fn the_average_is_what_is_shipped_and_evaluated() {
     assert_eq!(average.last().train_loss, last.last().train_loss);
     let graph = input().graph("mlp").unwrap();
     let model = FloatModel::compile(&graph, &average.weights, isa()).unwrap();
-    let test = evaluate(&model, &input().data.test);
+    let test = evaluate(&model, &input().data.test).unwrap();
     assert_eq!(Some(test.logits_digest), average.last().logits_digest);
 }
 

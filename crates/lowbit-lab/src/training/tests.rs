@@ -47,8 +47,8 @@ fn a_model_knows_the_logits_that_training_ended_with() {
     let mut model = trained.quantized.unwrap();
     let exact = |model: &QuantizedModel| {
         let compiled = IntegerModel::compile(model, isa()).unwrap();
-        let test = evaluate(&compiled, &data.data.test);
-        bit_exact(model, &test, &data.data)
+        let test = evaluate(&compiled, &data.data.test).unwrap();
+        bit_exact(model, &test, &data.data).unwrap()
     };
     assert_eq!(exact(&model), Some(true));
     let last = model.layers.iter_mut().flatten().last().unwrap();
@@ -57,8 +57,8 @@ fn a_model_knows_the_logits_that_training_ended_with() {
     // Other images of the same name and number say nothing about the model.
     let other = landcover(40, 2);
     let compiled = IntegerModel::compile(&model, isa()).unwrap();
-    let test = evaluate(&compiled, &other.data.test);
-    assert_eq!(bit_exact(&model, &test, &other.data), None);
+    let test = evaluate(&compiled, &other.data.test).unwrap();
+    assert_eq!(bit_exact(&model, &test, &other.data).unwrap(), None);
     model.provenance.clear();
     assert_eq!(exact(&model), None);
 }
@@ -91,11 +91,11 @@ fn a_checkpoint_goes_on_with_nothing_but_its_own_run() {
     };
     assert_eq!(digests(&again), digests(&trained));
     // The same names and numbers of images, one pixel that differs.
-    let mut pixels = one.data.train.images().to_vec();
+    let mut pixels = one.data.train.images().unwrap().to_vec();
     pixels[5] += 1;
     let mut data = one.data.clone();
     data.train = Split::new(4, pixels, one.data.train.labels().to_vec()).unwrap();
-    let other = Input::new(data, one.split.clone());
+    let other = Input::new(data, one.split.clone()).unwrap();
     let refused = |input: &Input, graph: &Graph| {
         let error = train(&config, &plan, graph, input, isa(), &Silent).unwrap_err();
         error.to_string()
@@ -112,7 +112,7 @@ fn a_checkpoint_goes_on_with_nothing_but_its_own_run() {
     ));
     let mut data = one.data.clone();
     data.class_names.swap(0, 1);
-    let renamed = Input::new(data, one.split.clone());
+    let renamed = Input::new(data, one.split.clone()).unwrap();
     let error = refused(&renamed, &renamed.graph("mlp").unwrap());
     assert!(
         error.contains("classes = ant, bee, this run has bee, ant"),
@@ -141,7 +141,7 @@ fn a_trained_model_says_what_it_has_seen_and_had_seen_before() {
     };
     let mut data = one.data.clone();
     data.train = split(100, 8);
-    let other = Input::new(data, one.split.clone());
+    let other = Input::new(data, one.split.clone()).unwrap();
     let both = record(start(Some(own.clone())), &other).unwrap();
     assert_eq!(both.fingerprint, other.identity.fingerprint);
     assert_eq!(both.earlier.as_deref(), Some(&own));
@@ -241,13 +241,13 @@ fn an_epoch_counts_every_image_once() {
     let last = trained.last();
     // Weights that hardly move: the epoch's means are those of an evaluation.
     let model = FloatModel::compile(&graph, &trained.weights, isa()).unwrap();
-    let train_split = evaluate(&model, &input.data.train);
+    let train_split = evaluate(&model, &input.data.train).unwrap();
     assert!(
         (last.train_loss - train_split.loss).abs() < 1e-4,
         "{last:?}"
     );
     assert_eq!(last.train_accuracy, train_split.accuracy());
-    let test = evaluate(&model, &input.data.test);
+    let test = evaluate(&model, &input.data.test).unwrap();
     assert_eq!(last.watched, Watched::test(test.score()));
     assert_eq!(
         (trained.chosen_epoch, trained.test),
@@ -313,12 +313,12 @@ fn validation_images_choose_the_epoch_and_a_resumed_run_chooses_the_same() {
             "{accuracies:?}"
         );
         let model = deployed(&graph, &whole.weights, whole.quantized.as_ref(), isa()).unwrap();
-        let validated = evaluate(&*model, &input.data.validation);
+        let validated = evaluate(&*model, &input.data.validation).unwrap();
         assert_eq!(whole.chosen().logits_digest, Some(validated.logits_digest));
-        let test = evaluate(&*model, &input.data.test);
+        let test = evaluate(&*model, &input.data.test).unwrap();
         assert_eq!(whole.test, Some(test.score()));
         if let Some(model) = &whole.quantized {
-            assert_eq!(bit_exact(model, &test, &input.data), Some(true));
+            assert_eq!(bit_exact(model, &test, &input.data).unwrap(), Some(true));
         }
         // Stopped before and behind the best epoch, and gone on with.
         for stop in [whole.chosen_epoch - 1, whole.chosen_epoch] {

@@ -191,7 +191,7 @@ def load_dataset(
         resize: how: ``"stretch"``, or ``"short:256"``, which brings the shorter side to 256 pixels and cuts the middle N×N out.
         exif: turn images as their EXIF orientation says.
         data_dir: folder where data sets lie that have a name.
-        cache: keep decoded images for the next time.
+        cache: keep decoded images for the next time; those of more than 1 GiB are read from there, and need memory without it.
 
     Raises:
         DataError: what is there is no data set, or a broken one.

@@ -61,7 +61,7 @@ fn other_images() -> Input {
     let mut data = input().data;
     data.name = "hard".into();
     data.train = split(50, 8);
-    Input::new(data, input().split)
+    Input::new(data, input().split).unwrap()
 }
 
 fn found(runs: Vec<Run>) -> Runs {

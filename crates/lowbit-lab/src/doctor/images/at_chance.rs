@@ -34,7 +34,7 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
     if some.len() < FEWEST {
         return Ok(vec![]);
     }
-    let found = evaluate(&*model, &some);
+    let found = evaluate(&*model, &some)?;
     let (classes, count) = (images.class_names.len(), some.len());
     let limit = limit(classes, count);
     // Another rule says it where the classes stand in another order.

@@ -27,7 +27,7 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
         return Ok(vec![]);
     };
     let some = spread(&images.test, IMAGES);
-    let shares = clipped(model, some.images(), patient.isa)?;
+    let shares = clipped(model, &some.images()?, patient.isa)?;
     let steps = patient.steps()?;
     let mut found: Vec<(f64, &str)> = shares
         .iter()

@@ -74,7 +74,7 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
         return Ok(vec![]);
     };
     let some = super::super::patient::spread(&images.test, IMAGES);
-    let found = evaluate(&*model, &some);
+    let found = evaluate(&*model, &some)?;
     let Some(Order {
         means,
         before,

@@ -27,7 +27,7 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
     if some.len() < 2 {
         return Ok(vec![]);
     }
-    let seen = channel_extremes(&model, some.images());
+    let seen = channel_extremes(&model, &some.images()?);
     let (mut found, mut all) = (Vec::new(), 0);
     for (index, step) in patient.steps()?.iter().enumerate() {
         let Some(channels) = seen.get(index + 1).filter(|_| step.has_weights()) else {

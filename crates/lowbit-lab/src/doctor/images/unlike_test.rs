@@ -37,8 +37,14 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
     }
     // Extremes hang on single numbers: nearly all of them are compared.
     let nearly_all = Observer::Percentile(99.9);
-    let of = |split| calibrate(&model, nearly_all, spread(split, count).images());
-    let (calibration, test) = (of(&images.calibration), of(&images.test));
+    let of = |split| -> Result<_, LabError> {
+        Ok(calibrate(
+            &model,
+            nearly_all,
+            &spread(split, count).images()?,
+        ))
+    };
+    let (calibration, test) = (of(&images.calibration)?, of(&images.test)?);
     let steps = patient.steps()?;
     let mut found: Vec<(f32, &str)> = Vec::new();
     for (index, step) in steps.iter().enumerate() {

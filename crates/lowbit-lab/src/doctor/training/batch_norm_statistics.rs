@@ -117,7 +117,7 @@ fn normalized_moments(
     }
     let model = FloatModel::compile(&probe, &own, isa)?;
     let mut means = vec![0.0f32; images.len() * 2 * channels];
-    model.run(images.images(), &mut means)?;
+    model.run(&images.images()?, &mut means)?;
     let mut sums = vec![(0.0, 0.0); channels];
     for image in means.chunks_exact(2 * channels) {
         for (channel, (mean, square)) in sums.iter_mut().enumerate() {

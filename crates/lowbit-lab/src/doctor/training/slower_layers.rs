@@ -34,7 +34,7 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
     let fp32 = FloatModel::dequantized(model, patient.isa)?;
     let integer = IntegerModel::compile(model, patient.isa)?;
     let some = spread(&images.test, IMAGES);
-    let layers = timing::layers(&fp32, &integer, some.images());
+    let layers = timing::layers(&fp32, &integer, &some.images()?);
     let total = |of: fn(&timing::LayerSpeed) -> f64| layers.iter().map(of).sum::<f64>();
     let (float_ms, integer_ms) = (total(|l| l.fp32_ms), total(|l| l.quantized_ms));
     let longer = |layer: &timing::LayerSpeed| layer.quantized_ms - layer.fp32_ms;

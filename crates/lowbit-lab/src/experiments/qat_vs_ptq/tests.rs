@@ -259,7 +259,7 @@ fn taken_with_their_best_epochs(config: &Config, isa: Isa) {
     config.results.out = folder.path().to_owned();
     let mut data = input().data;
     data.validation = split(20, 4);
-    let images = Input::new(data, input().split);
+    let images = Input::new(data, input().split).unwrap();
     let noted = Noted::default();
     let subject = Subject::named(&config, &images).unwrap();
     sweep(&config, &[32, 4], 1, &subject, isa, &noted).unwrap();

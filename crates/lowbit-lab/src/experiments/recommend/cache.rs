@@ -33,11 +33,15 @@ pub(super) struct Cache {
 }
 
 /// A hash of the images that trainings learn from and look at, and of their seed.
-fn learned(start: u64, chosen: &Chosen, config: &Config) -> u64 {
+fn learned(start: u64, chosen: &Chosen, config: &Config) -> Result<u64, LabError> {
     let data = &chosen.input.data;
-    let images = [&data.train, &data.validation, &data.test].map(images_digest);
+    let images = [
+        images_digest(&data.train)?,
+        images_digest(&data.validation)?,
+        images_digest(&data.test)?,
+    ];
     let said = format!("{images:?}, {}", config.run.seed);
-    fnv(start, said.bytes())
+    Ok(fnv(start, said.bytes()))
 }
 
 /// A quantized model, from this run or an earlier one.
@@ -91,7 +95,7 @@ impl Cache {
             folder,
             shared: digest,
             timed: fnv(digest, timed.bytes()),
-            learned: learned(digest, chosen, config),
+            learned: learned(digest, chosen, config)?,
             resume: request.resume,
         })
     }

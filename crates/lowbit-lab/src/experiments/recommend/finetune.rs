@@ -149,19 +149,19 @@ impl Search<'_> {
             Ok(_) => Ok(probe.begun.elapsed().as_secs_f64()),
             Err(LabError::Stopped { .. }) if self.events.goes_on() => {
                 let images = self.input.data.train.len() as f64;
-                Ok(images * probe.seconds_per_image() + self.seconds_of_evaluation())
+                Ok(images * probe.seconds_per_image() + self.seconds_of_evaluation()?)
             }
             Err(error) => Err(error),
         }
     }
 
     /// Seconds of what is looked at after each epoch, about, by FP32's.
-    fn seconds_of_evaluation(&self) -> f64 {
+    fn seconds_of_evaluation(&self) -> Result<f64, LabError> {
         let looked_at = after_epoch(self.input);
         let some = looked_at.take(&(0..looked_at.len().min(PROBED)).collect::<Vec<_>>());
         let begun = Instant::now();
-        let _ = evaluate(self.fp32, &some);
-        begun.elapsed().as_secs_f64() * looked_at.len() as f64 / some.len().max(1) as f64
+        let _ = evaluate(self.fp32, &some)?;
+        Ok(begun.elapsed().as_secs_f64() * looked_at.len() as f64 / some.len().max(1) as f64)
     }
 }
 

@@ -27,7 +27,7 @@ impl<'a> Float<'a> {
             .choosing
             .take(&(0..parts.choosing.len().min(32)).collect::<Vec<_>>());
         let begun = Instant::now();
-        let _ = evaluate(model, &some);
+        let _ = evaluate(model, &some)?;
         let each = begun.elapsed().as_secs_f64() / some.len() as f64;
         let needed = each * (parts.choosing.len() + parts.verdict.len()) as f64;
         if needed > 0.5 * request.time.as_secs_f64() {
@@ -36,7 +36,7 @@ impl<'a> Float<'a> {
                 request.time.as_secs(),
             )));
         }
-        let choosing = evaluate(model, &parts.choosing);
+        let choosing = evaluate(model, &parts.choosing)?;
         let classes = model.graph().classes();
         let (chance, count) = (1.0 / classes as f64, parts.choosing.len() as f64);
         let limit = chance + 3.0 * (chance * (1.0 - chance) / count).sqrt();
@@ -48,10 +48,10 @@ impl<'a> Float<'a> {
         }
         let batch = request.batch.min(parts.verdict.len());
         Ok(Self {
-            images: parts.verdict.images()[..batch * model.graph().input().len()].to_vec(),
+            images: parts.verdict.first(batch)?.into_owned(),
             model,
             choosing,
-            verdict: evaluate(model, &parts.verdict),
+            verdict: evaluate(model, &parts.verdict)?,
         })
     }
 
@@ -82,8 +82,13 @@ impl<'a> Float<'a> {
     }
 
     /// Measures a quantized model on the images that chose nothing, and its speed in turns with FP32, whose time it returns.
-    pub(super) fn complete(&self, row: &mut Row, model: &IntegerModel, parts: &Parts) -> Summary {
-        row.verdict = Some(score(&self.verdict, &evaluate(model, &parts.verdict)));
+    pub(super) fn complete(
+        &self,
+        row: &mut Row,
+        model: &IntegerModel,
+        parts: &Parts,
+    ) -> Result<Summary, LabError> {
+        row.verdict = Some(score(&self.verdict, &evaluate(model, &parts.verdict)?));
         let SpeedCell {
             fp32_ms,
             quantized_ms,
@@ -92,6 +97,6 @@ impl<'a> Float<'a> {
         } = timing::in_turns(self.model, model, &self.images);
         row.latency_ms = Some(quantized_ms);
         row.speedup = Some(speedup);
-        fp32_ms
+        Ok(fp32_ms)
     }
 }

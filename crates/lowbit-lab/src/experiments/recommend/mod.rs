@@ -259,7 +259,7 @@ pub fn recommend(
             continue;
         };
         let model = IntegerModel::compile(&cache.model(candidate)?, isa)?;
-        float_times.push(measured.complete(row, &model, &parts));
+        float_times.push(measured.complete(row, &model, &parts)?);
         if let (Some(part), Some(speedup)) = (&row.verdict, row.speedup) {
             events.note(&format!(
                 "{}: {:.2} % of {} images that chose nothing, {:.2}× FP32's speed",

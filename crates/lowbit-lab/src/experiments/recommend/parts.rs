@@ -43,7 +43,7 @@ pub fn labelled_calibration(chosen: &Chosen, config: &Config) -> Split {
 /// training part.
 ///
 /// # Errors
-/// [`LabError::Mismatch`] where there are too few.
+/// [`LabError::Mismatch`] where there are too few, [`LabError::Data`] when one cannot be read.
 pub fn parts(chosen: &Chosen, config: &Config, trains: bool) -> Result<Parts, LabError> {
     let data = &chosen.input.data;
     let (train, test) = (&data.train, &data.test);
@@ -77,23 +77,14 @@ pub fn parts(chosen: &Chosen, config: &Config, trains: bool) -> Result<Parts, La
     random::shuffle(&mut rng, &mut order);
     let choosing = (labelled.len() / 2).min(CHOOSING);
     let take = |order: &[usize]| {
-        let (mut pixels, mut labels) = (Vec::new(), Vec::new());
-        for &at in order {
-            let (split, index) = labelled[at];
-            pixels.extend_from_slice(split.image(index));
-            labels.push(split.labels()[index]);
-        }
-        Split::new(chosen.input.shape().len(), pixels, labels).expect("whole images, a label each")
+        let images: Vec<(&Split, usize)> = order.iter().map(|&at| labelled[at]).collect();
+        Split::gather(&images)
     };
     Ok(Parts {
-        calibration: calibrating
-            .iter()
-            .flat_map(|&index| train.image(index))
-            .copied()
-            .collect(),
+        calibration: train.take(&calibrating).images()?.into_owned(),
         calibration_images: calibrating.len(),
-        choosing: take(&order[..choosing]),
-        verdict: take(&order[choosing..]),
+        choosing: take(&order[..choosing])?,
+        verdict: take(&order[choosing..])?,
     })
 }
 
@@ -111,7 +102,7 @@ mod tests {
         data.test = split(train, test);
         let record = input().split;
         Chosen {
-            input: Input::new(data, record),
+            input: Input::new(data, record).unwrap(),
             evaluated: Evaluated {
                 images,
                 count: test as usize,
@@ -138,13 +129,12 @@ mod tests {
             let mut config = Config::default();
             config.calibration.calibration_images = 66;
             let parts = parts(&chosen, &config, trains).unwrap();
-            let sets = [
-                of(&parts.calibration),
-                of(parts.choosing.images()),
-                of(parts.verdict.images()),
-            ];
+            let choosing = parts.choosing.images().unwrap();
+            let verdict = parts.verdict.images().unwrap();
+            let sets = [of(&parts.calibration), of(&choosing), of(&verdict)];
             assert_eq!(sets[0].len(), 66);
-            let train = of(chosen.input.data.train.images());
+            let train = chosen.input.data.train.images().unwrap();
+            let train = of(&train);
             if trains {
                 // What is trained on neither chooses nor judges.
                 assert!(train.is_disjoint(&sets[1]) && train.is_disjoint(&sets[2]));

@@ -213,7 +213,7 @@ impl Search<'_> {
         predicted: Option<Predicted>,
     ) -> Result<Row, LabError> {
         let model = IntegerModel::compile(&made.model, self.isa)?;
-        let evaluation = evaluate(&model, &self.parts.choosing);
+        let evaluation = evaluate(&model, &self.parts.choosing)?;
         Ok(Row {
             name: candidate.name.clone(),
             group: candidate.group.to_owned(),

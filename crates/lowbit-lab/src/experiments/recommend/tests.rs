@@ -189,7 +189,7 @@ fn bright() -> Chosen {
     (data.train, data.test) = (split(1), split(2));
     let record = input().split;
     Chosen {
-        input: Input::new(data, record),
+        input: Input::new(data, record).unwrap(),
         evaluated: Evaluated {
             images: Which::TestOfThisSplit,
             count: 300,

@@ -299,7 +299,7 @@ pub(super) fn time(run: &mut Finished, input: &Input, isa: Isa) -> Result<(), La
     let float = float_model(&run.folder.join(FP32), &Config::default())?;
     let fp32 = FloatModel::compile(&float.graph, &float.weights, isa)?;
     let test = &input.data.test;
-    let images = &test.images()[..test.len().min(64) * float.graph.input().len()];
+    let images = &test.first(64)?;
     let bits = run.results.bit_width;
     let speed = if bits == 32 {
         timing::one_thread(&fp32, &fp32, images)

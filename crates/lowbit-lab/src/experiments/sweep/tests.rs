@@ -118,7 +118,7 @@ fn other_images_and_other_recipes_have_folders_of_their_own_and_are_told() {
     let mut data = input().data;
     data.name = "others".into();
     data.train = split(50, 8);
-    let others = Input::new(data, input().split);
+    let others = Input::new(data, input().split).unwrap();
     let (second, _) = go(&config, &[32], 1, &others);
     let runs = Runs::of_call(&second, folder.path());
     assert_eq!(runs.runs.len(), 1);

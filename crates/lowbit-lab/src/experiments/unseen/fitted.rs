@@ -1,6 +1,6 @@
 //! Images as a model takes them: in its channels, with its numbers for the classes.
 
-use super::{Measured, remade};
+use super::Measured;
 use crate::LabError;
 use crate::experiments::inputs::Input;
 use lowbit_data::Dataset;
@@ -20,7 +20,7 @@ pub(super) fn fitted(model: &Measured<'_>, mut input: Input) -> Result<Input, La
     }
     in_classes(model, &mut input.data)?;
     if before != (input.data.channels, input.data.class_names.clone()) {
-        input.identity = input.data.identity();
+        input.identity = input.data.identity()?;
     }
     Ok(input)
 }
@@ -72,7 +72,8 @@ fn in_classes(model: &Measured<'_>, data: &mut Dataset) -> Result<(), LabError> 
         .collect();
     for split in [&mut data.train, &mut data.validation, &mut data.test] {
         let labels = split.labels().iter().map(|&label| to[label as usize]);
-        *split = remade(split, split.images().to_vec(), labels.collect());
+        let labels: Vec<u32> = labels.collect();
+        split.relabel(&labels);
     }
     data.class_names = names.to_vec();
     Ok(())

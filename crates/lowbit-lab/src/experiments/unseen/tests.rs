@@ -44,7 +44,7 @@ fn other(train: (u32, u32), test: (u32, u32), rule: &str) -> Input {
         rule: rule.into(),
         ..input().split
     };
-    Input::new(data, split)
+    Input::new(data, split).unwrap()
 }
 
 const DRAWN: &str = "seeded stratified 80/20 (seed 1)";
@@ -273,9 +273,12 @@ fn classes_get_the_numbers_that_the_model_has_for_their_names() {
     assert_eq!(fitted.data.class_names, names);
     // Ants were 0 and are 2, bees were 1 and are 0.
     assert_eq!(fitted.data.train.labels(), [2, 0, 2, 0, 2, 0, 2, 0]);
-    assert_eq!(fitted.data.train.images(), input.data.train.images());
+    assert_eq!(
+        fitted.data.train.images().unwrap(),
+        input.data.train.images().unwrap()
+    );
     assert_ne!(fitted.identity.fingerprint, input.identity.fingerprint);
-    assert_eq!(fitted.identity, fitted.data.identity());
+    assert_eq!(fitted.identity, fitted.data.identity().unwrap());
     model.graph = zoo::build("mlp", shape, &["ant", "cow"].map(String::from)).unwrap();
     let error = super::fitted(&model.measured(), input)
         .unwrap_err()
@@ -294,7 +297,7 @@ fn gray_images_are_shown_to_a_model_of_colors() {
     model.graph = zoo::build("mlp", lowbit::Shape::new(2, 2, 3), names).unwrap();
     let fitted = fitted(&model.measured(), input.clone()).unwrap();
     assert_eq!(fitted.shape(), lowbit::Shape::new(2, 2, 3));
-    assert_eq!(fitted.data.test.image(1)[..6], [9, 9, 9, 0, 0, 0]);
+    assert_eq!(fitted.data.test.image(1).unwrap()[..6], [9, 9, 9, 0, 0, 0]);
     model.graph = zoo::build("mlp", lowbit::Shape::new(4, 4, 1), names).unwrap();
     let error = super::fitted(&model.measured(), input)
         .unwrap_err()
@@ -309,7 +312,12 @@ fn gray_images_are_shown_to_a_model_of_colors() {
 fn a_limit_takes_the_classes_in_turn() {
     let pixels = (0..7u8).collect();
     let split = Split::new(1, pixels, vec![0, 0, 0, 0, 1, 1, 2]).unwrap();
-    let of = |limit| first_of_each_class(&split, 3, limit).images().to_vec();
+    let of = |limit| {
+        first_of_each_class(&split, 3, limit)
+            .images()
+            .unwrap()
+            .to_vec()
+    };
     assert_eq!(of(3), [0, 4, 6]);
     assert_eq!(of(5), [0, 1, 4, 5, 6]);
     assert_eq!(of(6), [0, 1, 2, 4, 5, 6]);

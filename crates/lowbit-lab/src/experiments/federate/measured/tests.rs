@@ -23,7 +23,7 @@ fn images() -> Input {
     let mut data = small.data.clone();
     (data.height, data.width) = (16, 16);
     (data.train, data.test) = (split(0, 16), split(16, 6));
-    Input::new(data, small.split.clone())
+    Input::new(data, small.split.clone()).unwrap()
 }
 
 fn local(bits: u8, norm: Norm) -> FederateConfig {
@@ -61,10 +61,10 @@ fn score(file: &Path) -> (f64, f64) {
     let test = images().data.test;
     let found = match format::load(file).unwrap() {
         StoredModel::Float { graph, weights } => {
-            evaluate(&FloatModel::compile(&graph, &weights, isa).unwrap(), &test)
+            evaluate(&FloatModel::compile(&graph, &weights, isa).unwrap(), &test).unwrap()
         }
         StoredModel::Quantized(model) => {
-            evaluate(&IntegerModel::compile(&model, isa).unwrap(), &test)
+            evaluate(&IntegerModel::compile(&model, isa).unwrap(), &test).unwrap()
         }
     };
     (found.loss, found.accuracy())
@@ -142,7 +142,7 @@ fn clients_that_have_not_trained_have_the_batch_norm_of_the_start() {
     stays.write(&stays.flatten(&fresh).unwrap(), &mut weights);
     let isa = Isa::current().unwrap();
     let model = FloatModel::compile(&graph, &weights, isa).unwrap();
-    let idle = evaluate(&model, &images().data.test);
+    let idle = evaluate(&model, &images().data.test).unwrap();
     let expected = (own.0 + 2.0 * idle.loss) / 3.0;
     assert!((round.test_loss - expected).abs() < 1e-12);
 }

@@ -24,7 +24,7 @@ fn gray() -> Chosen {
     let mut data = input().data;
     (data.train, data.test) = (split(1), split(2));
     Chosen {
-        input: Input::new(data, input().split),
+        input: Input::new(data, input().split).unwrap(),
         evaluated: Evaluated {
             images: Which::TestOfThisSplit,
             count: 300,
