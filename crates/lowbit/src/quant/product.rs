@@ -5,11 +5,14 @@
 //! each part's accumulator to be exact in f32; the parts are added in 64 bits, and the sum meets the same constants. The
 //! definition of `quant/requant.rs` holds for both.
 
+mod signs;
+
 use super::requant::Requant;
 use crate::bits::WeightBits;
 use lowbit_kernels::bits::{self, BitWeights};
 use lowbit_kernels::images::Window;
-use lowbit_kernels::{AlignedBuffer, ConvGeometry, ImagesGeometry, Isa, WeightShape, qconv};
+use lowbit_kernels::{ConvGeometry, ImagesGeometry, Isa, WeightShape, qconv};
+use signs::as_signs;
 use std::ops::Range;
 
 /// Weights packed for an ISA, whole or in parts.
@@ -462,42 +465,6 @@ fn split(isa: Isa, width: WeightBits, weights: &[i16], shape: WeightShape) -> Ve
         }
     };
     cuts.into_iter().map(part).collect()
-}
-
-/// The rows of `view` that output rows `rows` need, as signs, and the geometry that reads them from their first row on.
-fn as_signs(
-    isa: Isa,
-    geometry: &ConvGeometry,
-    rows: &Range<usize>,
-    view: &[u8],
-) -> (AlignedBuffer<u32>, ConvGeometry) {
-    let g = geometry;
-    let first = rows.start * g.pool * g.stride;
-    let out_h = rows.len() * g.pool;
-    let in_h = (out_h.max(1) - 1) * g.stride + g.kernel_h;
-    let in_w = (g.out_w.max(1) - 1) * g.stride + g.kernel_w;
-    let words = bits::words(g.in_channels);
-    let mut signs = AlignedBuffer::zeroed(in_h * in_w * words);
-    for (row, signs) in signs.chunks_exact_mut(in_w * words).enumerate() {
-        let start = (first + row) * g.in_row_stride;
-        if g.in_pixel_stride == g.in_channels {
-            let pixels = &view[start..][..in_w * g.in_channels];
-            bits::pack_signs(isa, pixels, g.in_channels, 1, signs);
-            continue;
-        }
-        for (pixel, signs) in signs.chunks_exact_mut(words).enumerate() {
-            let channels = &view[start + pixel * g.in_pixel_stride..][..g.in_channels];
-            bits::pack_signs(isa, channels, g.in_channels, 1, signs);
-        }
-    }
-    let geometry = ConvGeometry {
-        in_channels: words,
-        in_pixel_stride: words,
-        in_row_stride: in_w * words,
-        out_h,
-        ..*g
-    };
-    (signs, geometry)
 }
 
 #[cfg(test)]

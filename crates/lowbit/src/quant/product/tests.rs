@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::quant::ActivationParams;
+use lowbit_kernels::AlignedBuffer;
 use lowbit_kernels::random;
 
 fn numbers(count: usize, below: u32, stream: u64) -> Vec<i16> {
