@@ -176,7 +176,7 @@ impl Recommendation {
         let [calibration, choosing, verdict] = self.images;
         let trained = self
             .training_images
-            .map_or_else(String::new, |count| format!("{count} trained, "));
+            .map_or_else(String::new, |count| format!("{count} images trained, "));
         format!(
             "{trained}{calibration} images set ranges, {choosing} chose, {verdict} chose nothing"
         )

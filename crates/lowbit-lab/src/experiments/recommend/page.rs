@@ -19,7 +19,7 @@ pub const HEADER: [&str; 8] = [
 ];
 
 /// What the star behind a name says, and which of the two speeds it is about.
-pub const FRONT: &str = "* no other row is better in accuracy, speed and bytes at once; speed is `faster`, of rounds in turns with FP32, and `ms` of \
+pub const FRONT: &str = "* no other row is better in accuracy, speed and bytes at once; speed is the last column, of rounds in turns with FP32, and ms are of \
      different minutes.";
 
 impl Recommendation {
@@ -100,7 +100,7 @@ pub(super) fn page(found: &Recommendation) -> String {
             section {
                 h2 { "What was measured" }
                 div class="scroll" {
-                    table {
+                    table class="numbers" {
                         thead { tr { @for cell in HEADER { th scope="col" { (cell) } } } }
                         tbody {
                             @for row in found.cells() {
