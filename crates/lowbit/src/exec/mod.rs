@@ -24,9 +24,11 @@ mod together;
 mod u8;
 mod workspace;
 
+pub(crate) use f32::{AttentionGroup, layer_norm, softmax};
 pub use float_model::FloatModel;
 pub use integer_model::IntegerModel;
 pub(crate) use layerwise::{Layerwise, Patches};
+pub(crate) use moves::{Move, Moves};
 
 use crate::WeightsError;
 use crate::graph::{Graph, GraphError};

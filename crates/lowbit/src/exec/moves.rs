@@ -5,7 +5,7 @@ use crate::ops;
 
 /// How pixels move.
 #[derive(Clone, Copy)]
-pub(super) enum Move {
+pub(crate) enum Move {
     /// The same elements under other extents.
     Reshape,
     /// Zeros, and the pixels behind them.
@@ -15,14 +15,14 @@ pub(super) enum Move {
 }
 
 /// A move between two layouts.
-pub(super) struct Moves {
+pub(crate) struct Moves {
     how: Move,
     input: Layout,
     output: Layout,
 }
 
 impl Moves {
-    pub(super) fn new(plan: &Plan, index: usize, how: Move) -> Self {
+    pub(crate) fn new(plan: &Plan, index: usize, how: Move) -> Self {
         Self {
             how,
             input: plan.input(index, 0),
@@ -31,7 +31,7 @@ impl Moves {
     }
 
     /// Moves so many images; `zero` stands in front of a prefix, and `after` sees what was moved, in parts.
-    pub(super) fn run<T: Copy>(
+    pub(crate) fn run<T: Copy>(
         &self,
         images: usize,
         (input, out): (&[T], &mut [T]),

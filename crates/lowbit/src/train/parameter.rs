@@ -75,10 +75,10 @@ impl Parameter {
         }
     }
 
-    /// Whether weight decay is for it: weights of products, which have a row for each output; not biases, batch-norm's factors
-    /// or quantizers' steps.
+    /// Whether weight decay is for it: weights of products, which have a row for each output; not biases, the factors of batch-norm
+    /// and layer norm or quantizers' steps.
     fn decays(&self) -> bool {
-        self.shape.len() > 1
+        self.shape.iter().skip(1).any(|&extent| extent > 1)
     }
 
     /// Adds the gradient of `decay / 2 · ‖value‖²` where that is for it.

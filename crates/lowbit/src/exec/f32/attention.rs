@@ -27,19 +27,19 @@ pub(super) struct Attention {
 }
 
 /// The pixels that attend each other: those of one place within patches.
-struct Group {
-    start: [usize; 2],
-    step: [usize; 2],
+pub(crate) struct Group {
+    pub(crate) start: [usize; 2],
+    pub(crate) step: [usize; 2],
 }
 
 impl Group {
     /// How many there are.
-    fn len(&self, layout: &Layout) -> usize {
+    pub(crate) fn len(&self, layout: &Layout) -> usize {
         (layout.h / self.step[0]) * (layout.w / self.step[1])
     }
 
     /// Where the one of this number begins, from the image's first pixel.
-    fn pixel(&self, layout: &Layout, number: usize) -> usize {
+    pub(crate) fn pixel(&self, layout: &Layout, number: usize) -> usize {
         let columns = layout.w / self.step[1];
         let y = number / columns * self.step[0] + self.start[0];
         let x = number % columns * self.step[1] + self.start[1];

@@ -10,6 +10,9 @@ mod normalize;
 mod pool;
 mod tokens;
 
+pub(crate) use attention::Group as AttentionGroup;
+pub(crate) use normalize::{layer_norm, softmax};
+
 use super::kernel::Kernel;
 use crate::exec::moves::Move;
 use crate::lower::Plan;

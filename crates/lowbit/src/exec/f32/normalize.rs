@@ -42,7 +42,7 @@ impl<F: Fn(&[f32], &mut [f32]) + Send + Sync> Kernel for PerPixel<F> {
 }
 
 /// `exp(x − max) / Σ exp(x − max)`.
-pub(super) fn softmax(x: &[f32], y: &mut [f32]) {
+pub(crate) fn softmax(x: &[f32], y: &mut [f32]) {
     let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let exp = |x: f32| (f64::from(x) - f64::from(largest)).exp();
     let mut sum = 0.0;
@@ -55,7 +55,7 @@ pub(super) fn softmax(x: &[f32], y: &mut [f32]) {
 }
 
 /// `(x − mean) / √(variance + eps)`.
-pub(super) fn layer_norm(eps: f32, x: &[f32], y: &mut [f32]) {
+pub(crate) fn layer_norm(eps: f32, x: &[f32], y: &mut [f32]) {
     let count = x.len() as f64;
     let mean = x.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
     let squares = x.iter().map(|&x| (f64::from(x) - mean).powi(2));

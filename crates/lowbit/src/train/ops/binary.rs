@@ -5,6 +5,13 @@ use crate::graph::Step;
 use crate::lower::{Layout, Plan};
 use lowbit_kernels::elementwise;
 use rayon::prelude::*;
+use std::ops::Range;
+
+/// Where the second operand of a row lies: the same for all rows where there is one number per channel.
+fn second(layouts: &[Layout; 2], image: usize, row: usize) -> Range<usize> {
+    let per_channel = layouts[1].dense_len() != layouts[0].dense_len();
+    layouts[1].row(image, if per_channel { 0 } else { row })
+}
 
 pub(super) struct Add {
     index: usize,
@@ -35,8 +42,10 @@ impl Layer for Add {
             .for_each(|(image, out)| {
                 for row in 0..output.h {
                     let a = &a[inputs[0].row(image, row)];
-                    let b = &b[inputs[1].row(image, row)];
-                    elementwise::add_f32(isa, a, b, relu, &mut out[output.row(0, row)]);
+                    let b = &b[second(&inputs, image, row)];
+                    let out = &mut out[output.row(0, row)];
+                    let parts = a.chunks_exact(b.len()).zip(out.chunks_exact_mut(b.len()));
+                    parts.for_each(|(a, out)| elementwise::add_f32(isa, a, b, relu, out));
                 }
             });
         pass.quantize(to);
@@ -45,22 +54,45 @@ impl Layer for Add {
     fn backward(&mut self, pass: &mut Pass) {
         let to = self.index + 1;
         pass.quantize_backward(to);
+        let inputs = [0, 1].map(|which| pass.plan.input(self.index, which));
         let layout = pass.plan.layouts[to];
         let row_len = layout.row_len();
         let (earlier, later) = pass.grads.split_at_mut(to);
         let (value, relu) = (&pass.values[to], self.step.epilogue.relu);
-        for &from in &self.step.inputs {
+        let dys = &later[0][..pass.count * layout.dense_len()];
+        let passed = |dy: f32, y: f32| if relu && y <= 0.0 { 0.0 } else { dy };
+        for (&from, input) in self.step.inputs.iter().zip(&inputs) {
+            let own = input.dense_len();
+            let grads = &mut earlier[from][..pass.count * own];
             let accumulate = std::mem::replace(&mut pass.written[from], true);
-            let rows = earlier[from][..pass.count * layout.dense_len()].par_chunks_mut(row_len);
-            rows.zip(later[0].par_chunks(row_len))
-                .enumerate()
-                .for_each(|(row, (grad, dy))| {
+            if own == layout.dense_len() {
+                let rows = grads.par_chunks_mut(row_len).zip(dys.par_chunks(row_len));
+                rows.enumerate().for_each(|(row, (grad, dy))| {
                     let y = &value[layout.row(row / layout.h, row % layout.h)];
                     for ((grad, &dy), &y) in grad.iter_mut().zip(dy).zip(y) {
-                        let passed = if relu && y <= 0.0 { 0.0 } else { dy };
+                        let passed = passed(dy, y);
                         *grad = if accumulate { *grad + passed } else { passed };
                     }
                 });
+                continue;
+            }
+            // One summand per channel is that of every pixel.
+            if !accumulate {
+                grads.fill(0.0);
+            }
+            let images = grads
+                .chunks_exact_mut(own)
+                .zip(dys.chunks_exact(layout.dense_len()));
+            for (image, (grads, dys)) in images.enumerate() {
+                for (row, dys) in dys.chunks_exact(row_len).enumerate() {
+                    let y = &value[layout.row(image, row)];
+                    for (dys, y) in dys.chunks_exact(own).zip(y.chunks_exact(own)) {
+                        for ((grad, &dy), &y) in grads.iter_mut().zip(dys).zip(y) {
+                            *grad += passed(dy, y);
+                        }
+                    }
+                }
+            }
         }
     }
 }
@@ -77,12 +109,6 @@ impl Mul {
             step: plan.exec.program.steps()[index].clone(),
         }
     }
-
-    /// Where the factors of a row lie: the same for all rows where there is one per channel.
-    fn factors(layouts: &[Layout; 2], image: usize, row: usize) -> std::ops::Range<usize> {
-        let per_channel = layouts[1].dense_len() != layouts[0].dense_len();
-        layouts[1].row(image, if per_channel { 0 } else { row })
-    }
 }
 
 impl Layer for Mul {
@@ -96,7 +122,7 @@ impl Layer for Mul {
         for image in 0..pass.count {
             for row in 0..output.h {
                 let a = &a[inputs[0].row(image, row)];
-                let b = &b[Self::factors(&inputs, image, row)];
+                let b = &b[second(&inputs, image, row)];
                 let out = &mut later[0][output.row(image, row)];
                 elementwise::mul_f32(isa, a, b, out);
                 if self.step.epilogue.relu {
@@ -129,7 +155,7 @@ impl Layer for Mul {
                     let dy = &later[0][at..][..output.row_len()];
                     let y = &pass.values[to][output.row(image, row)];
                     let other = match which {
-                        0 => &other[Self::factors(&inputs, image, row)],
+                        0 => &other[second(&inputs, image, row)],
                         _ => &other[inputs[0].row(image, row)],
                     };
                     let within = (row * output.row_len()) % own;

@@ -1,17 +1,21 @@
 //! The operators in training: forward and backward side by side, one file each.
 
 mod activation;
+mod attention;
 mod binary;
 mod channels;
 mod conv;
 mod linear;
+mod moves;
 mod normalization;
+mod per_pixel;
 mod pool;
 
 use super::TrainError;
 use super::parameter::Parameter;
 use super::pass::Pass;
 use crate::Weights;
+use crate::exec::Move;
 use crate::graph::{Op, ValueId};
 use crate::lower::{Layout, Plan};
 use crate::quant::QuantizedLayer;
@@ -89,9 +93,6 @@ pub(super) fn layer(
         })
     };
     Ok(match &step.op {
-        Op::Conv(_) if index + 1 == plan.exec.program.steps().len() => {
-            return unsupported("a convolution cannot be the last layer in training");
-        }
         Op::Conv(conv) if conv.is_depthwise(step.in_shapes[0].c()) => {
             let taps = conv.kernel[0] * conv.kernel[1];
             if qat.is_some() && taps > MOST_TAPS {
@@ -99,23 +100,13 @@ pub(super) fn layer(
             }
             Box::new(conv::Conv::new(plan, index, weights, isa, qat))
         }
-        Op::Conv(conv) if !conv.is_plain() => {
-            return unsupported(
-                "groups that are no depthwise convolution, and dilation and different strides of one that is none, cannot be trained",
-            );
-        }
-        Op::Conv(conv) if (0..4).any(|side| conv.padding[side] >= conv.kernel[side % 2]) => {
-            return unsupported("padding must be smaller than the kernel in training");
-        }
         Op::Conv(_) => Box::new(conv::Conv::new(plan, index, weights, isa, qat)),
-        _ if step.epilogue.ceiling.is_some() => {
-            return unsupported("a clip behind anything but a convolution cannot be trained");
-        }
-        Op::Linear(_) if step.epilogue.batch_norm.is_some() => {
-            return unsupported("batch-norm behind a linear layer cannot be trained");
-        }
         Op::Linear(_) if !plan.input(index, 0).is_dense() => {
             return unsupported("its input is also read by a padded convolution");
+        }
+        // As the convolution over one pixel that it is, which knows what may follow it.
+        Op::Linear(_) if step.epilogue.batch_norm.is_some() || step.epilogue.ceiling.is_some() => {
+            Box::new(conv::Conv::new(plan, index, weights, isa, qat))
         }
         Op::Linear(_) => Box::new(linear::Linear::new(plan, index, weights, isa, qat)),
         Op::Relu => Box::new(activation::Unary::relu(plan, index)),
@@ -124,24 +115,18 @@ pub(super) fn layer(
         Op::MaxPool(pool) => Box::new(pool::Pool::max(plan, index, pool)),
         Op::AvgPool(pool) => Box::new(pool::Pool::mean(plan, index, pool)),
         Op::GlobalAvgPool => Box::new(pool::GlobalAvgPool::new(plan, index)),
-        Op::Add if step.in_shapes[0] != step.in_shapes[1] => {
-            return unsupported("one summand per channel cannot be trained");
-        }
         Op::Add => Box::new(binary::Add::new(plan, index)),
         Op::Mul => Box::new(binary::Mul::new(plan, index)),
         Op::Concat | Op::ChannelShuffle(_) | Op::Slice(_) => Box::new(
             channels::MoveChannels::new(plan, index).expect("it is one that moves channels"),
         ),
-        Op::Softmax | Op::LayerNorm(_) => {
-            return unsupported("softmax and layer norm within a network cannot be trained");
-        }
-        Op::Attention(_) => {
-            return unsupported("attention cannot be trained: quantize the model after training");
-        }
-        Op::Prefix(_) | Op::Transpose => {
-            return unsupported("operators that move pixels cannot be trained");
-        }
-        Op::Input | Op::BatchNorm(_) | Op::Flatten | Op::Reshape(_) => {
+        Op::Softmax => Box::new(per_pixel::PerPixel::softmax(plan, index)),
+        Op::LayerNorm(norm) => Box::new(per_pixel::PerPixel::layer_norm(plan, index, norm.eps)),
+        Op::Attention(attention) => Box::new(attention::Attention::new(plan, index, *attention)),
+        Op::Reshape(_) => Box::new(moves::MovePixels::new(plan, index, Move::Reshape)),
+        Op::Prefix(prefix) => Box::new(moves::MovePixels::new(plan, index, Move::Prefix(*prefix))),
+        Op::Transpose => Box::new(moves::MovePixels::new(plan, index, Move::Transpose)),
+        Op::Input | Op::BatchNorm(_) | Op::Flatten => {
             return unsupported("it has no form of its own in training");
         }
     })

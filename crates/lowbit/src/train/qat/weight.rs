@@ -203,10 +203,38 @@ impl WeightState {
         input: InputParams,
         bias: Option<&[f32]>,
     ) -> IntegerProduct {
-        let weights = Product::pack(isa, self.bits, &self.codes, shape, false)
+        self.product_of(isa, (shape, windows), (0..self.scale.len(), bias), input)
+    }
+
+    /// As [`product`](Self::product), of one of several groups of a `shape` each.
+    pub(in crate::train) fn group_product(
+        &self,
+        isa: Isa,
+        (shape, group): (WeightShape, usize),
+        input: InputParams,
+        bias: Option<&[f32]>,
+    ) -> IntegerProduct {
+        let first = group * shape.out_channels;
+        let channels = first..first + shape.out_channels;
+        self.product_of(isa, (shape, &[]), (channels, bias), input)
+    }
+
+    fn product_of(
+        &self,
+        isa: Isa,
+        (shape, windows): (WeightShape, &[Window]),
+        (channels, bias): (Range<usize>, Option<&[f32]>),
+        input: InputParams,
+    ) -> IntegerProduct {
+        let codes = &self.codes[channels.start * self.fan_in..channels.end * self.fan_in];
+        let weights = Product::pack(isa, self.bits, codes, shape, false)
             .expect("quantizers keep to the width")
-            .with_windows(&self.codes, windows);
-        let requant = Requant::new(weights.sums(), &self.scale, bias, input, None);
+            .with_windows(codes, windows);
+        let (scale, bias) = (
+            &self.scale[channels.clone()],
+            bias.map(|bias| &bias[channels]),
+        );
+        let requant = Requant::new(weights.sums(), scale, bias, input, None);
         let constants = weights.constants(requant);
         IntegerProduct { weights, constants }
     }

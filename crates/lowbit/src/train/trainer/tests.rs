@@ -1,5 +1,6 @@
 //! Gradients against finite differences, and bits against threads and resume.
 
+mod imported;
 mod operators;
 
 use super::*;

@@ -1,7 +1,7 @@
 //! The products of a depthwise convolution, forwards and backwards.
 
 use crate::graph::{Conv, Step};
-use crate::lower::Plan;
+use crate::lower::ConvView;
 use lowbit_kernels::depthwise::{self, DepthwiseGeometry, FloatWeights, PaddedImage};
 use lowbit_kernels::{Isa, conv_f32};
 
@@ -22,22 +22,13 @@ pub(super) struct Depthwise {
 
 impl Depthwise {
     /// Of a step whose convolution is one.
-    pub(super) fn new(
-        plan: &Plan,
-        index: usize,
-        (step, conv): (&Step, &Conv),
-        isa: Isa,
-    ) -> Option<Self> {
-        let (geometry, first) = plan.conv(index).depthwise()?;
+    pub(super) fn new(view: &ConvView, (step, conv): (&Step, &Conv), isa: Isa) -> Option<Self> {
+        let (geometry, first) = view.depthwise()?;
         let (map, input) = (step.main_shape, step.in_shapes[0]);
         let channels = geometry.channels;
         let zeros = vec![0.0; channels * geometry.kernel[0] * geometry.kernel[1]];
         Some(Self {
-            geometry: DepthwiseGeometry {
-                out_row_stride: map.w() * channels,
-                out_pixel_stride: channels,
-                ..geometry
-            },
+            geometry,
             first,
             extents: [map.h(), map.w()],
             image: PaddedImage {

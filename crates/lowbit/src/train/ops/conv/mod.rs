@@ -2,6 +2,7 @@
 
 mod backward;
 mod depthwise;
+mod general;
 mod product;
 
 use super::normalization::Normalization;
@@ -9,6 +10,7 @@ use super::{Layer, Parameter, Pass};
 use crate::Weights;
 use crate::graph::{Op, Step};
 use crate::lower::Plan;
+use crate::ops;
 use crate::quant::QuantizedLayer;
 use crate::train::qat::WeightState;
 use crate::train::{QatConfig, SLICE};
@@ -38,9 +40,22 @@ pub(super) struct Conv {
 /// What one slice of the batch works on.
 struct Slice {
     grad_map: AlignedBuffer<f32>,
-    /// HWIO.
+    /// HWIO, of each group.
     grad_weights: Vec<f32>,
     grad_input: AlignedBuffer<f32>,
+}
+
+/// The convolution that a step is: of one pixel, if it is a linear layer.
+fn as_convolution(op: &Op) -> ops::Conv {
+    match (op, Op::conv(1, 1, 1, 0)) {
+        (Op::Conv(conv), _) => *conv,
+        (Op::Linear(linear), Op::Conv(conv)) => ops::Conv {
+            out_channels: linear.out_features,
+            bias: true,
+            ..conv
+        },
+        _ => unreachable!("only convolutions and linear layers come here"),
+    }
 }
 
 /// Taps whose weight gradients are reduced at a time: a cache line of each output channel's.
@@ -55,9 +70,7 @@ impl Conv {
         qat: Option<&QatConfig>,
     ) -> Self {
         let step = plan.exec.program.steps()[index].clone();
-        let Op::Conv(conv) = step.op else {
-            unreachable!("only convolutions come here")
-        };
+        let conv = as_convolution(&step.op);
         let map = step.main_shape;
         let weight = Parameter::new(format!("{}.weight", step.name), weights);
         let bias = conv
@@ -142,22 +155,27 @@ impl Conv {
 
     /// Adds the slices' gradients, in their order, and turns HWIO into OHWI.
     fn reduce(&mut self, slices: usize) {
-        let out = self.shape.c;
-        let fan_in = self.weight.value.len() / out;
+        let out = self.shape.c / self.product.groups();
+        let fan_in = self.weight.value.len() / self.shape.c;
         let slices = &self.slices[..slices];
-        // Each thread reads long runs of the slices' gradients.
+        // Each thread reads long runs of the slices' gradients, of one group.
         let channels = out.div_ceil(rayon::current_num_threads());
-        let channels = channels.next_multiple_of(TAPS);
-        let groups = self.weight.grad.par_chunks_mut(channels * fan_in);
-        groups.enumerate().for_each(|(group, grad)| {
-            let (first, channels) = (group * channels, grad.len() / fan_in);
+        let channels = channels.next_multiple_of(TAPS).min(out);
+        let of_groups = self.weight.grad.par_chunks_mut(out * fan_in).enumerate();
+        let parts = of_groups.flat_map(|(group, grad)| {
+            let parts = grad.par_chunks_mut(channels * fan_in).enumerate();
+            parts.map(move |(part, grad)| (group, part, grad))
+        });
+        parts.for_each(|(group, part, grad)| {
+            let (first, channels) = (part * channels, grad.len() / fan_in);
+            let group = group * out * fan_in;
             let mut sums = vec![0.0; TAPS * channels];
             for tap in (0..fan_in).step_by(TAPS) {
                 let taps = TAPS.min(fan_in - tap);
                 sums.fill(0.0);
                 for slice in slices {
                     for (within, sums) in sums.chunks_exact_mut(channels).take(taps).enumerate() {
-                        let at = (tap + within) * out + first;
+                        let at = group + (tap + within) * out + first;
                         let of_slice = &slice.grad_weights[at..][..channels];
                         sums.iter_mut().zip(of_slice).for_each(|(sum, x)| *sum += x);
                     }

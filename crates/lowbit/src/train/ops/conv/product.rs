@@ -1,9 +1,10 @@
-//! The products of a convolution, forwards and backwards: one of matrices, or a filter for each channel.
+//! The products of a convolution, forwards and backwards: one of matrices, a filter for each channel, or any other.
 
 use super::backward::Backward;
 use super::depthwise::Depthwise;
+use super::general::{self, General};
 use crate::graph::{Conv, Step};
-use crate::lower::Plan;
+use crate::lower::{ConvView, Layout, Plan};
 use crate::quant::InputParams;
 use crate::train::SLICE;
 use crate::train::qat::{IntegerDepthwise, IntegerProduct, WeightState};
@@ -15,6 +16,7 @@ use lowbit_kernels::{AlignedBuffer, ConvGeometry, ImagesGeometry, Isa, WeightSha
 pub(super) enum FloatProduct {
     Matrix(Box<Matrix>),
     Depthwise(Box<Depthwise>),
+    General(Box<General>),
 }
 
 pub(super) struct Matrix {
@@ -45,12 +47,14 @@ pub(super) enum Several {
 pub(super) enum Kind {
     Matrix(ConvGeometry, Several, WeightShape),
     Depthwise(DepthwiseGeometry),
+    General(general::Form),
 }
 
 /// In integers, with f32 results.
 pub(super) enum IntegerForm {
     Matrix(Box<IntegerMatrix>),
     Depthwise(DepthwiseGeometry, Box<IntegerDepthwise>),
+    General(Box<general::Form>, Vec<IntegerProduct>),
 }
 
 /// A product of matrices, in integers.
@@ -85,20 +89,20 @@ fn over_pixels(geometry: &ConvGeometry, pixels: usize) -> ConvGeometry {
 
 impl FloatProduct {
     pub(super) fn new(plan: &Plan, index: usize, (step, conv): (&Step, &Conv), isa: Isa) -> Self {
-        if let Some(depthwise) = Depthwise::new(plan, index, (step, conv), isa) {
+        let input = plan.input(index, 0);
+        let map = Layout::new(step.main_shape, [0; 4]);
+        let view = ConvView::new(conv, step.main_shape, false, &input, &map);
+        if let Some(depthwise) = Depthwise::new(&view, (step, conv), isa) {
             return Self::Depthwise(Box::new(depthwise));
         }
-        let map = step.main_shape;
-        let whole = plan.conv(index).plain();
+        let is_wide = (0..4).any(|side| conv.padding[side] >= conv.kernel[side % 2]);
+        if is_wide || !conv.is_plain() {
+            return Self::General(Box::new(General::new(view, (step, conv), isa)));
+        }
         let is_pointwise = conv.kernel == [1, 1] && conv.stride == [1, 1] && conv.padding == [0; 4];
         let shape = step.weight_shape().expect("convolutions have weights");
-        let (pixels, input) = (map.h() * map.w(), plan.input(index, 0));
-        let forward = ConvGeometry {
-            pool: 1,
-            out_row_stride: map.w() * map.c(),
-            out_pixel_stride: map.c(),
-            ..whole.expect("only plain and depthwise convolutions are trained")
-        };
+        let pixels = map.h * map.w;
+        let forward = view.plain().expect("others have forms of their own");
         let several = if is_pointwise && pixels <= FEW_PIXELS && input.is_dense() {
             Several::Pixels(pixels)
         } else if pixels <= FEW_MAP_PIXELS {
@@ -106,7 +110,7 @@ impl FloatProduct {
                 image: forward,
                 images: 0,
                 in_image_stride: input.image_len,
-                out_image_stride: map.len(),
+                out_image_stride: map.image_len,
                 border: [conv.padding[0], conv.padding[1]],
                 size: [input.h, input.w],
             })
@@ -128,6 +132,7 @@ impl FloatProduct {
         match self {
             Self::Matrix(matrix) => Kind::Matrix(matrix.forward, matrix.several, matrix.shape),
             Self::Depthwise(depthwise) => Kind::Depthwise(*depthwise.geometry()),
+            Self::General(general) => Kind::General(general.form()),
         }
     }
 
@@ -138,7 +143,15 @@ impl FloatProduct {
                 Several::No => 1,
                 Several::Pixels(_) | Several::Images(_) => SLICE,
             },
-            Self::Depthwise(_) => 1,
+            Self::Depthwise(_) | Self::General(_) => 1,
+        }
+    }
+
+    /// How many parts of the output channels have gradients of their weights one behind the other.
+    pub(super) fn groups(&self) -> usize {
+        match self {
+            Self::Matrix(_) | Self::Depthwise(_) => 1,
+            Self::General(general) => general.form().groups,
         }
     }
 
@@ -147,6 +160,7 @@ impl FloatProduct {
         match self {
             Self::Matrix(matrix) => matrix.view_start,
             Self::Depthwise(depthwise) => depthwise.first(),
+            Self::General(general) => general.first(),
         }
     }
 
@@ -158,7 +172,7 @@ impl FloatProduct {
                 image_len: matrix.backward.scratch_len,
                 len: self.images_at_once() * matrix.backward.scratch_len,
             },
-            Self::Depthwise(_) => Scratch {
+            Self::Depthwise(_) | Self::General(_) => Scratch {
                 offset: 0,
                 row_stride: map.w * map.c,
                 image_len: map.len(),
@@ -167,11 +181,12 @@ impl FloatProduct {
         }
     }
 
-    /// Elements of room for a gradient of the input that is added to another's.
+    /// Elements of room for a gradient of the input that is added to another's, or for parts of one.
     pub(super) fn own_len(&self, input: usize) -> usize {
         match self {
             Self::Matrix(matrix) if matrix.backward.is_needed() => self.images_at_once() * input,
-            _ => 0,
+            Self::General(general) => general.own_len(),
+            Self::Matrix(_) | Self::Depthwise(_) => 0,
         }
     }
 
@@ -180,6 +195,7 @@ impl FloatProduct {
         match self {
             Self::Matrix(matrix) => matrix.packed.repack(weights),
             Self::Depthwise(depthwise) => depthwise.pack(weights),
+            Self::General(general) => general.pack(weights),
         }
     }
 
@@ -191,6 +207,7 @@ impl FloatProduct {
                 matrix.backward.pack(weights, shape, stride);
             }
             Self::Depthwise(depthwise) => depthwise.pack_backward(weights),
+            Self::General(general) => general.pack_backward(weights),
         }
     }
 
@@ -221,10 +238,11 @@ impl FloatProduct {
                 conv_f32::conv(&matrix.packed, &geometry, rows, view, &epilogue, map);
             }
             Self::Depthwise(depthwise) => depthwise.run(view, &epilogue, map),
+            Self::General(general) => general.run(view, bias, map),
         }
     }
 
-    /// Adds the gradient of the weights (HWIO) of `images` images, the `first` ones of a slice to zeros; that of their maps begins
+    /// Adds the gradient of the weights (HWIO, of each group) of `images` images, the `first` ones of a slice to zeros; that of their maps begins
     /// with `grad_map`.
     pub(super) fn grad_weights(
         &self,
@@ -262,6 +280,7 @@ impl FloatProduct {
                 conv_f32::conv_grad_weights(matrix.isa, &geometry, view, grad_map, grad);
             }
             Self::Depthwise(depthwise) => depthwise.grad_weights(view, grad_map, grad),
+            Self::General(general) => general.grad_weights(view, grad_map, grad),
         }
     }
 
@@ -292,6 +311,12 @@ impl FloatProduct {
                     grad.fill(0.0);
                 }
                 depthwise.grad_input(scratch, grad);
+            }
+            Self::General(general) => {
+                if !accumulate {
+                    grad.fill(0.0);
+                }
+                general.grad_input(scratch, own, grad);
             }
             // The image needs no gradient.
             Self::Matrix(_) | Self::Depthwise(_) => {}
@@ -340,6 +365,11 @@ impl IntegerForm {
                 geometry,
                 Box::new(quantizer.depthwise(isa, geometry.kernel, input, bias)),
             ),
+            Kind::General(form) => {
+                let group = |group| quantizer.group_product(isa, (form.shape, group), input, bias);
+                let products = (0..form.groups).map(group).collect();
+                Self::General(Box::new(form), products)
+            }
         }
     }
 
@@ -348,6 +378,7 @@ impl IntegerForm {
         match self {
             Self::Matrix(matrix) => matrix.run(images, view, map),
             Self::Depthwise(geometry, product) => product.run(geometry, extents, view, map),
+            Self::General(form, products) => form.run(products, view, map),
         }
     }
 }
