@@ -76,6 +76,30 @@ def shuffle(shape, groups):
     return case.backward(nhwc(torch.channel_shuffle(nchw(case.give("x", shape)), groups)))
 
 
+def add(shape, summands):
+    case = Case("add")
+    return case.backward(case.give("a", shape) + case.give("b", summands))
+
+
+def softmax(shape):
+    case = Case("softmax")
+    return case.backward(torch.softmax(case.give("x", shape, 4.0), 3))
+
+
+def layer_norm(shape, eps):
+    case = Case("layer_norm", eps=eps)
+    return case.backward(F.layer_norm(case.give("x", shape, 3.0, 0.5), shape[3:], eps=eps))
+
+
+def attention(queries, keys, channels, heads, scale):
+    """Channels of values are `channels`; pixels are tokens."""
+    case = Case("attention", heads=heads, scale=scale)
+    tensors = case.give("q", queries), case.give("k", keys), case.give("v", (*keys[:3], channels))
+    split = [t.reshape(t.shape[0], -1, heads, t.shape[3] // heads).transpose(1, 2) for t in tensors]
+    y = F.scaled_dot_product_attention(*split, scale=scale).transpose(1, 2)
+    return case.backward(y.reshape(*queries[:3], channels))
+
+
 def main():
     cases = [
         sigmoid((2, 3, 4, 5)),
@@ -98,6 +122,15 @@ def main():
         concat((2, 3, 4, 2), (2, 3, 4, 5)),
         slice_of((2, 3, 4, 7), 2, 4),
         shuffle((2, 3, 4, 6), 3),
+        conv((2, 6, 5, 6), 9, [3, 3], [1, 1], [1, 1, 1, 1], [1, 1], 3, True),
+        conv((2, 8, 9, 4), 6, [3, 3], [2, 2], [2, 2, 2, 2], [2, 2], 1, True),
+        conv((1, 9, 11, 4), 6, [3, 2], [2, 3], [1, 2, 0, 1], [1, 4], 2, True),
+        conv((2, 5, 4, 3), 6, [1, 2], [1, 1], [1, 0, 2, 3], [1, 1], 3, True),
+        add((2, 3, 4, 5), (2, 1, 1, 5)),
+        softmax((2, 3, 2, 7)),
+        layer_norm((2, 3, 2, 7), 1e-5),
+        attention((2, 3, 4, 6), (2, 3, 4, 6), 6, 2, 0.7),
+        attention((1, 2, 2, 8), (1, 3, 5, 8), 20, 4, -1.5),
     ]
     golden = {
         "made_by": "bench/peers/golden_operators.py",

@@ -1,7 +1,9 @@
 //! Operators beyond those of the zoo against PyTorch, from tests/golden/operators.json.
 
 use super::*;
-use crate::graph::{AvgPool, ChannelShuffle, Conv, MaxPool, Normalization, Slice, Unary};
+use crate::graph::{
+    Attention, AvgPool, ChannelShuffle, Conv, LayerNorm, MaxPool, Normalization, Slice, Unary,
+};
 
 fn attributes<const N: usize>(case: &Case<'_>, name: &str) -> [usize; N] {
     let values: Vec<usize> = case.0[name].as_array().unwrap().iter().map(size).collect();
@@ -77,7 +79,8 @@ fn check_concat(case: &Case<'_>) {
     assert_close("dx1", &grads[1], &case.expected("dx1"), 1e-7);
 }
 
-fn check_mul(case: &Case<'_>) {
+/// An operator of two inputs, the second of which may have one number per channel.
+fn check_binary(case: &Case<'_>, op: Op) {
     let ((count, a), (_, b)) = (case.image("a"), case.image("b"));
     let mut graph = GraphBuilder::new("test", a, &one_class());
     let x = graph.add("relu", Op::Relu, &[0]);
@@ -85,13 +88,54 @@ fn check_mul(case: &Case<'_>) {
         true => graph.conv("conv", 0, a.c(), 1, (1, 0), false),
         false => graph.add("mean", Op::GlobalAvgPool, &[0]),
     };
-    let y = graph.add("mul", Op::Mul, &[x, factor]);
+    let y = graph.add("op", op, &[x, factor]);
     let mut step = Alone::new(&finish(graph, y), &[], 2, count);
     let y = step.forward(&[case.given("a").unwrap(), case.given("b").unwrap()]);
     assert_close("y", &y, &case.expected("y"), LAYER);
     let grads = step.backward(&case.given("dy").unwrap());
     assert_close("da", &grads[0], &case.expected("da"), LAYER);
     assert_close("db", &grads[1], &case.expected("db"), LAYER);
+}
+
+fn check_attention(case: &Case<'_>) {
+    let [q, k, v] = ["q", "k", "v"];
+    let ((count, queries), (_, keys), (_, values)) = (case.image(q), case.image(k), case.image(v));
+    let mut graph = GraphBuilder::new("test", queries, &one_class());
+    let of_queries = graph.add(q, Op::Relu, &[0]);
+    // Any values of the keys' extents: what they compute is not used.
+    let mut of = |name: &str, shape: Shape| {
+        let conv = Conv {
+            out_channels: shape.c(),
+            kernel: [1, 1],
+            stride: [1, 1],
+            padding: [0, 0, shape.h() - queries.h(), shape.w() - queries.w()],
+            dilation: [1, 1],
+            groups: 1,
+            bias: false,
+        };
+        graph.add(name, Op::Conv(conv), &[0])
+    };
+    let (of_keys, of_values) = (of(k, keys), of(v, values));
+    let attention = Attention {
+        heads: size(&case.0["heads"]),
+        scale: case.0["scale"].as_f64().unwrap() as f32,
+        patch: [1, 1],
+    };
+    let inputs = [of_queries, of_keys, of_values];
+    let y = graph.add("attention", Op::Attention(attention), &inputs);
+    let graph = finish(graph, y);
+    let mut step = Alone::new(
+        &graph,
+        &[],
+        graph.program().unwrap().steps().len() - 2,
+        count,
+    );
+    let y = step.forward(&[q, k, v].map(|name| case.given(name).unwrap()));
+    assert_close("y", &y, &case.expected("y"), LAYER);
+    let grads = step.backward(&case.given("dy").unwrap());
+    for (grad, name) in grads.iter().zip(["dq", "dk", "dv"]) {
+        assert_close(name, grad, &case.expected(name), LAYER);
+    }
 }
 
 fn conv(case: &Case<'_>) -> Conv {
@@ -141,7 +185,14 @@ fn operators_beyond_the_zoo_agree_with_pytorch() {
         let case = Case(case);
         match op {
             "sigmoid" => check_unary(&case, Op::Sigmoid),
-            "mul" => check_mul(&case),
+            "mul" => check_binary(&case, Op::Mul),
+            "add" => check_binary(&case, Op::Add),
+            "softmax" => check_unary(&case, Op::Softmax),
+            "layer_norm" => {
+                let eps = case.0["eps"].as_f64().unwrap() as f32;
+                check_unary(&case, Op::LayerNorm(LayerNorm { eps }));
+            }
+            "attention" => check_attention(&case),
             "max_pool" => {
                 let pool = MaxPool {
                     kernel: attributes(&case, "kernel"),
@@ -174,5 +225,5 @@ fn operators_beyond_the_zoo_agree_with_pytorch() {
             _ => panic!("no test for {op}"),
         }
     }
-    assert_eq!(cases.len(), 20);
+    assert_eq!(cases.len(), 29);
 }
