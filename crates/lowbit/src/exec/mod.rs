@@ -24,7 +24,7 @@ mod together;
 mod u8;
 mod workspace;
 
-pub(crate) use f32::{AttentionGroup, layer_norm, softmax};
+pub(crate) use f32::{AttentionGroup, Rows, layer_norm, rows, softmax, unary};
 pub use float_model::FloatModel;
 pub use integer_model::IntegerModel;
 pub(crate) use layerwise::{Layerwise, Patches};

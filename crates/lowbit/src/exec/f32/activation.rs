@@ -7,16 +7,24 @@ use crate::ops;
 use lowbit_kernels::Isa;
 use lowbit_kernels::elementwise::{map_f32, normal_f32, sigmoid_f32};
 
-pub(super) struct Unary<F> {
+/// A function of each element of a row: instruction set, row, results.
+pub(crate) type Rows = Box<dyn Fn(Isa, &[f32], &mut [f32]) + Send + Sync>;
+
+/// The same function of each element.
+pub(crate) fn rows(function: impl Fn(f32) -> f32 + Send + Sync + 'static) -> Rows {
+    Box::new(move |isa, from, out| map_f32(isa, from, out, &function))
+}
+
+pub(super) struct Unary {
     input: Layout,
     output: Layout,
     relu: bool,
     isa: Isa,
-    function: F,
+    function: Rows,
 }
 
-impl<F: Fn(f32) -> f32> Unary<F> {
-    pub(super) fn new(plan: &Plan, index: usize, isa: Isa, function: F) -> Self {
+impl Unary {
+    pub(super) fn new(plan: &Plan, index: usize, isa: Isa, function: Rows) -> Self {
         let layer = plan.exec.layer(&plan.exec.steps[index]);
         Self {
             input: plan.input(index, 0),
@@ -28,16 +36,15 @@ impl<F: Fn(f32) -> f32> Unary<F> {
     }
 }
 
-impl<F: Fn(f32) -> f32 + Send + Sync> Kernel for Unary<F> {
+impl Kernel for Unary {
     fn run(&self, call: Call<'_>) {
         let (input, out) = (call.inputs.f32(0), call.out.f32());
         for image in 0..call.images {
             for y in 0..self.output.h {
-                let from = &input[self.input.row(image, y)];
                 let out = &mut out[out_row(&self.output, image, y)];
-                match self.relu {
-                    true => map_f32(self.isa, from, out, |x| (self.function)(x).max(0.0)),
-                    false => map_f32(self.isa, from, out, &self.function),
+                (self.function)(self.isa, &input[self.input.row(image, y)], out);
+                if self.relu {
+                    out.iter_mut().for_each(|y| *y = y.max(0.0));
                 }
             }
         }
@@ -45,28 +52,23 @@ impl<F: Fn(f32) -> f32 + Send + Sync> Kernel for Unary<F> {
 }
 
 /// The table of functions.
-pub(super) fn unary(plan: &Plan, index: usize, isa: Isa, unary: ops::Unary) -> Box<dyn Kernel> {
-    macro_rules! of {
-        ($function:expr) => {
-            Box::new(Unary::new(plan, index, isa, $function))
-        };
-    }
+pub(crate) fn unary(unary: ops::Unary) -> Rows {
     match unary {
-        ops::Unary::Clip { min, max } => of!(move |x: f32| x.max(min).min(max)),
+        ops::Unary::Clip { min, max } => rows(move |x: f32| x.max(min).min(max)),
         ops::Unary::HardSigmoid { alpha, beta } => {
-            of!(move |x: f32| x.mul_add(alpha, beta).clamp(0.0, 1.0))
+            rows(move |x: f32| x.mul_add(alpha, beta).clamp(0.0, 1.0))
         }
-        ops::Unary::HardSwish => of!(|x: f32| x * x.mul_add(1.0 / 6.0, 0.5).clamp(0.0, 1.0)),
-        ops::Unary::Silu => of!(|x: f32| x * sigmoid_f32(x)),
-        ops::Unary::LeakyRelu { slope } => of!(move |x: f32| if x > 0.0 { x } else { slope * x }),
-        ops::Unary::Gelu { tanh: false } => of!(|x: f32| x * normal_f32(x)),
+        ops::Unary::HardSwish => rows(|x: f32| x * x.mul_add(1.0 / 6.0, 0.5).clamp(0.0, 1.0)),
+        ops::Unary::Silu => rows(|x: f32| x * sigmoid_f32(x)),
+        ops::Unary::LeakyRelu { slope } => rows(move |x: f32| if x > 0.0 { x } else { slope * x }),
+        ops::Unary::Gelu { tanh: false } => rows(|x: f32| x * normal_f32(x)),
         // ½·(1 + tanh(u)) = sigmoid(2u).
         ops::Unary::Gelu { tanh: true } => {
             const SLOPE: f32 = 1.595_769;
-            of!(|x: f32| x * sigmoid_f32(SLOPE * x * (x * x).mul_add(0.044_715, 1.0)))
+            rows(|x: f32| x * sigmoid_f32(SLOPE * x * (x * x).mul_add(0.044_715, 1.0)))
         }
         ops::Unary::Tanh | ops::Unary::Elu { .. } => {
-            of!(move |x: f32| unary.value(f64::from(x)) as f32)
+            rows(move |x: f32| unary.value(f64::from(x)) as f32)
         }
     }
 }

@@ -10,6 +10,7 @@ mod normalize;
 mod pool;
 mod tokens;
 
+pub(crate) use activation::{Rows, rows, unary};
 pub(crate) use attention::Group as AttentionGroup;
 pub(crate) use normalize::{layer_norm, softmax};
 
@@ -33,20 +34,19 @@ pub(super) fn kernel(
     let layer = plan.exec.layer(&plan.exec.steps[index]);
     let relu = layer.epilogue.relu;
     let weights = || weights.expect("steps with products come with their weights");
+    let function = |rows| Box::new(activation::Unary::new(plan, index, isa, rows));
     match layer.op {
         Op::Conv(conv) => Box::new(conv::Conv::new(plan, index, &conv, weights(), isa)),
         Op::Linear(_) => Box::new(linear::Linear::new(plan, index, weights(), isa)),
-        Op::Relu => Box::new(activation::Unary::new(plan, index, isa, |x: f32| {
-            x.max(0.0)
-        })),
-        Op::Sigmoid => Box::new(activation::Unary::new(plan, index, isa, sigmoid_f32)),
+        Op::Relu => function(activation::rows(|x| x.max(0.0))),
+        Op::Sigmoid => function(activation::rows(sigmoid_f32)),
         Op::MaxPool(pool) => Box::new(pool::Max(pool::Windows::new(
             plan,
             index,
             (pool.kernel, pool.stride, pool.padding),
             relu,
         ))),
-        Op::Unary(unary) => activation::unary(plan, index, isa, unary),
+        Op::Unary(unary) => function(activation::unary(unary)),
         Op::AvgPool(pool) => Box::new(pool::Mean::new(plan, index, &pool, relu)),
         Op::GlobalAvgPool => Box::new(pool::Global::new(plan, index, relu, isa)),
         Op::Add => Box::new(binary::Add::new(plan, index, relu, isa)),

@@ -66,12 +66,6 @@ impl Place {
             output: plan.output(index),
         }
     }
-
-    /// The rows of the result of a batch: image and row.
-    fn rows(&self, images: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let h = self.output.h;
-        (0..images).flat_map(move |image| (0..h).map(move |row| (image, row)))
-    }
 }
 
 /// Taps of a depthwise convolution whose sums fit 32 bits whatever its integers are.

@@ -1,4 +1,4 @@
-//! What each pixel's channels do together: softmax and layer norm, with ReLU. Sums in f64, in the order of the channels.
+//! What each pixel's channels do together: softmax and layer norm, with ReLU. Sums in f64.
 
 use super::{Layer, Pass, Place};
 use crate::exec::{layer_norm, softmax};
@@ -47,31 +47,42 @@ impl Function {
 
     /// Adds the gradient of a pixel from that of its result; `y` is the result, which may have been rounded where it was stored.
     fn gradient(self, x: &[f32], y: &[f32], dy: &[f32], grad: &mut [f32]) {
-        let dot = |f: &dyn Fn(usize) -> f64| (0..x.len()).map(f).sum::<f64>();
-        let [of_y, of_dy] = [y, dy].map(|values| move |at: usize| f64::from(values[at]));
-        let along = dot(&|at| of_y(at) * of_dy(at));
+        let along = sum(y, |at, y| y * f64::from(dy[at]));
         match self {
             // ∂yᵢ/∂xⱼ = yᵢ·(δᵢⱼ − yⱼ).
             Self::Softmax => {
-                for (at, grad) in grad.iter_mut().enumerate() {
-                    *grad += (of_y(at) * (of_dy(at) - along)) as f32;
+                for ((grad, &y), &dy) in grad.iter_mut().zip(y).zip(dy) {
+                    *grad += (f64::from(y) * (f64::from(dy) - along)) as f32;
                 }
             }
             // As batch-norm's (Ioffe & Szegedy 2015, section 3), over the channels: what the result is normalized by depends
             // on all of them.
             Self::LayerNorm(eps) => {
                 let count = x.len() as f64;
-                let mean = dot(&|at| f64::from(x[at])) / count;
-                let variance = dot(&|at| (f64::from(x[at]) - mean).powi(2)) / count;
+                let mean = sum(x, |_, x| x) / count;
+                let variance = sum(x, |_, x| (x - mean).powi(2)) / count;
                 let factor = 1.0 / (variance + f64::from(eps)).sqrt();
-                let mean_dy = dot(&of_dy) / count;
-                for (at, grad) in grad.iter_mut().enumerate() {
-                    let rest = of_dy(at) - mean_dy - of_y(at) * along / count;
+                let mean_dy = sum(dy, |_, dy| dy) / count;
+                let along = along / count;
+                for ((grad, &y), &dy) in grad.iter_mut().zip(y).zip(dy) {
+                    let rest = f64::from(dy) - mean_dy - f64::from(y) * along;
                     *grad += (factor * rest) as f32;
                 }
             }
         }
     }
+}
+
+/// The sum of `term(number, element)`, in lanes: every eighth element has one.
+fn sum(x: &[f32], term: impl Fn(usize, f64) -> f64) -> f64 {
+    const LANES: usize = 8;
+    let mut lanes = [0.0; LANES];
+    for (part, x) in x.chunks(LANES).enumerate() {
+        for (at, (lane, &x)) in lanes.iter_mut().zip(x).enumerate() {
+            *lane += term(part * LANES + at, f64::from(x));
+        }
+    }
+    lanes.iter().sum()
 }
 
 impl Layer for PerPixel {
