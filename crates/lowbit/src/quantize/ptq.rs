@@ -232,7 +232,14 @@ pub fn quantize(
         model.provenance.insert("passes".into(), passes.to_string());
     }
     if passes.need_images() {
-        let images = passes::apply(graph, weights, &mut model, passes, calibration, isa)?;
+        let images = passes::apply(
+            graph,
+            weights,
+            &mut model,
+            (passes, config.granularity),
+            calibration,
+            isa,
+        )?;
         let images = images.to_string();
         model.provenance.insert("pass_images".into(), images);
     }

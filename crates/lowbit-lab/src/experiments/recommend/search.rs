@@ -303,7 +303,7 @@ fn seconds_of_learning(graph: &Graph, steps: u32) -> f64 {
 }
 
 /// What GPTQ takes on one thread: of each pair of a filter's taps, the products over 16,384 pixels in f32, and in f64 its part of
-/// a factorization and of the compensation in each output channel.
+/// a factorization and of the compensation in each output channel, for each of ten ranges or so.
 fn seconds_of_compensation(graph: &Graph) -> f64 {
     const GMAC_PER_S: [f64; 2] = [30.0, 3.0];
     let program = graph.program();
@@ -311,7 +311,7 @@ fn seconds_of_compensation(graph: &Graph) -> f64 {
     let layers = steps.iter().filter_map(|step| step.weight_extents());
     let seconds = layers.map(|[out, kernel_h, kernel_w, channels]| {
         let taps = (kernel_h * kernel_w * channels) as f64;
-        let alone = taps / 6.0 + out as f64;
+        let alone = taps / 6.0 + 5.0 * out as f64;
         taps * taps * 1e-9 * (8192.0 / GMAC_PER_S[0] + alone / GMAC_PER_S[1])
     });
     seconds.sum()
@@ -359,9 +359,9 @@ mod tests {
     fn compensation_is_expected_to_take_seconds_where_learning_takes_longer() {
         let classes: Vec<String> = (0..10).map(|class| class.to_string()).collect();
         let graph = zoo::build("eurosat-cnn", Shape::new(64, 64, 3), &classes).unwrap();
-        // Taps: 75, 800, 576, 2400, 128, 128. The largest: 2400² · (8192 / 30 + (400 + 128) / 3) ns = 2.6 s.
+        // Taps: 75, 800, 576, 2400, 128, 128. The largest: 2400² · (8192 / 30 + (400 + 640) / 3) ns = 3.6 s.
         let seconds = seconds_of_compensation(&graph);
-        assert!((2.6..3.2).contains(&seconds), "{seconds}");
+        assert!((3.6..4.3).contains(&seconds), "{seconds}");
         assert!(seconds < seconds_of_learning(&graph, 500));
     }
 

@@ -11,6 +11,10 @@
 //! inverse (Chee et al. 2023, "QuIP", theorem 6). The error is the sum of `(L[r][r]·(t_r − q_r))²`, where `t_r` is what tap `r`
 //! is rounded from.
 //!
+//! Where weight ranges are chosen, they are chosen by that error: of some steps for each channel the one with which the
+//! compensated weights lose least. The step that suits weights rounded one by one cuts too many of them at 2 bits, where what is
+//! cut off is the largest of all debts.
+//!
 //! What differs from the paper: a channel whose error is no smaller than that of rounding to the nearest keeps the latter; and a
 //! tap whose input never changes is rounded to the nearest, where the paper's code makes a zero of its weight, since other
 //! images may reach it.
@@ -45,9 +49,14 @@ const DAMPING: f64 = 0.01;
 /// Output channels that are rounded side by side.
 const LANES: usize = 8;
 
+/// Ranges that are tried, as shares of the largest weight.
+const RANGES: [f32; 8] = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3];
+
 /// A layer whose rounding errors are compensated.
 pub(super) struct Compensation<'a> {
     pub(super) kernel: &'a [f32],
+    /// Whether each channel's range is chosen as well, where the width has one to choose.
+    pub(super) ranges: bool,
     /// The mean input at each tap of the quantized model (`[groups, taps]`), where the bias is corrected by them.
     pub(super) means: Option<&'a [f64]>,
     pub(super) isa: Isa,
@@ -66,17 +75,26 @@ impl Compensation<'_> {
         drawn.truncate(PIXELS);
         let (bits, taps) = (layer.bits, read.taps());
         let channels = layer.scale.len() / read.groups;
-        let (weights, scale) = (&mut layer.weights, &layer.scale);
-        for_each_chunk(weights, channels * taps, read.groups, |group, integers| {
-            let own = group * channels..(group + 1) * channels;
-            let filters = Filters {
-                kernel: &self.kernel[own.start * taps..own.end * taps],
-                scale: &scale[own],
-                bits,
-            };
+        let rest = layer.weights.chunks_exact_mut(taps).zip(&mut layer.scale);
+        let filters = self.kernel.chunks_exact(taps).zip(rest);
+        let filters = filters.map(|(kernel, (integers, scale))| Filter {
+            kernel,
+            integers,
+            scale,
+        });
+        let mut filters: Vec<Filter<'_>> = filters.collect();
+        // Signs have their best scale, eight bits are fine enough for the largest weight, and parts of a filter share a step.
+        let ranges = match bits {
+            WeightBits::B4 | WeightBits::B2 if self.ranges && taps <= TAPS => &RANGES[..],
+            _ => &[],
+        };
+        for_each_chunk(&mut filters, channels, read.groups, |group, filters| {
             for part in parts(taps) {
                 if let Some(factor) = self.factor(group, &drawn, read, part) {
-                    filters.round(&factor, integers);
+                    let panels = filters.len().div_ceil(LANES);
+                    for_each_chunk(filters, LANES, panels, |_, filters| {
+                        factor.round(filters, bits, ranges);
+                    });
                 }
             }
         });
@@ -227,57 +245,76 @@ impl Factor {
         }
         errors
     }
-}
 
-/// The output channels of a group.
-struct Filters<'a> {
-    kernel: &'a [f32],
-    scale: &'a [f32],
-    bits: WeightBits,
-}
-
-impl Filters<'_> {
-    /// Rounds the factor's taps of all channels again; integers stay where nothing better is found.
-    fn round(&self, factor: &Factor, integers: &mut [i16]) {
-        let taps = self.kernel.len() / self.scale.len();
-        let panels = self.scale.len().div_ceil(LANES);
-        for_each_chunk(integers, LANES * taps, panels, |panel, integers| {
-            let first = panel * LANES;
-            let count = integers.len() / taps;
-            let kernel = &self.kernel[first * taps..(first + count) * taps];
-            self.panel(
-                factor,
-                (kernel, &self.scale[first..first + count]),
-                integers,
-            );
-        });
-    }
-
-    /// Rounds up to `LANES` channels.
-    fn panel(&self, factor: &Factor, (kernel, scale): (&[f32], &[f32]), integers: &mut [i16]) {
-        let taps = kernel.len() / scale.len();
-        let part = factor.part.clone();
-        // Lanes without a channel have weights of zero; what is found for them goes nowhere.
-        let at = |c: usize, tap: usize| c * taps + part.start + tap;
-        let of = |tap: usize, number: &dyn Fn(usize, usize) -> f64| -> [f64; LANES] {
-            std::array::from_fn(|c| match c < scale.len() {
-                true => number(c, at(c, tap)),
-                false => 0.0,
-            })
+    /// Rounds these taps of up to `LANES` channels again, with their scales or, of `ranges`, the best; integers and scales stay
+    /// where nothing better is found.
+    fn round(&self, filters: &mut [Filter<'_>], bits: WeightBits, ranges: &[f32]) {
+        let own: Vec<f32> = filters.iter().map(|filter| *filter.scale).collect();
+        let whole: Vec<f32> = filters.iter().map(|filter| filter.whole(bits)).collect();
+        let of_range = |share: &f32| {
+            whole
+                .iter()
+                .map(|whole| (whole * share).max(f32::MIN_POSITIVE))
+                .collect()
         };
-        let step = |c: usize, at: usize| f64::from(kernel[at]) / f64::from(scale[c]);
-        let steps: Vec<_> = (0..part.len()).map(|tap| of(tap, &step)).collect();
-        let nearest = factor.walk(&steps, |tap, _| of(tap, &|_, at| f64::from(integers[at])));
-        let mut found = vec![[0.0; LANES]; part.len()];
-        let compensated = factor.walk(&steps, |tap, wanted| {
-            found[tap] = wanted.map(|x| level(x, self.bits));
-            found[tap]
-        });
-        for c in (0..scale.len()).filter(|&c| compensated[c] < nearest[c]) {
-            for (tap, found) in found.iter().enumerate() {
-                integers[at(c, tap)] = found[c] as i16;
+        let mut best = self.errors_as_they_are(filters, &own);
+        for scale in std::iter::once(own.clone()).chain(ranges.iter().map(of_range)) {
+            let steps = self.steps(filters, &scale);
+            let mut found = vec![[0.0; LANES]; steps.len()];
+            let errors = self.walk(&steps, |tap, wanted| {
+                found[tap] = wanted.map(|x| level(x, bits));
+                found[tap]
+            });
+            for (c, filter) in filters.iter_mut().enumerate() {
+                let error = errors[c] * f64::from(scale[c]).powi(2);
+                if error < best[c] {
+                    best[c] = error;
+                    *filter.scale = scale[c];
+                    let integers = filter.integers[self.part.clone()].iter_mut();
+                    integers
+                        .zip(&found)
+                        .for_each(|(q, found)| *q = found[c] as i16);
+                }
             }
         }
+    }
+
+    /// The squared error of each channel with its present integers.
+    fn errors_as_they_are(&self, filters: &[Filter<'_>], scale: &[f32]) -> Vec<f64> {
+        let errors = self.walk(&self.steps(filters, scale), |tap, _| {
+            let integer = |filter: &Filter<'_>| f64::from(filter.integers[self.part.start + tap]);
+            std::array::from_fn(|c| filters.get(c).map_or(0.0, integer))
+        });
+        let pairs = errors.iter().zip(scale);
+        pairs
+            .map(|(error, &scale)| error * f64::from(scale).powi(2))
+            .collect()
+    }
+
+    /// The weights in steps; zeros in lanes without a channel.
+    fn steps(&self, filters: &[Filter<'_>], scale: &[f32]) -> Vec<[f64; LANES]> {
+        let of = |c: usize, tap: usize| match filters.get(c) {
+            Some(filter) => f64::from(filter.kernel[tap]) / f64::from(scale[c]),
+            None => 0.0,
+        };
+        let taps = self.part.clone();
+        taps.map(|tap| std::array::from_fn(|c| of(c, tap)))
+            .collect()
+    }
+}
+
+/// An output channel.
+struct Filter<'a> {
+    kernel: &'a [f32],
+    integers: &'a mut [i16],
+    scale: &'a mut f32,
+}
+
+impl Filter<'_> {
+    /// The step that takes the largest weight to the largest integer; positive even where all weights are zero.
+    fn whole(&self, bits: WeightBits) -> f32 {
+        let largest = self.kernel.iter().fold(0.0f32, |max, w| max.max(w.abs()));
+        (largest / f32::from(bits.magnitude_max())).max(f32::MIN_POSITIVE)
     }
 }
 

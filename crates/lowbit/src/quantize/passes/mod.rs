@@ -9,7 +9,7 @@ use crate::Weights;
 use crate::bits::WeightBits;
 use crate::exec::{Layerwise, RuntimeError};
 use crate::graph::{Graph, Step, fold_batch_norm};
-use crate::quant::{QuantizedLayer, QuantizedModel};
+use crate::quant::{Granularity, QuantizedLayer, QuantizedModel};
 use adaround::Rounding;
 use bias_correction::correct;
 use gptq::Compensation;
@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 /// Which passes repair a model that is quantized after training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Passes {
-    /// Weight ranges below 8 bits with the smallest squared error, instead of the largest weight.
+    /// Weight ranges below 8 bits with the smallest squared error (with `gptq`, of what the layer gives), instead of the largest
+    /// weight.
     pub mse_weights: bool,
     /// Rounding below 16 bits in which each weight makes good what those before it have spoilt (Frantar et al. 2022).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -181,7 +182,7 @@ pub(super) fn apply(
     graph: &Graph,
     weights: &Weights,
     model: &mut QuantizedModel,
-    passes: Passes,
+    (passes, granularity): (Passes, Granularity),
     calibration: &[u8],
     isa: Isa,
 ) -> Result<usize, RuntimeError> {
@@ -196,6 +197,7 @@ pub(super) fn apply(
         if passes.gptq {
             let compensation = Compensation {
                 kernel: &kernel,
+                ranges: passes.mse_weights && granularity == Granularity::PerChannel,
                 means: passes.bias_correction.then_some(means[1].as_slice()),
                 isa,
             };

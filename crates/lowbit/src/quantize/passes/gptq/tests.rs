@@ -163,6 +163,7 @@ fn it_rounds_as_the_textbook_does_and_better_than_to_the_nearest() {
             let mut layer = rounded.clone();
             let compensation = Compensation {
                 kernel: &kernel,
+                ranges: false,
                 means: centered.then_some(&means),
                 isa: Isa::best(),
             };
@@ -208,13 +209,13 @@ fn three_weights_worked_out_by_hand() {
     let mut lower = vec![2.0, 1.0, 0.0, 1.0, 2.0, 1.0, 0.0, 1.0, 2.0];
     cholesky::factor(&mut lower, 3, 1e-6);
     let factor = Factor { part: 0..3, lower };
-    let filters = Filters {
-        kernel: &[0.4, 0.3, 0.6],
-        scale: &[1.0],
-        bits: WeightBits::B4,
-    };
     let mut integers = [0, 0, 1];
-    filters.round(&factor, &mut integers);
+    let filter = Filter {
+        kernel: &[0.4, 0.3, 0.6],
+        integers: &mut integers,
+        scale: &mut 1.0,
+    };
+    factor.round(&mut [filter], WeightBits::B4, &[]);
     assert_eq!(integers, [1, 0, 1]);
     // e = (0.4, 0.3, −0.4): 2·0.41 + 2·(0.12 − 0.12); e = (−0.6, 0.3, −0.4): 2·0.61 − 2·(0.18 + 0.12).
     let steps = [0.4, 0.3, 0.6].map(|w| [w; LANES]);
@@ -235,13 +236,13 @@ fn a_tap_whose_input_never_changes_is_rounded_to_the_nearest() {
     hessian.batch[..6].copy_from_slice(&[1.0, 0.0, 2.0, 2.0, 0.0, 1.5]);
     hessian.add(2);
     let factor = hessian.factor(0..3).unwrap();
-    let filters = Filters {
-        kernel: &[0.45, 0.45, 1.45],
-        scale: &[1.0],
-        bits: WeightBits::B4,
-    };
     let mut integers = [0, 0, 1];
-    filters.round(&factor, &mut integers);
+    let filter = Filter {
+        kernel: &[0.45, 0.45, 1.45],
+        integers: &mut integers,
+        scale: &mut 1.0,
+    };
+    factor.round(&mut [filter], WeightBits::B4, &[]);
     assert_eq!(integers, [1, 0, 1]);
     let mut silent = Hessian::new(3, Isa::best());
     silent.add(2);
@@ -257,4 +258,46 @@ fn a_long_filter_has_parts_of_nearly_the_same_length() {
         all(25_089),
         [0..6272, 6272..12_544, 12_544..18_816, 18_816..25_089]
     );
+}
+
+/// Ternary weights, whose range by their own squared error would cut off what the inputs want most.
+#[test]
+fn ranges_are_chosen_by_what_the_layer_gives() {
+    let (taps, pixels) = (48, 400);
+    let mut rng = random::stream(9, "test", 0);
+    let mut uniform = || random::uniform(&mut rng) - 0.5;
+    let mut hessian = Hessian::new(taps, Isa::best());
+    // Neighboring inputs are alike, so that a few weights can stand for many.
+    let mut last = 0.0;
+    for x in &mut hessian.batch[..pixels * taps] {
+        last = 0.9 * last + uniform();
+        *x = last;
+    }
+    hessian.add(pixels);
+    let factor = hessian.factor(0..taps).unwrap();
+    // The product of three makes a few weights large.
+    let kernel: Vec<f32> = (0..taps)
+        .map(|_| uniform() * uniform() * uniform())
+        .collect();
+    let bits = WeightBits::B2;
+    let rounded = |scale: f32, ranges: &[f32]| {
+        let (mut integers, mut scale) = (vec![0; taps], scale);
+        quantizers::round(&kernel, scale, 1, &mut integers);
+        let mut filters = [Filter {
+            kernel: &kernel,
+            integers: &mut integers,
+            scale: &mut scale,
+        }];
+        factor.round(&mut filters, bits, ranges);
+        let own = [*filters[0].scale];
+        let error = factor.errors_as_they_are(&filters, &own)[0];
+        (error, own[0])
+    };
+    let mut unused = vec![0; taps];
+    let by_weights = quantizers::mse(&kernel, bits, &mut unused);
+    let (kept, chosen) = (rounded(by_weights, &[]), rounded(by_weights, &RANGES));
+    assert_eq!(kept.1, by_weights);
+    assert!(chosen.0 < 0.9 * kept.0, "{chosen:?}, {kept:?}");
+    let (whole, _) = rounded(quantizers::absmax(&kernel, bits, &mut unused), &[]);
+    assert!(chosen.0 <= whole, "{chosen:?}, {whole}");
 }
