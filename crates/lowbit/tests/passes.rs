@@ -185,6 +185,75 @@ fn weights_that_round_badly_are_learned_to_a_tenth_of_their_error() {
 }
 
 #[test]
+fn compensated_rounding_brings_logits_nearer_to_those_of_fp32() {
+    for graph in networks() {
+        let expected = float(&graph);
+        for (bits, share) in [(WeightBits::B4, 0.5), (WeightBits::B2, 0.8)] {
+            for method in [ActivationQuant::Static, ActivationQuant::WeightOnly] {
+                let off = |passes: &str| {
+                    let model = made(&graph, bits, passes, method);
+                    error(&expected, &run(&graph, &model))
+                };
+                for (passes, with) in [
+                    ("none", "gptq"),
+                    ("bias-correction", "gptq,bias-correction"),
+                ] {
+                    let (nearest, found) = (off(passes), off(with));
+                    let case = format!("{} at {bits}, {method}, {with}", graph.name());
+                    assert!(found < share * nearest, "{case}: {found} of {nearest}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn compensated_weights_depend_neither_on_threads_nor_on_the_instruction_set() {
+    for graph in networks() {
+        let (weights, images) = (weights(&graph), images(&graph));
+        let on = |threads: usize, isa: Isa| {
+            let config = PtqConfig {
+                weight_bits: WeightBits::B4,
+                passes: "gptq".parse().unwrap(),
+                ..PtqConfig::default()
+            };
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            let pool = pool.build().unwrap();
+            pool.install(|| quantize(&graph, &weights, &config, &images, isa).unwrap())
+        };
+        let one = on(1, Isa::best());
+        assert_eq!(one, on(3, Isa::best()));
+        for isa in Isa::available() {
+            assert_eq!(one, on(2, isa), "{}", isa.name());
+        }
+    }
+}
+
+#[test]
+fn sixteen_bits_are_left_alone_and_two_ways_to_round_are_refused() {
+    let graph = mobile();
+    let of = |passes| made(&graph, WeightBits::B16, passes, ActivationQuant::Static).layers;
+    assert_eq!(of("none"), of("gptq"));
+    let config = PtqConfig {
+        passes: Passes {
+            gptq: true,
+            adaround: Some(1),
+            ..Passes::default()
+        },
+        ..PtqConfig::default()
+    };
+    let both = quantize(
+        &graph,
+        &weights(&graph),
+        &config,
+        &images(&graph),
+        Isa::best(),
+    );
+    let both = both.unwrap_err();
+    assert!(matches!(both, QuantError::Passes(_)), "{both}");
+}
+
+#[test]
 fn ranges_by_their_squared_error_are_none_the_worse_and_leave_8_bits_alone() {
     let graph = mobile();
     let program = graph.program().unwrap();

@@ -3,7 +3,7 @@
 use super::calibrate;
 use super::layer_bits::LayerBits;
 use super::names;
-use super::passes::{self, Passes};
+use super::passes::{self, Passes, PassesError};
 use crate::bits::{ActivationBits, WeightBits};
 use crate::exec::{FloatModel, RuntimeError};
 use crate::graph::{Graph, GraphError, Program, Step, fold_batch_norm};
@@ -119,6 +119,9 @@ pub enum QuantError {
         /// The passes asked for.
         passes: Passes,
     },
+    /// Passes that do not go together.
+    #[error(transparent)]
+    Passes(#[from] PassesError),
     /// Static quantization, or a pass that looks at images, without any.
     #[error(
         "static quantization and its passes need calibration images: give at least one, or use the dynamic method"
@@ -229,7 +232,14 @@ pub fn quantize(
         model.provenance.insert("passes".into(), passes.to_string());
     }
     if passes.need_images() {
-        let images = passes::apply(graph, weights, &mut model, passes, calibration, isa)?;
+        let images = passes::apply(
+            graph,
+            weights,
+            &mut model,
+            (passes, config.granularity),
+            calibration,
+            isa,
+        )?;
         let images = images.to_string();
         model.provenance.insert("pass_images".into(), images);
     }
@@ -285,6 +295,7 @@ fn check(
         });
     }
     let passes = config.passes;
+    passes.check()?;
     if config.method == ActivationQuant::Dynamic && passes.need_images() {
         return Err(QuantError::PassesOfDynamic { passes });
     }
@@ -334,8 +345,8 @@ pub fn at_widths(
     let program = graph.program()?;
     let passes = Passes {
         mse_weights: true,
-        adaround: None,
         bias_correction: true,
+        ..Passes::default()
     };
     let config = PtqConfig {
         method: model.method,

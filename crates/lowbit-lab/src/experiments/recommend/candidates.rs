@@ -84,6 +84,7 @@ impl Candidate {
             name: match passes {
                 "none" => group.to_owned(),
                 LEARNED => format!("{group}, adaround"),
+                COMPENSATED => format!("{group}, gptq"),
                 passes => {
                     let most = passes.split(',').next().unwrap_or(passes);
                     format!("{group}, {most}")
@@ -150,6 +151,9 @@ impl Candidate {
     }
 }
 
+/// The quick passes that look at what a layer reads.
+const COMPENSATED: &str = "mse-weights,gptq,bias-correction";
+
 /// The passes that learn their rounding.
 pub(super) const LEARNED: &str = "mse-weights,adaround,bias-correction";
 
@@ -157,7 +161,7 @@ pub(super) const LEARNED: &str = "mse-weights,adaround,bias-correction";
 pub(super) const MIXED: [&str; 3] = ["mixed, 6 bits", "mixed, 4 bits", "mixed, time"];
 
 /// The number of the candidate before which mixed widths are tried, which want 8 bits first.
-pub(super) const MIXED_BEFORE: usize = 8;
+pub(super) const MIXED_BEFORE: usize = 9;
 
 /// Everything that is tried but mixed widths, of which only measuring tells.
 #[must_use]
@@ -171,7 +175,9 @@ pub fn candidates() -> Vec<Candidate> {
         ("W8A32", B8, "bias-correction"),
         ("W4A8", B4, "mse-weights,bias-correction"),
         ("W4A32", B4, "mse-weights,bias-correction"),
+        ("W4A8", B4, COMPENSATED),
         ("W4A8", B4, LEARNED),
+        ("W2A8", B2, COMPENSATED),
         ("W2A8", B2, LEARNED),
         ("W1A8", B1, "bias-correction"),
     ]
@@ -201,6 +207,17 @@ mod tests {
     }
 
     #[test]
+    fn the_quick_rung_of_a_width_comes_before_the_slow_one_and_mixed_widths_behind_those_of_four_bits()
+     {
+        let names: Vec<String> = candidates().into_iter().map(|c| c.name).collect();
+        let at = |name: &str| names.iter().position(|other| other == name).unwrap();
+        assert!(at("W4A8, gptq") < at("W4A8, adaround"));
+        assert_eq!(at("W4A8, adaround") + 1, MIXED_BEFORE);
+        assert_eq!(at("W2A8, gptq"), MIXED_BEFORE);
+        assert!(at("W2A8, gptq") < at("W2A8, adaround"));
+    }
+
+    #[test]
     fn flags_make_what_the_name_says() {
         let of = |name: &str| {
             let all = candidates();
@@ -211,6 +228,10 @@ mod tests {
         assert_eq!(
             of("W4A8, adaround"),
             "--bits 4 --observer mse --passes mse-weights,adaround,bias-correction"
+        );
+        assert_eq!(
+            of("W4A8, gptq"),
+            "--bits 4 --observer mse --passes mse-weights,gptq,bias-correction"
         );
         assert_eq!(of("W8 dynamic"), "--bits 8 --method dynamic");
         assert_eq!(

@@ -7,6 +7,7 @@ use super::{Candidate, FOLDER, Parts, Request, Row, candidates, score};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::experiments::inputs::Input;
 use crate::{Config, Events, LabError};
+use lowbit::Graph;
 use lowbit::exec::{FloatModel, IntegerModel};
 use lowbit_kernels::Isa;
 use std::path::PathBuf;
@@ -91,10 +92,10 @@ impl Search<'_> {
             found.ended = Some("the time was up".into());
             return Ok(());
         }
-        let learning = self.seconds_of_learning(&candidate);
-        if !cached && learning > self.left() {
+        let rounding = self.seconds_of_rounding(&candidate);
+        if !cached && rounding > self.left() {
             let left = self.left();
-            let reason = format!("{name}: takes some {learning:.0} s, {left:.0} were left");
+            let reason = format!("{name}: takes some {rounding:.0} s, {left:.0} were left");
             found.skipped.push(reason);
             found.ended = Some("the time was too short for the rest".into());
             return Ok(());
@@ -187,15 +188,16 @@ impl Search<'_> {
         self.config.results.out.join(FOLDER).join(name)
     }
 
-    /// What learning its rounding takes, about: multiply-adds of 256 pixels per weight and step, forwards and backwards.
-    fn seconds_of_learning(&self, candidate: &Candidate) -> f64 {
-        const GMAC_PER_S_AND_THREAD: f64 = 6.0;
-        let Some(steps) = candidate.config.passes.adaround else {
-            return 0.0;
+    /// What rounding takes that looks at what layers read, about.
+    fn seconds_of_rounding(&self, candidate: &Candidate) -> f64 {
+        let passes = candidate.config.passes;
+        let graph = &self.request.model.graph;
+        let work = match (passes.adaround, passes.gptq) {
+            (Some(steps), _) => seconds_of_learning(graph, steps),
+            (None, true) => seconds_of_compensation(graph),
+            (None, false) => 0.0,
         };
-        let weights = self.request.model.graph.parameter_count() as f64;
-        let work = weights * 2.0 * 256.0 * f64::from(steps) * 1e-9;
-        work / GMAC_PER_S_AND_THREAD / rayon::current_num_threads() as f64
+        work / rayon::current_num_threads() as f64
     }
 
     fn one(&self, candidate: &Candidate, predicted: Option<Predicted>) -> Result<Row, LabError> {
@@ -293,6 +295,28 @@ impl Search<'_> {
     }
 }
 
+/// What AdaRound takes on one thread: multiply-adds of 256 pixels per weight and step, forwards and backwards.
+fn seconds_of_learning(graph: &Graph, steps: u32) -> f64 {
+    const GMAC_PER_S: f64 = 6.0;
+    let weights = graph.parameter_count() as f64;
+    weights * 2.0 * 256.0 * f64::from(steps) * 1e-9 / GMAC_PER_S
+}
+
+/// What GPTQ takes on one thread: of each pair of a filter's taps, the products over 16,384 pixels in f32, and in f64 its part of
+/// a factorization and of the compensation in each output channel, for each of ten ranges or so.
+fn seconds_of_compensation(graph: &Graph) -> f64 {
+    const GMAC_PER_S: [f64; 2] = [30.0, 3.0];
+    let program = graph.program();
+    let steps = program.as_ref().map_or(&[][..], |program| program.steps());
+    let layers = steps.iter().filter_map(|step| step.weight_extents());
+    let seconds = layers.map(|[out, kernel_h, kernel_w, channels]| {
+        let taps = (kernel_h * kernel_w * channels) as f64;
+        let alone = taps / 6.0 + 5.0 * out as f64;
+        taps * taps * 1e-9 * (8192.0 / GMAC_PER_S[0] + alone / GMAC_PER_S[1])
+    });
+    seconds.sum()
+}
+
 /// Why fewer bits cannot change the verdict: more of them, rounded as well as can be, lost far more than is allowed.
 fn is_hopeless(candidate: &Candidate, tried: &[Tried], max_drop: f64) -> Option<String> {
     if candidate.is_mixed() {
@@ -327,7 +351,19 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::quoted;
+    use super::{quoted, seconds_of_compensation, seconds_of_learning};
+    use lowbit::Shape;
+    use lowbit::graph::zoo;
+
+    #[test]
+    fn compensation_is_expected_to_take_seconds_where_learning_takes_longer() {
+        let classes: Vec<String> = (0..10).map(|class| class.to_string()).collect();
+        let graph = zoo::build("eurosat-cnn", Shape::new(64, 64, 3), &classes).unwrap();
+        // Taps: 75, 800, 576, 2400, 128, 128. The largest: 2400² · (8192 / 30 + (400 + 640) / 3) ns = 3.6 s.
+        let seconds = seconds_of_compensation(&graph);
+        assert!((3.6..4.3).contains(&seconds), "{seconds}");
+        assert!(seconds < seconds_of_learning(&graph, 500));
+    }
 
     #[test]
     fn words_with_blanks_are_one_word_to_a_shell() {

@@ -3,22 +3,28 @@
 
 mod adaround;
 mod bias_correction;
+mod gptq;
 
 use crate::Weights;
 use crate::bits::WeightBits;
 use crate::exec::{Layerwise, RuntimeError};
 use crate::graph::{Graph, Step, fold_batch_norm};
-use crate::quant::{QuantizedLayer, QuantizedModel};
+use crate::quant::{Granularity, QuantizedLayer, QuantizedModel};
 use adaround::Rounding;
 use bias_correction::correct;
+use gptq::Compensation;
 use lowbit_kernels::Isa;
 use serde::{Deserialize, Serialize};
 
 /// Which passes repair a model that is quantized after training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Passes {
-    /// Weight ranges below 8 bits with the smallest squared error, instead of the largest weight.
+    /// Weight ranges below 8 bits with the smallest squared error (with `gptq`, of what the layer gives), instead of the largest
+    /// weight.
     pub mse_weights: bool,
+    /// Rounding below 16 bits in which each weight makes good what those before it have spoilt (Frantar et al. 2022).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gptq: bool,
     /// Steps in which the rounding of weights below 16 bits is learned, layer by layer (Nagel et al. 2020).
     pub adaround: Option<u32>,
     /// Biases that give each channel its mean in FP32 again.
@@ -28,18 +34,37 @@ pub struct Passes {
 /// Steps of AdaRound where nobody says how many.
 const STEPS: u32 = 500;
 
-/// A text that names no passes.
+/// A text that names no passes, or passes that do not go together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unknown pass {0}: use bias-correction, mse-weights, adaround, adaround:1000, several with commas, or none"
-)]
+#[error("{0}")]
 pub struct PassesError(String);
+
+impl PassesError {
+    fn unknown(name: &str) -> Self {
+        Self(format!(
+            "unknown pass {name}: use bias-correction, mse-weights, gptq, adaround, adaround:1000, several with commas, or none"
+        ))
+    }
+}
 
 impl Passes {
     /// Whether any of them needs images.
     #[must_use]
     pub fn need_images(self) -> bool {
-        self.adaround.is_some() || self.bias_correction
+        self.gptq || self.adaround.is_some() || self.bias_correction
+    }
+
+    /// Checks that no two of them round the same weights.
+    ///
+    /// # Errors
+    /// [`PassesError`] with `gptq` and `adaround`.
+    pub fn check(self) -> Result<(), PassesError> {
+        match self.gptq && self.adaround.is_some() {
+            true => Err(PassesError(
+                "gptq and adaround both round the weights: use one of them".into(),
+            )),
+            false => Ok(()),
+        }
     }
 }
 
@@ -48,6 +73,9 @@ impl std::fmt::Display for Passes {
         let mut names = Vec::new();
         if self.mse_weights {
             names.push("mse-weights".to_owned());
+        }
+        if self.gptq {
+            names.push("gptq".to_owned());
         }
         match self.adaround {
             None => {}
@@ -72,9 +100,10 @@ impl std::str::FromStr for Passes {
             return Ok(passes);
         }
         for name in text.split(',').map(str::trim) {
-            let unknown = || PassesError(name.to_owned());
+            let unknown = || PassesError::unknown(name);
             match name.split_once(':') {
                 None if name == "mse-weights" => passes.mse_weights = true,
+                None if name == "gptq" => passes.gptq = true,
                 None if name == "bias-correction" => passes.bias_correction = true,
                 None if name == "adaround" => passes.adaround = Some(STEPS),
                 Some(("adaround", steps)) => {
@@ -87,6 +116,7 @@ impl std::str::FromStr for Passes {
                 _ => return Err(unknown()),
             }
         }
+        passes.check()?;
         Ok(passes)
     }
 }
@@ -152,7 +182,7 @@ pub(super) fn apply(
     graph: &Graph,
     weights: &Weights,
     model: &mut QuantizedModel,
-    passes: Passes,
+    (passes, granularity): (Passes, Granularity),
     calibration: &[u8],
     isa: Isa,
 ) -> Result<usize, RuntimeError> {
@@ -164,6 +194,15 @@ pub(super) fn apply(
         let (kernel, bias) = fold_batch_norm(step, weights);
         let (before, after) = (float.before(index), quantized.before(index));
         let means = [before.means(), after.means()];
+        if passes.gptq {
+            let compensation = Compensation {
+                kernel: &kernel,
+                ranges: passes.mse_weights && granularity == Granularity::PerChannel,
+                means: passes.bias_correction.then_some(means[1].as_slice()),
+                isa,
+            };
+            compensation.round(layer, index, &after);
+        }
         if let Some(steps) = passes.adaround {
             let rounding = Rounding {
                 kernel: &kernel,
@@ -202,13 +241,19 @@ mod tests {
             ("bias-correction", "bias-correction"),
             ("bias-correction,mse-weights", "mse-weights,bias-correction"),
             ("adaround, bias-correction", "adaround,bias-correction"),
+            (
+                "bias-correction,gptq,mse-weights",
+                "mse-weights,gptq,bias-correction",
+            ),
             ("adaround:1000", "adaround:1000"),
         ] {
             assert_eq!(given.parse::<Passes>().unwrap().to_string(), shown);
         }
-        for wrong in ["", "gptq", "adaround:0", "adaround:x", "bias-correction,"] {
+        for wrong in ["", "gptq:1", "adaround:0", "adaround:x", "bias-correction,"] {
             let error = wrong.parse::<Passes>().unwrap_err().to_string();
             assert!(error.contains("unknown pass"), "{wrong}: {error}");
         }
+        let both = "gptq,adaround:20".parse::<Passes>().unwrap_err();
+        assert!(both.to_string().contains("use one of them"), "{both}");
     }
 }
