@@ -4,7 +4,7 @@ use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit::graph::{
     BatchNorm, Conv, GraphBuilder, Normalization, Op, Unary, fold_batch_norm, zoo,
 };
-use lowbit::quant::{ActivationQuant, Arithmetic, QuantizedModel};
+use lowbit::quant::{ActivationQuant, Arithmetic, Granularity, QuantizedModel};
 use lowbit::quantize::{LayerBits, Passes, PtqConfig, QuantError, at_widths, quantize};
 use lowbit::{ActivationBits, Graph, Shape, WeightBits, Weights};
 use lowbit_kernels::{Isa, random};
@@ -197,6 +197,10 @@ fn compensated_rounding_brings_logits_nearer_to_those_of_fp32() {
                 for (passes, with) in [
                     ("none", "gptq"),
                     ("bias-correction", "gptq,bias-correction"),
+                    (
+                        "mse-weights,bias-correction",
+                        "mse-weights,gptq,bias-correction",
+                    ),
                 ] {
                     let (nearest, found) = (off(passes), off(with));
                     let case = format!("{} at {bits}, {method}, {with}", graph.name());
@@ -227,6 +231,34 @@ fn compensated_weights_depend_neither_on_threads_nor_on_the_instruction_set() {
             assert_eq!(one, on(2, isa), "{}", isa.name());
         }
     }
+}
+
+#[test]
+fn one_scale_of_a_tensor_stays_one() {
+    let graph = mobile();
+    let scales = |granularity| {
+        let config = PtqConfig {
+            weight_bits: WeightBits::B2,
+            granularity,
+            passes: "mse-weights,gptq".parse().unwrap(),
+            ..PtqConfig::default()
+        };
+        let model = quantize(
+            &graph,
+            &weights(&graph),
+            &config,
+            &images(&graph),
+            Isa::best(),
+        );
+        let layers = model.unwrap().layers;
+        let layer = layers.into_iter().flatten().nth(1).unwrap();
+        assert_eq!((layer.bits, layer.scale.len()), (WeightBits::B2, 24));
+        layer.scale
+    };
+    let whole = scales(Granularity::PerTensor);
+    assert!(whole.iter().all(|&scale| scale == whole[0]), "{whole:?}");
+    let each = scales(Granularity::PerChannel);
+    assert!(each.iter().any(|&scale| scale != each[0]), "{each:?}");
 }
 
 #[test]
