@@ -197,6 +197,7 @@ fn compensated_rounding_brings_logits_nearer_to_those_of_fp32() {
                 for (passes, with) in [
                     ("none", "gptq"),
                     ("bias-correction", "gptq,bias-correction"),
+                    ("bias-correction", "mse-weights,gptq,bias-correction"),
                 ] {
                     let (nearest, found) = (off(passes), off(with));
                     let case = format!("{} at {bits}, {method}, {with}", graph.name());
