@@ -10,7 +10,7 @@ use crate::graph::Graph;
 use crate::lower::{ExecProgram, Layout, Mode, Numbers, Plan, Step, Work};
 use crate::ops::Op;
 use crate::quant::{ActivationQuant, QuantizedLayer, QuantizedModel};
-use lowbit_kernels::Isa;
+use lowbit_kernels::{Isa, random};
 
 /// A model with a batch in it.
 pub(crate) struct Layerwise {
@@ -264,6 +264,14 @@ impl<'a> Patches<'a> {
             }
         }
         means
+    }
+
+    /// Draws so many pixels, or all if there are no more, by the counted stream of a pass and of a layer's number.
+    pub(crate) fn draw(&self, pass: &'static str, layer: usize, most: usize) -> Vec<usize> {
+        let mut drawn: Vec<usize> = (0..self.pixels()).collect();
+        random::shuffle(&mut random::stream(0, pass, layer as u64), &mut drawn);
+        drawn.truncate(most);
+        drawn
     }
 
     /// Writes what one group reads for these pixels (counted over images, rows, columns): `[pixels, taps]`.

@@ -27,15 +27,22 @@ pub(super) struct Attention {
 }
 
 /// The pixels that attend each other: those of one place within patches.
+#[derive(Clone, Copy)]
 pub(crate) struct Group {
-    pub(crate) start: [usize; 2],
-    pub(crate) step: [usize; 2],
+    start: [usize; 2],
+    step: [usize; 2],
 }
 
 impl Group {
-    /// How many there are.
-    pub(crate) fn len(&self, layout: &Layout) -> usize {
-        (layout.h / self.step[0]) * (layout.w / self.step[1])
+    /// Those of every place within patches of this size.
+    pub(crate) fn all(patch: [usize; 2]) -> impl Iterator<Item = Self> {
+        let starts = (0..patch[0]).flat_map(move |y| (0..patch[1]).map(move |x| [y, x]));
+        starts.map(move |start| Self { start, step: patch })
+    }
+
+    /// How many pixels of an image each of them has.
+    pub(crate) fn len_of(patch: [usize; 2], layout: &Layout) -> usize {
+        (layout.h / patch[0]) * (layout.w / patch[1])
     }
 
     /// Where the one of this number begins, from the image's first pixel.
@@ -112,12 +119,6 @@ impl Attention {
         [self.inputs[0].c, self.inputs[2].c].map(|c| c / self.attention.heads)
     }
 
-    fn groups(&self) -> impl Iterator<Item = Group> + use<> {
-        let step = self.attention.patch;
-        let starts = (0..step[0]).flat_map(move |y| (0..step[1]).map(move |x| [y, x]));
-        starts.map(move |start| Group { start, step })
-    }
-
     /// Lays out the keys and the values of a head; images begin with their first pixel.
     fn pack(
         &self,
@@ -128,7 +129,7 @@ impl Attention {
     ) {
         let [d, e] = self.channels();
         let [_, of_keys, of_values] = &self.inputs;
-        let count = group.len(of_keys);
+        let count = Group::len_of(self.attention.patch, of_keys);
         for (number, to) in buffers.keys.chunks_exact_mut(d).enumerate() {
             to.copy_from_slice(&keys[group.pixel(of_keys, number) + head * d..][..d]);
         }
@@ -195,18 +196,10 @@ impl Kernel for Attention {
         let images = [0, 1, 2].map(|which| call.inputs.f32(which));
         let out = call.out.f32();
         let [d, e] = self.channels();
-        let group = Group {
-            start: [0, 0],
-            step: self.attention.patch,
-        };
-        let [queries, keys] = [0, 1].map(|which| group.len(&self.inputs[which]));
+        let patch = self.attention.patch;
+        let [queries, keys] = [0, 1].map(|which| Group::len_of(patch, &self.inputs[which]));
         let packed = |out_channels: usize, in_channels: usize| {
-            let shape = WeightShape {
-                out_channels,
-                kernel_h: 1,
-                kernel_w: 1,
-                in_channels,
-            };
+            let shape = WeightShape::linear(out_channels, in_channels);
             conv_f32::PackedWeights::pack(self.isa, &vec![0.0; shape.len()], shape)
         };
         let mut packed = Packed {
@@ -220,7 +213,7 @@ impl Kernel for Attention {
                     &images[which][image * layout.image_len + layout.first()..]
                 };
                 let out = &mut out[image * self.output.image_len..];
-                for group in self.groups() {
+                for group in Group::all(self.attention.patch) {
                     for head in 0..self.attention.heads {
                         let place = (&group, head);
                         self.pack(&mut packed, buffers, place, [from(1), from(2)]);

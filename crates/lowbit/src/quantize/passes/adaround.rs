@@ -14,7 +14,7 @@ use crate::exec::Patches;
 use crate::graph::Epilogue;
 use crate::pool::for_each_chunk;
 use crate::quant::QuantizedLayer;
-use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, WeightShape, conv_f32, random};
+use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, WeightShape, conv_f32};
 
 /// Pixels that are drawn from the batch, at most.
 const PIXELS: usize = 4096;
@@ -78,9 +78,7 @@ impl Rounding<'_> {
         }
         let (taps, groups) = (float.taps(), float.groups);
         let channels = self.bias.len() / groups;
-        let mut drawn: Vec<usize> = (0..float.pixels()).collect();
-        random::shuffle(&mut random::stream(0, "adaround", index as u64), &mut drawn);
-        drawn.truncate(PIXELS);
+        let drawn = float.draw("adaround", index, PIXELS);
         // All groups at once where they are small, so that each thread has something to do.
         let blocks = channels.div_ceil(BLOCK);
         let together = match channels {

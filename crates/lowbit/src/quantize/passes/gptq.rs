@@ -25,7 +25,7 @@ use crate::bits::WeightBits;
 use crate::exec::Patches;
 use crate::pool::for_each_chunk;
 use crate::quant::QuantizedLayer;
-use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, conv_f32, random};
+use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, conv_f32};
 use std::ops::Range;
 
 /// Pixels that are drawn from the batch, at most.
@@ -70,9 +70,7 @@ impl Compensation<'_> {
         if layer.bits == WeightBits::B16 {
             return;
         }
-        let mut drawn: Vec<usize> = (0..read.pixels()).collect();
-        random::shuffle(&mut random::stream(0, "gptq", index as u64), &mut drawn);
-        drawn.truncate(PIXELS);
+        let drawn = read.draw("gptq", index, PIXELS);
         let (bits, taps) = (layer.bits, read.taps());
         let channels = layer.scale.len() / read.groups;
         let rest = layer.weights.chunks_exact_mut(taps).zip(&mut layer.scale);

@@ -5,11 +5,9 @@ use crate::exec::{Rows, rows, unary};
 use crate::lower::Plan;
 use crate::ops;
 use lowbit_kernels::elementwise::{exp_f32, normal_f32, sigmoid_f32};
-use rayon::prelude::*;
 
 pub(super) struct Unary {
     place: Place,
-    relu: bool,
     function: Rows,
     derivative: Rows,
 }
@@ -67,7 +65,6 @@ impl Unary {
     fn new(plan: &Plan, index: usize, [function, derivative]: [Rows; 2]) -> Self {
         Self {
             place: Place::new(plan, index),
-            relu: plan.exec.program.steps()[index].epilogue.relu,
             function,
             derivative,
         }
@@ -76,52 +73,28 @@ impl Unary {
 
 impl Layer for Unary {
     fn forward(&mut self, pass: &mut Pass) {
-        let Place { from, to, .. } = self.place;
-        let (input, output) = (self.place.input, self.place.output);
-        let (isa, count, relu) = (pass.isa, pass.count, self.relu);
-        let (x, y) = pass.value_pair(from, to);
-        y[..count * output.image_len]
-            .par_chunks_mut(output.image_len)
-            .enumerate()
-            .for_each(|(image, out)| {
-                for row in 0..output.h {
-                    let out = &mut out[output.row(0, row)];
-                    (self.function)(isa, &x[input.row(image, row)], out);
-                    if relu {
-                        out.iter_mut().for_each(|y| *y = y.max(0.0));
-                    }
-                }
-            });
-        pass.quantize(to);
+        let Place { input, output, .. } = self.place;
+        let isa = pass.isa;
+        self.place.forward(pass, |x, y| {
+            for row in 0..output.h {
+                let y = &mut y[output.row(0, row)];
+                (self.function)(isa, &x[input.row(0, row)], y);
+            }
+        });
     }
 
+    /// From the input: the result may have been rounded since.
     fn backward(&mut self, pass: &mut Pass) {
-        let Place { from, to, .. } = self.place;
-        let (input, output) = (self.place.input, self.place.output);
-        pass.quantize_backward(to);
-        let (isa, count, relu) = (pass.isa, pass.count, self.relu);
-        let accumulate = std::mem::replace(&mut pass.written[from], true);
-        let (earlier, later) = pass.grads.split_at_mut(to);
-        let (dense, len, values) = (output.dense_len(), output.row_len(), &pass.values);
-        earlier[from][..count * dense]
-            .par_chunks_mut(dense)
-            .zip(later[0].par_chunks(dense))
-            .enumerate()
-            .for_each(|(image, (grads, dys))| {
-                // From the input: the result may have been rounded since.
-                let mut slopes = vec![0.0; len];
-                let rows = grads.chunks_exact_mut(len).zip(dys.chunks_exact(len));
-                for (row, (grads, dys)) in rows.enumerate() {
-                    let x = &values[from][input.row(image, row)];
-                    let y = &values[to][output.row(image, row)];
-                    (self.derivative)(isa, x, &mut slopes);
-                    for (((grad, &dy), &slope), &y) in grads.iter_mut().zip(dys).zip(&slopes).zip(y)
-                    {
-                        let is_cut = relu && y <= 0.0;
-                        let passed = if is_cut { 0.0 } else { dy * slope };
-                        *grad = if accumulate { *grad + passed } else { passed };
-                    }
-                }
-            });
+        let (input, isa) = (self.place.input, pass.isa);
+        self.place.backward(pass, |x, dy, grad| {
+            let len = input.row_len();
+            let mut slopes = vec![0.0; len];
+            let rows = grad.chunks_exact_mut(len).zip(dy.chunks_exact(len));
+            for (row, (grad, dy)) in rows.enumerate() {
+                (self.derivative)(isa, &x[input.row(0, row)], &mut slopes);
+                let terms = dy.iter().zip(&slopes).map(|(dy, slope)| dy * slope);
+                grad.iter_mut().zip(terms).for_each(|(sum, x)| *sum += x);
+            }
+        });
     }
 }

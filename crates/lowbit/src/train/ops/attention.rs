@@ -43,15 +43,6 @@ fn matrix(rows: usize, columns: usize) -> AlignedBuffer<f32> {
     AlignedBuffer::zeroed(rows * columns)
 }
 
-fn shape(out_channels: usize, in_channels: usize) -> WeightShape {
-    WeightShape {
-        out_channels,
-        kernel_h: 1,
-        kernel_w: 1,
-        in_channels,
-    }
-}
-
 impl Head {
     fn new(attention: &Attention, isa: Isa) -> Self {
         let [of_q, of_k, of_v, _] = &attention.layouts;
@@ -60,11 +51,7 @@ impl Head {
             scale,
             patch,
         } = attention.attention;
-        let group = Group {
-            start: [0, 0],
-            step: patch,
-        };
-        let pixels @ [queries, keys] = [of_q, of_k].map(|layout| group.len(layout));
+        let pixels @ [queries, keys] = [of_q, of_k].map(|layout| Group::len_of(patch, layout));
         let channels @ [d, e] = [of_q.c / heads, of_v.c / heads];
         Self {
             isa,
@@ -81,14 +68,19 @@ impl Head {
     /// `a·bᵀ`, `a` having `rows` rows and `b` as many as the result has columns.
     fn times_transposed(&self, a: &AlignedBuffer<f32>, b: &[f32], rows: usize, out: &mut [f32]) {
         let (inner, columns) = (a.len() / rows, out.len() / rows);
-        let packed = conv_f32::PackedWeights::pack(self.isa, b, shape(columns, inner));
+        let packed =
+            conv_f32::PackedWeights::pack(self.isa, b, WeightShape::linear(columns, inner));
         self.product(&packed, a, [rows, inner, columns], out);
     }
 
     /// `a·b`, `a` having `rows` rows.
     fn times(&self, a: &AlignedBuffer<f32>, b: &[f32], rows: usize, out: &mut [f32]) {
         let (inner, columns) = (a.len() / rows, out.len() / rows);
-        let packed = conv_f32::PackedWeights::pack_backward(self.isa, b, shape(inner, columns));
+        let packed = conv_f32::PackedWeights::pack_backward(
+            self.isa,
+            b,
+            WeightShape::linear(inner, columns),
+        );
         self.product(&packed, a, [rows, inner, columns], out);
     }
 
@@ -178,10 +170,11 @@ impl Attention {
         }
     }
 
-    fn groups(&self) -> impl Iterator<Item = (Group, usize)> + use<> {
-        let (step, heads) = (self.attention.patch, self.attention.heads);
-        let starts = (0..step[0]).flat_map(move |y| (0..step[1]).map(move |x| [y, x]));
-        starts.flat_map(move |start| (0..heads).map(move |head| (Group { start, step }, head)))
+    /// All heads of all groups.
+    fn places(&self) -> impl Iterator<Item = (Group, usize)> + use<> {
+        let heads = self.attention.heads;
+        Group::all(self.attention.patch)
+            .flat_map(move |group| (0..heads).map(move |head| (group, head)))
     }
 
     /// Brings a head's channels of a group's pixels to the rows of a matrix, or back; `layout` is that of `values`, which begin with
@@ -231,7 +224,7 @@ impl Layer for Attention {
             .for_each(|(image, out)| {
                 let mut head = Head::new(self, isa);
                 let out = &mut out[output.first()..];
-                for place in self.groups() {
+                for place in self.places() {
                     self.read(&place, self.inputs(earlier, image), &mut head);
                     head.attend();
                     let (result, e) = (head.result(), head.channels[1]);
@@ -268,7 +261,7 @@ impl Layer for Attention {
                 let dys = &dys[image * dense[3].dense_len()..];
                 let y = &values[to][image * output.image_len + output.first()..];
                 let mut dy = matrix(queries, e);
-                for place in self.groups() {
+                for place in self.places() {
                     self.read(&place, self.inputs(values, image), &mut head);
                     head.attend();
                     Self::rows(&place, &dense[3], dy.chunks_exact_mut(e), e, |at, row| {

@@ -22,6 +22,7 @@ use crate::quant::QuantizedLayer;
 use crate::train::QatConfig;
 use crate::train::qat::WeightState;
 use lowbit_kernels::Isa;
+use rayon::prelude::*;
 
 /// A step in training.
 pub(super) trait Layer: Send {
@@ -55,16 +56,64 @@ struct Place {
     to: ValueId,
     input: Layout,
     output: Layout,
+    /// Whether a ReLU cuts the result.
+    relu: bool,
 }
 
 impl Place {
     fn new(plan: &Plan, index: usize) -> Self {
+        let step = &plan.exec.program.steps()[index];
         Self {
-            from: plan.exec.program.steps()[index].inputs[0],
+            from: step.inputs[0],
             to: index + 1,
             input: plan.input(index, 0),
             output: plan.output(index),
+            relu: step.epilogue.relu,
         }
+    }
+
+    /// Calls `each(input, result)` for every image, both in their layouts; then come ReLU and rounding.
+    fn forward(&self, pass: &mut Pass, each: impl Fn(&[f32], &mut [f32]) + Sync) {
+        let (input, output, relu) = (self.input, self.output, self.relu);
+        let count = pass.count;
+        let (x, y) = pass.value_pair(self.from, self.to);
+        y[..count * output.image_len]
+            .par_chunks_mut(output.image_len)
+            .zip(x.par_chunks(input.image_len))
+            .for_each(|(y, x)| {
+                each(x, y);
+                for row in (0..output.h).filter(|_| relu) {
+                    let y = &mut y[output.row(0, row)];
+                    y.iter_mut().for_each(|y| *y = y.max(0.0));
+                }
+            });
+        pass.quantize(self.to);
+    }
+
+    /// Calls `each(input, gradient of the result, gradient of the input)` for every image, the gradients dense: that of the result
+    /// before the ReLU, and that of the input to add to.
+    fn backward(&self, pass: &mut Pass, each: impl Fn(&[f32], &[f32], &mut [f32]) + Sync) {
+        let (input, output, relu) = (self.input, self.output, self.relu);
+        pass.quantize_backward(self.to);
+        let accumulate = std::mem::replace(&mut pass.written[self.from], true);
+        let (earlier, later) = pass.grads.split_at_mut(self.to);
+        let [x, y] = [self.from, self.to].map(|value| &pass.values[value]);
+        earlier[self.from][..pass.count * input.dense_len()]
+            .par_chunks_mut(input.dense_len())
+            .zip(later[0].par_chunks_mut(output.dense_len()))
+            .zip(x.par_chunks(input.image_len))
+            .zip(y.par_chunks(output.image_len))
+            .for_each(|(((grad, dy), x), y)| {
+                if !accumulate {
+                    grad.fill(0.0);
+                }
+                for row in (0..output.h).filter(|_| relu) {
+                    let dy = dy[row * output.row_len()..].iter_mut();
+                    let cut = dy.zip(&y[output.row(0, row)]).filter(|(_, y)| **y <= 0.0);
+                    cut.for_each(|(dy, _)| *dy = 0.0);
+                }
+                each(x, dy, grad);
+            });
     }
 }
 

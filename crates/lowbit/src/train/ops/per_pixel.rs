@@ -3,11 +3,9 @@
 use super::{Layer, Pass, Place};
 use crate::exec::{layer_norm, softmax};
 use crate::lower::Plan;
-use rayon::prelude::*;
 
 pub(super) struct PerPixel {
     place: Place,
-    relu: bool,
     function: Function,
 }
 
@@ -30,7 +28,6 @@ impl PerPixel {
     fn new(plan: &Plan, index: usize, function: Function) -> Self {
         Self {
             place: Place::new(plan, index),
-            relu: plan.exec.program.steps()[index].epilogue.relu,
             function,
         }
     }
@@ -45,7 +42,7 @@ impl Function {
         }
     }
 
-    /// Adds the gradient of a pixel from that of its result; `y` is the result, which may have been rounded where it was stored.
+    /// Adds the gradient of a pixel from that of its result `y`.
     fn gradient(self, x: &[f32], y: &[f32], dy: &[f32], grad: &mut [f32]) {
         let along = sum(y, |at, y| y * f64::from(dy[at]));
         match self {
@@ -87,61 +84,26 @@ fn sum(x: &[f32], term: impl Fn(usize, f64) -> f64) -> f64 {
 
 impl Layer for PerPixel {
     fn forward(&mut self, pass: &mut Pass) {
-        let Place {
-            from,
-            to,
-            input,
-            output,
-        } = self.place;
-        let (function, relu) = (self.function, self.relu);
-        let count = pass.count;
-        let (x, y) = pass.value_pair(from, to);
-        y[..count * output.image_len]
-            .par_chunks_mut(output.image_len)
-            .enumerate()
-            .for_each(|(image, out)| {
-                for row in 0..output.h {
-                    let x = x[input.row(image, row)].chunks_exact(input.c);
-                    let out = out[output.row(0, row)].chunks_exact_mut(output.c);
-                    for (x, y) in x.zip(out) {
-                        function.value(x, y);
-                        if relu {
-                            y.iter_mut().for_each(|y| *y = y.max(0.0));
-                        }
-                    }
-                }
-            });
-        pass.quantize(to);
+        let Place { input, output, .. } = self.place;
+        self.place.forward(pass, |x, y| {
+            for row in 0..output.h {
+                let x = x[input.row(0, row)].chunks_exact(input.c);
+                let y = y[output.row(0, row)].chunks_exact_mut(output.c);
+                x.zip(y).for_each(|(x, y)| self.function.value(x, y));
+            }
+        });
     }
 
     fn backward(&mut self, pass: &mut Pass) {
-        let Place {
-            from, to, input, ..
-        } = self.place;
-        let (function, relu) = (self.function, self.relu);
-        pass.quantize_backward(to);
-        let accumulate = std::mem::replace(&mut pass.written[from], true);
-        let (earlier, later) = pass.grads.split_at_mut(to);
-        let (len, x) = (input.dense_len(), &pass.values[from]);
-        earlier[from][..pass.count * len]
-            .par_chunks_mut(len)
-            .zip(later[0].par_chunks(len))
-            .enumerate()
-            .for_each(|(image, (grads, dys))| {
-                if !accumulate {
-                    grads.fill(0.0);
-                }
-                let (mut y, mut dy) = (vec![0.0; input.c], vec![0.0; input.c]);
-                let grads = grads.chunks_exact_mut(input.c);
-                for (pixel, (grad, whole)) in grads.zip(dys.chunks_exact(input.c)).enumerate() {
-                    let first = image * input.image_len + input.first();
-                    let x = &x[first + input.pixel(pixel)..][..input.c];
-                    function.value(x, &mut y);
-                    for ((dy, &whole), &y) in dy.iter_mut().zip(whole).zip(&y) {
-                        *dy = if relu && y <= 0.0 { 0.0 } else { whole };
-                    }
-                    function.gradient(x, &y, &dy, grad);
-                }
-            });
+        let input = self.place.input;
+        self.place.backward(pass, |x, dy, grad| {
+            let mut y = vec![0.0; input.c];
+            let pixels = grad.chunks_exact_mut(input.c).zip(dy.chunks_exact(input.c));
+            for (pixel, (grad, dy)) in pixels.enumerate() {
+                let x = &x[input.first() + input.pixel(pixel)..][..input.c];
+                self.function.value(x, &mut y);
+                self.function.gradient(x, &y, dy, grad);
+            }
+        });
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use lowbit_kernels::random;
 
 #[test]
 fn in_the_end_every_weight_is_decided_and_the_error_is_smaller() {

@@ -3,6 +3,7 @@ use crate::exec::Layerwise;
 use crate::graph::{Conv, Graph, GraphBuilder, Op};
 use crate::quant::quantizers;
 use crate::shape::Shape;
+use lowbit_kernels::random;
 
 const IMAGES: usize = 8;
 const CHANNELS: usize = 6;
@@ -251,15 +252,35 @@ fn a_tap_whose_input_never_changes_is_rounded_to_the_nearest() {
 
 #[test]
 fn a_long_filter_has_parts_of_nearly_the_same_length() {
-    let all = |taps| parts(taps).collect::<Vec<_>>();
-    for taps in [9, TAPS] {
-        let whole: Vec<_> = std::iter::once(0..taps).collect();
-        assert_eq!(all(taps), whole);
-    }
-    assert_eq!(
-        all(25_089),
-        [0..6272, 6272..12_544, 12_544..18_816, 18_816..25_089]
-    );
+    let all = |taps| {
+        parts(taps)
+            .map(|part| (part.start, part.end))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(all(9), [(0, 9)]);
+    assert_eq!(all(TAPS), [(0, TAPS)]);
+    let four = [
+        (0, 6272),
+        (6272, 12_544),
+        (12_544, 18_816),
+        (18_816, 25_089),
+    ];
+    assert_eq!(all(25_089), four);
+}
+
+#[test]
+fn a_part_of_a_filter_is_rounded_as_if_it_were_all() {
+    let mut lower = vec![2.0, 1.0, 0.0, 1.0, 2.0, 1.0, 0.0, 1.0, 2.0];
+    cholesky::factor(&mut lower, 3, 1e-6);
+    let factor = Factor { part: 2..5, lower };
+    let mut integers = [3, 3, 0, 0, 1, 3];
+    let filter = Filter {
+        kernel: &[0.9, 0.9, 0.4, 0.3, 0.6, 0.9],
+        integers: &mut integers,
+        scale: &mut 1.0,
+    };
+    factor.round(&mut [filter], WeightBits::B4, &[]);
+    assert_eq!(integers, [3, 3, 1, 0, 1, 3]);
 }
 
 /// Ternary weights, whose range by their own squared error would cut off what the inputs want most.

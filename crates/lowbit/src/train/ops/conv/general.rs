@@ -75,7 +75,7 @@ impl General {
             packed: each(&|| conv_f32::PackedWeights::pack(isa, &zeros, shape)),
             packed_backward: match is_needed {
                 true => {
-                    let taps = taps_as_channels(shape);
+                    let taps = WeightShape::linear(shape.out_channels, shape.fan_in());
                     each(&|| conv_f32::PackedWeights::pack_backward(isa, &zeros, taps))
                 }
                 false => Vec::new(),
@@ -194,15 +194,5 @@ impl General {
                 }
             }
         }
-    }
-}
-
-/// The weights as those of a linear layer of all that a pixel sees.
-fn taps_as_channels(shape: WeightShape) -> WeightShape {
-    WeightShape {
-        out_channels: shape.out_channels,
-        kernel_h: 1,
-        kernel_w: 1,
-        in_channels: shape.fan_in(),
     }
 }
