@@ -1,7 +1,9 @@
 //! What imported networks have beside the zoo's operators: groups, dilation, tokens.
 
 use super::*;
-use crate::graph::{Attention, Conv, LayerNorm, NodeId, Prefix, Reshape, Slice, Unary};
+use crate::graph::{
+    Attention, AvgPool, Conv, LayerNorm, MaxPool, NodeId, Prefix, Reshape, Slice, Unary,
+};
 
 fn conv(out_channels: usize, kernel: [usize; 2], groups: usize) -> Conv {
     Conv {
@@ -141,6 +143,55 @@ fn normalized_vectors(input: Shape, names: &[String]) -> Graph {
     let x = graph.add("clip", Op::Unary(clip), &[x]);
     graph.add("fc3", Op::linear(names.len()), &[x]);
     graph.finish().unwrap()
+}
+
+/// A ReLU behind everything of one input that stands alone, side by side so that no gradient dies away.
+fn cut(input: Shape, names: &[String]) -> Graph {
+    let mut graph = GraphBuilder::new("test", input, names);
+    let x = graph.conv("stem", 0, 6, 3, (1, 1), true);
+    let pool = AvgPool {
+        kernel: [3, 2],
+        stride: [1, 1],
+        padding: [1, 1, 1, 0],
+        counted_padding: [0; 4],
+    };
+    let most = MaxPool {
+        kernel: [3, 3],
+        stride: [1, 1],
+        padding: [1; 4],
+    };
+    let slope = Unary::LeakyRelu { slope: 0.3 };
+    let norm = Op::LayerNorm(LayerNorm { eps: 1e-5 });
+    let ops = [
+        Op::AvgPool(pool),
+        Op::MaxPool(most),
+        Op::Unary(slope),
+        Op::Unary(Unary::Gelu { tanh: false }),
+        norm,
+        Op::Transpose,
+        Op::GlobalAvgPool,
+    ];
+    let mut means = Vec::new();
+    for (number, op) in ops.into_iter().enumerate() {
+        // Small numbers of both signs, with a halo for what follows.
+        let y = graph.conv(&format!("own{number}"), x, 6, 3, (1, 1), true);
+        let y = graph.add(&format!("op{number}"), op, &[y]);
+        let y = graph.add(&format!("relu{number}"), Op::Relu, &[y]);
+        let y = graph.conv(&format!("after{number}"), y, 4, 1, (1, 0), true);
+        means.push(graph.add(&format!("mean{number}"), Op::GlobalAvgPool, &[y]));
+    }
+    let x = graph.add("concat", Op::Concat, &means);
+    graph.add("fc", Op::linear(names.len()), &[x]);
+    graph.finish().unwrap()
+}
+
+#[test]
+fn gradients_through_a_cut_behind_anything_agree_with_finite_differences() {
+    let graph = cut(Shape::new(7, 6, 3), &classes(3));
+    let program = graph.program().unwrap();
+    let is_cut = |step: &&crate::graph::Step| step.name.starts_with("op") && step.epilogue.relu;
+    assert_eq!(program.steps().iter().filter(is_cut).count(), 7);
+    check_gradients(&graph);
 }
 
 #[test]
