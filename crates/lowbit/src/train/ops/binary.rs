@@ -13,6 +13,13 @@ fn second(layouts: &[Layout; 2], image: usize, row: usize) -> Range<usize> {
     layouts[1].row(image, if per_channel { 0 } else { row })
 }
 
+/// The gradient in front of a ReLU that gave `y`, if there is one. As a closure that borrowed `relu` it kept loops from becoming
+/// vectors: a training step of `resnet8` took 1.04 times as long.
+#[inline(always)]
+fn before_relu(relu: bool, dy: f32, y: f32) -> f32 {
+    if relu && y <= 0.0 { 0.0 } else { dy }
+}
+
 pub(super) struct Add {
     index: usize,
     step: Step,
@@ -60,7 +67,6 @@ impl Layer for Add {
         let (earlier, later) = pass.grads.split_at_mut(to);
         let (value, relu) = (&pass.values[to], self.step.epilogue.relu);
         let dys = &later[0][..pass.count * layout.dense_len()];
-        let passed = |dy: f32, y: f32| if relu && y <= 0.0 { 0.0 } else { dy };
         for (&from, input) in self.step.inputs.iter().zip(&inputs) {
             let own = input.dense_len();
             let grads = &mut earlier[from][..pass.count * own];
@@ -70,7 +76,7 @@ impl Layer for Add {
                 rows.enumerate().for_each(|(row, (grad, dy))| {
                     let y = &value[layout.row(row / layout.h, row % layout.h)];
                     for ((grad, &dy), &y) in grad.iter_mut().zip(dy).zip(y) {
-                        let passed = passed(dy, y);
+                        let passed = before_relu(relu, dy, y);
                         *grad = if accumulate { *grad + passed } else { passed };
                     }
                 });
@@ -88,7 +94,7 @@ impl Layer for Add {
                     let y = &value[layout.row(image, row)];
                     for (dys, y) in dys.chunks_exact(own).zip(y.chunks_exact(own)) {
                         for ((grad, &dy), &y) in grads.iter_mut().zip(dys).zip(y) {
-                            *grad += passed(dy, y);
+                            *grad += before_relu(relu, dy, y);
                         }
                     }
                 }
