@@ -24,7 +24,7 @@ mod together;
 mod u8;
 mod workspace;
 
-pub(crate) use f32::{AttentionGroup, Rows, layer_norm, rows, softmax, unary};
+pub(crate) use f32::{AttentionGroup, RowFunction, layer_norm, per_element, softmax, unary};
 pub use float_model::FloatModel;
 pub use integer_model::IntegerModel;
 pub(crate) use layerwise::{Layerwise, Patches};

@@ -8,10 +8,10 @@ use lowbit_kernels::Isa;
 use lowbit_kernels::elementwise::{map_f32, normal_f32, sigmoid_f32};
 
 /// A function of each element of a row: instruction set, row, results.
-pub(crate) type Rows = Box<dyn Fn(Isa, &[f32], &mut [f32]) + Send + Sync>;
+pub(crate) type RowFunction = Box<dyn Fn(Isa, &[f32], &mut [f32]) + Send + Sync>;
 
-/// The same function of each element.
-pub(crate) fn rows(function: impl Fn(f32) -> f32 + Send + Sync + 'static) -> Rows {
+/// A function of a row that does the same to each element.
+pub(crate) fn per_element(function: impl Fn(f32) -> f32 + Send + Sync + 'static) -> RowFunction {
     Box::new(move |isa, from, out| map_f32(isa, from, out, &function))
 }
 
@@ -20,11 +20,11 @@ pub(super) struct Unary {
     output: Layout,
     relu: bool,
     isa: Isa,
-    function: Rows,
+    function: RowFunction,
 }
 
 impl Unary {
-    pub(super) fn new(plan: &Plan, index: usize, isa: Isa, function: Rows) -> Self {
+    pub(super) fn new(plan: &Plan, index: usize, isa: Isa, function: RowFunction) -> Self {
         let layer = plan.exec.layer(&plan.exec.steps[index]);
         Self {
             input: plan.input(index, 0),
@@ -52,23 +52,27 @@ impl Kernel for Unary {
 }
 
 /// The table of functions.
-pub(crate) fn unary(unary: ops::Unary) -> Rows {
+pub(crate) fn unary(unary: ops::Unary) -> RowFunction {
     match unary {
-        ops::Unary::Clip { min, max } => rows(move |x: f32| x.max(min).min(max)),
+        ops::Unary::Clip { min, max } => per_element(move |x: f32| x.max(min).min(max)),
         ops::Unary::HardSigmoid { alpha, beta } => {
-            rows(move |x: f32| x.mul_add(alpha, beta).clamp(0.0, 1.0))
+            per_element(move |x: f32| x.mul_add(alpha, beta).clamp(0.0, 1.0))
         }
-        ops::Unary::HardSwish => rows(|x: f32| x * x.mul_add(1.0 / 6.0, 0.5).clamp(0.0, 1.0)),
-        ops::Unary::Silu => rows(|x: f32| x * sigmoid_f32(x)),
-        ops::Unary::LeakyRelu { slope } => rows(move |x: f32| if x > 0.0 { x } else { slope * x }),
-        ops::Unary::Gelu { tanh: false } => rows(|x: f32| x * normal_f32(x)),
+        ops::Unary::HardSwish => {
+            per_element(|x: f32| x * x.mul_add(1.0 / 6.0, 0.5).clamp(0.0, 1.0))
+        }
+        ops::Unary::Silu => per_element(|x: f32| x * sigmoid_f32(x)),
+        ops::Unary::LeakyRelu { slope } => {
+            per_element(move |x: f32| if x > 0.0 { x } else { slope * x })
+        }
+        ops::Unary::Gelu { tanh: false } => per_element(|x: f32| x * normal_f32(x)),
         // ½·(1 + tanh(u)) = sigmoid(2u).
         ops::Unary::Gelu { tanh: true } => {
             const SLOPE: f32 = 1.595_769;
-            rows(|x: f32| x * sigmoid_f32(SLOPE * x * (x * x).mul_add(0.044_715, 1.0)))
+            per_element(|x: f32| x * sigmoid_f32(SLOPE * x * (x * x).mul_add(0.044_715, 1.0)))
         }
         ops::Unary::Tanh | ops::Unary::Elu { .. } => {
-            rows(move |x: f32| unary.value(f64::from(x)) as f32)
+            per_element(move |x: f32| unary.value(f64::from(x)) as f32)
         }
     }
 }

@@ -10,7 +10,7 @@ mod normalize;
 mod pool;
 mod tokens;
 
-pub(crate) use activation::{Rows, rows, unary};
+pub(crate) use activation::{RowFunction, per_element, unary};
 pub(crate) use attention::Group as AttentionGroup;
 pub(crate) use normalize::{layer_norm, softmax};
 
@@ -34,12 +34,12 @@ pub(super) fn kernel(
     let layer = plan.exec.layer(&plan.exec.steps[index]);
     let relu = layer.epilogue.relu;
     let weights = || weights.expect("steps with products come with their weights");
-    let function = |rows| Box::new(activation::Unary::new(plan, index, isa, rows));
+    let function = |of| Box::new(activation::Unary::new(plan, index, isa, of));
     match layer.op {
         Op::Conv(conv) => Box::new(conv::Conv::new(plan, index, &conv, weights(), isa)),
         Op::Linear(_) => Box::new(linear::Linear::new(plan, index, weights(), isa)),
-        Op::Relu => function(activation::rows(|x| x.max(0.0))),
-        Op::Sigmoid => function(activation::rows(sigmoid_f32)),
+        Op::Relu => function(activation::per_element(|x| x.max(0.0))),
+        Op::Sigmoid => function(activation::per_element(sigmoid_f32)),
         Op::MaxPool(pool) => Box::new(pool::Max(pool::Windows::new(
             plan,
             index,

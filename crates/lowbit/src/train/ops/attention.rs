@@ -177,9 +177,9 @@ impl Attention {
             .flat_map(move |group| (0..heads).map(move |head| (group, head)))
     }
 
-    /// Brings a head's channels of a group's pixels to the rows of a matrix, or back; `layout` is that of `values`, which begin with
-    /// an image's first pixel.
-    fn rows<'a, T>(
+    /// Calls `each(where a pixel's channels of the head begin, the row of a matrix that is theirs)`, places counting from an image's
+    /// first pixel in `layout`.
+    fn each_row<'a, T>(
         (group, head): &(Group, usize),
         layout: &Layout,
         rows: impl Iterator<Item = T> + 'a,
@@ -197,7 +197,7 @@ impl Attention {
         let to = [(&mut head.q, d), (&mut head.k, d), (&mut head.v, e)];
         for (((to, channels), layout), values) in to.into_iter().zip(&self.layouts).zip(values) {
             let rows = to.chunks_exact_mut(channels);
-            Self::rows(place, layout, rows, channels, |at, row| {
+            Self::each_row(place, layout, rows, channels, |at, row| {
                 row.copy_from_slice(&values[at..][..channels]);
             });
         }
@@ -228,7 +228,7 @@ impl Layer for Attention {
                     self.read(&place, self.inputs(earlier, image), &mut head);
                     head.attend();
                     let (result, e) = (head.result(), head.channels[1]);
-                    Self::rows(&place, &output, result.chunks_exact(e), e, |at, row| {
+                    Self::each_row(&place, &output, result.chunks_exact(e), e, |at, row| {
                         for (to, &x) in out[at..].iter_mut().zip(row) {
                             *to = if relu { x.max(0.0) } else { x };
                         }
@@ -264,11 +264,11 @@ impl Layer for Attention {
                 for place in self.places() {
                     self.read(&place, self.inputs(values, image), &mut head);
                     head.attend();
-                    Self::rows(&place, &dense[3], dy.chunks_exact_mut(e), e, |at, row| {
+                    Self::each_row(&place, &dense[3], dy.chunks_exact_mut(e), e, |at, row| {
                         row.copy_from_slice(&dys[at..][..e]);
                     });
                     if relu {
-                        Self::rows(&place, &output, dy.chunks_exact_mut(e), e, |at, row| {
+                        Self::each_row(&place, &output, dy.chunks_exact_mut(e), e, |at, row| {
                             let cut = row.iter_mut().zip(&y[at..]).filter(|(_, y)| **y <= 0.0);
                             cut.for_each(|(dy, _)| *dy = 0.0);
                         });
@@ -277,7 +277,7 @@ impl Layer for Attention {
                     let parts = parts.zip(head.gradients(&dy)).zip([d, d, e]).zip(&dense);
                     for (((to, part), channels), layout) in parts {
                         let rows = part.chunks_exact(channels);
-                        Self::rows(&place, layout, rows, channels, |at, row| {
+                        Self::each_row(&place, layout, rows, channels, |at, row| {
                             to[at..][..channels].copy_from_slice(row);
                         });
                     }

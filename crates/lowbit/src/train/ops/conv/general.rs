@@ -7,7 +7,7 @@ use crate::train::qat::IntegerProduct;
 use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, WeightShape, conv_f32};
 
 pub(super) struct General {
-    form: Form,
+    calls: Calls,
     /// Of each group, forwards, and backwards to the gradients of what each pixel sees.
     packed: Vec<conv_f32::PackedWeights>,
     packed_backward: Vec<conv_f32::PackedWeights>,
@@ -22,7 +22,7 @@ pub(super) struct General {
 
 /// What the products of f32 and of integers have in common.
 #[derive(Clone, Copy)]
-pub(super) struct Form {
+pub(super) struct Calls {
     /// From the input value to the dense map.
     view: ConvView,
     /// Rows and columns of the map.
@@ -32,7 +32,7 @@ pub(super) struct Form {
     pub(super) groups: usize,
 }
 
-impl Form {
+impl Calls {
     /// Calls `each(group, geometry, where its view begins, where its result begins)` for every product of an image, offsets
     /// counting from the view's first element and the map's.
     fn each(&self, mut each: impl FnMut(usize, &ConvGeometry, usize, usize)) {
@@ -66,7 +66,7 @@ impl General {
         };
         let is_needed = step.inputs[0] != 0;
         Self {
-            form: Form {
+            calls: Calls {
                 view,
                 extents: [map.h, map.w],
                 shape,
@@ -88,39 +88,39 @@ impl General {
         }
     }
 
-    pub(super) fn form(&self) -> Form {
-        self.form
+    pub(super) fn calls(&self) -> Calls {
+        self.calls
     }
 
     /// Where an image's view of its input begins.
     pub(super) fn first(&self) -> usize {
-        self.form.view.first()
+        self.calls.view.first()
     }
 
     /// Elements of the gradients of what the pixels of a row see.
     pub(super) fn own_len(&self) -> usize {
         match self.is_needed {
-            true => self.map.w * self.form.shape.fan_in(),
+            true => self.map.w * self.calls.shape.fan_in(),
             false => 0,
         }
     }
 
     pub(super) fn pack(&mut self, weights: &[f32]) {
-        let of_groups = weights.chunks_exact(self.form.shape.len());
+        let of_groups = weights.chunks_exact(self.calls.shape.len());
         let pairs = self.packed.iter_mut().zip(of_groups);
         pairs.for_each(|(packed, weights)| packed.repack(weights));
     }
 
     pub(super) fn pack_backward(&mut self, weights: &[f32]) {
-        let of_groups = weights.chunks_exact(self.form.shape.len());
+        let of_groups = weights.chunks_exact(self.calls.shape.len());
         let pairs = self.packed_backward.iter_mut().zip(of_groups);
         pairs.for_each(|(packed, weights)| packed.repack_backward(weights));
     }
 
     /// The map of one image, whose view begins with `view`.
     pub(super) fn run(&self, view: &[f32], bias: Option<&[f32]>, map: &mut [f32]) {
-        let channels = self.form.shape.out_channels;
-        self.form.each(|group, geometry, from, to| {
+        let channels = self.calls.shape.out_channels;
+        self.calls.each(|group, geometry, from, to| {
             let epilogue = conv_f32::Epilogue {
                 bias: bias.map(|bias| &bias[group * channels..][..channels]),
                 relu: false,
@@ -133,8 +133,8 @@ impl General {
 
     /// Adds to the gradient of the weights, HWIO of each group.
     pub(super) fn grad_weights(&self, view: &[f32], grad_map: &[f32], grad: &mut [f32]) {
-        let len = self.form.shape.len();
-        self.form.each(|group, geometry, from, to| {
+        let len = self.calls.shape.len();
+        self.calls.each(|group, geometry, from, to| {
             let of_group = &mut grad[group * len..][..len];
             let (view, grad_map) = (&view[from..], &grad_map[to..]);
             conv_f32::conv_grad_weights(self.isa, geometry, view, grad_map, of_group);
@@ -149,7 +149,7 @@ impl General {
         own: &mut AlignedBuffer<f32>,
         grad: &mut [f32],
     ) {
-        let (shape, map) = (&self.form.shape, &self.map);
+        let (shape, map) = (&self.calls.shape, &self.map);
         let seen = shape.fan_in();
         let geometry = ConvGeometry {
             in_pixel_stride: map.c,
@@ -180,7 +180,7 @@ impl General {
             let place = (at * stride[axis] + tap * dilation[axis]).checked_sub(padding[axis]);
             place.filter(|&place| place < size)
         };
-        let channels = self.form.shape.in_channels;
+        let channels = self.calls.shape.in_channels;
         let mut of_taps = taps.chunks_exact(channels);
         for tap_row in 0..kernel[0] {
             let row = place(0, y, tap_row, self.input.h);

@@ -47,14 +47,14 @@ pub(super) enum Several {
 pub(super) enum Kind {
     Matrix(ConvGeometry, Several, WeightShape),
     Depthwise(DepthwiseGeometry),
-    General(general::Form),
+    General(general::Calls),
 }
 
 /// In integers, with f32 results.
 pub(super) enum IntegerForm {
     Matrix(Box<IntegerMatrix>),
     Depthwise(DepthwiseGeometry, Box<IntegerDepthwise>),
-    General(Box<general::Form>, Vec<IntegerProduct>),
+    General(Box<general::Calls>, Vec<IntegerProduct>),
 }
 
 /// A product of matrices, in integers.
@@ -132,7 +132,7 @@ impl FloatProduct {
         match self {
             Self::Matrix(matrix) => Kind::Matrix(matrix.forward, matrix.several, matrix.shape),
             Self::Depthwise(depthwise) => Kind::Depthwise(*depthwise.geometry()),
-            Self::General(general) => Kind::General(general.form()),
+            Self::General(general) => Kind::General(general.calls()),
         }
     }
 
@@ -151,7 +151,7 @@ impl FloatProduct {
     pub(super) fn groups(&self) -> usize {
         match self {
             Self::Matrix(_) | Self::Depthwise(_) => 1,
-            Self::General(general) => general.form().groups,
+            Self::General(general) => general.calls().groups,
         }
     }
 
@@ -365,10 +365,10 @@ impl IntegerForm {
                 geometry,
                 Box::new(quantizer.depthwise(isa, geometry.kernel, input, bias)),
             ),
-            Kind::General(form) => {
-                let group = |group| quantizer.group_product(isa, (form.shape, group), input, bias);
-                let products = (0..form.groups).map(group).collect();
-                Self::General(Box::new(form), products)
+            Kind::General(calls) => {
+                let group = |group| quantizer.group_product(isa, (calls.shape, group), input, bias);
+                let products = (0..calls.groups).map(group).collect();
+                Self::General(Box::new(calls), products)
             }
         }
     }
@@ -378,7 +378,7 @@ impl IntegerForm {
         match self {
             Self::Matrix(matrix) => matrix.run(images, view, map),
             Self::Depthwise(geometry, product) => product.run(geometry, extents, view, map),
-            Self::General(form, products) => form.run(products, view, map),
+            Self::General(calls, products) => calls.run(products, view, map),
         }
     }
 }
