@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The names, in the order in which a difference is told.
-const KEYS: [&str; 35] = [
+const KEYS: [&str; 36] = [
     "model",
     "graph",
     "classes",
@@ -36,6 +36,7 @@ const KEYS: [&str; 35] = [
     "mixup",
     "cutmix",
     "ema",
+    "bn_reestimation",
     "teacher",
     "distillation",
     "start",
@@ -287,6 +288,7 @@ pub fn recipe(recipe: &Recipe) -> Vec<(&'static str, String)> {
         mixup,
         cutmix,
         ema,
+        bn_reestimation,
         // It is `start`.
         start_from: _,
         teacher,
@@ -308,6 +310,9 @@ pub fn recipe(recipe: &Recipe) -> Vec<(&'static str, String)> {
         .collect();
     if *warmup_epochs > 0 {
         list.push(("warmup_epochs", warmup_epochs.to_string()));
+    }
+    if *bn_reestimation > 0 {
+        list.push(("bn_reestimation", bn_reestimation.to_string()));
     }
     if !teacher.as_os_str().is_empty() {
         // What it is, and not what it is called; one that cannot be read is refused where training begins.

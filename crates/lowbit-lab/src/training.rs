@@ -11,7 +11,7 @@ pub use teacher::start_weights;
 
 use self::average::Average;
 use self::choice::Choice;
-use self::epoch::{Beside, run_epoch};
+use self::epoch::{Beside, reestimate, run_epoch};
 use self::teacher::Teacher;
 use crate::config::areas::{Recipe, Training as Settings};
 use crate::decisive::{Decisive, Inherited, Quantized};
@@ -25,8 +25,8 @@ use lowbit::format::{Checkpoint, TrainingRecord, load_checkpoint, save_checkpoin
 use lowbit::quant::QuantizedModel;
 use lowbit::quantize::{PtqConfig, QuantError, quantize};
 use lowbit::train::{QatConfig, Regularization, Trainer, TrainerState};
-use lowbit::{Graph, Weights};
-use lowbit_data::Dataset;
+use lowbit::{Graph, Shape, Weights};
+use lowbit_data::{Dataset, Split};
 use lowbit_kernels::Isa;
 use std::path::Path;
 use std::time::Instant;
@@ -238,7 +238,6 @@ pub fn train(
             if !average.restore(&saved.optimizer) {
                 return Err(damaged(path, "average of the weights"));
             }
-            weights = average.weights().clone();
         }
         events.note(&format!(
             "resumed after epoch {} of {epoch_count}",
@@ -249,6 +248,7 @@ pub fn train(
     let total = (steps_per_epoch * epoch_count) as u64;
     let warmup_epochs = config.recipe.warmup_epochs;
     let mut quantized = None;
+    let was_done = epochs.len() == epoch_count;
     for epoch in epochs.len()..epoch_count {
         events.epoch_started(epoch + 1, epoch_count, data.train.len());
         trainer.freeze_statistics(epoch + plan.frozen_norm_epochs >= epoch_count);
@@ -258,14 +258,7 @@ pub fn train(
         let (score, lr) = run_epoch(config, &mut trainer, &mut beside, shown, schedule, events)?;
         let train_seconds = start.elapsed().as_secs_f64();
         let last = trainer.weights();
-        weights = beside
-            .average
-            .as_ref()
-            .map_or_else(|| last.clone(), |average| average.weights().clone());
-        quantized = match beside.average {
-            None => trainer.quantized_model(),
-            Some(_) => averaged(&mut trainer, &last, &weights)?,
-        };
+        (weights, quantized) = ended(config, &mut trainer, &beside, &last, (shown, epoch))?;
         let (images, watched): (_, fn(Score) -> Watched) = match choice {
             Some(_) => (&data.validation, Watched::validation),
             None => (&data.test, Watched::test),
@@ -319,10 +312,16 @@ pub fn train(
             return Err(LabError::Stopped { kept: epoch + 1 });
         }
     }
-    if quantized.is_none() {
-        // Nothing was left to train.
+    if was_done {
         let last = trainer.weights();
-        quantized = averaged(&mut trainer, &last, &weights)?;
+        let shown = (&data.train, graph.input());
+        (weights, quantized) = ended(
+            config,
+            &mut trainer,
+            &beside,
+            &last,
+            (shown, epoch_count - 1),
+        )?;
     }
     let last = epochs.last();
     let mut digest = last.and_then(|epoch| epoch.logits_digest);
@@ -349,17 +348,26 @@ pub fn train(
     })
 }
 
-/// The integer model of `weights`, an average of those of which `last` are the trainer's.
-fn averaged(
+/// What epoch `epoch` ends with, to be evaluated and shipped: the trainer's weights, which are `last`, or their average, with
+/// batch-norm's statistics measured anew where the recipe says so, and the integer model of these. The trainer is left as it
+/// was.
+fn ended(
+    config: &Config,
     trainer: &mut Trainer,
+    beside: &Beside,
     last: &Weights,
-    weights: &Weights,
-) -> Result<Option<QuantizedModel>, LabError> {
+    (shown, epoch): ((&Split, Shape), usize),
+) -> Result<(Weights, Option<QuantizedModel>), LabError> {
+    let average = beside.average.as_ref().map(Average::weights);
+    if average.is_none() && config.recipe.bn_reestimation == 0 {
+        return Ok((last.clone(), trainer.quantized_model()));
+    }
     let state = trainer.state();
-    trainer.restore(weights, &state)?;
-    let model = trainer.quantized_model();
+    trainer.restore(average.unwrap_or(last), &state)?;
+    reestimate(config, trainer, shown, epoch)?;
+    let ended = (trainer.weights(), trainer.quantized_model());
     trainer.restore(last, &state)?;
-    Ok(model)
+    Ok(ended)
 }
 
 /// The model as it is deployed, or what cannot be a model.

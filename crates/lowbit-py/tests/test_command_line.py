@@ -82,6 +82,7 @@ def test_the_same_recipe_ends_in_the_same_file(tmp_path: Path, data: lb.Dataset,
     teacher.save(tmp_path / "teacher.safetensors")
     settings: dict[str, Any] = {
         "epochs": 2, "batch_size": 16, "ema": 0.9, "teacher_weight": 0.25, "temperature": 2.0, "warmup_epochs": 1,
+        "bn_reestimation": 2,
     }  # fmt: skip
     flags = [word for key, value in settings.items() for word in ("--" + key.replace("_", "-"), str(value))]
     files = ["--teacher", "teacher.safetensors", "--start-from", "teacher.safetensors"]

@@ -200,6 +200,9 @@ area! {
         /// Evaluate and ship a moving average of the weights that keeps this share in each step, e.g. 0.999; 0 for the last
         /// weights
         ema: f32 = 0.0, Any("SHARE");
+        /// Measure batch-norm's statistics anew over so many batches before a model is evaluated and shipped, 0 for the running
+        /// averages of training
+        bn_reestimation: usize = 0, Any("BATCHES");
         /// Weights to begin with: a model file with FP32 weights of the same network [default: fresh ones]
         start_from: PathBuf = PathBuf::new(), Path("FILE");
         /// Learn the answers of this model too (distillation): a model file with FP32 weights; fp32 in sweep and qat-vs-ptq:

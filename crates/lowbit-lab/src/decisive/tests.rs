@@ -22,7 +22,7 @@ fn every_setting_that_touches_training_makes_another_run() {
     let (config, input) = (Config::default(), input());
     let one = float(&config, &input);
     type Change = fn(&mut Config);
-    let changes: [(&str, Change); 14] = [
+    let changes: [(&str, Change); 15] = [
         ("seed", |c| c.run.seed = 2),
         ("epochs", |c| c.training.epochs = 11),
         ("batch_size", |c| c.training.batch_size = 32),
@@ -44,6 +44,7 @@ fn every_setting_that_touches_training_makes_another_run() {
         ("mixup", |c| c.recipe.mixup = 0.1),
         ("cutmix", |c| c.recipe.cutmix = 0.1),
         ("ema", |c| c.recipe.ema = 0.1),
+        ("bn_reestimation", |c| c.recipe.bn_reestimation = 3),
     ];
     let mut folders = vec![one.folder()];
     for (key, change) in changes {
@@ -58,7 +59,7 @@ fn every_setting_that_touches_training_makes_another_run() {
     }
     folders.sort();
     folders.dedup();
-    assert_eq!(folders.len(), 15);
+    assert_eq!(folders.len(), 16);
 }
 
 #[test]

@@ -16,6 +16,44 @@ pub(super) struct Beside {
     pub(super) teacher: Option<Teacher>,
 }
 
+/// Reads a batch of images into `images`, each changed at random as the recipe says, by numbers of a stream of this name and
+/// step.
+fn show(
+    config: &Config,
+    (split, shape): (&Split, Shape),
+    batch: &[u32],
+    (stream, step): (&str, u64),
+    images: &mut Vec<u8>,
+) -> Result<(), LabError> {
+    images.clear();
+    let mut rng = random::stream(config.run.seed, stream, step);
+    for &index in batch {
+        let image = split.image(index as usize)?;
+        let augment = &config.training.augment;
+        augment.apply(&mut rng, &image, shape, images);
+    }
+    Ok(())
+}
+
+/// Measures batch-norm's statistics anew over the recipe's number of batches, which are epoch `epoch`'s first ones, changed at
+/// random anew.
+pub(super) fn reestimate(
+    config: &Config,
+    trainer: &mut Trainer,
+    shown: (&Split, Shape),
+    epoch: usize,
+) -> Result<(), LabError> {
+    let order = epoch_order(config.run.seed, epoch as u64, shown.0.len());
+    let batches = order.chunks(config.training.batch_size);
+    let mut images = Vec::new();
+    for (number, batch) in batches.take(config.recipe.bn_reestimation).enumerate() {
+        let stream = ("reestimate", trainer.steps() + number as u64);
+        show(config, shown, batch, stream, &mut images)?;
+        trainer.observe(&images, number)?;
+    }
+    Ok(())
+}
+
 /// One pass over the training images; mean loss and accuracy, and the last learning rate. Steps are `total`, of which the
 /// first warm up.
 pub(super) fn run_epoch(
@@ -36,14 +74,10 @@ pub(super) fn run_epoch(
         cutmix: config.recipe.cutmix,
     };
     for (step, batch) in order.chunks(settings.batch_size).enumerate() {
-        images.clear();
+        let stream = ("augment", trainer.steps());
+        show(config, (split, shape), batch, stream, &mut images)?;
         labels.clear();
-        let mut rng = random::stream(seed, "augment", trainer.steps());
-        for &index in batch {
-            let image = split.image(index as usize)?;
-            settings.augment.apply(&mut rng, &image, shape, &mut images);
-            labels.push(split.labels()[index as usize]);
-        }
+        labels.extend(batch.iter().map(|&index| split.labels()[index as usize]));
         lr = settings
             .schedule
             .lr_after(warm_up, settings.lr, trainer.steps(), total);

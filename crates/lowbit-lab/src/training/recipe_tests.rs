@@ -28,8 +28,12 @@ fn config() -> Config {
 }
 
 fn trained(config: &Config, plan: &Plan<'_>) -> Trained {
+    trained_model("mlp", config, plan)
+}
+
+fn trained_model(name: &str, config: &Config, plan: &Plan<'_>) -> Trained {
     let input = input();
-    let graph = input.graph("mlp").unwrap();
+    let graph = input.graph(name).unwrap();
     train(config, plan, &graph, &input, isa(), &Silent).unwrap()
 }
 
@@ -46,12 +50,18 @@ impl Events for StopAfter {
 
 #[test]
 fn a_stopped_run_of_a_recipe_goes_on_with_the_same_bits() {
-    for bits in [None, Some(4)] {
+    for (network, bits, bn_reestimation) in [
+        ("mlp", None, 0),
+        ("mlp", Some(4), 0),
+        ("resnet8", Some(4), 2),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let checkpoint = folder.path().join("checkpoint.safetensors");
-        let config = config();
+        let mut config = config();
+        config.recipe.bn_reestimation = bn_reestimation;
         let qat = bits.map(|bits| config.qat(bits));
-        let whole = trained(
+        let whole = trained_model(
+            network,
             &config,
             &Plan {
                 qat,
@@ -64,18 +74,21 @@ fn a_stopped_run_of_a_recipe_goes_on_with_the_same_bits() {
             resume: true,
             ..Plan::default()
         };
-        let (input, graph) = (input(), input().graph("mlp").unwrap());
+        let (input, graph) = (input(), input().graph(network).unwrap());
         let stop = StopAfter(2, AtomicUsize::new(0));
         let run = || train(&config, &plan, &graph, &input, isa(), &stop);
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
-        let resumed = trained(&config, &plan);
+        let resumed = trained_model(network, &config, &plan);
         assert_eq!(resumed.weights, whole.weights, "{bits:?}");
         assert_eq!(
             resumed.quantized.map(|m| m.layers),
             whole.quantized.map(|m| m.layers)
         );
         // Nothing is left to do, and the same comes of it.
-        assert_eq!(trained(&config, &plan).weights, whole.weights);
+        assert_eq!(
+            trained_model(network, &config, &plan).weights,
+            whole.weights
+        );
     }
 }
 
@@ -92,6 +105,23 @@ fn the_average_is_what_is_shipped_and_evaluated() {
     let model = FloatModel::compile(&graph, &average.weights, isa()).unwrap();
     let test = evaluate(&model, &input().data.test).unwrap();
     assert_eq!(Some(test.logits_digest), average.last().logits_digest);
+}
+
+#[test]
+fn statistics_measured_anew_are_shipped_and_change_no_training() {
+    let mut config = config();
+    let before = trained_model("resnet8", &config, &Plan::default());
+    config.recipe.bn_reestimation = 2;
+    let after = trained_model("resnet8", &config, &Plan::default());
+    assert_eq!(after.last().train_loss, before.last().train_loss);
+    for (name, tensor) in after.weights.iter() {
+        let same = tensor == before.weights.get(name).unwrap();
+        assert_eq!(same, !name.contains("running_"), "{name}");
+    }
+    let graph = input().graph("resnet8").unwrap();
+    let model = FloatModel::compile(&graph, &after.weights, isa()).unwrap();
+    let test = evaluate(&model, &input().data.test).unwrap();
+    assert_eq!(Some(test.logits_digest), after.last().logits_digest);
 }
 
 #[test]

@@ -98,6 +98,7 @@ def train(
     mixup: float = 0.0,
     cutmix: float = 0.0,
     ema: float = 0.0,
+    bn_reestimation: int = 0,
     start_from: Model | str | os.PathLike[str] | None = None,
     teacher: Model | str | os.PathLike[str] | None = None,
     teacher_weight: float = 0.5,
@@ -139,6 +140,8 @@ def train(
         cutmix: paste rectangles of images into others, with areas from Beta(A, A), 0 for not.
         ema: evaluate and ship a moving average of the weights that keeps this share in each step, such as 0.999; 0 for the
             last weights.
+        bn_reestimation: measure batch-norm's statistics anew over so many batches before a model is evaluated and shipped, 0 for
+            the running averages.
         start_from: begin with the weights of this f32 model of the same network and classes (a model, or a file of lowbit's),
             instead of those that ``model`` has.
         teacher: learn the answers of this f32 model too (distillation): a model, or a file of lowbit's, of the same images and
@@ -177,6 +180,7 @@ def train(
         mixup=mixup,
         cutmix=cutmix,
         ema=ema,
+        bn_reestimation=bn_reestimation,
         teacher_weight=teacher_weight,
         temperature=temperature,
         seed=seed,

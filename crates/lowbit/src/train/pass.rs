@@ -7,6 +7,17 @@ use crate::lower::Plan;
 use crate::quant::InputParams;
 use lowbit_kernels::{AlignedBuffer, Isa};
 
+/// What a batch does to the statistics that outlive it: batch-norm's running ones, and moving activation ranges.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Statistics {
+    /// It moves both, batch-norm's by their own momentum.
+    Move,
+    /// Batch-norm's take this share from it; ranges stay.
+    Take(f64),
+    /// Both serve, and stay.
+    Keep,
+}
+
 /// The buffers that one step works on.
 pub(super) struct Pass {
     pub(super) isa: Isa,
@@ -28,8 +39,8 @@ pub(super) struct Pass {
     pub(super) pixel_params: InputParams,
     /// What quantization-aware training does; none in f32 training.
     pub(super) qat: Option<QatConfig>,
-    /// Whether batch-norm uses its running statistics, and they and moving activation ranges are left alone.
-    pub(super) frozen_statistics: bool,
+    /// What a batch does to statistics that outlive it.
+    pub(super) statistics: Statistics,
     capacity: usize,
 }
 
@@ -63,7 +74,7 @@ impl Pass {
             pixels: AlignedBuffer::zeroed(0),
             pixel_params: Pixels::of(graph).params,
             qat,
-            frozen_statistics: false,
+            statistics: Statistics::Move,
             isa,
             plan,
             count: 0,
@@ -96,7 +107,8 @@ impl Pass {
         if let Some(Some(quantizer)) = self.quantizers.get_mut(value) {
             let layout = &self.plan.layouts[value];
             let (batch, value) = ((layout, self.count), &mut self.values[value]);
-            quantizer.forward(self.isa, batch, value, self.frozen_statistics);
+            let moves = self.statistics == Statistics::Move;
+            quantizer.forward(self.isa, batch, value, moves);
         }
     }
 

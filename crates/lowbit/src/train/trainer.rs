@@ -5,7 +5,7 @@ use super::loss::{Targets, cross_entropy, soft_cross_entropy};
 use super::ops::{self, Layer};
 use super::optimizer::Optimizer;
 use super::parameter::Parameter;
-use super::pass::Pass;
+use super::pass::{Pass, Statistics};
 use super::qat::{ActivationState, QatConfig};
 use super::regularization::Regularization;
 use crate::Weights;
@@ -250,11 +250,7 @@ impl Trainer {
             });
         }
         self.check(targets)?;
-        self.pass.begin(count);
-        self.load(images);
-        for layer in &mut self.layers {
-            layer.forward(&mut self.pass);
-        }
+        self.forward(images, count);
         let last = self.layers.len();
         let (logits, grad) = (&self.pass.values[last], &mut self.pass.grads[last]);
         let n = count * classes;
@@ -275,6 +271,37 @@ impl Trainer {
             layer.backward(&mut self.pass);
         }
         Ok(StepMetrics { loss, correct })
+    }
+
+    fn forward(&mut self, images: &[u8], count: usize) {
+        self.pass.begin(count);
+        self.load(images);
+        for layer in &mut self.layers {
+            layer.forward(&mut self.pass);
+        }
+    }
+
+    /// Shows `images` (`[n, h, w, c]`) to the network as it stands without training it: batch-norm's running statistics become
+    /// the mean over this batch and the `earlier` ones that were shown before it, and nothing else moves
+    /// (`torch.optim.swa_utils.update_bn`; in quantized networks Nagel et al. 2022). So they fit weights that the running
+    /// averages never saw: averaged ones, above all where these are rounded.
+    ///
+    /// # Errors
+    /// [`TrainError::Images`] when these are no images, or none.
+    pub fn observe(&mut self, images: &[u8], earlier: usize) -> Result<(), TrainError> {
+        let size = self.graph.input().len();
+        let count = images.len() / size;
+        if count == 0 || !images.len().is_multiple_of(size) {
+            return Err(TrainError::Images {
+                labels: count,
+                bytes: images.len(),
+                expected: count.max(1) * size,
+            });
+        }
+        let before = std::mem::replace(&mut self.pass.statistics, Statistics::Take(1.0 / (earlier + 1) as f64));
+        awake(|| self.forward(images, count));
+        self.pass.statistics = before;
+        Ok(())
     }
 
     fn check(&self, targets: &Targets<'_>) -> Result<(), TrainError> {
@@ -409,7 +436,10 @@ impl Trainer {
     /// Makes batch-norm use its running statistics, and leave them and moving activation ranges as they are, from the next
     /// step on.
     pub fn freeze_statistics(&mut self, frozen: bool) {
-        self.pass.frozen_statistics = frozen;
+        self.pass.statistics = match frozen {
+            true => Statistics::Keep,
+            false => Statistics::Move,
+        };
     }
 
     /// The integer model of the weights as they stand: what evaluation runs, and what is shipped. None in f32 training,

@@ -1,5 +1,6 @@
 //! Batch-norm behind a convolution (Ioffe & Szegedy 2015).
 
+use super::super::pass::Statistics;
 use super::Parameter;
 use crate::graph::Step;
 use crate::{Tensor, Weights};
@@ -81,15 +82,20 @@ impl Normalization {
     }
 
     /// Sets scale and shift from the batch's moments about the pivot (`[images, 2, channels]`, over `pixels` in all), and
-    /// moves the running statistics as PyTorch does: with the unbiased variance, while the biased one normalizes. If
-    /// `frozen`, the running statistics serve and stay.
-    pub(super) fn see(&mut self, moments: &[f64], pixels: f64, frozen: bool) {
+    /// moves the running statistics as PyTorch does: with the unbiased variance, while the biased one normalizes.
+    /// Where they keep, the running statistics serve and stay.
+    pub(super) fn see(&mut self, moments: &[f64], pixels: f64, statistics: Statistics) {
         let Some(norm) = &mut self.norm else {
             return;
         };
         let channels = self.scale.len();
+        let share = match statistics {
+            Statistics::Move => Some(norm.momentum),
+            Statistics::Take(share) => Some(share),
+            Statistics::Keep => None,
+        };
         for channel in 0..channels {
-            let (mean, var) = if frozen {
+            let (mean, var) = if share.is_none() {
                 (
                     f64::from(norm.running_mean[channel]),
                     f64::from(norm.running_var[channel]),
@@ -108,11 +114,10 @@ impl Normalization {
             self.inv_std[channel] = inv_std;
             self.scale[channel] = scale as f32;
             self.shift[channel] = (f64::from(norm.beta.value[channel]) - mean * scale) as f32;
-            if !frozen {
+            if let Some(share) = share {
                 let unbiased = var * pixels / (pixels - 1.0).max(1.0);
-                let blend = |old: f32, new: f64| {
-                    (f64::from(old) * (1.0 - norm.momentum) + new * norm.momentum) as f32
-                };
+                let blend =
+                    |old: f32, new: f64| (f64::from(old) * (1.0 - share) + new * share) as f32;
                 norm.running_mean[channel] = blend(norm.running_mean[channel], mean);
                 norm.running_var[channel] = blend(norm.running_var[channel], unbiased);
             }
@@ -125,7 +130,7 @@ impl Normalization {
         &mut self,
         sums: &[f64],
         pixels: f64,
-        frozen: bool,
+        statistics: Statistics,
         bias: Option<&mut Parameter>,
     ) -> [Vec<f32>; 3] {
         let channels = self.scale.len();
@@ -152,7 +157,7 @@ impl Normalization {
             // Ioffe & Szegedy 2015, the last equations of section 3, solved for the coefficients of dy and x.
             let a = f64::from(norm.gamma.value[channel]) * inv_std;
             coefficients[0][channel] = a as f32;
-            if frozen {
+            if statistics == Statistics::Keep {
                 // Running statistics do not depend on the batch.
                 continue;
             }

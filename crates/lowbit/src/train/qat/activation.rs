@@ -77,19 +77,19 @@ impl ActivationState {
         }
     }
 
-    /// Rounds the value: integers to `codes`, what they stand for back into `value`. If `frozen`, a moving range stays.
+    /// Rounds the value: integers to `codes`, what they stand for back into `value`. A moving range stays unless it `moves`.
     pub(in crate::train) fn forward(
         &mut self,
         isa: Isa,
         (layout, count): (&Layout, usize),
         value: &mut [f32],
-        frozen: bool,
+        moves: bool,
     ) {
         self.reserve(layout, count);
         let dense = layout.dense_len();
         let value = &mut value[..count * layout.image_len];
-        let moves = self.kind == ActivationQuantizer::Ema && !frozen;
-        if self.ln_scale.value[0] <= UNSET || moves {
+        let is_moving = self.kind == ActivationQuantizer::Ema && moves;
+        if self.ln_scale.value[0] <= UNSET || is_moving {
             self.look(isa, value);
         }
         let scale = self.ln_scale.value[0].exp();

@@ -258,8 +258,7 @@ impl Layer for Conv {
                 }
             });
         let pixels = (count * self.shape.h * self.shape.w) as f64;
-        self.normalization
-            .see(&moments, pixels, pass.frozen_statistics);
+        self.normalization.see(&moments, pixels, pass.statistics);
         let Normalization { scale, shift, .. } = &self.normalization;
         let (shape, affine) = (&self.shape, [&scale[..], shift]);
         let peaks = if pools { &self.peaks } else { &self.maps };
@@ -294,7 +293,7 @@ impl Layer for Conv {
         let [a, b, shift] = self.normalization.gradients(
             &sums,
             (count * self.shape.h * self.shape.w) as f64,
-            pass.frozen_statistics,
+            pass.statistics,
             self.bias.as_mut(),
         );
         let input = pass.plan.layouts[from];
