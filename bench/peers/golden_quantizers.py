@@ -72,6 +72,33 @@ def weights(quantizer, bits):
     return {"quantizer": quantizer, "bits": bits, "w": given, "dy": given_dy, "step": steps, "y": y, "dw": dw, "dln_step": dln_step}
 
 
+def odd_weights(quantizer, bits):
+    """On a mid-rise grid: odd numbers of half steps, `q + 1/2` whole ones with q in two's complement."""
+    w, given = tensor((CHANNELS, FAN_IN), 0.5)
+    w.requires_grad_()
+    dy, given_dy = tensor((CHANNELS, FAN_IN))
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    if quantizer == "lsq":
+        halves = torch.tensor([0.21, 0.5, 1.7], dtype=torch.float64) / (2**bits - 1)
+        ln_halves = halves.log().requires_grad_()
+        # Esser et al. 2020, section 2.2: what the gradient of the step is scaled by, and whose range ends where rounding leaves it.
+        factor = 1 / (FAN_IN * high) ** 0.5
+        step = 2 * ((ln_halves * factor) + (ln_halves * (1 - factor)).detach()).exp()[:, None]
+        place = w / step - 0.5
+        whole = torch.round(place.detach())
+        inside = (whole >= low) & (whole <= high)
+        y = (torch.where(inside, straight(whole, place), whole.clamp(low, high)) + 0.5) * step
+    else:
+        halves = w.detach().abs().amax(1) / (2**bits - 1)
+        step = 2 * halves[:, None]
+        y = straight((torch.round(w.detach() / step - 0.5).clamp(low, high) + 0.5) * step, w)
+    y.backward(dy)
+    dln_step = ln_halves.grad if quantizer == "lsq" else torch.zeros(CHANNELS)
+    y, dw, dln_step, halves = flat(y, w.grad, dln_step, halves)
+    return {"quantizer": quantizer, "grid": "mid-rise", "bits": bits, "w": given, "dy": given_dy, "step": halves, "y": y, "dw": dw,
+            "dln_step": dln_step}
+
+
 def activations(quantizer, bits, relu):
     lowest = 0.0 if relu else None
     x, given = tensor((VALUES,), 2.0, lowest)
@@ -112,4 +139,5 @@ result = {
     + [weights("absmax", b) for b in (8, 4, 2, 1)],
     "activations": [activations(q, b, relu) for q in ("lsq", "pact") for b in (8, 4, 2) for relu in (True, False)],
 }
+result["weights"] += [odd_weights(q, b) for q in ("lsq", "absmax") for b in (4, 2)]
 (GOLDEN / "quantizers.json").write_text(json.dumps(result, separators=(",", ":")) + "\n")

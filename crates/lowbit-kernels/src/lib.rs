@@ -24,6 +24,7 @@ pub mod epilogue;
 pub mod geometry;
 #[cfg(test)]
 mod guard;
+pub mod heap;
 pub mod images;
 mod isa;
 mod lanes;

@@ -11,8 +11,12 @@ pub enum WeightWidth {
     Bits1,
     /// −2 to 1.
     Bits2,
+    /// −3, −1, 1 and 3.
+    Odd2,
     /// −8 to 7.
     Bits4,
+    /// The odd numbers from −15 to 15.
+    Odd4,
     /// −128 to 127.
     Bits8,
     /// −32768 to 32767.
@@ -20,7 +24,7 @@ pub enum WeightWidth {
 }
 
 impl WeightWidth {
-    /// The width of `bits` bits, if there is one.
+    /// The width of `bits` bits, in two's complement but for one bit, if there is one.
     #[must_use]
     pub fn of_bits(bits: u32) -> Option<Self> {
         match bits {
@@ -38,20 +42,31 @@ impl WeightWidth {
     pub fn bits(self) -> u32 {
         match self {
             Self::Bits1 => 1,
-            Self::Bits2 => 2,
-            Self::Bits4 => 4,
+            Self::Bits2 | Self::Odd2 => 2,
+            Self::Bits4 | Self::Odd4 => 4,
             Self::Bits8 => 8,
             Self::Bits16 => 16,
         }
     }
 
-    /// Lowest and highest weight; one bit has nothing between.
+    /// Whether all weights are odd numbers: none is zero, and the bits b stand for 2·b + 1, b in two's complement.
+    #[must_use]
+    pub fn is_odd(self) -> bool {
+        match self {
+            Self::Bits1 | Self::Odd2 | Self::Odd4 => true,
+            Self::Bits2 | Self::Bits4 | Self::Bits8 | Self::Bits16 => false,
+        }
+    }
+
+    /// Lowest and highest weight.
     #[must_use]
     pub fn range(self) -> RangeInclusive<i16> {
         match self {
             Self::Bits1 => -1..=1,
             Self::Bits2 => -2..=1,
+            Self::Odd2 => -3..=3,
             Self::Bits4 => -8..=7,
+            Self::Odd4 => -15..=15,
             Self::Bits8 => -128..=127,
             Self::Bits16 => i16::MIN..=i16::MAX,
         }
@@ -62,8 +77,10 @@ impl WeightWidth {
     #[must_use]
     pub fn max_magnitude_sum(self) -> u64 {
         let accumulator_bits = match self {
-            // Unpacked to the top of a byte: 16 and 64 times the weight.
+            // Unpacked to the top of a byte: 8, 16, 32 and 64 times the weight.
+            Self::Odd4 => 28,
             Self::Bits4 => 27,
+            Self::Odd2 => 26,
             Self::Bits2 | Self::Bits1 => 25,
             Self::Bits16 | Self::Bits8 => 31,
         };
@@ -77,33 +94,35 @@ impl WeightWidth {
         let magnitudes: u64 = channel.iter().map(|w| u64::from(w.unsigned_abs())).sum();
         channel.iter().all(|w| range.contains(w))
             && magnitudes <= self.max_magnitude_sum()
-            && (self != Self::Bits1 || !channel.contains(&0))
+            && (!self.is_odd() || channel.iter().all(|w| w % 2 != 0))
     }
 
     /// A weight's bits.
     pub(crate) fn code(self, weight: i16) -> u32 {
-        match self {
-            Self::Bits1 => u32::from(weight < 0),
-            _ => weight as u32 & ((1 << self.bits()) - 1),
-        }
+        let value = if self.is_odd() {
+            (weight - 1) / 2
+        } else {
+            weight
+        };
+        value as u32 & ((1 << self.bits()) - 1)
     }
 
     /// The weight of some bits.
     pub(crate) fn weight(self, code: u32) -> i16 {
-        if self == Self::Bits1 {
-            return 1 - 2 * code as i16;
-        }
         let unused = 32 - self.bits();
-        ((code << unused) as i32 >> unused) as i16
+        let value = ((code << unused) as i32 >> unused) as i16;
+        if self.is_odd() { 2 * value + 1 } else { value }
     }
 
-    /// The width in memory where steps take `step_taps` taps: one bit cannot store the zeros that pad a step.
+    /// The width in memory: odd numbers cannot store the zeros that pad a step of up to 4 taps.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn in_memory(self, shape: &WeightShape) -> Self {
-        if self == Self::Bits1 && !shape.in_channels.is_multiple_of(4) {
-            Self::Bits2
-        } else {
-            self
+        match self {
+            _ if shape.in_channels.is_multiple_of(4) => self,
+            Self::Bits1 => Self::Bits2,
+            Self::Odd2 => Self::Bits4,
+            Self::Odd4 => Self::Bits8,
+            other => other,
         }
     }
 }
@@ -112,10 +131,12 @@ impl WeightWidth {
 pub(crate) mod tests {
     use super::*;
 
-    pub(crate) const WIDTHS: [WeightWidth; 5] = [
+    pub(crate) const WIDTHS: [WeightWidth; 7] = [
         WeightWidth::Bits1,
         WeightWidth::Bits2,
+        WeightWidth::Odd2,
         WeightWidth::Bits4,
+        WeightWidth::Odd4,
         WeightWidth::Bits8,
         WeightWidth::Bits16,
     ];
@@ -124,7 +145,7 @@ pub(crate) mod tests {
     fn every_weight_of_every_width_comes_back_from_its_code() {
         for width in WIDTHS {
             for weight in width.range() {
-                if width == WeightWidth::Bits1 && weight == 0 {
+                if !width.fits(&[weight]) {
                     continue;
                 }
                 let code = width.code(weight);
@@ -142,5 +163,10 @@ pub(crate) mod tests {
         assert!(!WeightWidth::Bits4.fits(&[-8; 66_000]));
         assert!(!WeightWidth::Bits4.fits(&[8]));
         assert!(!WeightWidth::Bits1.fits(&[1, 0, -1]));
+        assert!(!WeightWidth::Odd2.fits(&[3, 2, -1]));
+        assert!(WeightWidth::Odd2.fits(&[-3; 87_000]));
+        assert!(!WeightWidth::Odd2.fits(&[-3; 88_000]));
+        assert!(WeightWidth::Odd4.fits(&[-15; 70_000]));
+        assert!(!WeightWidth::Odd4.fits(&[-15; 70_300]));
     }
 }

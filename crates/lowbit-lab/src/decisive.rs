@@ -7,14 +7,14 @@ use crate::Config;
 use crate::config::areas::Recipe;
 use crate::digest::{FNV_START, fnv};
 use crate::experiments::inputs::Input;
-use lowbit::Graph;
 use lowbit::graph::zoo;
 use lowbit::train::{Optimizer, QatConfig};
+use lowbit::{Graph, WeightGrid};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The names, in the order in which a difference is told.
-const KEYS: [&str; 36] = [
+const KEYS: [&str; 37] = [
     "model",
     "graph",
     "classes",
@@ -46,6 +46,7 @@ const KEYS: [&str; 36] = [
     "teacher_weights",
     "bits",
     "edge_bits",
+    "weight_grid",
     "act_bits",
     "quantizer",
     "act_quantizer",
@@ -57,7 +58,7 @@ const KEYS: [&str; 36] = [
 const FRESH: &str = "scratch";
 
 /// Those that belong to quantization-aware training: they make a row of a sweep, the others a sweep.
-const QUANTIZATION: [&str; 10] = [
+const QUANTIZATION: [&str; 11] = [
     // What a sweep's wider runs give its narrower ones.
     "warm_start",
     "own_teacher",
@@ -65,6 +66,7 @@ const QUANTIZATION: [&str; 10] = [
     "quantizers",
     "bits",
     "edge_bits",
+    "weight_grid",
     "act_bits",
     "quantizer",
     "act_quantizer",
@@ -163,6 +165,9 @@ impl Decisive {
                     ("ste", qat.ste.to_string()),
                     ("freeze_bn_epochs", frozen_epochs.to_string()),
                 ]);
+                if qat.weight_bits.is_odd() || qat.edge_bits.is_odd() {
+                    list.push(("weight_grid", WeightGrid::MidRise.to_string()));
+                }
             }
         }
         Self::from_pairs(list)

@@ -1,6 +1,7 @@
 //! Model files, whoever made them: lowbit's own, and ONNX.
 
 use crate::{Config, LabError};
+use lowbit::exec::RuntimeError;
 use lowbit::format::{StoredModel, TrainingRecord, load_with_record};
 use lowbit::graph::Normalization;
 pub use lowbit_onnx::Input as ExportInput;
@@ -80,14 +81,20 @@ pub fn export(
         }
         StoredModel::Quantized(model) => model,
     };
-    let layers = model.saturating_layers()?;
+    let layers = model.saturating_layers().map_err(RuntimeError::from)?;
     if layers.is_empty() {
         return lowbit_onnx::export_quantized(model, input).map_err(failed);
     }
     let names = some_of(&layers);
     let (exported, note) = match reduce_range {
         true => (
-            lowbit_onnx::export_quantized(&model.clone().with_reduced_range()?, input),
+            lowbit_onnx::export_quantized(
+                &model
+                    .clone()
+                    .with_reduced_range()
+                    .map_err(RuntimeError::from)?,
+                input,
+            ),
             format!(
                 "weights of 7 bits in {names}: the answers are not quite those of {}",
                 file.display()

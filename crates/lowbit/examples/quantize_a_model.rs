@@ -5,9 +5,7 @@
 use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit::format;
 use lowbit::graph::zoo;
-use lowbit::quantize::{PtqConfig, quantize};
-use lowbit::{Shape, WeightBits, Weights};
-use lowbit_kernels::Isa;
+use lowbit::{Quantizer, Shape, WeightBits, Weights};
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -19,22 +17,19 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map(|i| (i * 37 % 251) as u8)
         .collect();
 
-    let isa = Isa::current()?;
-    let float = FloatModel::compile(&graph, &weights, isa)?;
+    let float = FloatModel::new(&graph, &weights)?;
     let mut expected = vec![0.0; 8 * graph.classes()];
     float.run(&images, &mut expected)?;
 
     let folder = std::env::temp_dir();
     for bits in [WeightBits::B8, WeightBits::B2] {
-        let config = PtqConfig {
-            weight_bits: bits,
-            ..PtqConfig::default()
-        };
-        let model = quantize(&graph, &weights, &config, &images, isa)?;
+        let model = Quantizer::new(&graph, &weights)
+            .weight_bits(bits)
+            .calibrate(&images)?;
         let path = folder.join(format!("resnet8_{bits}bit.safetensors"));
         let bytes = format::save_quantized(&path, &model, None)?;
         let mut logits = vec![0.0; expected.len()];
-        IntegerModel::compile(&model, isa)?.run(&images, &mut logits)?;
+        IntegerModel::new(&model)?.run(&images, &mut logits)?;
         let error: f32 = logits
             .iter()
             .zip(&expected)

@@ -16,16 +16,21 @@ pub struct BitsError {
     pub allowed: &'static str,
 }
 
-/// Bits of a packed weight.
+/// Bits of a packed weight, and the integers that they stand for. Files write the number of bits, of odd integers `odd2` and
+/// `odd4`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "u8", into = "u8")]
+#[serde(try_from = "Written", into = "Written")]
 pub enum WeightBits {
     /// −1 and 1, by sign.
     B1,
-    /// −1 to 1.
+    /// −1, 0 and 1: three of the four codes of two bits (what others wrote may have −2, too).
+    Ternary,
+    /// −3, −1, 1 and 3 half steps: all four codes of two bits, without a zero.
     B2,
     /// −7 to 7.
     B4,
+    /// The sixteen odd numbers from −15 to 15, of half steps.
+    Odd4,
     /// −127 to 127.
     B8,
     /// −32767 to 32767.
@@ -33,7 +38,7 @@ pub enum WeightBits {
 }
 
 impl WeightBits {
-    /// Every width, widest first.
+    /// Every number of bits, widest first.
     pub const ALL: [Self; 5] = [Self::B16, Self::B8, Self::B4, Self::B2, Self::B1];
 
     /// Returns the number of bits.
@@ -41,29 +46,147 @@ impl WeightBits {
     pub fn get(self) -> u8 {
         match self {
             Self::B1 => 1,
-            Self::B2 => 2,
-            Self::B4 => 4,
+            Self::Ternary | Self::B2 => 2,
+            Self::B4 | Self::Odd4 => 4,
             Self::B8 => 8,
             Self::B16 => 16,
         }
     }
 
-    /// Returns the largest magnitude of a signed symmetric integer: 127 for 8 bits; 1 for 2 and for 1 bit.
+    /// Returns the same number of bits on another grid; where a width has but one, the same.
+    #[must_use]
+    pub fn on(self, grid: WeightGrid) -> Self {
+        match (grid, self) {
+            (WeightGrid::MidTread, Self::B2) => Self::Ternary,
+            (WeightGrid::MidTread, Self::Odd4) => Self::B4,
+            (WeightGrid::MidRise, Self::Ternary) => Self::B2,
+            (WeightGrid::MidRise, Self::B4) => Self::Odd4,
+            (WeightGrid::Auto | WeightGrid::MidTread | WeightGrid::MidRise, same) => same,
+        }
+    }
+
+    /// Returns whether the integers are odd and two apart.
+    #[must_use]
+    pub fn is_odd(self) -> bool {
+        match self {
+            Self::B2 | Self::Odd4 => true,
+            Self::B1 | Self::Ternary | Self::B4 | Self::B8 | Self::B16 => false,
+        }
+    }
+
+    /// Returns the largest magnitude of an integer: 127 for 8 bits; 1 for 2 and for 1 bit; 3 for two odd ones.
     #[must_use]
     pub fn magnitude_max(self) -> i16 {
         match self {
             Self::B1 => 1,
-            wider => i16::MAX >> (16 - wider.get()),
+            Self::B2 => 3,
+            Self::Odd4 => 15,
+            Self::Ternary | Self::B4 | Self::B8 | Self::B16 => i16::MAX >> (16 - self.get()),
+        }
+    }
+
+    /// Returns the nearest integer to `x`; ties go to an even one, of odd ones to those of 4·n + 1. One bit is a sign.
+    pub(crate) fn nearest(self, x: f64) -> f64 {
+        let limit = f64::from(self.magnitude_max());
+        match self {
+            Self::B1 if x < 0.0 => -1.0,
+            Self::B1 => 1.0,
+            Self::B2 | Self::Odd4 => {
+                2.0 * ((x.clamp(-limit, limit) - 1.0) / 2.0).round_ties_even() + 1.0
+            }
+            Self::Ternary | Self::B4 | Self::B8 | Self::B16 => {
+                x.round_ties_even().clamp(-limit, limit)
+            }
         }
     }
 
     pub(crate) fn width(self) -> WeightWidth {
         match self {
             Self::B1 => WeightWidth::Bits1,
-            Self::B2 => WeightWidth::Bits2,
+            Self::Ternary => WeightWidth::Bits2,
+            Self::B2 => WeightWidth::Odd2,
             Self::B4 => WeightWidth::Bits4,
+            Self::Odd4 => WeightWidth::Odd4,
             Self::B8 => WeightWidth::Bits8,
             Self::B16 => WeightWidth::Bits16,
+        }
+    }
+}
+
+/// How a width's integers lie, where there is a choice: at 4 and 2 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WeightGrid {
+    /// That which measured better (docs/quantization.md): at 2 bits without a zero, at 4 with one.
+    #[default]
+    Auto,
+    /// Whole steps about zero, as many below it as above: three values at 2 bits, fifteen at 4.
+    MidTread,
+    /// Odd numbers of half steps, none of them zero: four values at 2 bits, sixteen at 4.
+    MidRise,
+}
+
+impl WeightGrid {
+    pub(crate) fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
+}
+
+impl std::fmt::Display for WeightGrid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::MidTread => "mid-tread",
+            Self::MidRise => "mid-rise",
+        })
+    }
+}
+
+impl std::str::FromStr for WeightGrid {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "mid-tread" => Ok(Self::MidTread),
+            "mid-rise" => Ok(Self::MidRise),
+            _ => Err(format!(
+                "unknown grid {text}: use auto, mid-tread or mid-rise"
+            )),
+        }
+    }
+}
+
+/// How files write a width.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Bits(u8),
+    Name(String),
+}
+
+impl From<WeightBits> for Written {
+    fn from(bits: WeightBits) -> Self {
+        match bits {
+            WeightBits::B2 => Self::Name("odd2".into()),
+            WeightBits::Odd4 => Self::Name("odd4".into()),
+            bits => Self::Bits(bits.get()),
+        }
+    }
+}
+
+impl TryFrom<Written> for WeightBits {
+    type Error = BitsError;
+    fn try_from(written: Written) -> Result<Self, BitsError> {
+        match written {
+            // A number was all that there was before there were odd ones.
+            Written::Bits(bits) => Self::try_from(bits).map(|bits| bits.on(WeightGrid::MidTread)),
+            Written::Name(name) if name == "odd2" => Ok(Self::B2),
+            Written::Name(name) if name == "odd4" => Ok(Self::Odd4),
+            Written::Name(found) => Err(BitsError {
+                found,
+                what: "weights",
+                allowed: "16, 8, 4, 2, 1, odd4 or odd2",
+            }),
         }
     }
 }
@@ -190,6 +313,18 @@ mod tests {
             assert_eq!(json, bits.get().to_string());
             assert_eq!(serde_json::from_str::<ActivationBits>(&json).unwrap(), bits);
         }
+        let odd = [WeightBits::Ternary, WeightBits::Odd4];
+        for bits in WeightBits::ALL.into_iter().chain(odd) {
+            let json = serde_json::to_string(&bits).unwrap();
+            assert_eq!(serde_json::from_str::<WeightBits>(&json).unwrap(), bits);
+            assert!(odd.contains(&bits) || bits.to_string().parse() == Ok(bits));
+        }
+        assert_eq!(
+            serde_json::from_str::<WeightBits>("2").unwrap(),
+            WeightBits::Ternary
+        );
+        assert_eq!(serde_json::to_string(&WeightBits::B2).unwrap(), "\"odd2\"");
+        assert!(serde_json::from_str::<WeightBits>("\"odd8\"").is_err());
         assert!("16.0".parse::<WeightBits>().is_err());
         assert!(serde_json::from_str::<ActivationBits>("7").is_err());
     }
@@ -198,7 +333,7 @@ mod tests {
     fn extremes_are_those_of_the_integers() {
         assert_eq!(
             WeightBits::ALL.map(WeightBits::magnitude_max),
-            [32_767, 127, 7, 1, 1]
+            [32_767, 127, 7, 3, 1]
         );
         assert_eq!(
             ActivationBits::ALL.map(ActivationBits::level_max),

@@ -1,9 +1,9 @@
 //! Float and integer models of the zoo's graphs, in memory and on disk.
 
-use lowbit::exec::{FloatModel, IntegerModel, Model};
+use lowbit::exec::{FloatModel, IntegerModel, Model, RuntimeError};
 use lowbit::format::{self, FormatError, StoredModel};
 use lowbit::graph::zoo;
-use lowbit::quant::{ActivationQuant, Observer, QuantizedModel};
+use lowbit::quant::{ActivationParams, ActivationQuant, Arithmetic, Observer, QuantizedModel};
 use lowbit::quantize::{PtqConfig, QuantError, quantize};
 use lowbit::{ActivationBits, Graph, Shape, WeightBits, Weights};
 use lowbit_kernels::{Isa, random};
@@ -255,8 +255,16 @@ fn parts_that_do_not_make_a_model_are_refused_with_the_layer_and_nothing_is_writ
     let refused = |change: &dyn Fn(&mut QuantizedModel), expected: &str| {
         let mut model = whole.clone();
         change(&mut model);
-        let error = model.validate().unwrap_err().to_string();
-        assert!(error.contains(expected), "{error}");
+        let error = model.validate().unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        // What takes a model apart refuses one that is none; what names one of its layers finds none.
+        assert_eq!(model.saturating_layers().unwrap_err(), error);
+        assert_eq!(model.clone().with_reduced_range().unwrap_err(), error);
+        assert_eq!(model.clone().with_integer_biases().unwrap_err(), error);
+        for layer in 0..9 {
+            let _ = (model.bias_steps(layer), model.moved_bias(layer));
+        }
+        let _ = model.image_params();
         assert!(IntegerModel::compile(&model, Isa::best()).is_err());
         let error = format::save_quantized(&path, &model, None).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
@@ -304,6 +312,52 @@ fn parts_that_do_not_make_a_model_are_refused_with_the_layer_and_nothing_is_writ
         model.activations[2].as_mut().unwrap().zero_point = 16;
     };
     refused(&sixteen, "zero point 16, expected at most 15");
+    // A scale where none is read today would cut a result tomorrow.
+    let scale = |zero_point| {
+        let scale = 1.0;
+        Some(ActivationParams { scale, zero_point })
+    };
+    let of_logits = |model: &mut QuantizedModel| {
+        model.activation_bits = ActivationBits::B4;
+        model.activations[6] = scale(200);
+    };
+    refused(&of_logits, "fc3: zero point 200, expected at most 15");
+    let dynamic = |model: &mut QuantizedModel| {
+        model.method = ActivationQuant::Dynamic;
+        model.arithmetic = Arithmetic::RealBias;
+        model.activations.fill(None);
+        model.activations[2] = scale(0);
+    };
+    refused(&dynamic, "conv2: an activation scale in a dynamic model");
+}
+
+#[test]
+fn images_that_are_not_whole_are_no_calibration() {
+    let graph = graph("mlp");
+    let model = FloatModel::compile(&graph, &weights(&graph), Isa::best()).unwrap();
+    let len = graph.input().len();
+    for bytes in [0, 1, len - 1, len + len / 2] {
+        let error = lowbit::quantize::calibrate(&model, Observer::MinMax, &vec![7; bytes]);
+        assert!(
+            matches!(error, Err(RuntimeError::Lengths { .. })),
+            "{bytes}"
+        );
+    }
+    let seen = lowbit::quantize::calibrate(&model, Observer::MinMax, &vec![7; len]).unwrap();
+    assert!(seen.extremes(1).is_some());
+}
+
+#[test]
+fn dynamic_ranges_have_eight_bits_or_are_refused() {
+    let graph = graph("mlp");
+    let config = PtqConfig {
+        method: ActivationQuant::Dynamic,
+        activation_bits: ActivationBits::B4,
+        ..PtqConfig::default()
+    };
+    let error = quantize(&graph, &weights(&graph), &config, &[], Isa::best()).unwrap_err();
+    let bits = ActivationBits::B4;
+    assert_eq!(error, QuantError::DynamicBits { bits });
 }
 
 #[test]
@@ -326,10 +380,10 @@ fn unusable_files_are_refused_by_name() {
         FormatError::Damaged { .. }
     ));
     assert!(matches!(refused(b""), FormatError::Damaged { .. }));
-    let newer = replace(&whole, b"format_version\\\":1", b"format_version\\\":7");
+    let newer = replace(&whole, b"format_version\\\":1", b"format_version\\\":8");
     assert!(matches!(
         refused(&newer),
-        FormatError::Version { found: 7, .. }
+        FormatError::Version { found: 8, .. }
     ));
     let mut poisoned = whole.clone();
     let end = poisoned.len();

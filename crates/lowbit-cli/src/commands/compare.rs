@@ -22,6 +22,18 @@ pub(super) fn run(context: &Context, from: Option<PathBuf>, choice: Choice) -> R
             "bits {bits}: compare makes INT8 models; for others use sweep --widths 32,{bits}"
         )));
     }
+    let config = &context.config;
+    for (flag, is_int8) in [
+        ("--act-bits", matches!(config.other_widths.act_bits, 8)),
+        ("--edge-bits", config.other_widths.edge_bits <= 8),
+        ("--layer-bits", config.ptq.layer_bits.is_empty()),
+    ] {
+        if !is_int8 {
+            return Err(Failure::Input(format!(
+                "{flag}: compare makes INT8 models; for others use quantize, and eval and bench on what it writes"
+            )));
+        }
+    }
     let results = match from {
         None => {
             let start = Start {

@@ -33,7 +33,11 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let bits = context.config.widths.bits;
     let config = context.config.ptq(bits);
-    let output = output.unwrap_or_else(|| default_output(model, bits));
+    let kind = match config.layer_bits.is_empty() {
+        true => format!("int{bits}"),
+        false => "mixed".into(),
+    };
+    let output = output.unwrap_or_else(|| default_output(model, &kind));
     let data = Path::new(&context.config.images.data);
     // Before anything is computed.
     let calibrated = config.needs_images();
@@ -130,9 +134,9 @@ fn report(
     })
 }
 
-/// At 8 bits `model_fp32.safetensors` becomes `model_int8.safetensors`, `m.safetensors` becomes `m_int8.safetensors`.
-fn default_output(model: &Path, bits: u8) -> PathBuf {
+/// Of the kind `int8`, `model_fp32.safetensors` becomes `model_int8.safetensors`, `m.safetensors` becomes `m_int8.safetensors`.
+fn default_output(model: &Path, kind: &str) -> PathBuf {
     let stem = model.file_stem().unwrap_or_default().to_string_lossy();
     let stem = stem.strip_suffix("_fp32").unwrap_or(&stem);
-    model.with_file_name(format!("{stem}_int{bits}.safetensors"))
+    model.with_file_name(format!("{stem}_{kind}.safetensors"))
 }

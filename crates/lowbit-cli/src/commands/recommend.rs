@@ -110,15 +110,19 @@ fn would_be_tried(asked: &Recommend) -> Vec<String> {
 }
 
 fn text(found: &Recommendation) -> String {
+    // A line of its own, behind what elsewhere it ends.
+    let doubts = match found.doubts.strip_prefix(": ") {
+        Some(doubts) => format!("\n{doubts}"),
+        None => found.doubts.clone(),
+    };
     let mut text = format!(
-        "\n{} on {}, {}\n{}; calls of {} on {} threads{}\n\n",
+        "\n{} on {}, {}\n{}; calls of {} on {}{doubts}\n\n",
         found.model,
         found.data,
         found.machine.summary(),
         found.images_did(),
         plural::of(found.batch, "image"),
-        found.threads,
-        found.doubts,
+        plural::of(found.threads, "thread"),
     );
     text += &table(&HEADER, &found.cells());
     text += &format!("\n{FRONT}\n");

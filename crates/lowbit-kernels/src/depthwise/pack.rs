@@ -34,6 +34,14 @@ fn lanes(isa: Isa) -> usize {
     }
 }
 
+/// The taps of a filter, `channels` of which are so many weights. What is read later is inside what is packed here.
+fn taps(weights: usize, channels: usize, kernel: [usize; 2]) -> usize {
+    let taps = kernel[0].checked_mul(kernel[1]);
+    let all = taps.and_then(|taps| taps.checked_mul(channels));
+    assert_eq!(all, Some(weights), "weights must fill their shape");
+    taps.unwrap_or(0)
+}
+
 impl FloatWeights {
     /// Packs `weights` (`[channels, kernel_h, kernel_w]`) for `isa`.
     ///
@@ -41,12 +49,7 @@ impl FloatWeights {
     /// If `weights` are not as many.
     #[must_use]
     pub fn pack(isa: Isa, weights: &[f32], channels: usize, kernel: [usize; 2]) -> Self {
-        let (taps, lanes) = (kernel[0] * kernel[1], lanes(isa));
-        assert_eq!(
-            weights.len(),
-            channels * taps,
-            "weights must fill their shape"
-        );
+        let (taps, lanes) = (taps(weights.len(), channels, kernel), lanes(isa));
         let mut packed = AlignedBuffer::zeroed(channels.next_multiple_of(lanes) * taps);
         for (channel, filter) in weights.chunks_exact(taps.max(1)).enumerate() {
             let (block, lane) = (channel / lanes, channel % lanes);
@@ -86,12 +89,7 @@ impl IntegerWeights {
     /// If `weights` are not as many, or a filter's sum could overflow 32 bits.
     #[must_use]
     pub fn pack(isa: Isa, weights: &[i16], channels: usize, kernel: [usize; 2]) -> Self {
-        let taps = kernel[0] * kernel[1];
-        assert_eq!(
-            weights.len(),
-            channels * taps,
-            "weights must fill their shape"
-        );
+        let taps = taps(weights.len(), channels, kernel);
         let mut packed = AlignedBuffer::zeroed(channels.div_ceil(BLOCK) * Self::block_len(kernel));
         let filters = weights.chunks_exact(taps.max(1));
         for (channel, filter) in filters.clone().enumerate() {

@@ -263,6 +263,37 @@ fn extreme_constants_give_the_bytes_of_the_twin() {
 }
 
 #[test]
+#[should_panic = "weights must fill their shape"]
+fn no_f32_filters_are_not_those_of_a_kernel_whose_size_wraps() {
+    let half = 1 << (usize::BITS / 2);
+    let _ = FloatWeights::pack(Isa::best(), &[], 1, [half, half]);
+}
+
+#[test]
+#[should_panic = "weights must fill their shape"]
+fn no_integer_filters_are_not_those_of_a_kernel_whose_size_wraps() {
+    let half = 1 << (usize::BITS / 2);
+    let _ = IntegerWeights::pack(Isa::best(), &[], half, [half, 1]);
+}
+
+#[test]
+#[should_panic = "pixels must not overlap"]
+fn pixels_that_overlap_are_refused() {
+    let mut g = geometry(([3, 3], [1, 1], [1, 1], [2, 2], [8, 8, 8]));
+    g.out_pixel_stride = 7;
+    let weights = FloatWeights::pack(Isa::best(), &[0.0; 72], 8, [3, 3]);
+    let input = vec![0.0; g.input_extent(2, 2) + SLACK];
+    conv_f32(
+        &weights,
+        &g,
+        [0..2, 0..2],
+        &input,
+        &Epilogue::default(),
+        &mut [0.0; 32],
+    );
+}
+
+#[test]
 #[should_panic = "extent and the slack"]
 fn an_input_that_ends_too_early_is_refused() {
     let g = geometry(CASES[0]);

@@ -1,6 +1,7 @@
 //! Weights as bits without gaps, as the scalar twin reads them.
 //!
-//! A weight of b bits is stored as its two's complement in b bits; one bit stores the sign of ±1 (set for −1). Kernels
+//! A weight of b bits is stored as its two's complement in b bits; of odd weights w it is (w − 1) / 2, so that one bit is the
+//! sign of ±1 (set for −1). Kernels
 //! unpack in registers, right before the product, so that memory and caches carry b bits a weight:
 //!
 //! | ISA | order |
@@ -10,8 +11,8 @@
 //! | AVX-VNNI | per vector and block of 8/b steps 32 bytes `[8 channels, 4 taps]`, step s in bits from `b·s` on |
 //! | AVX2 | per vector and block of 16/b steps eight 32-bit words `[8 channels]`, the first tap of a step in the low half, the second in the high half, step s in bits from `b·s` on |
 //!
-//! Steps and vectors that a layer does not fill are padded with zeros. One bit has no zero: layers whose input channels
-//! are no multiple of 4 (where a step needs padding) keep 2 bits in memory.
+//! Steps and vectors that a layer does not fill are padded with zeros. Odd weights have no zero: layers whose input channels
+//! are no multiple of 4 (where a step needs padding) keep the next width in memory.
 
 use crate::{WeightShape, WeightWidth};
 
@@ -93,13 +94,7 @@ mod tests {
             let span = (i32::from(high) - i32::from(low) + 1) as u32;
             let weights: Vec<i16> = (0..shape.len())
                 .map(|_| (i32::from(low) + below(&mut rng, span) as i32) as i16)
-                .map(|w| {
-                    if width == WeightWidth::Bits1 && w == 0 {
-                        1
-                    } else {
-                        w
-                    }
-                })
+                .map(|w| if !width.fits(&[w]) { 1 } else { w })
                 .collect();
             let codes = Codes::pack(width, &weights, shape);
             let bits = shape.fan_in() * width.bits() as usize;

@@ -29,6 +29,7 @@ pub(crate) fn pack(
     weights: &[i16],
     shape: WeightShape,
 ) -> Option<Panels> {
+    let width = width.in_memory(&shape);
     if let Some(avx512) = isa.avx512() {
         let panels = match width {
             WeightWidth::Bits8 => {

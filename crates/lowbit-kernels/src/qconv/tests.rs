@@ -76,7 +76,7 @@ fn case_of(geometry: ConvGeometry, number: u64, width: WeightWidth) -> Case {
         let any = low + below(&mut rng, (high - low + 1) as u32) as i32;
         match width {
             _ if extreme => low as i16,
-            WeightWidth::Bits1 if any == 0 => 1,
+            _ if width.is_odd() && any % 2 == 0 => any as i16 - 1 + 2 * i16::from(any <= 0),
             _ => any as i16,
         }
     };
@@ -130,6 +130,12 @@ fn every_isa_gives_the_scalar_bytes_at_2_bits() {
 #[test]
 fn every_isa_gives_the_scalar_bytes_at_1_bit() {
     compare(WeightWidth::Bits1, 850..1000);
+}
+
+#[test]
+fn every_isa_gives_the_scalar_bytes_of_odd_weights() {
+    compare(WeightWidth::Odd4, 1000..1150);
+    compare(WeightWidth::Odd2, 1150..1300);
 }
 
 fn compare(width: WeightWidth, numbers: Range<u64>) {
@@ -285,8 +291,8 @@ fn images(number: u64, width: WeightWidth) -> (ImagesGeometry, Case) {
 #[test]
 fn every_isa_gives_the_scalar_bytes_of_several_images() {
     use WeightWidth::*;
-    for number in 0..250 {
-        let width = [Bits8, Bits16, Bits4, Bits2, Bits1][number as usize % 5];
+    for number in 0..350 {
+        let width = [Bits8, Bits16, Bits4, Bits2, Bits1, Odd4, Odd2][number as usize % 7];
         let (g, case) = images(number, width);
         let requantize = Requantize {
             acc_offset: &case.offset,

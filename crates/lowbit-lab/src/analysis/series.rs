@@ -1,9 +1,10 @@
 //! Which runs belong together: those whose results were decided by the same, but for the seed.
 
 use super::runs::Run;
+use crate::config::bits_on;
 use crate::experiments::sweep::RunResults;
-use lowbit::ActivationBits;
 use lowbit::train::{ActivationQuantizer, QatConfig, WeightQuantizer};
+use lowbit::{ActivationBits, WeightGrid};
 use lowbit_data::SplitRule;
 use std::collections::BTreeMap;
 
@@ -142,6 +143,8 @@ pub(crate) struct Kind {
     edges: u8,
     activations: ActivationBits,
     /// Where it is not the automatic choice.
+    grid: Option<WeightGrid>,
+    /// Where it is not the automatic choice.
     quantizer: Option<WeightQuantizer>,
     act_quantizer: Option<ActivationQuantizer>,
     ste: bool,
@@ -159,6 +162,7 @@ impl Kind {
             bits,
             edges: bits.max(8),
             activations: ActivationBits::B8,
+            grid: None,
             quantizer: None,
             act_quantizer: None,
             ste: true,
@@ -179,6 +183,14 @@ impl Kind {
         Self {
             edges: asked.edge_bits.max(asked.weight_bits).get(),
             activations: asked.activation_bits,
+            grid: run.decisive.as_ref().and_then(|_| {
+                let found = match said(run, "weight_grid") {
+                    Some(_) => WeightGrid::MidRise,
+                    None => WeightGrid::MidTread,
+                };
+                let usual = bits_on(bits, WeightGrid::Auto);
+                (usual.on(found) != usual).then_some(found)
+            }),
             quantizer: Some(chosen.quantizer).filter(|&own| own != automatic.quantizer),
             act_quantizer: Some(chosen.activation_quantizer)
                 .filter(|&own| own != automatic.activation_quantizer),
@@ -190,12 +202,12 @@ impl Kind {
         }
     }
 
-    /// `8`, or `1 (edges 1, activations 4)`: the width, and what is not as it usually is.
     /// Whether its runs began with a wider run's weights.
     pub(crate) fn is_warm_started(&self) -> bool {
         self.wider.is_some()
     }
 
+    /// `8`, or `1 (edges 1, activations 4)`: the width, and what is not as it usually is.
     pub(crate) fn label(&self) -> String {
         let mut special = Vec::new();
         if self.edges != self.bits.max(8) {
@@ -206,6 +218,9 @@ impl Kind {
                 ActivationBits::Float => "float activations".into(),
                 bits => format!("activations {bits}"),
             });
+        }
+        if let Some(grid) = self.grid {
+            special.push(grid.to_string());
         }
         if let Some(quantizer) = self.quantizer {
             special.push(format!("weights by {quantizer}"));

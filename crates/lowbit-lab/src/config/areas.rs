@@ -1,11 +1,11 @@
 //! The settings, by what they are for. Each stands here once: its key, its type, its default, what it takes and what the
 //! help says of it. The command line, TOML files, completions and the manual are made of these tables.
 
-use lowbit::ActivationBits;
 use lowbit::graph::zoo;
 use lowbit::quant::{ActivationQuant, Observer};
 use lowbit::quantize::{LayerBits, Passes};
 use lowbit::train::{ActivationQuantizer, Augment, Optimizer, Schedule, WeightQuantizer};
+use lowbit::{ActivationBits, WeightGrid};
 use lowbit_data::{Resize, SplitRule};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -248,6 +248,10 @@ area! {
         /// Bits per activation; float quantizes weights only
         #[serde(deserialize_with = "super::activation_bits")]
         act_bits: u8 = 8, OneOf(|| vec!["8", "4", "2", "1", "float"]);
+        /// Which integers weights of 4 and 2 bits are: whole steps with a zero, odd half steps without one (one value more), or
+        /// what measured best
+        #[serde(with = "super::text")]
+        weight_grid: WeightGrid = WeightGrid::default(), OneOf(|| vec!["auto", "mid-tread", "mid-rise"]);
         /// Bits per weight of the first and the last layer, at least --bits
         edge_bits: u8 = 8, OneOf(|| vec!["16", "8", "4", "2", "1"]);
     }

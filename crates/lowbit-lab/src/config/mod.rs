@@ -21,7 +21,7 @@ use areas::{
 use lowbit::quant::ActivationQuant;
 use lowbit::quantize::{LayerBits, PtqConfig};
 use lowbit::train::QatConfig;
-use lowbit::{ActivationBits, WeightBits};
+use lowbit::{ActivationBits, WeightBits, WeightGrid};
 use serde::{Deserialize, Serialize};
 
 /// Defines [`Config`] and the list of its groups, so that an area stands in both.
@@ -78,9 +78,9 @@ impl Config {
     #[must_use]
     pub fn qat(&self, bits: u8) -> QatConfig {
         QatConfig {
-            weight_bits: weight_bits(bits),
+            weight_bits: bits_on(bits, self.other_widths.weight_grid),
             activation_bits: self.activation_bits(),
-            edge_bits: weight_bits(self.other_widths.edge_bits),
+            edge_bits: bits_on(self.other_widths.edge_bits, self.other_widths.weight_grid),
             quantizer: self.qat.quantizer,
             activation_quantizer: self.qat.act_quantizer,
             ste: self.qat.ste,
@@ -98,6 +98,7 @@ impl Config {
             },
             observer: self.ptq.observer,
             weight_bits: weight_bits(bits),
+            grid: self.other_widths.weight_grid,
             activation_bits: self.activation_bits(),
             edge_bits: weight_bits(self.other_widths.edge_bits),
             layer_bits: self.ptq.layer_bits.clone(),
@@ -201,6 +202,14 @@ const CHECKED: &str = "settings are checked when they are read";
 
 fn weight_bits(bits: u8) -> WeightBits {
     WeightBits::try_from(bits).expect(CHECKED)
+}
+
+/// Weights of `bits` bits on a grid.
+///
+/// # Panics
+/// If there are no weights of so many bits.
+pub(crate) fn bits_on(bits: u8, grid: WeightGrid) -> WeightBits {
+    weight_bits(bits).on(grid)
 }
 
 /// A number of bits, or `float`.

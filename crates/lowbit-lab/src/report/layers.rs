@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn the_ratio_is_that_of_the_definition() {
         let packed = QuantizedLayer {
-            bits: lowbit::WeightBits::B2,
+            bits: lowbit::WeightBits::Ternary,
             weights: vec![1, -1, 1, 0],
             scale: vec![0.5, 1.0],
             bias: vec![0.0; 2],

@@ -144,9 +144,18 @@ pub fn export_quantized(model: &QuantizedModel, input: Input) -> Result<Exported
         _ => export(&model.graph, Source::Quantized(model), input),
     };
     let mut exported = exported?;
-    let about = about_widths(model).map(str::to_owned);
+    let about = [about_grid(model), about_widths(model)];
+    let about = about.into_iter().flatten().map(str::to_owned);
     exported.notes.extend(about);
     Ok(exported)
+}
+
+/// What becomes of weights without a zero.
+fn about_grid(model: &QuantizedModel) -> Option<&'static str> {
+    let mut layers = model.layers.iter().flatten();
+    layers.any(|layer| layer.bits.is_odd()).then_some(
+        "weights of a mid-rise grid take twice their bits in the file: ONNX's integers have a zero",
+    )
 }
 
 /// What becomes of weights of other than 8 bits.

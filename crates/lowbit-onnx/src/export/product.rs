@@ -128,7 +128,12 @@ impl Exporter<'_> {
                 reason: "it has no weights".into(),
             })?;
         let codes = channels_first(&layer.weights, rest, channels);
-        let (bits, scale) = (layer.bits.get(), &layer.scale);
+        // ONNX's integers are no odd numbers alone: the next width has them among others.
+        let bits = match layer.bits.is_odd() {
+            true => 2 * layer.bits.get(),
+            false => layer.bits.get(),
+        };
+        let scale = &layer.scale;
         let weights = self.dequantized_weights(name, dims, bits, &codes, scale);
         let bias_dims = [layer.bias.len()];
         let Some(steps) = model.bias_steps(index) else {

@@ -256,9 +256,9 @@ fn codes(
 
 /// The narrowest width, from that in the file on, which holds integers; none where 8 bits do not, and the file has no 16.
 fn width(codes: &Codes) -> Option<WeightBits> {
-    use WeightBits::{B2, B4, B8, B16};
+    use WeightBits::{B4, B8, B16, Ternary};
     let widths: &[WeightBits] = match codes.bits {
-        Some(2) => &[B2, B4, B8],
+        Some(2) => &[Ternary, B4, B8],
         Some(4) => &[B4, B8],
         Some(16) => &[B16],
         _ => &[B8],

@@ -277,6 +277,7 @@ def quantize(
     bits: int = 8,
     act_bits: int | str = 8,
     edge_bits: int = 8,
+    weight_grid: str = "auto",
     method: str = "static",
     observer: str = "minmax",
     passes: str = "none",
@@ -294,6 +295,8 @@ def quantize(
         bits: bits per weight: 16, 8, 4, 2 or 1.
         act_bits: bits per activation: 8, 4, 2, 1, or ``"float"`` for weights alone.
         edge_bits: bits per weight of the first and the last layer, at least ``bits``.
+        weight_grid: which integers weights of 4 and 2 bits are: ``"mid-tread"`` (whole steps about zero), ``"mid-rise"`` (odd half steps, one value
+            more) or ``"auto"``.
         method: ``"static"``: ranges set once; ``"dynamic"``: anew for every image.
         observer: how ranges are found: ``"minmax"``, ``"percentile"``, ``"percentile:99.9"`` or ``"mse"``.
         passes: what repairs the rounding, several with commas: ``"bias-correction"``; ``"mse-weights"`` (below 8 bits, with
@@ -313,6 +316,7 @@ def quantize(
         bits=bits,
         act_bits=act_bits,
         edge_bits=edge_bits,
+        weight_grid=weight_grid,
         method=method,
         observer=observer,
         passes=passes,

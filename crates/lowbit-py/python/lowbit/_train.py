@@ -106,6 +106,7 @@ def train(
     seed: int = 1,
     act_bits: int | str = 8,
     edge_bits: int = 8,
+    weight_grid: str = "auto",
     quantizer: str = "auto",
     act_quantizer: str = "auto",
     ste: bool = True,
@@ -151,6 +152,9 @@ def train(
         seed: seed of the order of images and of augmentation.
         act_bits: bits per activation (8, 4, 2, 1 or ``"float"``), of a quantization-aware training.
         edge_bits: bits per weight of the first and the last layer, of a quantization-aware training.
+        weight_grid: which integers weights of 4 and 2 bits are, of a quantization-aware training: ``"mid-tread"`` (whole steps about zero), ``"mid-rise"`` (odd half steps, one value
+            more) or ``"auto"``,
+            which is mid-rise at 2 bits.
         quantizer: steps of the weights: ``"auto"``, ``"lsq"``, ``"absmax"`` or ``"dorefa"``.
         act_quantizer: steps of the activations: ``"auto"``, ``"lsq"``, ``"pact"`` or ``"ema"``.
         ste: pass gradients straight through rounding.
@@ -186,6 +190,7 @@ def train(
         seed=seed,
         act_bits=act_bits,
         edge_bits=edge_bits,
+        weight_grid=weight_grid,
         quantizer=quantizer,
         act_quantizer=act_quantizer,
         ste=ste,

@@ -1,7 +1,8 @@
 //! Integers of 16, 8, 4, 2 or 1 bit in bytes: the layout on disk.
 //!
 //! Row by row (a row is an output channel), each row filled up to whole bytes. The first element of a byte stands in its
-//! lowest bits. 16 bits (little-endian), 8, 4 and 2 hold two's complement; 1 bit holds the sign: 0 for +1, 1 for −1.
+//! lowest bits. 16 bits (little-endian), 8, 4 and 2 hold two's complement, of odd integers q that of (q − 1) / 2; 1 bit holds
+//! the sign: 0 for +1, 1 for −1.
 
 use crate::bits::WeightBits;
 
@@ -21,7 +22,8 @@ pub fn pack_bits(row: &[i16], bits: WeightBits) -> Vec<u8> {
     let mask = 0xff_u8 >> (8 - width);
     let code = |q: i16| match bits {
         WeightBits::B1 => u8::from(q < 0),
-        _ => q as u8 & mask,
+        WeightBits::B2 | WeightBits::Odd4 => (q >> 1) as u8 & mask,
+        WeightBits::Ternary | WeightBits::B4 | WeightBits::B8 | WeightBits::B16 => q as u8 & mask,
     };
     let byte = |group: &[i16]| {
         let codes = group.iter().enumerate();
@@ -49,9 +51,11 @@ pub fn unpack_bits(bytes: &[u8], elements: usize, bits: WeightBits) -> Vec<i16> 
     (0..elements)
         .map(|index| {
             let code = bytes[index / per_byte] >> (index % per_byte * usize::from(width));
+            let signed = i16::from((code << (8 - width)) as i8 >> (8 - width));
             match bits {
                 WeightBits::B1 => 1 - 2 * i16::from(code & 1),
-                _ => i16::from((code << (8 - width)) as i8 >> (8 - width)),
+                WeightBits::B2 | WeightBits::Odd4 => 2 * signed + 1,
+                WeightBits::Ternary | WeightBits::B4 | WeightBits::B8 | WeightBits::B16 => signed,
             }
         })
         .collect()
@@ -64,12 +68,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_survive_packing(bits in prop::sample::select(WeightBits::ALL.to_vec()), row in prop::collection::vec(any::<i16>(), 0..70)) {
+        fn rows_survive_packing(bits in prop::sample::select([&WeightBits::ALL[..], &[WeightBits::Odd4, WeightBits::Ternary]].concat()), row in prop::collection::vec(any::<i16>(), 0..70)) {
             let limit = i32::from(bits.magnitude_max());
             let row: Vec<i16> = row
                 .iter()
                 .map(|&q| match bits {
                     WeightBits::B1 => if q < 0 { -1 } else { 1 },
+                    _ if bits.is_odd() => (i32::from(q).rem_euclid(limit + 1) * 2 - limit) as i16,
                     _ => (i32::from(q).rem_euclid(2 * limit + 1) - limit) as i16,
                 })
                 .collect();
@@ -83,9 +88,14 @@ mod tests {
     fn the_first_element_stands_in_the_lowest_bits() {
         assert_eq!(pack_bits(&[1, -1, 7], WeightBits::B4), [0xf1, 0x07]);
         assert_eq!(
-            pack_bits(&[1, -1, 0, 1, -1], WeightBits::B2),
+            pack_bits(&[1, -1, 0, 1, -1], WeightBits::Ternary),
             [0b01_00_11_01, 0b11]
         );
+        assert_eq!(
+            pack_bits(&[1, -1, 3, -3, -1], WeightBits::B2),
+            [0b10_01_11_00, 0b11]
+        );
+        assert_eq!(pack_bits(&[1, -15, 15], WeightBits::Odd4), [0x80, 0x07]);
         assert_eq!(
             pack_bits(&[1, -1, -1, 1, 1, 1, 1, 1, -1], WeightBits::B1),
             [0b0000_0110, 1]

@@ -143,6 +143,11 @@ pub(super) fn quantized(
         Arithmetic::IntegerBias => 4,
     };
     let of_parts = if model.float.is_empty() { 1 } else { 5 };
+    let of_weights = if weight_bits.values().any(|bits| bits.is_odd()) {
+        7
+    } else {
+        1
+    };
     let names = |steps: &mut dyn Iterator<Item = usize>| -> BTreeSet<String> {
         steps
             .map(|step| program.steps()[step].name.clone())
@@ -153,7 +158,8 @@ pub(super) fn quantized(
             .graph
             .format_version()
             .max(of_arithmetic)
-            .max(of_parts),
+            .max(of_parts)
+            .max(of_weights),
         kind: "quantized".into(),
         graph: Some(graph_json(&model.graph)),
         quantization: Some(Quantization {
@@ -204,7 +210,11 @@ fn dtype(bits: WeightBits) -> (Dtype, usize) {
     match bits {
         WeightBits::B16 => (Dtype::I16, 2),
         WeightBits::B8 => (Dtype::I8, 1),
-        WeightBits::B4 | WeightBits::B2 | WeightBits::B1 => (Dtype::U8, 1),
+        WeightBits::B4
+        | WeightBits::Odd4
+        | WeightBits::Ternary
+        | WeightBits::B2
+        | WeightBits::B1 => (Dtype::U8, 1),
     }
 }
 

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 /// The newest version of the files that this build writes and reads; it reads all before. A file states the first version
 /// that can say what is in it.
-pub const FORMAT_VERSION: u32 = 6;
+pub const FORMAT_VERSION: u32 = 7;
 
 /// What a model file holds.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,9 +1,12 @@
 //! How accumulators become a result's steps: which of two definitions a model follows.
 
 use super::requant::bias_steps;
-use super::{ActivationParams, ActivationQuant, InputParams, QuantizedLayer, QuantizedModel};
+use super::{
+    ActivationParams, ActivationQuant, InputParams, QuantizedLayer, QuantizedModel,
+    QuantizedModelError,
+};
 use crate::bits::WeightBits;
-use crate::graph::{GraphError, Program, Step};
+use crate::graph::{Program, Step};
 use serde::{Deserialize, Serialize};
 
 /// The definition that a quantized model's integers follow (docs/format.md has both, formula by formula).
@@ -121,8 +124,9 @@ impl QuantizedModel {
     /// they are. Where a channel's weights are next to nothing beside its bias, its scale is widened until the bias fits.
     ///
     /// # Errors
-    /// [`GraphError`] where the graph has no program.
-    pub fn with_integer_biases(self) -> Result<Self, GraphError> {
+    /// [`QuantizedModelError`] where the parts do not make a model.
+    pub fn with_integer_biases(self) -> Result<Self, QuantizedModelError> {
+        self.validate()?;
         let program = self.graph.program()?;
         Ok(self.with_integer_biases_of(&program))
     }
@@ -153,7 +157,7 @@ impl QuantizedModel {
     pub(crate) fn input_params(&self, value: usize) -> Option<InputParams> {
         match value {
             0 => Some(self.pixels().params),
-            value => self.activations[value].map(Into::into),
+            value => self.activations.get(value)?.map(Into::into),
         }
     }
 }

@@ -101,7 +101,12 @@ impl QuantizedModel {
             if is_float && self.activations[index + 1].is_some() {
                 return Err(wrong("an activation scale of an f32 value".into()));
             }
-            if self.method == ActivationQuant::Static && !is_last && !is_float {
+            let scaled = self.activations[index + 1].is_some();
+            if scaled && self.method != ActivationQuant::Static {
+                let method = self.method;
+                return Err(wrong(format!("an activation scale in a {method} model")));
+            }
+            if self.method == ActivationQuant::Static && !is_float && (scaled || !is_last) {
                 self.check_activation(index + 1).map_err(wrong)?;
             }
         }

@@ -40,7 +40,7 @@ impl QuantizedModel {
             return None;
         }
         let program = self.graph.program().ok()?;
-        let input = self.input_params(program.steps()[layer].inputs[0])?;
+        let input = self.input_params(program.steps().get(layer)?.inputs[0])?;
         let channels = quantized.scale.iter().zip(&quantized.bias);
         let steps = channels
             .zip(self.weight_sums(layer))
@@ -55,7 +55,10 @@ impl QuantizedModel {
             return Vec::new();
         };
         let program = self.graph.program();
-        let reads_image = program.is_ok_and(|program| program.steps()[layer].inputs[0] == 0);
+        let reads_image = program.is_ok_and(|program| {
+            let step = program.steps().get(layer);
+            step.is_some_and(|step| step.inputs[0] == 0)
+        });
         let residual = match reads_image {
             true => self.image_residual(),
             false => 0.0,

@@ -406,8 +406,7 @@ impl Product {
 /// A reason, where they are not.
 pub(crate) fn check(width: WeightBits, weights: &[i16], shape: WeightShape) -> Result<(), String> {
     let range = width.width().range();
-    let zeros_allowed = width != WeightBits::B1;
-    let fits = |w: &i16| range.contains(w) && (*w != 0 || zeros_allowed);
+    let fits = |w: &i16| range.contains(w) && (!width.width().is_odd() || w % 2 != 0);
     if let Some(w) = weights.iter().find(|w| !fits(w)) {
         return Err(format!("weight {w}, which {width} bits cannot hold"));
     }

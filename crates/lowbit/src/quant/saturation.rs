@@ -4,9 +4,9 @@
 //! (`vpmaddubsw`). lowbit's kernels widen first. Other engines do not: where 255·|a + b| of two neighbouring weights passes
 //! 2¹⁵ − 1, their answers may be wrong. Weights of 7 bits cannot.
 
-use super::{ActivationQuant, QuantizedLayer, QuantizedModel};
+use super::{ActivationQuant, QuantizedLayer, QuantizedModel, QuantizedModelError};
 use crate::bits::WeightBits;
-use crate::graph::{GraphError, Op, Program, Step};
+use crate::graph::{Op, Program, Step};
 
 /// The largest sum of two weights of one sign that times 255 fits 16 bits.
 const LARGEST_SUM: i32 = i16::MAX as i32 / 255;
@@ -54,8 +54,9 @@ impl QuantizedModel {
     /// AVX2 and without VNNI. lowbit does not.
     ///
     /// # Errors
-    /// [`GraphError`] where the graph has no program.
-    pub fn saturating_layers(&self) -> Result<Vec<String>, GraphError> {
+    /// [`QuantizedModelError`] where the parts do not make a model.
+    pub fn saturating_layers(&self) -> Result<Vec<String>, QuantizedModelError> {
+        self.validate()?;
         let program = self.graph.program()?;
         let names = self.saturating(&program).into_iter();
         Ok(names
@@ -67,8 +68,9 @@ impl QuantizedModel {
     /// they were. (`reduce_range` of ONNX Runtime's quantizer does so to all layers.)
     ///
     /// # Errors
-    /// [`GraphError`] where the graph has no program.
-    pub fn with_reduced_range(mut self) -> Result<Self, GraphError> {
+    /// [`QuantizedModelError`] where the parts do not make a model.
+    pub fn with_reduced_range(mut self) -> Result<Self, QuantizedModelError> {
+        self.validate()?;
         let program = self.graph.program()?;
         let ratio = REDUCED / f32::from(i8::MAX);
         for index in self.saturating(&program) {

@@ -1,7 +1,7 @@
 //! Running the float model over calibration images to see what its activations hold.
 
 use super::ties::ties;
-use crate::exec::{FloatModel, Model};
+use crate::exec::{FloatModel, Model, RuntimeError};
 use crate::graph::ValueId;
 use crate::quant::{ActivationParams, BINS, Observer, Seen};
 
@@ -48,8 +48,14 @@ const BATCH: usize = 32;
 /// Runs `model` over `images` (`[n, h, w, c]`) and keeps what `observer` needs of every value: extremes, and a histogram
 /// between them where the observer reads one (a second pass). Values whose integers only move from one to the other are seen
 /// as one.
-#[must_use]
-pub fn calibrate(model: &FloatModel, observer: Observer, images: &[u8]) -> Calibration {
+///
+/// # Errors
+/// [`RuntimeError::Lengths`] when `images` are not whole images, or none.
+pub fn calibrate(
+    model: &FloatModel,
+    observer: Observer,
+    images: &[u8],
+) -> Result<Calibration, RuntimeError> {
     let values = model.values();
     let ties = ties(model.program());
     let mut seen = vec![
@@ -60,7 +66,16 @@ pub fn calibrate(model: &FloatModel, observer: Observer, images: &[u8]) -> Calib
         };
         values
     ];
-    let image_len = model.graph().input().len();
+    let (image_len, classes) = (model.graph().input().len(), model.graph().classes());
+    let count = images.len() / image_len;
+    if count == 0 || images.len() != count * image_len {
+        return Err(RuntimeError::Lengths {
+            images: images.len(),
+            logits: count * classes,
+            image_len,
+            classes,
+        });
+    }
     let batches = || images.chunks(BATCH * image_len);
     for batch in batches() {
         model.observe(batch, &mut |value, numbers| {
@@ -86,8 +101,8 @@ pub fn calibrate(model: &FloatModel, observer: Observer, images: &[u8]) -> Calib
             });
         }
     }
-    Calibration {
+    Ok(Calibration {
         seen: ties.iter().map(|&tie| seen[tie].clone()).collect(),
-        images: images.len() / image_len,
-    }
+        images: count,
+    })
 }

@@ -4,7 +4,7 @@ use super::calibrate;
 use super::layer_bits::LayerBits;
 use super::names;
 use super::passes::{self, Passes, PassesError};
-use crate::bits::{ActivationBits, WeightBits};
+use crate::bits::{ActivationBits, WeightBits, WeightGrid};
 use crate::exec::{FloatModel, RuntimeError};
 use crate::graph::{Graph, GraphError, Program, Step, fold_batch_norm};
 use crate::quant::{
@@ -29,6 +29,9 @@ pub struct PtqConfig {
     pub granularity: Granularity,
     /// Bits per activation; f32 with [`ActivationQuant::WeightOnly`] alone.
     pub activation_bits: ActivationBits,
+    /// Which integers weights of 4 and 2 bits are; automatically those that the widths name.
+    #[serde(default, skip_serializing_if = "WeightGrid::is_auto")]
+    pub grid: WeightGrid,
     /// Bits per weight of the first and the last layer (at least `weight_bits`).
     pub edge_bits: WeightBits,
     /// Bits per weight of layers that have their own, the first and the last among them.
@@ -48,6 +51,7 @@ impl Default for PtqConfig {
             method: ActivationQuant::Static,
             observer: Observer::MinMax,
             weight_bits: WeightBits::B8,
+            grid: WeightGrid::Auto,
             granularity: Granularity::PerChannel,
             activation_bits: ActivationBits::B8,
             edge_bits: WeightBits::B8,
@@ -110,6 +114,12 @@ pub enum QuantError {
     FloatActivations {
         /// The method asked for.
         method: ActivationQuant,
+    },
+    /// Activations of few bits, with a method whose activations have eight.
+    #[error("dynamic ranges have 8-bit activations, not {bits}: use the static method, or 8 bits")]
+    DynamicBits {
+        /// The bits asked for.
+        bits: ActivationBits,
     },
     /// Passes that look at images, with a method that finds its ranges at run time.
     #[error(
@@ -179,6 +189,7 @@ pub fn quantize(
                 None if edges.contains(&index) => config.edge_bits.max(config.weight_bits),
                 None => config.weight_bits,
             };
+            let bits = bits.on(config.grid);
             (step.has_weights() && !excluded.contains(&index))
                 .then(|| quantize_layer(step, weights, bits, config))
         })
@@ -196,7 +207,7 @@ pub fn quantize(
         ActivationQuant::Dynamic | ActivationQuant::WeightOnly => vec![None; program.values()],
         ActivationQuant::Static => {
             let model = FloatModel::compile(graph, weights, isa)?;
-            let seen = calibrate(&model, config.observer, calibration);
+            let seen = calibrate(&model, config.observer, calibration)?;
             provenance.insert("observer".into(), config.observer.to_string());
             provenance.insert("calibration_images".into(), seen.images.to_string());
             let params = |value: usize| -> Option<ActivationParams> {
@@ -292,6 +303,11 @@ fn check(
     {
         return Err(QuantError::FloatActivations {
             method: config.method,
+        });
+    }
+    if config.method == ActivationQuant::Dynamic && config.activation_bits != ActivationBits::B8 {
+        return Err(QuantError::DynamicBits {
+            bits: config.activation_bits,
         });
     }
     let passes = config.passes;

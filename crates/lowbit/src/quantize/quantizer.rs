@@ -2,7 +2,7 @@
 
 use super::{Passes, PtqConfig, QuantError, quantize};
 use crate::Weights;
-use crate::bits::{ActivationBits, WeightBits};
+use crate::bits::{ActivationBits, WeightBits, WeightGrid};
 use crate::graph::Graph;
 use crate::quant::{ActivationQuant, Granularity, Observer, QuantizedModel};
 use lowbit_kernels::Isa;
@@ -59,6 +59,12 @@ impl<'a> Quantizer<'a> {
     /// Sets the bits per weight of the first and the last layer; fewer than the others' count as theirs.
     pub fn edge_bits(mut self, bits: WeightBits) -> Self {
         self.config.edge_bits = bits;
+        self
+    }
+
+    /// Sets which integers weights of 4 and 2 bits are.
+    pub fn grid(mut self, grid: WeightGrid) -> Self {
+        self.config.grid = grid;
         self
     }
 

@@ -298,7 +298,10 @@ impl Trainer {
                 expected: count.max(1) * size,
             });
         }
-        let before = std::mem::replace(&mut self.pass.statistics, Statistics::Take(1.0 / (earlier + 1) as f64));
+        let before = std::mem::replace(
+            &mut self.pass.statistics,
+            Statistics::Take(1.0 / (earlier + 1) as f64),
+        );
         awake(|| self.forward(images, count));
         self.pass.statistics = before;
         Ok(())

@@ -11,17 +11,27 @@ use std::arch::x86_64::*;
 
 /// Kernels of 4 bits.
 pub(in crate::qconv) mod w4 {
-    super::kernels_avx2!(super::Packed<4>, Some(&super::WHOLE));
+    super::kernels_avx2!(super::Packed<4, false>, Some(&super::WHOLE));
+}
+
+/// Kernels of odd weights of 4 bits.
+pub(in crate::qconv) mod odd4 {
+    super::kernels_avx2!(super::Packed<4, true>, Some(&super::WHOLE));
+}
+
+/// Kernels of odd weights of 2 bits.
+pub(in crate::qconv) mod odd2 {
+    super::kernels_avx2!(super::Packed<2, true>, Some(&super::WHOLE));
 }
 
 /// Kernels of 2 bits.
 pub(in crate::qconv) mod w2 {
-    super::kernels_avx2!(super::Packed<2>, Some(&super::WHOLE));
+    super::kernels_avx2!(super::Packed<2, false>, Some(&super::WHOLE));
 }
 
 /// Kernels of 1 bit.
 pub(in crate::qconv) mod w1 {
-    super::kernels_avx2!(super::Packed<1>, Some(&super::WHOLE));
+    super::kernels_avx2!(super::Packed<1, true>, Some(&super::WHOLE));
 }
 
 /// Packs weights of 4, 2 or 1 bit.
@@ -31,10 +41,11 @@ pub(in crate::qconv) fn pack(
     shape: WeightShape,
     proof: Avx2,
 ) -> Panels {
-    let width = width.in_memory(&shape);
     let set = match width {
         WeightWidth::Bits16 | WeightWidth::Bits8 => unreachable!("whole bytes are not packed"),
         WeightWidth::Bits4 => &w4::KERNELS,
+        WeightWidth::Odd4 => &odd4::KERNELS,
+        WeightWidth::Odd2 => &odd2::KERNELS,
         WeightWidth::Bits2 => &w2::KERNELS,
         WeightWidth::Bits1 => &w1::KERNELS,
     };
@@ -67,11 +78,11 @@ static COUNTS: [Count; 16] = {
     counts
 };
 
-/// Weights of `BITS` bits.
-pub(in crate::qconv) struct Packed<const BITS: usize>;
+/// Weights of `BITS` bits, in two's complement or odd.
+pub(in crate::qconv) struct Packed<const BITS: usize, const ODD: bool>;
 
 // SAFETY: AVX2 at most, and `weights` reads one block.
-unsafe impl<const BITS: usize> Format for Packed<BITS> {
+unsafe impl<const BITS: usize, const ODD: bool> Format for Packed<BITS, ODD> {
     type Proof = Avx2;
 
     const STEP_TAPS: usize = 2;
@@ -86,14 +97,14 @@ unsafe impl<const BITS: usize> Format for Packed<BITS> {
         unsafe {
             let codes = _mm256_load_si256(block.cast());
             let up = _mm_load_si128(COUNTS[16 - BITS * (step + 1)].0.as_ptr().cast());
-            let down = _mm_load_si128(COUNTS[16 - BITS].0.as_ptr().cast());
+            let down = _mm_load_si128(COUNTS[16 - BITS - ODD as usize].0.as_ptr().cast());
             let weights = _mm256_sra_epi16(_mm256_sll_epi16(codes, up), down);
-            if BITS == 1 {
-                // −1 or 0 to −1 or 1. The ones stay in memory: no register is left for them.
-                let mut signs = weights;
-                asm!("vpor {0}, {0}, [{1}]", inout(ymm_reg) signs, in(reg) ONES.0.as_ptr(),
+            if ODD {
+                // b to 2·b + 1, whatever lies below b. The ones stay in memory: no register is left for them.
+                let mut odd = weights;
+                asm!("vpor {0}, {0}, [{1}]", inout(ymm_reg) odd, in(reg) ONES.0.as_ptr(),
                     options(pure, readonly, nostack, preserves_flags));
-                signs
+                odd
             } else {
                 weights
             }

@@ -17,12 +17,22 @@ pub(in crate::qconv) mod w16 {
 
 /// Kernels of 4 bits.
 pub(in crate::qconv) mod w4 {
-    super::kernels_avx512!(super::I4, Some(&super::BYTES));
+    super::kernels_avx512!(super::I4<false>, Some(&super::BYTES));
+}
+
+/// Kernels of odd weights of 4 bits.
+pub(in crate::qconv) mod odd4 {
+    super::kernels_avx512!(super::I4<true>, Some(&super::BYTES));
+}
+
+/// Kernels of odd weights of 2 bits.
+pub(in crate::qconv) mod odd2 {
+    super::kernels_avx512!(super::I2<true>, Some(&super::BYTES));
 }
 
 /// Kernels of 2 bits.
 pub(in crate::qconv) mod w2 {
-    super::kernels_avx512!(super::I2, Some(&super::BYTES));
+    super::kernels_avx512!(super::I2<false>, Some(&super::BYTES));
 }
 
 /// Kernels of 1 bit.
@@ -37,13 +47,14 @@ pub(in crate::qconv) fn pack(
     shape: WeightShape,
     proof: Avx512,
 ) -> Panels {
-    let width = width.in_memory(&shape);
     let set = match width {
         WeightWidth::Bits16 => {
             return Panels::pack(Kernels::new(&w16::KERNELS, proof), weights, shape, put_i16);
         }
         WeightWidth::Bits8 => unreachable!("bytes are not packed"),
         WeightWidth::Bits4 => &w4::KERNELS,
+        WeightWidth::Odd4 => &odd4::KERNELS,
+        WeightWidth::Odd2 => &odd2::KERNELS,
         WeightWidth::Bits2 => &w2::KERNELS,
         WeightWidth::Bits1 => &w1::KERNELS,
     };
@@ -59,11 +70,11 @@ pub(in crate::qconv) fn pack(
 /// 16 bits: two taps a step, `vpdpwssd`.
 pub(in crate::qconv) struct I16;
 
-/// 4 bits.
-pub(in crate::qconv) struct I4;
+/// 4 bits, in two's complement or odd.
+pub(in crate::qconv) struct I4<const ODD: bool>;
 
-/// 2 bits.
-pub(in crate::qconv) struct I2;
+/// 2 bits, in two's complement or odd.
+pub(in crate::qconv) struct I2<const ODD: bool>;
 
 /// 1 bit.
 pub(in crate::qconv) struct I1;
@@ -90,17 +101,32 @@ unsafe impl Format for I16 {
     }
 }
 
+/// `bits & top`, and `low` besides where weights are odd.
+///
+/// # Safety
+/// The processor has AVX-512.
+#[inline(always)]
+unsafe fn odd_or_not<const ODD: bool>(bits: __m512i, top: __m512i, low: __m512i) -> __m512i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match ODD {
+            true => _mm512_ternarylogic_epi64::<0xea>(bits, top, low),
+            false => _mm512_and_si512(bits, top),
+        }
+    }
+}
+
 // SAFETY: VNNI at most, and `weights` reads 32 bytes.
-unsafe impl Format for I4 {
+unsafe impl<const ODD: bool> Format for I4<ODD> {
     type Proof = Avx512;
 
     const STEP_TAPS: usize = 4;
     const ELEMENT_BYTES: usize = 1;
     const VECTOR_BYTES: usize = 32;
     const START_FIRST: bool = false;
-    const BYTES_SHIFTED_BY: Option<u32> = Some(4);
+    const BYTES_SHIFTED_BY: Option<u32> = Some(if ODD { 3 } else { 4 });
 
-    /// The weights times 16: shifted to the top of each byte, they need no sign extension.
+    /// The weights times 16: shifted to the top of each byte, they need no sign extension. Odd ones, 2·b + 1, times 8.
     #[inline(always)]
     unsafe fn weights(at: *const u8) -> __m512i {
         // SAFETY: the caller's promises.
@@ -108,7 +134,7 @@ unsafe impl Format for I4 {
             let codes = _mm512_broadcast_i64x4(_mm256_loadu_si256(at.cast()));
             let shifts = _mm512_setr_epi32(4, 4, 4, 4, 4, 4, 4, 4, 0, 0, 0, 0, 0, 0, 0, 0);
             let top = _mm512_set1_epi8(0xf0_u8 as i8);
-            _mm512_and_si512(_mm512_sllv_epi32(codes, shifts), top)
+            odd_or_not::<ODD>(_mm512_sllv_epi32(codes, shifts), top, _mm512_set1_epi8(8))
         }
     }
 
@@ -121,21 +147,27 @@ unsafe impl Format for I4 {
     #[inline(always)]
     unsafe fn finish(acc: __m512i, start: __m512i) -> __m512i {
         // SAFETY: as above.
-        unsafe { _mm512_add_epi32(_mm512_srai_epi32::<4>(acc), start) }
+        unsafe {
+            let sums = match ODD {
+                true => _mm512_srai_epi32::<3>(acc),
+                false => _mm512_srai_epi32::<4>(acc),
+            };
+            _mm512_add_epi32(sums, start)
+        }
     }
 }
 
 // SAFETY: VNNI at most, and `weights` reads 16 bytes.
-unsafe impl Format for I2 {
+unsafe impl<const ODD: bool> Format for I2<ODD> {
     type Proof = Avx512;
 
     const STEP_TAPS: usize = 4;
     const ELEMENT_BYTES: usize = 1;
     const VECTOR_BYTES: usize = 16;
     const START_FIRST: bool = false;
-    const BYTES_SHIFTED_BY: Option<u32> = Some(6);
+    const BYTES_SHIFTED_BY: Option<u32> = Some(if ODD { 5 } else { 6 });
 
-    /// The weights times 64.
+    /// The weights times 64; odd ones, 2·b + 1, times 32.
     #[inline(always)]
     unsafe fn weights(at: *const u8) -> __m512i {
         // SAFETY: the caller's promises.
@@ -143,7 +175,7 @@ unsafe impl Format for I2 {
             let codes = _mm512_broadcast_i32x4(_mm_loadu_si128(at.cast()));
             let shifts = _mm512_setr_epi32(6, 6, 6, 6, 4, 4, 4, 4, 2, 2, 2, 2, 0, 0, 0, 0);
             let top = _mm512_set1_epi8(0xc0_u8 as i8);
-            _mm512_and_si512(_mm512_sllv_epi32(codes, shifts), top)
+            odd_or_not::<ODD>(_mm512_sllv_epi32(codes, shifts), top, _mm512_set1_epi8(32))
         }
     }
 
@@ -156,7 +188,13 @@ unsafe impl Format for I2 {
     #[inline(always)]
     unsafe fn finish(acc: __m512i, start: __m512i) -> __m512i {
         // SAFETY: as above.
-        unsafe { _mm512_add_epi32(_mm512_srai_epi32::<6>(acc), start) }
+        unsafe {
+            let sums = match ODD {
+                true => _mm512_srai_epi32::<5>(acc),
+                false => _mm512_srai_epi32::<6>(acc),
+            };
+            _mm512_add_epi32(sums, start)
+        }
     }
 }
 

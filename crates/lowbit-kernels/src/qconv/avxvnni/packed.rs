@@ -43,22 +43,32 @@ use kernels_avxvnni;
 
 /// Kernels of 8 bits.
 pub(in crate::qconv) mod w8 {
-    super::kernels_avxvnni!(super::Packed<8>, None);
+    super::kernels_avxvnni!(super::Packed<8, false>, None);
 }
 
 /// Kernels of 4 bits.
 pub(in crate::qconv) mod w4 {
-    super::kernels_avxvnni!(super::Packed<4>, Some(&super::w8::KERNELS));
+    super::kernels_avxvnni!(super::Packed<4, false>, Some(&super::w8::KERNELS));
+}
+
+/// Kernels of odd weights of 4 bits.
+pub(in crate::qconv) mod odd4 {
+    super::kernels_avxvnni!(super::Packed<4, true>, Some(&super::w8::KERNELS));
+}
+
+/// Kernels of odd weights of 2 bits.
+pub(in crate::qconv) mod odd2 {
+    super::kernels_avxvnni!(super::Packed<2, true>, Some(&super::w8::KERNELS));
 }
 
 /// Kernels of 2 bits.
 pub(in crate::qconv) mod w2 {
-    super::kernels_avxvnni!(super::Packed<2>, Some(&super::w8::KERNELS));
+    super::kernels_avxvnni!(super::Packed<2, false>, Some(&super::w8::KERNELS));
 }
 
 /// Kernels of 1 bit.
 pub(in crate::qconv) mod w1 {
-    super::kernels_avxvnni!(super::Packed<1>, Some(&super::w8::KERNELS));
+    super::kernels_avxvnni!(super::Packed<1, true>, Some(&super::w8::KERNELS));
 }
 
 /// Packs weights of 8, 4, 2 or 1 bit.
@@ -68,11 +78,12 @@ pub(in crate::qconv) fn pack(
     shape: WeightShape,
     proof: AvxVnni,
 ) -> Panels {
-    let width = width.in_memory(&shape);
     let set = match width {
         WeightWidth::Bits16 => unreachable!("two bytes are AVX2's"),
         WeightWidth::Bits8 => &w8::KERNELS,
         WeightWidth::Bits4 => &w4::KERNELS,
+        WeightWidth::Odd4 => &odd4::KERNELS,
+        WeightWidth::Odd2 => &odd2::KERNELS,
         WeightWidth::Bits2 => &w2::KERNELS,
         WeightWidth::Bits1 => &w1::KERNELS,
     };
@@ -84,21 +95,17 @@ pub(in crate::qconv) fn pack(
     })
 }
 
-/// Weights of `BITS` bits.
-pub(in crate::qconv) struct Packed<const BITS: usize>;
+/// Weights of `BITS` bits, in two's complement or odd.
+pub(in crate::qconv) struct Packed<const BITS: usize, const ODD: bool>;
 
-impl<const BITS: usize> Packed<BITS> {
+impl<const BITS: usize, const ODD: bool> Packed<BITS, ODD> {
     /// The power of two that weights come out multiplied by: shifted to the top of their byte, they need no sign
     /// extension.
-    const SHIFT: i32 = match BITS {
-        8 => 0,
-        4 => 4,
-        _ => 6,
-    };
+    const SHIFT: i32 = 8 - BITS as i32 - ODD as i32;
 }
 
 // SAFETY: AVX2 and AVX-VNNI, which `Proof` proves; `weights` reads one block.
-unsafe impl<const BITS: usize> Format for Packed<BITS> {
+unsafe impl<const BITS: usize, const ODD: bool> Format for Packed<BITS, ODD> {
     type Proof = AvxVnni;
 
     const STEP_TAPS: usize = 4;
@@ -118,9 +125,9 @@ unsafe impl<const BITS: usize> Format for Packed<BITS> {
         let up = _mm_cvtsi32_si128((8 - BITS * (step + 1)) as i32);
         let top = _mm256_set1_epi8((0xff00_u16 >> BITS) as i8);
         let weights = _mm256_and_si256(_mm256_sll_epi16(codes, up), top);
-        if BITS == 1 {
-            // −128 or 0 to −64 or 64.
-            _mm256_or_si256(weights, _mm256_set1_epi8(64))
+        if ODD {
+            // 2·b to 2·b + 1, both times 2 to the power of SHIFT.
+            _mm256_or_si256(weights, _mm256_set1_epi8(1 << Self::SHIFT))
         } else {
             weights
         }

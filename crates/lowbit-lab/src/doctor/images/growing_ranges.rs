@@ -31,8 +31,8 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
     if half.is_empty() {
         return Ok(vec![]);
     }
-    let whole = calibrate(&model, Observer::MinMax, &all.images()?);
-    let first = calibrate(&model, Observer::MinMax, &all.take(&half).images()?);
+    let whole = calibrate(&model, Observer::MinMax, &all.images()?)?;
+    let first = calibrate(&model, Observer::MinMax, &all.take(&half).images()?)?;
     let width = |(low, high): (f32, f32)| high.max(0.0) - low.min(0.0);
     let steps = patient.steps()?;
     let mut found: Vec<(f32, &str)> = Vec::new();

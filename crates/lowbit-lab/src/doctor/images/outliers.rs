@@ -26,7 +26,7 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
     };
     let some = spread(&images.calibration, IMAGES);
     let most = Observer::Percentile(99.99);
-    let seen = calibrate(&model, most, &some.images()?);
+    let seen = calibrate(&model, most, &some.images()?)?;
     let steps = patient.steps()?;
     let mut found: Vec<(f32, &str)> = Vec::new();
     for (index, step) in steps.iter().enumerate() {

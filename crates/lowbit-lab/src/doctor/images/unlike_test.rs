@@ -42,7 +42,7 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
             &model,
             nearly_all,
             &spread(split, count).images()?,
-        ))
+        )?)
     };
     let (calibration, test) = (of(&images.calibration)?, of(&images.test)?);
     let steps = patient.steps()?;

@@ -84,6 +84,8 @@ impl Cache {
             );
         }
         digest = fnv(digest, parts.calibration.iter().copied());
+        // What a number of bits means may change with the format: two of them were three values before version 7.
+        digest = fnv(digest, format::FORMAT_VERSION.to_le_bytes().into_iter());
         let here = Machine::here(isa);
         let timed = format!(
             "{}, {}, {}, {}",

@@ -72,6 +72,7 @@ impl<'a> Float<'a> {
             verdict: Some(score(&self.verdict, &self.verdict)),
             latency_ms: None,
             speedup: None,
+            memory_bytes: None,
             predicted: None,
             epochs: None,
             on_front: false,

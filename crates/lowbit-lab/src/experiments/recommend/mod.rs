@@ -24,11 +24,12 @@ use super::inputs::FloatFile;
 use super::unseen::{Choice, Chosen, Which};
 use crate::evaluate::Evaluation;
 use crate::machine::Machine;
+use crate::memory::heap_of;
 use crate::statistics::{Difference, Summary, paired_difference};
 use crate::{Config, Events, LabError};
 use cache::Cache;
 use float::Float;
-use lowbit::exec::{FloatModel, IntegerModel};
+use lowbit::exec::{FloatModel, IntegerModel, Model, RuntimeError};
 use lowbit_kernels::Isa;
 use search::{Found, Search, Tried};
 use serde::{Deserialize, Serialize};
@@ -112,6 +113,10 @@ pub struct Row {
     pub latency_ms: Option<Summary>,
     /// FP32's time over its own, in rounds that take turns.
     pub speedup: Option<Summary>,
+    /// The most bytes of heap at once from packing its weights to the answer of one call; none where it was not timed, or the
+    /// program does not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
     /// What its layers let expect, of mixed widths.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicted: Option<Predicted>,
@@ -213,6 +218,8 @@ pub fn recommend(
     let FloatFile { graph, weights, .. } = request.model;
     let fp32 = FloatModel::compile(graph, weights, isa)?;
     let measured = Float::measure(&fp32, &parts, request)?;
+    let compile = || FloatModel::compile(graph, weights, isa);
+    let fp32_bytes = memory(compile, measured.timed())?;
     let cache = Cache::open(&folder, request, chosen, config, &parts, isa)?;
     let search = Search {
         config,
@@ -237,6 +244,7 @@ pub fn recommend(
         mut ended,
     } = found;
     let mut rows = vec![measured.row(request)];
+    rows[0].memory_bytes = fp32_bytes;
     let kept = finalists(&tried, request);
     let mut made_by = vec![None];
     for Tried { row, candidate } in tried {
@@ -258,7 +266,9 @@ pub fn recommend(
             ended = Some("the time was up".into());
             continue;
         };
-        let model = IntegerModel::compile(&cache.model(candidate)?, isa)?;
+        let stored = cache.model(candidate)?;
+        row.memory_bytes = memory(|| IntegerModel::compile(&stored, isa), measured.timed())?;
+        let model = IntegerModel::compile(&stored, isa)?;
         float_times.push(measured.complete(row, &model, &parts)?);
         if let (Some(part), Some(speedup)) = (&row.verdict, row.speedup) {
             events.note(&format!(
@@ -319,6 +329,20 @@ pub fn recommend(
     let page = page::page(&found);
     lowbit::format::write_atomically(&folder.join("report.html"), page.as_bytes())?;
     Ok(found)
+}
+
+/// What a model takes of the heap from being made to the answer of one call.
+fn memory<M: Model>(
+    compile: impl FnOnce() -> Result<M, RuntimeError>,
+    images: &[u8],
+) -> Result<Option<u64>, LabError> {
+    let (ran, bytes) = heap_of(|| {
+        let model = compile()?;
+        let mut logits = vec![0.0; model.count(images) * model.graph().classes()];
+        model.run(images, &mut logits)
+    });
+    ran?;
+    Ok(bytes)
 }
 
 /// Whether a row's files go into the results folder: who chose may ship what the images that chose nothing put behind another.

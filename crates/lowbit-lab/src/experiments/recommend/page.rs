@@ -7,13 +7,14 @@ use crate::report::{TIPS, document};
 use maud::{Markup, html};
 
 /// The header of the table, for people.
-pub const HEADER: [&str; 8] = [
+pub const HEADER: [&str; 9] = [
     "model",
     "bytes",
     "choosing %",
     "verdict %",
     "points [95 %]",
     "changed",
+    "heap, MB",
     "ms",
     "faster",
 ];
@@ -41,6 +42,8 @@ impl Recommendation {
                     format!("{:+.2} [{:+.2}, {:+.2}]", -d.value, -d.high, -d.low)
                 }),
                 other.map_or_else(none, |part| part.changed.to_string()),
+                row.memory_bytes
+                    .map_or_else(none, |bytes| format!("{:.2}", bytes as f64 / 1e6)),
                 row.latency_ms
                     .map_or_else(none, |ms| format!("{:.3}", ms.median)),
                 row.speedup

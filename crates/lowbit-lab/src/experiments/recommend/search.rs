@@ -225,6 +225,7 @@ impl Search<'_> {
             verdict: None,
             latency_ms: None,
             speedup: None,
+            memory_bytes: None,
             predicted,
             epochs: candidate.training.map(|training| training.epochs),
             on_front: false,

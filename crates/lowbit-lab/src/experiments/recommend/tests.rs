@@ -32,6 +32,7 @@ fn row(name: &str, lost: f64, half: f64, ms: f64, bytes: u64) -> Row {
         verdict: Some(part(lost, half)),
         latency_ms: Some(Summary::of(&[ms])),
         speedup: Some(Summary::of(&[10.0 / ms])),
+        memory_bytes: Some(1_234_567),
         predicted: None,
         epochs: None,
         on_front: false,

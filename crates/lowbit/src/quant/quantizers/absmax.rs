@@ -3,7 +3,8 @@
 use super::round;
 use crate::bits::WeightBits;
 
-/// Rounds `weights` to `bits`-bit symmetric integers with `scale = max|w| / (2^(bits−1) − 1)`, ties to even.
+/// Rounds `weights` to `bits`-bit symmetric integers, the largest magnitude to the largest integer: `scale = max|w| / (2^(bits−1) − 1)`, of
+/// odd ones `max|w| / (2^bits − 1)`.
 /// Returns the scale, which is positive even where all weights are zero.
 pub fn absmax(weights: &[f32], bits: WeightBits, out: &mut [i16]) -> f32 {
     let largest = weights.iter().fold(0.0f32, |max, w| max.max(w.abs()));
@@ -13,7 +14,7 @@ pub fn absmax(weights: &[f32], bits: WeightBits, out: &mut [i16]) -> f32 {
     } else {
         1.0
     };
-    round(weights, scale, limit, out);
+    round(weights, scale, bits, out);
     scale
 }
 

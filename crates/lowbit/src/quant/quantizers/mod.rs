@@ -10,12 +10,19 @@ pub use mse::mse;
 
 use crate::bits::WeightBits;
 
-/// `out = clamp(round_ties_even(weights / scale), ±limit)`; NaN becomes `-limit`.
-pub(crate) fn round(weights: &[f32], scale: f32, limit: i16, out: &mut [i16]) {
+/// The integers of a width that are nearest to `weights / scale`, ties as in [`WeightBits::nearest`]; NaN becomes the lowest.
+pub(crate) fn round(weights: &[f32], scale: f32, bits: WeightBits, out: &mut [i16]) {
     // Added to a number below 2²² in magnitude, it leaves the nearest whole number in the last bits: without SSE 4.1,
     // which the compiler may not assume, `round_ties_even` is a function call for each weight of each step in training.
     const WHOLE: f32 = 12_582_912.0;
-    let limit = f32::from(limit);
+    let limit = f32::from(bits.magnitude_max());
+    if bits.is_odd() {
+        for (q, &w) in out.iter_mut().zip(weights) {
+            let cut = (w / scale).max(-limit).min(limit);
+            *q = 2 * ((0.5 * (cut - 1.0) + WHOLE).to_bits() as i16) + 1;
+        }
+        return;
+    }
     for (q, &w) in out.iter_mut().zip(weights) {
         let cut = (w / scale).max(-limit).min(limit);
         *q = (cut + WHOLE).to_bits() as i16;
@@ -42,7 +49,7 @@ pub fn quantize_channel(weights: &[f32], bits: WeightBits, out: &mut [i16]) -> f
     // Rounding may add half a step per weight.
     let room = (most as f64 - 0.5 * weights.len() as f64).max(1.0);
     let scale = scale * (sum as f64 / room) as f32 * 1.000_001;
-    round(weights, scale, i16::MAX, out);
+    round(weights, scale, bits, out);
     scale
 }
 
@@ -62,14 +69,34 @@ mod tests {
             1e9,
             f32::NEG_INFINITY,
         ];
-        for (limit, scale) in [(127, 1.0), (32_767, 0.37), (1, 2.9)] {
+        use WeightBits::{B2, B4, B8, B16, Odd4, Ternary};
+        for (bits, scale) in [
+            (B8, 1.0),
+            (B16, 0.37),
+            (B4, 1.0),
+            (Ternary, 2.9),
+            (Odd4, 1.0),
+            (B2, 2.9),
+        ] {
             weights.extend((-90_000..90_000).map(|i| i as f32 * 0.173 * scale));
             let mut q = vec![0; weights.len()];
-            round(&weights, scale, limit, &mut q);
+            round(&weights, scale, bits, &mut q);
             for (&q, &w) in q.iter().zip(&weights) {
-                let limit = f32::from(limit);
-                let expected = (w / scale).round_ties_even().clamp(-limit, limit);
-                assert_eq!(f32::from(q), expected, "{w} / {scale}");
+                let limit = f32::from(bits.magnitude_max());
+                let cut = (w / scale).clamp(-limit, limit);
+                let found = f32::from(q);
+                assert_eq!(
+                    f64::from(q),
+                    bits.nearest((w / scale).into()),
+                    "{w} / {scale}"
+                );
+                match bits.is_odd() {
+                    true => assert!(
+                        q % 2 != 0 && (found - cut).abs() <= 1.0,
+                        "{w} / {scale}: {q}"
+                    ),
+                    false => assert_eq!(found, cut.round_ties_even(), "{w} / {scale}"),
+                }
             }
         }
     }

@@ -15,9 +15,8 @@ const SHORTEST: f32 = 0.1;
 /// Cutting weights off moves a channel's mean; without a corrected bias that costs more than it gains.
 pub fn mse(weights: &[f32], bits: WeightBits, out: &mut [i16]) -> f32 {
     let whole = absmax(weights, bits, out);
-    let limit = bits.magnitude_max();
     let error = |scale: f32, out: &mut [i16]| -> f64 {
-        round(weights, scale, limit, out);
+        round(weights, scale, bits, out);
         let pairs = weights.iter().zip(&*out);
         pairs
             .map(|(&w, &q)| (f64::from(w) - f64::from(q) * f64::from(scale)).powi(2))
@@ -32,7 +31,7 @@ pub fn mse(weights: &[f32], bits: WeightBits, out: &mut [i16]) -> f32 {
             best = (found, scale);
         }
     }
-    round(weights, best.1, limit, out);
+    round(weights, best.1, bits, out);
     best.1
 }
 
@@ -50,7 +49,7 @@ mod tests {
         assert_eq!((q[0], q[99]), (1, 7));
         // At 2 bits a step of 2.1 makes zeros of the others: 99·0.3² = 8.91. A step s below 0.6 keeps them:
         // 99·(0.3 − s)² + (2.1 − s)² is smallest at s = (99·0.3 + 2.1) / 100 = 0.318.
-        let scale = mse(&weights, WeightBits::B2, &mut q);
+        let scale = mse(&weights, WeightBits::Ternary, &mut q);
         assert!((scale - 0.32).abs() < 0.02, "{scale}");
         assert_eq!((q[0], q[99]), (1, 1));
     }

@@ -10,6 +10,7 @@
 //! Output channels do not depend on each other: blocks of them are learned by themselves, on as many threads as there are,
 //! with the same result. A channel whose learned rounding is no better than that to the nearest keeps the latter.
 
+use crate::bits::WeightBits;
 use crate::exec::Patches;
 use crate::graph::Epilogue;
 use crate::pool::for_each_chunk;
@@ -71,7 +72,7 @@ impl Rounding<'_> {
         index: usize,
         [float, quantized]: [&Patches<'_>; 2],
     ) {
-        let limit = layer.bits.magnitude_max();
+        let lattice = Lattice::of(layer.bits);
         // One bit has no direction to choose, and sixteen bits have no error to repair.
         if layer.bits.get() == 1 || layer.bits.get() == 16 {
             return;
@@ -100,7 +101,7 @@ impl Rounding<'_> {
                     let block = Block {
                         kernel: &kernel[own.start * taps..own.end * taps],
                         scale: &scale[own],
-                        limit,
+                        lattice,
                         first: 0,
                     };
                     self.block(&block, &samples[at], integers);
@@ -112,7 +113,7 @@ impl Rounding<'_> {
                 let block = Block {
                     kernel: &kernel[own.start * taps..own.end * taps],
                     scale: &scale[own.clone()],
-                    limit,
+                    lattice,
                     first: own.start,
                 };
                 self.block(&block, &samples[0], integers);
@@ -192,11 +193,43 @@ impl Rounding<'_> {
     }
 }
 
+/// The integers of a width: `start + stride·n`, up to a limit.
+#[derive(Clone, Copy)]
+struct Lattice {
+    stride: f32,
+    start: f32,
+    limit: f32,
+}
+
+impl Lattice {
+    fn of(bits: WeightBits) -> Self {
+        let (stride, start) = match bits.is_odd() {
+            true => (2.0, 1.0),
+            false => (1.0, 0.0),
+        };
+        Self {
+            stride,
+            start,
+            limit: bits.magnitude_max().into(),
+        }
+    }
+
+    /// The integer that is not above `x`, without a limit.
+    fn floor(self, x: f32) -> f32 {
+        self.start + self.stride * ((x - self.start) / self.stride).floor()
+    }
+
+    /// Between an integer and the next, cut at the limits.
+    fn at(self, floor: f32, rest: f32) -> f32 {
+        (floor + self.stride * rest).clamp(-self.limit, self.limit)
+    }
+}
+
 /// Some output channels of a group.
 struct Block<'a> {
     kernel: &'a [f32],
     scale: &'a [f32],
-    limit: i16,
+    lattice: Lattice,
     /// The first of the group's channels.
     first: usize,
 }
@@ -207,7 +240,7 @@ struct Learner<'a> {
     block: &'a Block<'a>,
     sample: &'a Sample,
     packed: conv_f32::PackedWeights,
-    /// Per weight: the whole number below it, and where between it and the next it is put.
+    /// Per weight: the integer below it, and where between it and the next it is put.
     floor: Vec<f32>,
     at: Vec<f32>,
     /// The sigmoid of that.
@@ -239,10 +272,11 @@ impl<'a> Learner<'a> {
             .zip(scales)
             .map(|(w, s)| w / s)
             .collect();
-        let floor: Vec<f32> = steps.iter().map(|x| x.floor()).collect();
+        let lattice = block.lattice;
+        let floor: Vec<f32> = steps.iter().map(|&x| lattice.floor(x)).collect();
         let at = steps.iter().zip(&floor).map(|(x, floor)| {
             // Where the stretched sigmoid gives the weight itself.
-            let rest = (x - floor).clamp(0.0, 1.0);
+            let rest = ((x - floor) / lattice.stride).clamp(0.0, 1.0);
             -(STRETCH / (rest + BELOW) - 1.0).ln()
         });
         Self {
@@ -348,24 +382,24 @@ impl<'a> Learner<'a> {
     }
 
     fn decided(&self) -> Vec<i16> {
-        let limit = f32::from(self.block.limit);
+        let lattice = self.block.lattice;
         let pairs = self.floor.iter().zip(&self.at);
         // The stretched sigmoid is ½ where the sigmoid is.
         let up = |at: f32| if at >= 0.0 { 1.0 } else { 0.0 };
         pairs
-            .map(|(floor, &at)| (floor + up(at)).clamp(-limit, limit) as i16)
+            .map(|(&floor, &at)| lattice.at(floor, up(at)) as i16)
             .collect()
     }
 
     fn step(&mut self, step: usize, steps: usize) {
         let (taps, channels) = (self.sample.taps, self.block.scale.len());
         let batch = self.results.len() / channels;
-        let limit = f32::from(self.block.limit);
+        let lattice = self.block.lattice;
         for (index, w) in self.weights.iter_mut().enumerate() {
             let sigmoid = 1.0 / (1.0 + (-self.at[index]).exp());
             self.sigmoid[index] = sigmoid;
-            let integer = self.floor[index] + rest(sigmoid);
-            *w = integer.clamp(-limit, limit) * self.block.scale[index / taps];
+            let integer = lattice.at(self.floor[index], rest(sigmoid));
+            *w = integer * self.block.scale[index / taps];
         }
         self.take_weights();
         let batches = self.sample.pixels / batch;
@@ -429,7 +463,7 @@ impl<'a> Learner<'a> {
             true => UNDECIDED / taps as f32 * GROWTH.powf(done),
             false => 0.0,
         };
-        let limit = f32::from(self.block.limit);
+        let Lattice { stride, limit, .. } = self.block.lattice;
         let number = step as i32 + 1;
         let (unbias_mean, unbias_square) = (1.0 - 0.9f32.powi(number), 1.0 - 0.999f32.powi(number));
         for index in 0..self.at.len() {
@@ -437,9 +471,9 @@ impl<'a> Learner<'a> {
             let sigmoid = self.sigmoid[index];
             let stretched = STRETCH * sigmoid - BELOW;
             let rest = rest(sigmoid);
-            let integer = self.floor[index] + rest;
+            let integer = self.floor[index] + stride * rest;
             let mut grad = match integer > -limit && integer < limit {
-                true => self.grad_weights[tap * channels + c] * self.block.scale[c],
+                true => self.grad_weights[tap * channels + c] * stride * self.block.scale[c],
                 false => 0.0,
             };
             let side = 2.0 * rest - 1.0;
@@ -460,7 +494,7 @@ impl<'a> Learner<'a> {
     }
 }
 
-/// Where a weight is put between the whole numbers beside it.
+/// Where a weight is put between the integers beside it.
 fn rest(sigmoid: f32) -> f32 {
     (STRETCH * sigmoid - BELOW).clamp(0.0, 1.0)
 }

@@ -83,7 +83,11 @@ impl Compensation<'_> {
         let mut filters: Vec<Filter<'_>> = filters.collect();
         // Signs have their best scale, eight bits are fine enough for the largest weight, and parts of a filter share a step.
         let ranges = match bits {
-            WeightBits::B4 | WeightBits::B2 if self.ranges && taps <= TAPS => &RANGES[..],
+            WeightBits::B4 | WeightBits::Odd4 | WeightBits::Ternary | WeightBits::B2
+                if self.ranges && taps <= TAPS =>
+            {
+                &RANGES[..]
+            }
             _ => &[],
         };
         for_each_chunk(&mut filters, channels, read.groups, |group, filters| {
@@ -260,7 +264,7 @@ impl Factor {
             let steps = self.steps(filters, &scale);
             let mut found = vec![[0.0; LANES]; steps.len()];
             let errors = self.walk(&steps, |tap, wanted| {
-                found[tap] = wanted.map(|x| level(x, bits));
+                found[tap] = wanted.map(|x| bits.nearest(x));
                 found[tap]
             });
             for (c, filter) in filters.iter_mut().enumerate() {
@@ -313,16 +317,6 @@ impl Filter<'_> {
     fn whole(&self, bits: WeightBits) -> f32 {
         let largest = self.kernel.iter().fold(0.0f32, |max, w| max.max(w.abs()));
         (largest / f32::from(bits.magnitude_max())).max(f32::MIN_POSITIVE)
-    }
-}
-
-/// The nearest integer that there is.
-fn level(x: f64, bits: WeightBits) -> f64 {
-    let limit = f64::from(bits.magnitude_max());
-    match bits {
-        WeightBits::B1 if x < 0.0 => -1.0,
-        WeightBits::B1 => 1.0,
-        _ => x.round_ties_even().clamp(-limit, limit),
     }
 }
 

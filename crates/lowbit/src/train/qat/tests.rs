@@ -40,9 +40,15 @@ fn weights_and_their_gradients_are_those_of_pytorch() {
     let channels = golden["channels"].as_u64().unwrap() as usize;
     for case in golden["weights"].as_array().unwrap() {
         let bits = WeightBits::try_from(case["bits"].as_u64().unwrap() as u8).unwrap();
+        let grid = case["grid"]
+            .as_str()
+            .unwrap_or("mid-tread")
+            .parse()
+            .unwrap();
+        let bits = bits.on(grid);
         let mut config = QatConfig::of(bits);
         config.quantizer = case["quantizer"].as_str().unwrap().parse().unwrap();
-        let what = format!("{} {bits}", config.quantizer);
+        let what = format!("{} {bits} {grid}", config.quantizer);
         let expected = numbers(&case["y"]);
         let latent = made(&case["w"], expected.len());
         let steps = numbers(&case["step"]);
@@ -92,7 +98,7 @@ fn activations_and_their_gradients_are_those_of_pytorch() {
             let mut state = ActivationState::new(kind, bits, relu, "layer", &stored);
             let layout = Layout::new(Shape::new(1, expected.len(), 1), [0; 4]);
             let mut value = made(&case["x"], expected.len());
-            state.forward(isa, (&layout, 1), &mut value, true);
+            state.forward(isa, (&layout, 1), &mut value, false);
             close(&format!("{what}: y"), &value, &expected);
             let mut grad = made(&case["dy"], expected.len());
             state.backward(isa, 1, expected.len(), &mut grad, true);

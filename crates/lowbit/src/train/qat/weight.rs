@@ -102,11 +102,13 @@ impl WeightState {
         let channels = latent.shape[0];
         let fan_in = latent.value.len() / channels;
         let limit = f32::from(bits.magnitude_max());
+        // One bit's step is not learned, and this one not used.
+        let grid = bits.max(WeightBits::Ternary);
         let initial = |channel: &[f32]| {
             let largest = channel
                 .iter()
                 .fold(f32::MIN_POSITIVE, |max, w| max.max(w.abs()));
-            let rounded = |w: f32, s: f32| (w / s).round_ties_even().clamp(-limit, limit) * s;
+            let rounded = |w: f32, s: f32| grid.nearest((w / s).into()) as f32 * s;
             best_scale(channel.iter().copied(), largest / limit, rounded).ln()
         };
         let ln_scale = latent.value.chunks_exact(fan_in).map(initial).collect();
@@ -132,7 +134,6 @@ impl WeightState {
     /// Rounds the latent weights.
     pub(in crate::train) fn forward(&mut self, latent: &[f32]) {
         let (bits, quantizer, learned) = (self.bits, self.quantizer, self.learns_scale());
-        let limit = bits.magnitude_max();
         let ln_scale = &self.ln_scale.value;
         self.codes
             .par_chunks_mut(self.fan_in)
@@ -143,7 +144,7 @@ impl WeightState {
             .for_each(|(channel, (((codes, dequantized), scale), latent))| {
                 *scale = if learned {
                     let scale = ln_scale[channel].exp();
-                    quantizers::round(latent, scale, limit, codes);
+                    quantizers::round(latent, scale, bits, codes);
                     scale
                 } else if quantizer == WeightQuantizer::DoReFa && bits > WeightBits::B1 {
                     let squashed: Vec<f32> = latent.iter().map(|w| w.tanh()).collect();
@@ -162,9 +163,12 @@ impl WeightState {
     /// Straight through inside the range, zero outside; for the step, Esser et al. 2020, equation 3 (times the step,
     /// since its logarithm is learned), with their gradient scale.
     pub(in crate::train) fn backward(&mut self, latent: &[f32], grad: &mut [f32]) {
-        let limit = f32::from(self.bits.magnitude_max());
+        // Of odd integers, which are two apart, the last one's range ends one further.
+        let reach =
+            f32::from(self.bits.magnitude_max()) + if self.bits.is_odd() { 1.0 } else { 0.5 };
         let learned = self.learns_scale();
-        let grad_scale = 1.0 / (self.fan_in as f32 * limit).sqrt();
+        let positive = (1u32 << (self.bits.get() - 1)) - 1;
+        let grad_scale = 1.0 / (self.fan_in as f32 * positive.max(1) as f32).sqrt();
         let (ste, quantizer, bits) = (self.ste, self.quantizer, self.bits);
         let scales = self
             .scale
@@ -179,7 +183,7 @@ impl WeightState {
             .for_each(|(((grad_ln_scale, grad), latent), (&scale, dequantized))| {
                 let mut sum = 0.0;
                 for ((g, &w), &x) in grad.iter_mut().zip(latent).zip(dequantized) {
-                    let inside = !learned || (w / scale).abs() <= limit + 0.5;
+                    let inside = !learned || (w / scale).abs() <= reach;
                     sum += *g * if inside { x - w } else { x };
                     let slope = match quantizer {
                         WeightQuantizer::DoReFa if bits > WeightBits::B1 => 1.0 - w.tanh().powi(2),

@@ -3,7 +3,13 @@ use lowbit_kernels::random;
 
 #[test]
 fn in_the_end_every_weight_is_decided_and_the_error_is_smaller() {
-    let (taps, pixels, limit) = (9, 512, 7);
+    for bits in [WeightBits::B4, WeightBits::Odd4] {
+        decided_at(bits);
+    }
+}
+
+fn decided_at(bits: WeightBits) {
+    let (taps, pixels) = (9, 512);
     let mut rng = random::stream(1, "test", 0);
     let mut uniform =
         |n: usize| -> Vec<f32> { (0..n).map(|_| random::uniform(&mut rng)).collect() };
@@ -25,8 +31,8 @@ fn in_the_end_every_weight_is_decided_and_the_error_is_smaller() {
         };
         let block = Block {
             kernel: &kernel,
-            scale: &[0.5 * size / f32::from(limit)],
-            limit,
+            scale: &[0.5 * size / f32::from(bits.magnitude_max())],
+            lattice: Lattice::of(bits),
             first: 0,
         };
         let sample = Sample {
@@ -40,7 +46,7 @@ fn in_the_end_every_weight_is_decided_and_the_error_is_smaller() {
         let mut learner = Learner::new(&rounding, &block, &sample);
         let nearest: Vec<i16> = kernel
             .iter()
-            .map(|w| (w / block.scale[0]).round_ties_even() as i16)
+            .map(|w| bits.nearest((w / block.scale[0]).into()) as i16)
             .collect();
         let errors = learner.errors(&nearest);
         learner.count_in(&errors);
@@ -48,6 +54,7 @@ fn in_the_end_every_weight_is_decided_and_the_error_is_smaller() {
         let between = |&sigmoid: &f32| (0.05..0.95).contains(&rest(sigmoid));
         assert_eq!(learner.sigmoid.iter().filter(|s| between(s)).count(), 0);
         let learned = learner.decided();
+        assert!(learned.iter().all(|q| bits.width().fits(&[*q])));
         assert!(learner.errors(&learned)[0] < 0.5 * errors[0], "{size}");
     }
 }

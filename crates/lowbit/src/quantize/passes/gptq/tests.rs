@@ -108,8 +108,17 @@ fn textbook(h: &[f64], filter: &[f32], scale: f32, bits: WeightBits) -> Vec<i16>
     let limit = f64::from(bits.magnitude_max());
     let mut integers = vec![0; n];
     for tap in (0..n).rev() {
+        let nearer = |a: &i16, b: &i16| {
+            let off = |q: i16| (w[tap] - f64::from(q)).abs();
+            off(*a).total_cmp(&off(*b))
+        };
         let q = match bits {
             WeightBits::B1 => f64::from(i8::from(w[tap] >= 0.0) * 2 - 1),
+            WeightBits::B2 => [-3, -1, 1, 3].into_iter().min_by(nearer).unwrap().into(),
+            WeightBits::Odd4 => {
+                let odd = (-15..=15).step_by(2);
+                odd.min_by(nearer).unwrap().into()
+            }
             _ => w[tap].round_ties_even().clamp(-limit, limit),
         };
         integers[tap] = q as i16;
@@ -158,6 +167,8 @@ fn it_rounds_as_the_textbook_does_and_better_than_to_the_nearest() {
             WeightBits::B4,
             WeightBits::B2,
             WeightBits::B1,
+            WeightBits::Odd4,
+            WeightBits::Ternary,
         ];
         for (bits, centered) in widths.into_iter().flat_map(|b| [(b, false), (b, true)]) {
             let rounded = nearest(&kernel, 12, bits);
@@ -302,25 +313,26 @@ fn ranges_are_chosen_by_what_the_layer_gives() {
     let kernel: Vec<f32> = (0..taps)
         .map(|_| uniform() * uniform() * uniform())
         .collect();
-    let bits = WeightBits::B2;
-    let rounded = |scale: f32, ranges: &[f32]| {
-        let (mut integers, mut scale) = (vec![0; taps], scale);
-        quantizers::round(&kernel, scale, 1, &mut integers);
-        let mut filters = [Filter {
-            kernel: &kernel,
-            integers: &mut integers,
-            scale: &mut scale,
-        }];
-        factor.round(&mut filters, bits, ranges);
-        let own = [*filters[0].scale];
-        let error = factor.errors_as_they_are(&filters, &own)[0];
-        (error, own[0])
-    };
-    let mut unused = vec![0; taps];
-    let by_weights = quantizers::mse(&kernel, bits, &mut unused);
-    let (kept, chosen) = (rounded(by_weights, &[]), rounded(by_weights, &RANGES));
-    assert_eq!(kept.1, by_weights);
-    assert!(chosen.0 < 0.9 * kept.0, "{chosen:?}, {kept:?}");
-    let (whole, _) = rounded(quantizers::absmax(&kernel, bits, &mut unused), &[]);
-    assert!(chosen.0 <= whole, "{chosen:?}, {whole}");
+    for (bits, share) in [(WeightBits::Ternary, 0.9), (WeightBits::B2, 0.95)] {
+        let rounded = |scale: f32, ranges: &[f32]| {
+            let (mut integers, mut scale) = (vec![0; taps], scale);
+            quantizers::round(&kernel, scale, bits, &mut integers);
+            let mut filters = [Filter {
+                kernel: &kernel,
+                integers: &mut integers,
+                scale: &mut scale,
+            }];
+            factor.round(&mut filters, bits, ranges);
+            let own = [*filters[0].scale];
+            let error = factor.errors_as_they_are(&filters, &own)[0];
+            (error, own[0])
+        };
+        let mut unused = vec![0; taps];
+        let by_weights = quantizers::mse(&kernel, bits, &mut unused);
+        let (kept, chosen) = (rounded(by_weights, &[]), rounded(by_weights, &RANGES));
+        assert_eq!(kept.1, by_weights);
+        assert!(chosen.0 < share * kept.0, "{chosen:?}, {kept:?}");
+        let (whole, _) = rounded(quantizers::absmax(&kernel, bits, &mut unused), &[]);
+        assert!(chosen.0 <= whole, "{chosen:?}, {whole}");
+    }
 }

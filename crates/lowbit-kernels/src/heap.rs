@@ -1,0 +1,104 @@
+//! What is on the heap, and the most that was: an allocator that counts, for programs that want to say what a model takes.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// The system's allocator, counted. Without `#[global_allocator]` in front of one it counts nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CountedHeap;
+
+/// Bytes that are asked for now.
+static NOW: AtomicUsize = AtomicUsize::new(0);
+/// The most since [`CountedHeap::forget_most`].
+static MOST: AtomicUsize = AtomicUsize::new(0);
+
+impl CountedHeap {
+    /// Returns the bytes that are asked for and not given back; 0 where nothing is counted.
+    #[must_use]
+    pub fn now(self) -> usize {
+        NOW.load(Relaxed)
+    }
+
+    /// Returns the most that they were since [`forget_most`](Self::forget_most).
+    #[must_use]
+    pub fn most(self) -> usize {
+        MOST.load(Relaxed)
+    }
+
+    /// Begins to look for the most anew.
+    pub fn forget_most(self) {
+        MOST.store(NOW.load(Relaxed), Relaxed);
+    }
+}
+
+fn add(bytes: usize) {
+    let now = NOW.fetch_add(bytes, Relaxed) + bytes;
+    MOST.fetch_max(now, Relaxed);
+}
+
+// SAFETY: everything is done by the system's allocator, with what the caller promises; counting allocates nothing.
+unsafe impl GlobalAlloc for CountedHeap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        let at = unsafe { System.alloc(layout) };
+        if !at.is_null() {
+            add(layout.size());
+        }
+        at
+    }
+
+    // Pages that the system hands out zeroed are not written: the default would.
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        let at = unsafe { System.alloc_zeroed(layout) };
+        if !at.is_null() {
+            add(layout.size());
+        }
+        at
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as above.
+        let moved = unsafe { System.realloc(at, layout, size) };
+        if !moved.is_null() {
+            NOW.fetch_sub(layout.size(), Relaxed);
+            add(size);
+        }
+        moved
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(at, layout) };
+        NOW.fetch_sub(layout.size(), Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_counted_when_they_come_grow_and_go() {
+        let heap = CountedHeap;
+        let layout = Layout::from_size_align(1000, 64).unwrap();
+        // No test program of this crate has it as its allocator: nothing else counts.
+        let before = heap.now();
+        // SAFETY: the layouts are those of the allocations, which are used up to their sizes.
+        unsafe {
+            let one = heap.alloc_zeroed(layout);
+            assert!((0..1000).all(|i| *one.add(i) == 0));
+            let two = heap.alloc(layout);
+            assert_eq!(heap.now() - before, 2000);
+            *one.add(999) = 7;
+            let one = heap.realloc(one, layout, 5000);
+            assert_eq!(*one.add(999), 7);
+            assert_eq!((heap.now() - before, heap.most() - before), (6000, 6000));
+            heap.dealloc(two, layout);
+            heap.forget_most();
+            assert_eq!((heap.now() - before, heap.most() - before), (5000, 5000));
+            heap.dealloc(one, Layout::from_size_align(5000, 64).unwrap());
+        }
+        assert_eq!((heap.now() - before, heap.most() - before), (0, 5000));
+    }
+}
