@@ -24,13 +24,13 @@ except ImportError as error:
     sys.exit(0)
 
 # Forms that ONNX Runtime computes in f32: they come near, no more.
-NEAR = {"w16": 1e-5, "w4": 1e-5, "w2": 1e-5, "w1": 1e-5, "fp32": 1e-5, "fp32_pixels": 1e-5, "weight_only": 1e-4,
-    "weight_only4": 1e-4, "weight_only2": 1e-4, "weight_only1": 1e-4}
+NEAR = {"w16": 1e-5, "w4": 1e-5, "w2": 1e-5, "w2_ternary": 1e-5, "w4_odd": 1e-5, "w1": 1e-5, "fp32": 1e-5, "fp32_pixels": 1e-5, "weight_only": 1e-4,
+    "weight_only4": 1e-4, "weight_only2": 1e-4, "weight_only2_ternary": 1e-4, "weight_only1": 1e-4}
 # Weights that it has no integer kernels for beside u8 activations. As they come, 1.32 takes the pairs around such layers away, and
 # its own answers change by up to 4 %: these are run as the file says.
-AS_WRITTEN = {"w16", "w4", "w2", "w1"}
+AS_WRITTEN = {"w16", "w4", "w4_odd", "w2", "w2_ternary", "w1"}
 # A value here and there is the next step in that form (0.08 % of the largest logit at most): the cause was not isolated.
-STEPS = {("resnet8", form): 2e-3 for form in ("w4", "w2", "w1")}
+STEPS = {("resnet8", form): 2e-3 for form in ("w4", "w4_odd", "w2", "w2_ternary", "w1")}
 # Networks with operators that ONNX Runtime computes in f32 where lowbit has tables; they round alike but for ties.
 MIXED = {"mixture"}
 

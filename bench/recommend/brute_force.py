@@ -4,8 +4,8 @@
 
 Every candidate of `recommend --dry-run` (but for mixed widths, which are made from what the others come to) is quantized by its own
 command, evaluated on all test images, and timed by `lowbit bench` against FP32, one image a call; rounds take turns over
-the candidates. The best is the fastest that loses no more than --max-drop. Then `recommend` decides. It agrees where it ships the best, or
-a model whose speed lies within the best's quartiles and whose loss is allowed.
+the candidates. The best is the fastest that loses no more than --max-drop. Then `recommend` decides: of models within 3 % of the fastest it
+ships the smallest, which may be one of mixed widths.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def main():
         mark = "**" if name == best else ""
         print(f"| {mark}{name}{mark} | {accuracy[name]:.2f} | {bytes_of[name]:,} | {statistics.median(speed[name]):.2f} ({rounds}) |")
     shipped = verdict["verdict"]["ship"] or "FP32"
-    print(f"\nTrying everything: {best}. `recommend`: {shipped}.")
+    print(f"\nTrying everything: {best}. `recommend`: {shipped}. {verdict['verdict']['sentence']}")
 
 
 if __name__ == "__main__":

@@ -103,6 +103,8 @@ fn forms(folder: &Path, name: &str, graph: &Graph, weights: &Weights) -> Result<
         ("w16", WeightBits::B16),
         ("w4", WeightBits::B4),
         ("w2", WeightBits::B2),
+        ("w2_ternary", WeightBits::Ternary),
+        ("w4_odd", WeightBits::Odd4),
         ("w1", WeightBits::B1),
     ] {
         let model = quantizer().weight_bits(bits).calibrate(&images)?;
@@ -128,6 +130,7 @@ fn forms(folder: &Path, name: &str, graph: &Graph, weights: &Weights) -> Result<
         ("weight_only", WeightBits::B8),
         ("weight_only4", WeightBits::B4),
         ("weight_only2", WeightBits::B2),
+        ("weight_only2_ternary", WeightBits::Ternary),
         ("weight_only1", WeightBits::B1),
     ] {
         let model = quantizer().weight_bits(bits).weight_only()?;

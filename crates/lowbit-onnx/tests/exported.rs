@@ -122,11 +122,20 @@ fn what_has_no_form_in_onnx_is_refused_and_what_changes_is_said() {
     let exported = export_quantized(&narrow.calibrate(&images).unwrap(), Input::Normalized);
     let exported = exported.unwrap();
     assert_eq!(exported.opset, 21);
-    assert!(exported.notes[0].contains("take 4"), "{:?}", exported.notes);
-    let alone = quantizer()
-        .weight_bits(WeightBits::B2)
-        .weight_only()
-        .unwrap();
-    let exported = export_quantized(&alone, Input::Normalized).unwrap();
-    assert_eq!((exported.opset, exported.notes.len()), (25, 0));
+    assert!(
+        exported.notes[0].contains("take twice"),
+        "{:?}",
+        exported.notes
+    );
+    assert!(exported.notes[1].contains("take 4"), "{:?}", exported.notes);
+    for (bits, expected) in [
+        (WeightBits::Ternary, (25, 0)),
+        (WeightBits::B2, (21, 1)),
+        (WeightBits::B4, (21, 0)),
+        (WeightBits::Odd4, (13, 1)),
+    ] {
+        let alone = quantizer().weight_bits(bits).weight_only().unwrap();
+        let exported = export_quantized(&alone, Input::Normalized).unwrap();
+        assert_eq!((exported.opset, exported.notes.len()), expected, "{bits:?}");
+    }
 }

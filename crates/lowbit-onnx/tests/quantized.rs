@@ -64,7 +64,8 @@ fn models_of_other_widths_come_back_as_they_were() {
     for graph in networks::all() {
         let weights = networks::weights(&graph);
         let images = networks::images(graph.input(), 12);
-        for bits in WeightBits::ALL {
+        let others = [WeightBits::Ternary, WeightBits::Odd4];
+        for bits in WeightBits::ALL.into_iter().chain(others) {
             let quantizer = || Quantizer::new(&graph, &weights).weight_bits(bits);
             for model in [
                 quantizer().weight_only().unwrap(),
@@ -74,20 +75,26 @@ fn models_of_other_widths_come_back_as_they_were() {
                 let exported = export_quantized(&model, Input::Normalized).unwrap();
                 let imported = decode(exported.bytes, &Options::default()).unwrap();
                 let found = integers(&imported);
-                let what = format!("{} of {bits}, {}", graph.name(), model.method);
+                let what = format!("{} of {bits:?}, {}", graph.name(), model.method);
                 assert_eq!(found.method, model.method, "{what}");
                 // ONNX has no type of one bit, and between u8 no engine takes one of two.
                 let is_static = model.method == ActivationQuant::Static;
                 let narrowest = if is_static {
                     WeightBits::B4
                 } else {
-                    WeightBits::B2
+                    WeightBits::Ternary
                 };
                 let [found_layers, layers] =
                     [found, &model].map(|model| model.layers.iter().flatten().collect::<Vec<_>>());
                 assert_eq!(found_layers.len(), layers.len(), "{what}");
                 for (layer, before) in found_layers.into_iter().zip(layers) {
-                    assert_eq!(layer.bits, before.bits.max(narrowest), "{what}");
+                    // Odd numbers are some of those of twice the bits.
+                    let bits = match before.bits {
+                        WeightBits::B2 => WeightBits::B4,
+                        WeightBits::Odd4 => WeightBits::B8,
+                        bits => bits.max(narrowest),
+                    };
+                    assert_eq!(layer.bits, bits, "{what}");
                     assert_eq!(layer.weights, before.weights, "{what}");
                     assert_eq!(layer.scale, before.scale, "{what}");
                 }

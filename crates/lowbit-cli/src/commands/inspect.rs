@@ -3,10 +3,10 @@
 use super::Context;
 use crate::failure::Failure;
 use crate::table::table;
-use lowbit::WeightBits;
 use lowbit::format::{self, StoredModel, TrainingRecord};
 use lowbit::graph::{Graph, Op, Step, Unary};
 use lowbit::quant::{ActivationQuant, QuantizedModel};
+use lowbit::{WeightBits, WeightGrid};
 use lowbit_lab::models::ModelFile;
 use lowbit_lab::plural::grouped;
 use serde::Serialize;
@@ -36,6 +36,9 @@ struct LayerRow {
     macs: u64,
     weights: usize,
     weight_bits: Option<u8>,
+    /// Where it is not what so many bits usually are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight_grid: Option<WeightGrid>,
     weight_bytes: usize,
     activation_scale: Option<f32>,
     activation_zero_point: Option<u8>,
@@ -100,6 +103,13 @@ fn layers(graph: &Graph, quantized: Option<&QuantizedModel>) -> Result<Vec<Layer
             macs: step.macs,
             weights,
             weight_bits: bits,
+            weight_grid: quantized
+                .and_then(|model| model.layers[index].as_ref())
+                .and_then(|layer| match layer.bits {
+                    WeightBits::Ternary => Some(WeightGrid::MidTread),
+                    WeightBits::Odd4 => Some(WeightGrid::MidRise),
+                    _ => None,
+                }),
             weight_bytes: bytes,
             activation_scale: activation.map(|params| params.scale),
             activation_zero_point: activation.map(|params| params.zero_point),
@@ -196,9 +206,11 @@ fn report(results: &Results) -> String {
                 layer.op.clone(),
                 layer.output.clone(),
                 grouped(layer.weights as u64),
-                layer
-                    .weight_bits
-                    .map_or(String::new(), |bits| bits.to_string()),
+                match (layer.weight_bits, layer.weight_grid) {
+                    (None, _) => String::new(),
+                    (Some(bits), None) => bits.to_string(),
+                    (Some(bits), Some(grid)) => format!("{bits} {grid}"),
+                },
                 grouped(layer.weight_bytes as u64),
                 activation.map_or(String::new(), |(scale, zero)| format!("{scale:.5} @{zero}")),
             ]

@@ -154,7 +154,7 @@ pub fn export_quantized(model: &QuantizedModel, input: Input) -> Result<Exported
 fn about_grid(model: &QuantizedModel) -> Option<&'static str> {
     let mut layers = model.layers.iter().flatten();
     layers.any(|layer| layer.bits.is_odd()).then_some(
-        "weights of a mid-rise grid take twice their bits in the file: ONNX's integers have a zero",
+        "weights without a zero take twice their bits in the file, as ONNX's integers have one: --weight-grid mid-tread makes others",
     )
 }
 
