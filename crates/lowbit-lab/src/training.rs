@@ -233,11 +233,10 @@ pub fn train(
             choice.restore(done, &decisive, &mut trainer)?;
         }
         epochs = restore(path, &saved, &mut trainer)?;
-        weights = saved.weights.clone();
-        if let Some(average) = &mut beside.average {
-            if !average.restore(&saved.optimizer) {
-                return Err(damaged(path, "average of the weights"));
-            }
+        if let Some(average) = &mut beside.average
+            && !average.restore(&saved.optimizer)
+        {
+            return Err(damaged(path, "average of the weights"));
         }
         events.note(&format!(
             "resumed after epoch {} of {epoch_count}",
