@@ -106,10 +106,7 @@ impl Step {
     /// Whether its product has a bias of its own.
     #[must_use]
     pub fn has_bias(&self) -> bool {
-        match self.op {
-            Op::Conv(conv) => conv.bias,
-            _ => matches!(self.op, Op::Linear(_)),
-        }
+        self.op.has_bias()
     }
 
     /// Zeros that it wants around its input: above, left, below, right.

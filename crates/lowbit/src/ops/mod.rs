@@ -228,6 +228,88 @@ impl Op {
         Self::Linear(Linear { out_features })
     }
 
+    /// Whether there is a bias per output channel.
+    pub(crate) fn has_bias(&self) -> bool {
+        match self {
+            Self::Conv(conv) => conv.bias,
+            Self::Linear(_) => true,
+            Self::Input
+            | Self::BatchNorm(_)
+            | Self::Relu
+            | Self::Sigmoid
+            | Self::Unary(_)
+            | Self::MaxPool(_)
+            | Self::AvgPool(_)
+            | Self::GlobalAvgPool
+            | Self::Flatten
+            | Self::Add
+            | Self::Mul
+            | Self::Concat
+            | Self::ChannelShuffle(_)
+            | Self::Slice(_)
+            | Self::Softmax
+            | Self::LayerNorm(_)
+            | Self::Attention(_)
+            | Self::Reshape(_)
+            | Self::Prefix(_)
+            | Self::Transpose => false,
+        }
+    }
+
+    /// Whether numbers only move from the inputs to the result, which then can share their range.
+    pub(crate) fn only_moves(&self) -> bool {
+        match self {
+            Self::Flatten
+            | Self::Concat
+            | Self::ChannelShuffle(_)
+            | Self::Slice(_)
+            | Self::Reshape(_)
+            | Self::Prefix(_)
+            | Self::Transpose => true,
+            Self::Input
+            | Self::Conv(_)
+            | Self::Linear(_)
+            | Self::BatchNorm(_)
+            | Self::Relu
+            | Self::Sigmoid
+            | Self::Unary(_)
+            | Self::MaxPool(_)
+            | Self::AvgPool(_)
+            | Self::GlobalAvgPool
+            | Self::Add
+            | Self::Mul
+            | Self::Softmax
+            | Self::LayerNorm(_)
+            | Self::Attention(_) => false,
+        }
+    }
+
+    /// Whether the result is never negative, whatever the inputs.
+    pub(crate) fn is_never_negative(&self) -> bool {
+        match self {
+            Self::Relu | Self::Sigmoid | Self::Softmax => true,
+            Self::Unary(unary) => unary.is_never_negative(),
+            Self::Input
+            | Self::Conv(_)
+            | Self::Linear(_)
+            | Self::BatchNorm(_)
+            | Self::MaxPool(_)
+            | Self::AvgPool(_)
+            | Self::GlobalAvgPool
+            | Self::Flatten
+            | Self::Add
+            | Self::Mul
+            | Self::Concat
+            | Self::ChannelShuffle(_)
+            | Self::Slice(_)
+            | Self::LayerNorm(_)
+            | Self::Attention(_)
+            | Self::Reshape(_)
+            | Self::Prefix(_)
+            | Self::Transpose => false,
+        }
+    }
+
     /// Whether it gives the elements of its input under another shape, and nothing moves.
     pub(crate) fn moves_nothing(&self) -> bool {
         matches!(self, Self::Flatten | Self::Reshape(_))

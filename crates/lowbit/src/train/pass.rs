@@ -2,7 +2,7 @@
 
 use super::qat::{ActivationState, QatConfig};
 use crate::Weights;
-use crate::graph::{Graph, Op, Pixels, Step, ValueId};
+use crate::graph::{Graph, Pixels, Step, ValueId};
 use crate::lower::Plan;
 use crate::quant::InputParams;
 use lowbit_kernels::{AlignedBuffer, Isa};
@@ -159,10 +159,5 @@ impl Pass {
 
 /// Whether a step's result is never negative, so that its integers need no zero point but 0.
 fn is_never_negative(step: &Step) -> bool {
-    let is_never_negative = match step.op {
-        Op::Relu | Op::Sigmoid => true,
-        Op::Unary(unary) => unary.is_never_negative(),
-        _ => false,
-    };
-    step.epilogue.relu || is_never_negative
+    step.epilogue.relu || step.op.is_never_negative()
 }
