@@ -24,10 +24,12 @@ mod together;
 mod u8;
 mod workspace;
 
+#[cfg(feature = "train")]
 pub(crate) use f32::{AttentionGroup, RowFunction, layer_norm, per_element, softmax, unary};
 pub use float_model::FloatModel;
 pub use integer_model::IntegerModel;
 pub(crate) use layerwise::{Layerwise, Patches};
+#[cfg(feature = "train")]
 pub(crate) use moves::{Move, Moves};
 
 use crate::WeightsError;

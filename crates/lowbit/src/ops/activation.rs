@@ -148,6 +148,7 @@ impl Unary {
     }
 
     /// Whether no result is negative, so that integers need no zero point but 0.
+    #[cfg(feature = "train")]
     pub(crate) fn is_never_negative(&self) -> bool {
         match *self {
             Self::Clip { min, .. } => min >= 0.0,

@@ -285,6 +285,7 @@ impl Op {
     }
 
     /// Whether the result is never negative, whatever the inputs.
+    #[cfg(feature = "train")]
     pub(crate) fn is_never_negative(&self) -> bool {
         match self {
             Self::Relu | Self::Sigmoid | Self::Softmax => true,

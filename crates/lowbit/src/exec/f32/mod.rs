@@ -10,8 +10,11 @@ mod normalize;
 mod pool;
 mod tokens;
 
+#[cfg(feature = "train")]
 pub(crate) use activation::{RowFunction, per_element, unary};
+#[cfg(feature = "train")]
 pub(crate) use attention::Group as AttentionGroup;
+#[cfg(feature = "train")]
 pub(crate) use normalize::{layer_norm, softmax};
 
 use super::kernel::Kernel;
