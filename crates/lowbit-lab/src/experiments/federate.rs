@@ -11,6 +11,7 @@ pub use results::{Federated, FederatedRound, FederationResults, json, read};
 
 use self::identity::{identity, name};
 use self::results::{overhead, record, write};
+use super::artifacts::Held;
 use super::inputs::Input;
 use super::sweep::{CompressionMetrics, RunResults};
 use crate::decisive::Decisive;
@@ -129,30 +130,12 @@ pub fn federate(
         return Ok(done);
     }
     run.checked_resume(&parent)?;
-    let _lock = hold(&run.folder)?;
+    let _held = Held::take(run.folder.clone())?;
     run.rounds(events)
-}
-
-/// Makes the folder of a run, and keeps others from working on it.
-fn hold(folder: &Path) -> Result<std::fs::File, LabError> {
-    let io = |source| LabError::Io {
-        path: folder.to_owned(),
-        source,
-    };
-    std::fs::create_dir_all(folder).map_err(io)?;
-    let lock = std::fs::File::create(folder.join(LOCK)).map_err(io)?;
-    if lock.try_lock().is_err() {
-        return Err(LabError::Mismatch(format!(
-            "{}: another lowbit works on this run; wait for it, or use another --out or --seed",
-            folder.display()
-        )));
-    }
-    Ok(lock)
 }
 
 const RESULTS: &str = "training_results.json";
 const CHECKPOINT: &str = "checkpoint.lbfc";
-const LOCK: &str = "lock";
 
 fn qat(config: &Config, bits: u8) -> Option<QatConfig> {
     (bits < 32).then(|| config.qat(bits))

@@ -3,9 +3,8 @@
 //! bit, as long as the same clients answer.
 
 use super::measured::Measured;
-use super::{
-    FederateConfig, Federated, FederatedRound, Run, deal, hold, identity, name, record, shards,
-};
+use super::{FederateConfig, Federated, FederatedRound, Run, deal, identity, name, record, shards};
+use crate::experiments::artifacts::Held;
 use crate::experiments::inputs::Input;
 use crate::{Config, LabError};
 use lowbit::{Graph, Weights};
@@ -109,7 +108,7 @@ pub struct Server {
     selected: Vec<u32>,
     /// The last round of each client in which its answer counted.
     counted: BTreeMap<u32, u32>,
-    _lock: std::fs::File,
+    _held: Held,
 }
 
 impl Server {
@@ -127,7 +126,7 @@ impl Server {
         let clients = deal(&config, &federate, &input.data)?;
         let seed = config.run.seed;
         let shared = Shared::new(config, federate, input, clients, isa)?;
-        let lock = hold(&shared.folder)?;
+        let held = Held::take(shared.folder.clone())?;
         // Of clients that are elsewhere nobody knows that they would answer alike.
         if shared.run().earlier().is_some() {
             return Err(LabError::Mismatch(format!(
@@ -149,7 +148,7 @@ impl Server {
             begun: (Instant::now(), Parts::default(), Parts::default()),
             selected: Vec::new(),
             counted: BTreeMap::new(),
-            _lock: lock,
+            _held: held,
         })
     }
 
@@ -314,7 +313,7 @@ impl Client {
     /// which an answer of it counted, by the server.
     ///
     /// # Errors
-    /// [`LabError::Mismatch`] for messages that cannot be read or that change a model which it does not hold, or a training
+    /// [`LabError::Mismatch`] for messages that cannot be read or that change a model which it does not or a training
     /// that failed; what it keeps is then unchanged.
     pub fn answer(
         &self,
