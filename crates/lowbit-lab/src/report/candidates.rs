@@ -20,7 +20,7 @@ pub(crate) struct Plotted<'a> {
 /// Accuracy against a cost, the front joined; nothing where fewer than two models were measured.
 pub(crate) fn tradeoff(
     title: &str,
-    (label, unit): (&'static str, &str),
+    (label, unit, logarithmic): (&'static str, &str, bool),
     models: &[Plotted<'_>],
 ) -> Markup {
     let of = |wanted: bool| {
@@ -53,7 +53,7 @@ pub(crate) fn tradeoff(
     let axis = |label, logarithmic| Axis { label, logarithmic };
     let chart = Chart {
         title: title.into(),
-        x: axis(label, false),
+        x: axis(label, logarithmic),
         y: axis("accuracy, %", false),
         series: series
             .into_iter()

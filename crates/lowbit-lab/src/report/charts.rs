@@ -7,6 +7,7 @@ use plotters::coord::Shift;
 use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
 use plotters::prelude::*;
 use std::fmt::Write as _;
+use std::ops::Range;
 
 /// Text and axes.
 pub(super) const INK: RGBColor = RGBColor(1, 1, 1);
@@ -126,13 +127,24 @@ impl Chart {
             .y_label_formatter(&short)
             .draw()
             .expect(MEMORY);
-        let mut labels = Labels::default();
+        let (columns, _) = chart.plotting_area().get_pixel_range();
+        let mut labels = Labels {
+            columns: columns.start..area.dim_in_pixel().0 as i32,
+            taken: Vec::new(),
+        };
+        for series in self.series.iter().filter(|series| series.marks) {
+            for point in series.finite() {
+                let at = |y: f64| chart.backend_coord(&(point.x, y));
+                let (x, y) = at(point.y);
+                labels.taken.push([x - 5, y - 5, x + 5, y + 5]);
+                if let Some((low, high)) = point.interval {
+                    labels.taken.push([x - 2, at(high).1, x + 2, at(low).1]);
+                }
+            }
+        }
         for series in &self.series {
             let color = SERIES[series.color % SERIES.len()];
-            let finite = || {
-                let points = series.points.iter();
-                points.filter(|point| point.x.is_finite() && point.y.is_finite())
-            };
+            let finite = || series.finite();
             if series.line {
                 let line = finite().map(|point| (point.x, point.y));
                 let drawn = LineSeries::new(line, color.stroke_width(2));
@@ -149,7 +161,7 @@ impl Chart {
                     chart.draw_series([mark]).expect(MEMORY);
                 }
                 let (left, top) = chart.backend_coord(&(point.x, point.y));
-                if let Some(at) = labels.place(&point.label, (left, top), area.dim_in_pixel().0) {
+                if let Some(at) = labels.place(&point.label, (left, top)) {
                     let label = Text::new(point.label.clone(), at, text(19));
                     area.draw(&label).expect(MEMORY);
                 }
@@ -174,13 +186,25 @@ impl Chart {
     }
 }
 
-/// Labels that were drawn, lest another lies on them.
-#[derive(Default)]
-struct Labels(Vec<[i32; 4]>);
+impl Series {
+    /// The points that have a place.
+    fn finite(&self) -> impl Iterator<Item = &Point> {
+        let points = self.points.iter();
+        points.filter(|point| point.x.is_finite() && point.y.is_finite())
+    }
+}
+
+/// Where labels may stand.
+struct Labels {
+    /// Left and right of the plot.
+    columns: Range<i32>,
+    /// Left, top, right and bottom of marks, intervals and the labels so far, lest another lies on them.
+    taken: Vec<[i32; 4]>,
+}
 
 impl Labels {
     /// Where the label of a point goes: beside it, where there is room; nowhere where there is none (pointing at it tells).
-    fn place(&mut self, label: &str, (x, y): (i32, i32), area: u32) -> Option<(i32, i32)> {
+    fn place(&mut self, label: &str, (x, y): (i32, i32)) -> Option<(i32, i32)> {
         // About half the height of a letter each.
         let (width, height) = (10 * label.chars().count() as i32, 19);
         let places = [
@@ -188,16 +212,18 @@ impl Labels {
             (x - 7 - width, y - height),
             (x + 7, y + 2),
             (x - 7 - width, y + 2),
+            (x - width / 2, y - height - 7),
+            (x - width / 2, y + 7),
         ];
         let free = |&(left, top): &(i32, i32)| {
             let own = [left, top, left + width, top + height];
             let apart = |other: &[i32; 4]| {
                 own[0] >= other[2] || own[2] <= other[0] || own[1] >= other[3] || own[3] <= other[1]
             };
-            left >= 0 && own[2] <= area as i32 && self.0.iter().all(apart)
+            left >= self.columns.start && own[2] <= self.columns.end && self.taken.iter().all(apart)
         };
         let (left, top) = places.into_iter().find(free).filter(|_| width > 0)?;
-        self.0.push([left, top, left + width, top + height]);
+        self.taken.push([left, top, left + width, top + height]);
         Some((left, top))
     }
 }
@@ -432,6 +458,20 @@ mod tests {
         assert_eq!(svg.matches("&lt;8 &amp; 9&gt;").count(), 2);
         assert!(svg.contains("<title>T &amp; T</title>"));
         assert!(svg.starts_with("<svg class=\"chart\"") && !svg.contains("width=\"640\" height"));
+    }
+
+    #[test]
+    fn labels_stand_inside_the_plot_and_on_nothing() {
+        // Another mark right of it, and the axis 20 pixels left: above it there is room.
+        let mut labels = Labels {
+            columns: 80..640,
+            taken: vec![[95, 95, 105, 105], [121, 80, 300, 121]],
+        };
+        assert_eq!(labels.place("abcd", (100, 100)), Some((80, 74)));
+        // That place is taken now, and below it is one left.
+        assert_eq!(labels.place("abcd", (100, 100)), Some((80, 107)));
+        assert_eq!(labels.place("abcd", (100, 100)), None);
+        assert_eq!(labels.place("", (400, 100)), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `report.html` of a recommendation.
 
-use super::{PartScore, Recommendation};
+use super::{PartScore, Recommendation, Row};
 use crate::plural;
 use crate::report::candidates::{Plotted, tradeoff};
 use crate::report::{TIPS, document};
@@ -28,7 +28,7 @@ impl Recommendation {
     #[must_use]
     pub fn cells(&self) -> Vec<Vec<String>> {
         let none = || "–".to_owned();
-        let row = |row: &super::Row| {
+        let row = |row: &Row| {
             let part = row.verdict.as_ref();
             // FP32 loses nothing to itself.
             let other = part.filter(|_| row.speedup.is_some());
@@ -70,6 +70,9 @@ fn plotted<'a>(name: &'a str, part: &PartScore, cost: f64, on_front: bool) -> Pl
     }
 }
 
+/// Points below FP32, in those that may be lost (or one), beyond which a model is not drawn.
+const FAR: f64 = 20.0;
+
 fn charts(found: &Recommendation) -> Markup {
     let timed = found.rows.iter().filter_map(|row| {
         let part = row.verdict.as_ref().filter(|_| row.latency_ms.is_some())?;
@@ -77,7 +80,22 @@ fn charts(found: &Recommendation) -> Markup {
         let speed = row.speedup.map_or(1.0, |speedup| speedup.median);
         Some(plotted(&row.name, part, speed, row.on_front))
     });
-    let sized = found.rows.iter().map(|row| {
+    // One that lost nearly everything would press the others into a line.
+    let floor = found
+        .rows
+        .first()
+        .map_or(0.0, |row| row.choosing.accuracy_percent)
+        - FAR * found.max_drop_points.max(1.0);
+    let (shown, below): (Vec<&Row>, Vec<&Row>) = found
+        .rows
+        .iter()
+        .partition(|row| row.choosing.accuracy_percent >= floor);
+    let below: Vec<&str> = below.iter().map(|row| row.name.as_str()).collect();
+    let about = match below[..] {
+        [] => String::new(),
+        _ => format!(" (not shown, far below: {})", below.join("; ")),
+    };
+    let sized = shown.into_iter().map(|row| {
         plotted(
             &row.name,
             &row.choosing,
@@ -87,8 +105,8 @@ fn charts(found: &Recommendation) -> Markup {
     });
     html! {
         div class="figures" {
-            (tradeoff("Images that chose nothing, against speed", ("speed, FP32 = 1", "× FP32's speed"), &timed.collect::<Vec<_>>()))
-            (tradeoff("Images that choose, against size", ("file, MB", "MB"), &sized.collect::<Vec<_>>()))
+            (tradeoff("Images that chose nothing, against speed", ("speed, FP32 = 1", "× FP32's speed", false), &timed.collect::<Vec<_>>()))
+            (tradeoff(&format!("Images that choose, against size{about}"), ("file, MB", "MB", true), &sized.collect::<Vec<_>>()))
         }
     }
 }

@@ -6,12 +6,12 @@ use crate::experiments::recommend::{FOLDER, Recommendation, Request, Target, rec
 use crate::experiments::sweep::{Finished, RunId, Subject, SweepEvents, sweep};
 use crate::experiments::unseen::{Choice, Chosen, Evaluated, Which};
 use crate::statistics::Difference;
-use lowbit::format;
+use lowbit::format::{self, StoredModel};
 use lowbit::graph::{GraphBuilder, Op};
 use lowbit::{Shape, Weights};
 use lowbit_data::Split;
 use lowbit_kernels::Isa;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Gray images, dark ones of class 0 and bright ones of class 1, 300 to train with and 300 others.
@@ -120,12 +120,23 @@ fn trained_rows(found: &Recommendation) -> Vec<&crate::experiments::recommend::R
 }
 
 /// The file of a trained row: those that are rounded alone have no digest of a training's evaluation.
+/// The file of the trained row `name`, `W2A8, trained` say: two widths' files can be of one size.
 fn bytes_of(out: &Path, found: &Recommendation, name: &str) -> Vec<u8> {
     let row = found.rows.iter().find(|row| row.name == name).unwrap();
+    let bits = name[1..2].parse::<u8>().unwrap();
     let folder = std::fs::read_dir(out.join(FOLDER).join("candidates")).unwrap();
     let files = folder.map(|entry| entry.unwrap().path());
     let of_kind = files.filter(|path| path.extension().is_some_and(|e| e == "safetensors"));
-    let mut all = of_kind.map(|path| std::fs::read(path).unwrap());
+    let is_of_bits = |path: &PathBuf| match format::load(path) {
+        Ok(StoredModel::Quantized(model)) => {
+            let layers = model.layers.iter().flatten();
+            layers.map(|layer| layer.bits.get()).min() == Some(bits)
+        }
+        _ => false,
+    };
+    let mut all = of_kind
+        .filter(is_of_bits)
+        .map(|path| std::fs::read(path).unwrap());
     all.find(|bytes| bytes.len() as u64 == row.bytes && is_trained(bytes))
         .unwrap()
 }
