@@ -33,11 +33,12 @@ thread_local! {
 
 /// Sets the number of threads of later calls.
 #[pyfunction]
-pub(crate) fn set_num_threads(threads: usize) -> PyResult<()> {
-    if threads > MOST {
-        let line = format!("threads={threads}: must be at most {MOST}");
+pub(crate) fn set_num_threads(threads: i64) -> PyResult<()> {
+    let known = usize::try_from(threads).ok();
+    let Some(threads) = known.filter(|&threads| threads <= MOST) else {
+        let line = format!("threads={threads}: must lie in 0..{MOST}");
         return Err(Class::Setting.error(line));
-    }
+    };
     THREADS.store(threads, Ordering::Relaxed);
     Ok(())
 }
@@ -78,13 +79,19 @@ fn of(pools: &mut Option<ManuallyDrop<Pools>>, threads: usize) -> PyResult<Arc<T
     if let Some(pool) = pools.of.get(&threads) {
         return Ok(Arc::clone(pool));
     }
-    let pool = ThreadPoolBuilder::new().num_threads(threads).build();
-    let pool = pool.map_err(|error| {
-        Class::Setting.error(format!("cannot start {threads} threads: {error}"))
-    })?;
-    let pool = Arc::new(pool);
+    let pool = Arc::new(made(threads)?);
     pools.of.insert(threads, Arc::clone(&pool));
     Ok(pool)
+}
+
+fn made(threads: usize) -> PyResult<ThreadPool> {
+    let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.map_err(|error| Class::Setting.error(format!("cannot start {threads} threads: {error}")))
+}
+
+/// A pool that nothing else works on: for work that waits for Python meanwhile, which may ask for the others.
+pub(crate) fn own_pool() -> PyResult<ThreadPool> {
+    made(num_threads())
 }
 
 /// Does `work` on the pool, detached from the interpreter. A panic, which is a fault of ours, is an exception as well.

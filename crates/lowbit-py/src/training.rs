@@ -103,7 +103,8 @@ pub(crate) fn train(
     let config = settings::config(&settings)?;
     let state = model.state();
     state.float()?;
-    let pool = threads::pool()?;
+    // Callbacks may call lowbit: on the shared pool they would wait for the training, which waits for them.
+    let pool = threads::own_pool()?;
     let isa = Isa::current().map_err(errors::of)?;
     let prepared = threads::work(py, || Prepared::new(&state, &input.input, &config))?;
     let plan = Plan {

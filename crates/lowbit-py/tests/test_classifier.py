@@ -30,6 +30,9 @@ def test_it_learns_numbers_and_says_what_it_cannot(data: lb.Dataset) -> None:
     made = lb.Classifier(model="mlp", epochs=30, lr=0.01).fit(X, y)
     assert made.score(X, y) > 0.9
     assert made.decision_function(X).shape == (200,)
+    # A table's columns lie one after the other.
+    columns = np.asfortranarray(X)
+    assert lb.Classifier(model="mlp", epochs=30, lr=0.01).fit(columns, y).score(columns, y) == made.score(X, y)
     with pytest.raises(lb.DataError, match="takes images"):
         lb.Classifier().fit(X, y)
     with pytest.raises(lb.DataError, match="one class for each"):

@@ -45,8 +45,11 @@ def test_a_new_head_is_all_that_changes(model: lb.Model, data: lb.Dataset) -> No
     assert not np.array_equal(same["fc.weight"], before["fc.weight"])
     assert not np.array_equal(same["fc.weight"], lb.new_head(model, len(data.class_names), seed=2).state_dict()["fc.weight"])
     assert np.array_equal(model.state_dict()["fc.weight"], before["fc.weight"])
-    for how in ({}, {"classes": 0}, {"class_names": []}, {"classes": -1}):
-        with pytest.raises(lb.SettingError, match="say how many classes=, or their class_names="):
+    for how, part in (
+        ({}, "say how many classes=, or their class_names="), ({"class_names": []}, "say how many"),
+        ({"classes": 0}, "classes=0: must lie in 1"), ({"classes": -1}, "classes=-1"),
+    ):  # fmt: skip
+        with pytest.raises(lb.SettingError, match=part):
             lb.new_head(model, **how)  # type: ignore[arg-type]
     with pytest.raises(lb.SettingError, match="classes=2, and 1 class_names"):
         lb.new_head(model, 2, class_names=["land"])
@@ -244,7 +247,7 @@ def test_settings_are_those_of_the_command_line(model: lb.Model, data: lb.Datase
         (lambda: lb.train(model, data, epochs=0), "epochs=0: epochs must be at least 1"),
         (lambda: lb.train(model, data, lr=float("nan")), "lr"),
         (lambda: lb.train(model, data, augment="rotate"), "augment=rotate"),
-        (lambda: lb.set_num_threads(100_000), "at most 1024"),
+        (lambda: lb.set_num_threads(100_000), "must lie in 0..1024"),
     ]
     for call, part in wrong:
         with pytest.raises(lb.SettingError) as error:
@@ -360,3 +363,15 @@ def test_settings_that_cannot_be_are_named(model: lb.Model, data: lb.Dataset) ->
     assert np.array_equal(lb.quantize(model, data, layer_bits={}, exclude=[])(data.test_images), whole(data.test_images))
     with pytest.raises(lb.SettingError, match="resize"):
         lb.load_dataset("landcover", resize="short")
+    for wrong, part in [
+        (lambda: lb.zoo("mlp", 10**9), "classes=1000000000: must lie in 1"),
+        (lambda: lb.zoo("mlp", -3), "classes=-3"),
+        (lambda: lb.zoo("mlp", 2.5), "classes=2.5"),  # type: ignore[arg-type]
+        (lambda: lb.zoo("mlp", "abc"), "list of names"),
+        (lambda: lb.zoo("mlp", 3, seed=-1), "seed=-1"),
+        (lambda: lb.train(model, data, bits=300), "bits=300"),
+        (lambda: lb.set_num_threads(-1), "threads=-1"),
+    ]:
+        with pytest.raises(lb.SettingError, match=part):
+            wrong()  # type: ignore[no-untyped-call]
+    assert len(lb.zoo("mlp", np.int64(3), input=(8, 8, 3)).class_names) == 3  # type: ignore[arg-type]

@@ -23,6 +23,32 @@ def fresh(data: lb.Dataset, name: str = "resnet8") -> lb.Model:
     return lb.zoo(name, len(data.class_names), input=data.image_shape)
 
 
+# The whole in a process of its own, which a deadlock cannot outlive.
+CALLS = """
+import threading, lowbit as lb
+data = lb.load_dataset("landcover", limit=96, image_size=16)
+def model(): return lb.zoo("resnet8", data.class_names, input=data.image_shape)
+def trained(threads):
+    lb.set_num_threads(threads)
+    one = model()
+    def hear(record):
+        lb.evaluate(one, data)
+        lb.train(model(), data, epochs=1, batch_size=32, on_epoch=lambda _: one(data.test_images))
+    lb.train(one, data, epochs=2, batch_size=32, on_epoch=hear)
+for threads in (1, 2):
+    trained(threads)
+both = [threading.Thread(target=trained, args=(2,)) for _ in range(2)]
+[each.start() for each in both]
+[each.join() for each in both]
+print("done")
+"""
+
+
+def test_callbacks_may_call_lowbit() -> None:
+    done = subprocess.run([sys.executable, "-c", CALLS], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "done\n", done.stderr
+
+
 def test_callbacks_come_in_the_calling_thread_and_may_stop_a_training(data: lb.Dataset, tmp_path: Path) -> None:
     whole = fresh(data)
     expected = lb.train(whole, data, epochs=3, batch_size=32).epochs

@@ -139,11 +139,12 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     def _images(self, X: Any) -> Any:
         if X.ndim != 2:
-            return _arrays.images(X, "X")
+            # Whatever order a table's columns or a pipeline's step left them in.
+            return _arrays.images(np.ascontiguousarray(X), "X")
         if self.model != "mlp":
             raise DataError(f"X has shape {list(X.shape)}: {self.model} takes images [n, height, width, channels]; model='mlp' takes numbers")
         scaled = np.clip((X - self._low) / self._range, 0.0, 1.0)
-        return np.rint(255 * scaled).astype(np.uint8)[:, None, :, None]
+        return np.ascontiguousarray(np.rint(255 * scaled).astype(np.uint8))[:, None, :, None]
 
 
 def _checked(estimator: Classifier, X: Any, y: Any) -> tuple[Any, Any]:

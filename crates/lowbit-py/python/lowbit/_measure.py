@@ -110,7 +110,7 @@ class Comparison(Record):
                 "accuracy, %",
                 f"{a['accuracy_percent']:.2f}",
                 f"{b['accuracy_percent']:.2f}",
-                f"{-drop['value']:+.2f} [{-drop['high']:+.2f}, {-drop['low']:+.2f}]",
+                _points(drop),
             ),
             ("loss", f"{a['loss']:.4f}", f"{b['loss']:.4f}", f"{self.predictions_changed:,} predictions changed"),
         ]
@@ -142,7 +142,7 @@ class Comparison(Record):
         drop = self.accuracy_drop_points
         return (
             f"<lowbit.Comparison {a} against {b} on {self.data}: {self.compression_ratio:.2f}× smaller, accuracy "
-            f"{-drop['value']:+.2f} points [{-drop['high']:+.2f}, {-drop['low']:+.2f}]>"
+            f"{_points(drop, ' points')}>"
         )
 
     def _repr_html_(self) -> str:
@@ -182,3 +182,9 @@ def compare(a: Model, b: Model, data: Dataset, *, speed: bool = True, all: bool 
     """
     found, figures = _lowbit.compare(a._inner, b._inner, data._inner, all, speed)
     return Comparison(**parsed(found), _figures=figures)
+
+
+def _points(drop: dict[str, float], unit: str = "") -> str:
+    """What was lost, as points gained with their interval; nothing has no sign of its own."""
+    value, low, high = (round(-drop[key], 2) + 0.0 for key in ("value", "high", "low"))
+    return f"{value:+.2f}{unit} [{low:+.2f}, {high:+.2f}]"

@@ -9,7 +9,7 @@ from ._data import Dataset
 from ._errors import ModelError, SettingError
 from ._lowbit import Model as _Inner
 from ._record import Record, parsed
-from ._settings import pairs
+from ._settings import pairs, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -221,14 +221,21 @@ def zoo(
         ModelError: no such model, or images too small for it.
     """
     names, unnamed = _classes(classes)
-    return Model._of(_Inner.zoo(name, input, names, seed, unnamed))
+    return Model._of(_Inner.zoo(name, input, names, whole("seed", seed, 0, MOST_SEED), unnamed))
+
+
+#: Names are made of each.
+MOST_CLASSES = 100_000
+MOST_SEED = 2**64 - 1
 
 
 def _classes(classes: int | Sequence[str]) -> tuple[list[str], bool]:
     """Names of classes, and whether they are but numbers."""
-    if isinstance(classes, int):
-        return [str(index) for index in range(classes)], True
-    return [str(each) for each in classes], False
+    if isinstance(classes, str):
+        raise SettingError(f"classes={classes!r}: give a list of names, or how many there are")
+    if hasattr(classes, "__iter__"):
+        return [str(each) for each in classes], False
+    return [str(index) for index in range(whole("classes", classes, 1, MOST_CLASSES))], True
 
 
 def new_head(
@@ -248,12 +255,12 @@ def new_head(
         SettingError: neither a number nor names of classes, or more or fewer names than the number says.
     """
     given = classes if class_names is None else class_names
-    names, unnamed = _classes(0 if given is None else given)
+    names, unnamed = _classes([] if given is None else given)
     if not names:
         raise SettingError("new_head: say how many classes=, or their class_names=")
     if classes is not None and classes != len(names):
         raise SettingError(f"new_head: classes={classes}, and {len(names)} class_names: leave one of them out")
-    return Model._of(model._inner.new_head(names, seed, unnamed))
+    return Model._of(model._inner.new_head(names, whole("seed", seed, 0, MOST_SEED), unnamed))
 
 
 def zoo_names() -> list[str]:

@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+import operator
 import os
+
+from ._errors import SettingError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def whole(name: str, value: Any, low: int, high: int) -> int:
+    """A whole number of any kind within its bounds."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise SettingError(f"{name}={value!r}: must be a whole number") from None
+    if not low <= number <= high:
+        raise SettingError(f"{name}={number}: must lie in {low}..{high}")
+    return number
 
 
 def pairs(**given: int | float | str | bool | os.PathLike[str] | None) -> list[tuple[str, str]]:

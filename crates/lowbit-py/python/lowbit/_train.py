@@ -10,7 +10,7 @@ from ._data import Dataset
 from ._errors import ModelError
 from ._model import Model
 from ._record import Record, parsed
-from ._settings import pairs
+from ._settings import pairs, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def train(
         for name, given in (("start_from", start_from), ("teacher", teacher)):
             settings += pairs(**{name: _file(name, given, folder)})
         records, packed = _lowbit.train(
-            model._inner, data._inner, settings, bits, path, resume, call, on_batch
+            model._inner, data._inner, settings, whole("bits", bits, 0, 255), path, resume, call, on_batch
         )
     told = parsed(records)
     return Run(

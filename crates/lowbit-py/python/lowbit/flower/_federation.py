@@ -30,7 +30,7 @@ _FEDERATION = {
 # Others are settings of the command line, but these.
 _OTHER = ("round-timeout", "wait-for-nodes")
 # Settings of the command line that say which images there are.
-_IMAGES = ("seed", "limit", "image-size", "resize", "exif", "data-dir", "cache")
+_IMAGES = ("seed", "limit", "image-size", "resize", "exif", "data-dir", "cache", "split")
 
 
 def _settings(config: Mapping[str, Any]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
