@@ -320,6 +320,21 @@ def test_a_comparison_is_a_table_a_frame_and_a_page(model: lb.Model, data: lb.Da
     assert quick.speed == [] and "<svg" not in quick._repr_html_() and len(quick.rows()) == 3
 
 
+def test_results_become_frames_where_pandas_is_there(model: lb.Model, data: lb.Dataset) -> None:
+    pandas = pytest.importorskip("pandas")
+    run = lb.train(lb.zoo("resnet8", data.class_names, input=data.image_shape), data, epochs=2, batch_size=32)
+    epochs = run.to_frame()
+    assert isinstance(epochs, pandas.DataFrame) and list(epochs["epoch"]) == [1, 2]
+    assert epochs["train_loss"].iloc[1] == run.epochs[1].train_loss
+    evaluation = lb.evaluate(model, data)
+    confusion = evaluation.to_frame()
+    assert list(confusion.index) == list(confusion.columns) == data.class_names
+    assert confusion.to_numpy().sum() == len(data.test_labels)
+    compared = lb.compare(model, lb.quantize(model, data), data)
+    frame = compared.to_frame()
+    assert [tuple(row) for row in frame.itertuples()] == compared.rows()
+
+
 def test_what_cannot_be_exported_is_said(model: lb.Model, data: lb.Dataset, tmp_path: Path) -> None:
     dynamic = lb.quantize(model, data, method="dynamic")
     refused: list[tuple[lb.Model, str, dict[str, Any], type[lb.Error], str]] = [
