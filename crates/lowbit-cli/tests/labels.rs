@@ -51,6 +51,33 @@ fn a_quantized_model_is_named_by_its_bits() {
 }
 
 #[test]
+fn what_is_not_of_8_bits_is_not_called_int8() {
+    let folder = trained();
+    let path = folder.path();
+    let quantize = ["quantize", "m_fp32.safetensors", "--limit", "60"];
+    let mixed = [&quantize[..], &["--layer-bits", "fc1=2", "--json"]].concat();
+    assert_eq!(json(path, &mixed)["output"], "m_mixed.safetensors");
+    for (flag, value) in [
+        ("--act-bits", "4"),
+        ("--edge-bits", "16"),
+        ("--layer-bits", "fc1=2"),
+    ] {
+        let output = lowbit(path, &["compare", flag, value]);
+        assert_eq!(output.status.code(), Some(2), "{flag}");
+        let line = stderr(&output);
+        assert!(
+            line.contains(flag) && line.contains("use quantize"),
+            "{line}"
+        );
+        assert!(!path.join("outputs/real_quantization_comparison").exists());
+    }
+    let dynamic = ["--method", "dynamic", "--act-bits", "4"];
+    let output = lowbit(path, &[&quantize[..], &dynamic].concat());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("8-bit activations, not 4"));
+}
+
+#[test]
 fn speeds_of_other_widths_are_not_called_int8() {
     let folder = tempfile::tempdir().unwrap();
     let arguments = [

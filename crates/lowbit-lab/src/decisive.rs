@@ -165,7 +165,8 @@ impl Decisive {
                     ("ste", qat.ste.to_string()),
                     ("freeze_bn_epochs", frozen_epochs.to_string()),
                 ]);
-                if qat.weight_bits.is_odd() || qat.edge_bits.is_odd() {
+                let edges = qat.edge_bits.max(qat.weight_bits);
+                if qat.weight_bits.is_odd() || edges.is_odd() {
                     list.push(("weight_grid", WeightGrid::MidRise.to_string()));
                 }
             }

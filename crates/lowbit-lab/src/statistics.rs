@@ -70,6 +70,19 @@ impl Difference {
     }
 }
 
+/// What was lost is what was gained, and the other way round; nothing has no sign.
+impl std::ops::Neg for Difference {
+    type Output = Self;
+
+    fn neg(self) -> Self {
+        Self {
+            value: 0.0 - self.value,
+            low: 0.0 - self.high,
+            high: 0.0 - self.low,
+        }
+    }
+}
+
 /// The difference of two accuracies on the same images, `a − b`, with its 95 % interval.
 ///
 /// The interval is Wald's for matched pairs with half an observation added to each cell (Agresti & Min 2005, "Simple

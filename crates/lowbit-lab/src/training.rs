@@ -22,6 +22,7 @@ use crate::records::{EpochRecord, Watched};
 use crate::{Config, Events, LabError};
 use lowbit::exec::{FloatModel, IntegerModel, Model, RuntimeError};
 use lowbit::format::{Checkpoint, TrainingRecord, load_checkpoint, save_checkpoint};
+use lowbit::graph::Op;
 use lowbit::quant::QuantizedModel;
 use lowbit::quantize::{PtqConfig, QuantError, quantize};
 use lowbit::train::{QatConfig, Regularization, Trainer, TrainerState};
@@ -109,7 +110,7 @@ impl Plan<'_> {
 }
 
 impl Trained {
-    /// Seconds of training, evaluation not counted.
+    /// Seconds of training; evaluation, and statistics that are measured anew before it, are not counted.
     #[must_use]
     pub fn train_seconds(&self) -> f64 {
         self.epochs.iter().map(|epoch| epoch.train_seconds).sum()
@@ -220,6 +221,14 @@ pub fn train(
     let mut beside = Beside {
         average: Average::new(config.recipe.ema),
         teacher: Teacher::of(config, graph, isa)?,
+        reestimation: match graph
+            .nodes()
+            .iter()
+            .any(|node| matches!(node.op, Op::BatchNorm(_)))
+        {
+            true => config.recipe.bn_reestimation,
+            false => 0,
+        },
     };
     let mut epochs: Vec<EpochRecord> = Vec::new();
     let mut choice = (!data.validation.is_empty()).then(|| Choice::beside(plan.checkpoint));
@@ -347,7 +356,7 @@ pub fn train(
     })
 }
 
-/// What epoch `epoch` ends with, to be evaluated and shipped: the trainer's weights, which are `last`, or their average, with
+/// What an epoch (`shown`'s) ends with, to be evaluated and shipped: the trainer's weights, which are `last`, or their average, with
 /// batch-norm's statistics measured anew where the recipe says so, and the integer model of these. The trainer is left as it
 /// was.
 fn ended(
@@ -355,15 +364,15 @@ fn ended(
     trainer: &mut Trainer,
     beside: &Beside,
     last: &Weights,
-    (shown, epoch): ((&Split, Shape), usize),
+    shown: ((&Split, Shape), usize),
 ) -> Result<(Weights, Option<QuantizedModel>), LabError> {
     let average = beside.average.as_ref().map(Average::weights);
-    if average.is_none() && config.recipe.bn_reestimation == 0 {
+    if average.is_none() && beside.reestimation == 0 {
         return Ok((last.clone(), trainer.quantized_model()));
     }
     let state = trainer.state();
     trainer.restore(average.unwrap_or(last), &state)?;
-    reestimate(config, trainer, shown, epoch)?;
+    reestimate(config, trainer, beside.reestimation, shown)?;
     let ended = (trainer.weights(), trainer.quantized_model());
     trainer.restore(last, &state)?;
     Ok(ended)

@@ -24,7 +24,7 @@ pub(super) fn run(context: &Context, from: Option<PathBuf>, choice: Choice) -> R
     }
     let config = &context.config;
     for (flag, is_int8) in [
-        ("--act-bits", matches!(config.other_widths.act_bits, 8)),
+        ("--act-bits", config.other_widths.act_bits == 8),
         ("--edge-bits", config.other_widths.edge_bits <= 8),
         ("--layer-bits", config.ptq.layer_bits.is_empty()),
     ] {
@@ -78,6 +78,7 @@ fn report(results: &CompareResults) -> String {
     let (fp32, int8) = (&results.comparison.fp32, &results.comparison.int8);
     let ratios = &results.comparison.comparison;
     let drop = ratios.accuracy_drop_points;
+    let gained = -drop;
     let title = format!(
         "\n{} on {}{}, {} test images, {}",
         results.training.model,
@@ -106,7 +107,7 @@ fn report(results: &CompareResults) -> String {
             "accuracy, %".into(),
             format!("{:.2}", fp32.accuracy_percent),
             format!("{:.2}", int8.accuracy_percent),
-            format!("{change} [{:+.2}, {:+.2}]", -drop.high, -drop.low),
+            format!("{change} [{:+.2}, {:+.2}]", gained.low, gained.high),
         ],
         vec![
             "loss".into(),
@@ -190,6 +191,7 @@ fn verdict(results: &CompareResults) -> String {
     }
     let ratios = &results.comparison.comparison;
     let drop = ratios.accuracy_drop_points;
+    let gained = -drop;
     let speed = |cell: &SpeedCell| cell.speedup.median;
     let slowest = results
         .speed
@@ -213,7 +215,7 @@ fn verdict(results: &CompareResults) -> String {
         "{}: it is {:.2}× smaller, {slowest:.1}–{fastest:.1}× faster here, and {accuracy} (95 % interval {:+.2} to {:+.2} points).",
         bold(ship),
         ratios.compression_ratio,
-        -drop.high,
-        -drop.low,
+        gained.low,
+        gained.high,
     )
 }

@@ -110,19 +110,12 @@ fn would_be_tried(asked: &Recommend) -> Vec<String> {
 }
 
 fn text(found: &Recommendation) -> String {
-    // A line of its own, behind what elsewhere it ends.
-    let doubts = match found.doubts.strip_prefix(": ") {
-        Some(doubts) => format!("\n{doubts}"),
-        None => found.doubts.clone(),
-    };
     let mut text = format!(
-        "\n{} on {}, {}\n{}; calls of {} on {}{doubts}\n\n",
+        "\n{} on {}, {}\n{}\n\n",
         found.model,
         found.data,
         found.machine.summary(),
-        found.images_did(),
-        plural::of(found.batch, "image"),
-        plural::of(found.threads, "thread"),
+        found.conditions(),
     );
     text += &table(&HEADER, &found.cells());
     text += &format!("\n{FRONT}\n");

@@ -188,8 +188,11 @@ impl Kind {
                     Some(_) => WeightGrid::MidRise,
                     None => WeightGrid::MidTread,
                 };
-                let usual = bits_on(bits, WeightGrid::Auto);
-                (usual.on(found) != usual).then_some(found)
+                let [weights, edges] = [bits, config.other_widths.edge_bits]
+                    .map(|bits| bits_on(bits, WeightGrid::Auto));
+                let usual = [weights, edges.max(weights)];
+                let is_usual = usual.iter().all(|bits| bits.on(found) == *bits);
+                (!is_usual).then_some(found)
             }),
             quantizer: Some(chosen.quantizer).filter(|&own| own != automatic.quantizer),
             act_quantizer: Some(chosen.activation_quantizer)

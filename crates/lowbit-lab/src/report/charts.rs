@@ -3,11 +3,11 @@
 //! plotters draws; its colors are names ([`INK`], [`GRID`], [`SERIES`]) that the page's style sheet gives a light and a
 //! dark value. Hover values lie over the drawing as transparent circles and rectangles with a `<title>`.
 
+use super::labels::Labels;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
 use plotters::prelude::*;
 use std::fmt::Write as _;
-use std::ops::Range;
 
 /// Text and axes.
 pub(super) const INK: RGBColor = RGBColor(1, 1, 1);
@@ -121,7 +121,8 @@ impl Chart {
             .axis_desc_style(text(20))
             .x_desc(self.x.label)
             .y_desc(self.y.label)
-            .x_labels(8)
+            // Of a decade, a logarithmic axis names but its ends otherwise.
+            .x_labels(if self.x.logarithmic { 24 } else { 8 })
             .y_labels(7)
             .x_label_formatter(&short)
             .y_label_formatter(&short)
@@ -161,7 +162,9 @@ impl Chart {
                     chart.draw_series([mark]).expect(MEMORY);
                 }
                 let (left, top) = chart.backend_coord(&(point.x, point.y));
-                if let Some(at) = labels.place(&point.label, (left, top)) {
+                let (low, high) = point.interval.unwrap_or((point.y, point.y));
+                let bar = [high, low].map(|y| chart.backend_coord(&(point.x, y)).1);
+                if let Some(at) = labels.place(&point.label, (left, top), bar) {
                     let label = Text::new(point.label.clone(), at, text(19));
                     area.draw(&label).expect(MEMORY);
                 }
@@ -191,40 +194,6 @@ impl Series {
     fn finite(&self) -> impl Iterator<Item = &Point> {
         let points = self.points.iter();
         points.filter(|point| point.x.is_finite() && point.y.is_finite())
-    }
-}
-
-/// Where labels may stand.
-struct Labels {
-    /// Left and right of the plot.
-    columns: Range<i32>,
-    /// Left, top, right and bottom of marks, intervals and the labels so far, lest another lies on them.
-    taken: Vec<[i32; 4]>,
-}
-
-impl Labels {
-    /// Where the label of a point goes: beside it, where there is room; nowhere where there is none (pointing at it tells).
-    fn place(&mut self, label: &str, (x, y): (i32, i32)) -> Option<(i32, i32)> {
-        // About half the height of a letter each.
-        let (width, height) = (10 * label.chars().count() as i32, 19);
-        let places = [
-            (x + 7, y - height),
-            (x - 7 - width, y - height),
-            (x + 7, y + 2),
-            (x - 7 - width, y + 2),
-            (x - width / 2, y - height - 7),
-            (x - width / 2, y + 7),
-        ];
-        let free = |&(left, top): &(i32, i32)| {
-            let own = [left, top, left + width, top + height];
-            let apart = |other: &[i32; 4]| {
-                own[0] >= other[2] || own[2] <= other[0] || own[1] >= other[3] || own[3] <= other[1]
-            };
-            left >= self.columns.start && own[2] <= self.columns.end && self.taken.iter().all(apart)
-        };
-        let (left, top) = places.into_iter().find(free).filter(|_| width > 0)?;
-        self.taken.push([left, top, left + width, top + height]);
-        Some((left, top))
     }
 }
 
@@ -458,20 +427,6 @@ mod tests {
         assert_eq!(svg.matches("&lt;8 &amp; 9&gt;").count(), 2);
         assert!(svg.contains("<title>T &amp; T</title>"));
         assert!(svg.starts_with("<svg class=\"chart\"") && !svg.contains("width=\"640\" height"));
-    }
-
-    #[test]
-    fn labels_stand_inside_the_plot_and_on_nothing() {
-        // Another mark right of it, and the axis 20 pixels left: above it there is room.
-        let mut labels = Labels {
-            columns: 80..640,
-            taken: vec![[95, 95, 105, 105], [121, 80, 300, 121]],
-        };
-        assert_eq!(labels.place("abcd", (100, 100)), Some((80, 74)));
-        // That place is taken now, and below it is one left.
-        assert_eq!(labels.place("abcd", (100, 100)), Some((80, 107)));
-        assert_eq!(labels.place("abcd", (100, 100)), None);
-        assert_eq!(labels.place("", (400, 100)), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub(crate) mod candidates;
 mod charts;
 mod federation;
 mod figures;
+mod labels;
 mod layers;
 mod pair;
 

@@ -14,6 +14,8 @@ use lowbit_kernels::random;
 pub(super) struct Beside {
     pub(super) average: Option<Average>,
     pub(super) teacher: Option<Teacher>,
+    /// Batches over which batch-norm's statistics are measured anew before a model is evaluated; 0 where there are none.
+    pub(super) reestimation: usize,
 }
 
 /// Reads a batch of images into `images`, each changed at random as the recipe says, by numbers of a stream of this name and
@@ -35,18 +37,17 @@ fn show(
     Ok(())
 }
 
-/// Measures batch-norm's statistics anew over the recipe's number of batches, which are epoch `epoch`'s first ones, changed at
-/// random anew.
+/// Measures batch-norm's statistics anew over so many batches, which are epoch `epoch`'s first ones, changed at random anew.
 pub(super) fn reestimate(
     config: &Config,
     trainer: &mut Trainer,
-    shown: (&Split, Shape),
-    epoch: usize,
+    count: usize,
+    (shown, epoch): ((&Split, Shape), usize),
 ) -> Result<(), LabError> {
     let order = epoch_order(config.run.seed, epoch as u64, shown.0.len());
     let batches = order.chunks(config.training.batch_size);
     let mut images = Vec::new();
-    for (number, batch) in batches.take(config.recipe.bn_reestimation).enumerate() {
+    for (number, batch) in batches.take(count).enumerate() {
         let stream = ("reestimate", trainer.steps() + number as u64);
         show(config, shown, batch, stream, &mut images)?;
         trainer.observe(&images, number)?;

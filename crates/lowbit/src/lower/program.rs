@@ -106,7 +106,7 @@ impl Step {
     /// Whether its product has a bias of its own.
     #[must_use]
     pub fn has_bias(&self) -> bool {
-        self.op.has_bias()
+        self.op.nature().has_bias
     }
 
     /// Zeros that it wants around its input: above, left, below, right.

@@ -1,11 +1,15 @@
 //! Functions of one element.
 
-use super::Operator;
+use super::{Nature, Operator};
 use crate::shape::Shape;
 
 pub(super) struct Relu;
 
 impl Operator for Relu {
+    fn nature(&self) -> Nature {
+        Nature::NEVER_NEGATIVE
+    }
+
     fn infer(&self, inputs: &[Shape]) -> Result<Shape, String> {
         Ok(inputs[0])
     }
@@ -19,6 +23,10 @@ pub(crate) fn sigmoid(x: f64) -> f64 {
 pub(super) struct Sigmoid;
 
 impl Operator for Sigmoid {
+    fn nature(&self) -> Nature {
+        Nature::NEVER_NEGATIVE
+    }
+
     fn infer(&self, inputs: &[Shape]) -> Result<Shape, String> {
         Ok(inputs[0])
     }
@@ -148,8 +156,7 @@ impl Unary {
     }
 
     /// Whether no result is negative, so that integers need no zero point but 0.
-    #[cfg(feature = "train")]
-    pub(crate) fn is_never_negative(&self) -> bool {
+    fn is_never_negative(&self) -> bool {
         match *self {
             Self::Clip { min, .. } => min >= 0.0,
             Self::HardSigmoid { .. } => true,
@@ -193,6 +200,13 @@ fn normal(x: f64) -> f64 {
 }
 
 impl Operator for Unary {
+    fn nature(&self) -> Nature {
+        Nature {
+            is_never_negative: self.is_never_negative(),
+            ..Nature::PLAIN
+        }
+    }
+
     fn infer(&self, inputs: &[Shape]) -> Result<Shape, String> {
         let attributes = match *self {
             Self::Clip { min, max } => [min, max],

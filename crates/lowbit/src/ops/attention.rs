@@ -1,6 +1,6 @@
 //! Attention (Vaswani et al. 2017) between the pixels of values.
 
-use super::{Arity, Operator};
+use super::{Arity, Nature, Operator};
 use crate::shape::Shape;
 
 /// Attributes of an attention: for each head, `softmax(scale · q · kᵀ) · v` over its part of the channels.
@@ -26,6 +26,10 @@ impl Attention {
 }
 
 impl Operator for Attention {
+    fn nature(&self) -> Nature {
+        Nature::PLAIN
+    }
+
     fn arity(&self) -> Arity {
         Arity::Exactly(3)
     }

@@ -1,6 +1,6 @@
 //! Batch normalization.
 
-use super::{OpParameter, Operator, ParameterKind};
+use super::{Nature, OpParameter, Operator, ParameterKind};
 use crate::shape::Shape;
 
 /// Attributes of a batch-norm.
@@ -23,6 +23,10 @@ impl Default for BatchNorm {
 }
 
 impl Operator for BatchNorm {
+    fn nature(&self) -> Nature {
+        Nature::PLAIN
+    }
+
     fn infer(&self, inputs: &[Shape]) -> Result<Shape, String> {
         if !(self.eps.is_finite() && self.eps > 0.0 && (0.0..=1.0).contains(&self.momentum)) {
             return Err("batch-norm needs a positive eps and a momentum in 0..1".into());

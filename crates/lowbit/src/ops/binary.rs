@@ -1,6 +1,6 @@
 //! Functions of two inputs' elements.
 
-use super::{Arity, Operator};
+use super::{Arity, Nature, Operator};
 use crate::shape::Shape;
 
 /// Whether `b` has one number for each channel of `a`.
@@ -11,6 +11,10 @@ fn is_per_channel(a: Shape, b: Shape) -> bool {
 pub(super) struct Add;
 
 impl Operator for Add {
+    fn nature(&self) -> Nature {
+        Nature::PLAIN
+    }
+
     fn arity(&self) -> Arity {
         Arity::Exactly(2)
     }
@@ -29,6 +33,10 @@ impl Operator for Add {
 pub(super) struct Mul;
 
 impl Operator for Mul {
+    fn nature(&self) -> Nature {
+        Nature::PLAIN
+    }
+
     fn arity(&self) -> Arity {
         Arity::Exactly(2)
     }

@@ -1,11 +1,15 @@
 //! Operators that move channels and compute nothing.
 
-use super::{Arity, Operator};
+use super::{Arity, Nature, Operator};
 use crate::shape::Shape;
 
 pub(super) struct Concat;
 
 impl Operator for Concat {
+    fn nature(&self) -> Nature {
+        Nature::MOVES
+    }
+
     fn arity(&self) -> Arity {
         Arity::AtLeast(1)
     }
@@ -43,6 +47,10 @@ impl ChannelShuffle {
 }
 
 impl Operator for ChannelShuffle {
+    fn nature(&self) -> Nature {
+        Nature::MOVES
+    }
+
     fn infer(&self, inputs: &[Shape]) -> Result<Shape, String> {
         let (c, groups) = (inputs[0].c(), self.groups);
         match groups > 0 && c.is_multiple_of(groups) {
@@ -62,6 +70,10 @@ pub struct Slice {
 }
 
 impl Operator for Slice {
+    fn nature(&self) -> Nature {
+        Nature::MOVES
+    }
+
     fn infer(&self, inputs: &[Shape]) -> Result<Shape, String> {
         let (c, Self { first, channels }) = (inputs[0].c(), *self);
         match channels > 0 && first.checked_add(channels).is_some_and(|end| end <= c) {

@@ -1,6 +1,6 @@
 //! 2-D convolution.
 
-use super::{MAX_ELEMENTS, OpParameter, Operator, ParameterKind};
+use super::{MAX_ELEMENTS, Nature, OpParameter, Operator, ParameterKind};
 use crate::shape::Shape;
 
 /// Attributes of a 2-D convolution with zero padding. Weights `[out_channels, kernel_h, kernel_w, in_channels / groups]`.
@@ -76,6 +76,13 @@ impl Conv {
 }
 
 impl Operator for Conv {
+    fn nature(&self) -> Nature {
+        Nature {
+            has_bias: self.bias,
+            ..Nature::PLAIN
+        }
+    }
+
     fn infer(&self, inputs: &[Shape]) -> Result<Shape, String> {
         let input = inputs[0];
         self.check(input)?;

@@ -1,6 +1,6 @@
 //! Matrix product over the last axis.
 
-use super::{MAX_ELEMENTS, OpParameter, Operator, ParameterKind};
+use super::{MAX_ELEMENTS, Nature, OpParameter, Operator, ParameterKind};
 use crate::shape::Shape;
 
 /// Attributes of a linear layer, which maps the last axis of its input and leaves the others. Weights
@@ -12,6 +12,10 @@ pub struct Linear {
 }
 
 impl Operator for Linear {
+    fn nature(&self) -> Nature {
+        Nature::BIASED
+    }
+
     fn infer(&self, inputs: &[Shape]) -> Result<Shape, String> {
         let elements = self.out_features.saturating_mul(inputs[0].c());
         if elements == 0 || elements > MAX_ELEMENTS {

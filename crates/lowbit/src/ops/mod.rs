@@ -148,6 +148,9 @@ pub(crate) trait Operator {
         Arity::Exactly(1)
     }
 
+    /// What others ask of it besides shapes.
+    fn nature(&self) -> Nature;
+
     /// The shape of the result for inputs of these shapes, as many as there must be; or why there is none.
     fn infer(&self, inputs: &[Shape]) -> Result<Shape, String>;
 
@@ -160,6 +163,37 @@ pub(crate) trait Operator {
     fn macs(&self, _inputs: &[Shape], _output: Shape) -> u64 {
         0
     }
+}
+
+/// What folding, ranges and quantizers ask of an operator besides shapes. There is no default: each says it in its own file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Nature {
+    /// Whether there is a bias per output channel.
+    pub(crate) has_bias: bool,
+    /// Whether numbers only move from the inputs to the result, which then can share their range.
+    pub(crate) only_moves: bool,
+    /// Whether the result is never negative, whatever the inputs: its integers need no zero point but 0.
+    pub(crate) is_never_negative: bool,
+}
+
+impl Nature {
+    const PLAIN: Self = Self {
+        has_bias: false,
+        only_moves: false,
+        is_never_negative: false,
+    };
+    const BIASED: Self = Self {
+        has_bias: true,
+        ..Self::PLAIN
+    };
+    const MOVES: Self = Self {
+        only_moves: true,
+        ..Self::PLAIN
+    };
+    const NEVER_NEGATIVE: Self = Self {
+        is_never_negative: true,
+        ..Self::PLAIN
+    };
 }
 
 /// More elements than any activation or weight tensor may have: a bound on what a model file can make us allocate.
@@ -228,87 +262,9 @@ impl Op {
         Self::Linear(Linear { out_features })
     }
 
-    /// Whether there is a bias per output channel.
-    pub(crate) fn has_bias(&self) -> bool {
-        match self {
-            Self::Conv(conv) => conv.bias,
-            Self::Linear(_) => true,
-            Self::Input
-            | Self::BatchNorm(_)
-            | Self::Relu
-            | Self::Sigmoid
-            | Self::Unary(_)
-            | Self::MaxPool(_)
-            | Self::AvgPool(_)
-            | Self::GlobalAvgPool
-            | Self::Flatten
-            | Self::Add
-            | Self::Mul
-            | Self::Concat
-            | Self::ChannelShuffle(_)
-            | Self::Slice(_)
-            | Self::Softmax
-            | Self::LayerNorm(_)
-            | Self::Attention(_)
-            | Self::Reshape(_)
-            | Self::Prefix(_)
-            | Self::Transpose => false,
-        }
-    }
-
-    /// Whether numbers only move from the inputs to the result, which then can share their range.
-    pub(crate) fn only_moves(&self) -> bool {
-        match self {
-            Self::Flatten
-            | Self::Concat
-            | Self::ChannelShuffle(_)
-            | Self::Slice(_)
-            | Self::Reshape(_)
-            | Self::Prefix(_)
-            | Self::Transpose => true,
-            Self::Input
-            | Self::Conv(_)
-            | Self::Linear(_)
-            | Self::BatchNorm(_)
-            | Self::Relu
-            | Self::Sigmoid
-            | Self::Unary(_)
-            | Self::MaxPool(_)
-            | Self::AvgPool(_)
-            | Self::GlobalAvgPool
-            | Self::Add
-            | Self::Mul
-            | Self::Softmax
-            | Self::LayerNorm(_)
-            | Self::Attention(_) => false,
-        }
-    }
-
-    /// Whether the result is never negative, whatever the inputs.
-    #[cfg(feature = "train")]
-    pub(crate) fn is_never_negative(&self) -> bool {
-        match self {
-            Self::Relu | Self::Sigmoid | Self::Softmax => true,
-            Self::Unary(unary) => unary.is_never_negative(),
-            Self::Input
-            | Self::Conv(_)
-            | Self::Linear(_)
-            | Self::BatchNorm(_)
-            | Self::MaxPool(_)
-            | Self::AvgPool(_)
-            | Self::GlobalAvgPool
-            | Self::Flatten
-            | Self::Add
-            | Self::Mul
-            | Self::Concat
-            | Self::ChannelShuffle(_)
-            | Self::Slice(_)
-            | Self::LayerNorm(_)
-            | Self::Attention(_)
-            | Self::Reshape(_)
-            | Self::Prefix(_)
-            | Self::Transpose => false,
-        }
+    /// What others ask of it besides shapes.
+    pub(crate) fn nature(&self) -> Nature {
+        self.operator().nature()
     }
 
     /// Whether it gives the elements of its input under another shape, and nothing moves.
@@ -330,6 +286,10 @@ impl Op {
 struct Input;
 
 impl Operator for Input {
+    fn nature(&self) -> Nature {
+        Nature::PLAIN
+    }
+
     fn arity(&self) -> Arity {
         Arity::Exactly(0)
     }
@@ -342,6 +302,10 @@ impl Operator for Input {
 struct Flatten;
 
 impl Operator for Flatten {
+    fn nature(&self) -> Nature {
+        Nature::MOVES
+    }
+
     fn infer(&self, inputs: &[Shape]) -> Result<Shape, String> {
         Ok(Shape::vector(inputs[0].len()))
     }

@@ -1,11 +1,15 @@
 //! What each pixel's channels do together.
 
-use super::Operator;
+use super::{Nature, Operator};
 use crate::shape::Shape;
 
 pub(super) struct Softmax;
 
 impl Operator for Softmax {
+    fn nature(&self) -> Nature {
+        Nature::NEVER_NEGATIVE
+    }
+
     fn infer(&self, inputs: &[Shape]) -> Result<Shape, String> {
         Ok(inputs[0])
     }
@@ -20,6 +24,10 @@ pub struct LayerNorm {
 }
 
 impl Operator for LayerNorm {
+    fn nature(&self) -> Nature {
+        Nature::PLAIN
+    }
+
     fn infer(&self, inputs: &[Shape]) -> Result<Shape, String> {
         match self.eps.is_finite() && self.eps > 0.0 {
             true => Ok(inputs[0]),

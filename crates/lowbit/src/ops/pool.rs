@@ -1,6 +1,6 @@
 //! Pooling.
 
-use super::Operator;
+use super::{Nature, Operator};
 use crate::shape::Shape;
 
 /// Attributes of a max-pool; windows reach beyond the image by the padding, and see nothing there.
@@ -87,12 +87,20 @@ fn infer(
 }
 
 impl Operator for MaxPool {
+    fn nature(&self) -> Nature {
+        Nature::PLAIN
+    }
+
     fn infer(&self, inputs: &[Shape]) -> Result<Shape, String> {
         infer(inputs[0], self.kernel, self.stride, self.padding)
     }
 }
 
 impl Operator for AvgPool {
+    fn nature(&self) -> Nature {
+        Nature::PLAIN
+    }
+
     fn infer(&self, inputs: &[Shape]) -> Result<Shape, String> {
         if (0..4).any(|side| self.counted_padding[side] > self.padding[side]) {
             return Err("a pool cannot count more padding than it has".into());
@@ -104,6 +112,10 @@ impl Operator for AvgPool {
 pub(super) struct GlobalAvgPool;
 
 impl Operator for GlobalAvgPool {
+    fn nature(&self) -> Nature {
+        Nature::PLAIN
+    }
+
     fn infer(&self, inputs: &[Shape]) -> Result<Shape, String> {
         match inputs[0].rank() {
             4 => Err(format!("a 2-D pool cannot read {}", inputs[0])),

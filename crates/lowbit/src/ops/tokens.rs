@@ -1,6 +1,6 @@
 //! Operators that move pixels and compute nothing: what vision transformers and mixers need around their products.
 
-use super::Operator;
+use super::{Nature, Operator};
 use crate::shape::Shape;
 
 /// Attributes of a reshape: the elements in the same order as an image of these extents.
@@ -15,6 +15,10 @@ pub struct Reshape {
 }
 
 impl Operator for Reshape {
+    fn nature(&self) -> Nature {
+        Nature::MOVES
+    }
+
     fn infer(&self, inputs: &[Shape]) -> Result<Shape, String> {
         let shape = Shape::new(self.h, self.w, self.c);
         match shape.len() == inputs[0].len() && inputs[0].rank() <= 3 {
@@ -32,6 +36,10 @@ pub struct Prefix {
 }
 
 impl Operator for Prefix {
+    fn nature(&self) -> Nature {
+        Nature::MOVES
+    }
+
     fn infer(&self, inputs: &[Shape]) -> Result<Shape, String> {
         let image = inputs[0];
         if image.rank() > 3 {
@@ -46,6 +54,10 @@ impl Operator for Prefix {
 pub(super) struct Transpose;
 
 impl Operator for Transpose {
+    fn nature(&self) -> Nature {
+        Nature::MOVES
+    }
+
     fn infer(&self, inputs: &[Shape]) -> Result<Shape, String> {
         let image = inputs[0];
         match image.rank() {

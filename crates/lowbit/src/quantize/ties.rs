@@ -8,7 +8,7 @@ use crate::graph::{Op, Program, Step, ValueId};
 /// For each value, the first one of those that share its range.
 pub(super) fn ties(program: &Program) -> Vec<ValueId> {
     let values = program.values();
-    let is_move = |step: &Step| step.op.only_moves() && !step.epilogue.relu;
+    let is_move = |step: &Step| step.op.nature().only_moves && !step.epilogue.relu;
     let mut of: Vec<ValueId> = (0..values).collect();
     for (index, step) in program.steps().iter().enumerate() {
         let output = index + 1;

@@ -159,5 +159,5 @@ impl Pass {
 
 /// Whether a step's result is never negative, so that its integers need no zero point but 0.
 fn is_never_negative(step: &Step) -> bool {
-    step.epilogue.relu || step.op.is_never_negative()
+    step.epilogue.relu || step.op.nature().is_never_negative
 }

@@ -282,9 +282,9 @@ impl Trainer {
     }
 
     /// Shows `images` (`[n, h, w, c]`) to the network as it stands without training it: batch-norm's running statistics become
-    /// the mean over this batch and the `earlier` ones that were shown before it, and nothing else moves
-    /// (`torch.optim.swa_utils.update_bn`; in quantized networks Nagel et al. 2022). So they fit weights that the running
-    /// averages never saw: averaged ones, above all where these are rounded.
+    /// the mean over this batch and the `earlier` ones that were shown before it, and nothing else moves, though activations' steps
+    /// that no batch has set yet are set (`torch.optim.swa_utils.update_bn`; in quantized networks Nagel et al. 2022). So the
+    /// statistics fit weights that the running averages never saw: averaged ones, above all where these are rounded.
     ///
     /// # Errors
     /// [`TrainError::Images`] when these are no images, or none.

@@ -151,7 +151,11 @@ fn every_setting_of_the_recipe_makes_a_sweep_of_its_own() {
 fn what_belongs_to_quantization_makes_a_row_of_the_same_sweep() {
     let plain = Config::default();
     type Change = fn(&mut Config);
-    let changes: [(Change, &str); 8] = [
+    let changes: [(Change, &str); 9] = [
+        (
+            |c| c.other_widths.weight_grid = WeightGrid::MidRise,
+            "4 (mid-rise)",
+        ),
         (|c| c.other_widths.edge_bits = 4, "4 (edges 4)"),
         (|c| c.other_widths.act_bits = 4, "4 (activations 4)"),
         (|c| c.other_widths.act_bits = 32, "4 (float activations)"),
@@ -191,6 +195,30 @@ fn what_belongs_to_quantization_makes_a_row_of_the_same_sweep() {
         labels.sort();
         assert_eq!(labels, ["32", "4", label]);
         assert!(sorted[0].groups.iter().all(|(_, runs)| runs.len() == 1));
+    }
+    // Two bits were three values once, and may be again; whose edges are, is no row of others.
+    let grids = [WeightGrid::Auto, WeightGrid::MidRise, WeightGrid::MidTread];
+    for (bits, edges, expected) in [
+        (2, 8, ["2", "2", "2 (mid-tread)"]),
+        (
+            1,
+            2,
+            ["1 (edges 2)", "1 (edges 2)", "1 (edges 2, mid-tread)"],
+        ),
+        (
+            4,
+            2,
+            ["4 (edges 4)", "4 (edges 4, mid-rise)", "4 (edges 4)"],
+        ),
+        (8, 8, ["8"; 3]),
+    ] {
+        let labels = grids.map(|grid| {
+            let mut config = plain.clone();
+            config.other_widths.edge_bits = edges;
+            config.other_widths.weight_grid = grid;
+            Kind::of(&run(&input(), &config, bits, 0.9, "1").results).label()
+        });
+        assert_eq!(labels, expected);
     }
     // What is chosen automatically is the same row when it is asked for.
     let mut asked = plain.clone();

@@ -313,7 +313,7 @@ impl Client {
     /// which an answer of it counted, by the server.
     ///
     /// # Errors
-    /// [`LabError::Mismatch`] for messages that cannot be read or that change a model which it does not or a training
+    /// [`LabError::Mismatch`] for messages that cannot be read or that change a model which it does not hold, or a training
     /// that failed; what it keeps is then unchanged.
     pub fn answer(
         &self,

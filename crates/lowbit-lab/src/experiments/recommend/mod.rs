@@ -25,6 +25,7 @@ use super::unseen::{Choice, Chosen, Which};
 use crate::evaluate::Evaluation;
 use crate::machine::Machine;
 use crate::memory::heap_of;
+use crate::plural;
 use crate::statistics::{Difference, Summary, paired_difference};
 use crate::{Config, Events, LabError};
 use cache::Cache;
@@ -175,15 +176,18 @@ pub struct Recommendation {
 }
 
 impl Recommendation {
-    /// What the images did, in words.
+    /// What was called, what the images did, and what is known against them, in words.
     #[must_use]
-    pub fn images_did(&self) -> String {
+    pub fn conditions(&self) -> String {
         let [calibration, choosing, verdict] = self.images;
         let trained = self
             .training_images
             .map_or_else(String::new, |count| format!("{count} images trained, "));
         format!(
-            "{trained}{calibration} images set ranges, {choosing} chose, {verdict} chose nothing"
+            "calls of {} on {}; {trained}{calibration} images set ranges, {choosing} chose, {verdict} chose nothing{}",
+            plural::of(self.batch, "image"),
+            plural::of(self.threads, "thread"),
+            self.doubts
         )
     }
 }

@@ -32,14 +32,14 @@ impl Recommendation {
             let part = row.verdict.as_ref();
             // FP32 loses nothing to itself.
             let other = part.filter(|_| row.speedup.is_some());
-            let drop = other.map(|part| part.drop_points);
+            let gained = other.map(|part| -part.drop_points);
             vec![
                 format!("{}{}", row.name, if row.on_front { " *" } else { "" }),
                 plural::grouped(row.bytes),
                 format!("{:.2}", row.choosing.accuracy_percent),
                 part.map_or_else(none, |part| format!("{:.2}", part.accuracy_percent)),
-                drop.map_or_else(none, |d| {
-                    format!("{:+.2} [{:+.2}, {:+.2}]", -d.value, -d.high, -d.low)
+                gained.map_or_else(none, |d| {
+                    format!("{:+.2} [{:+.2}, {:+.2}]", d.value, d.low, d.high)
                 }),
                 other.map_or_else(none, |part| part.changed.to_string()),
                 row.memory_bytes
@@ -73,21 +73,14 @@ fn plotted<'a>(name: &'a str, part: &PartScore, cost: f64, on_front: bool) -> Pl
 /// Points below FP32, in those that may be lost (or one), beyond which a model is not drawn.
 const FAR: f64 = 20.0;
 
-fn charts(found: &Recommendation) -> Markup {
-    let timed = found.rows.iter().filter_map(|row| {
-        let part = row.verdict.as_ref().filter(|_| row.latency_ms.is_some())?;
-        // Milliseconds of two rows are of different minutes: what is comparable is each against FP32 in turns.
-        let speed = row.speedup.map_or(1.0, |speedup| speedup.median);
-        Some(plotted(&row.name, part, speed, row.on_front))
-    });
-    // One that lost nearly everything would press the others into a line.
-    let floor = found
-        .rows
+/// The rows that a chart of all of them shows, and the names of those that it leaves out: one that lost nearly everything would
+/// press the others into a line.
+pub(super) fn near(rows: &[Row], max_drop: f64) -> (Vec<&Row>, String) {
+    let fp32 = rows
         .first()
-        .map_or(0.0, |row| row.choosing.accuracy_percent)
-        - FAR * found.max_drop_points.max(1.0);
-    let (shown, below): (Vec<&Row>, Vec<&Row>) = found
-        .rows
+        .map_or(0.0, |row| row.choosing.accuracy_percent);
+    let floor = fp32 - FAR * max_drop.max(1.0);
+    let (shown, below): (Vec<&Row>, Vec<&Row>) = rows
         .iter()
         .partition(|row| row.choosing.accuracy_percent >= floor);
     let below: Vec<&str> = below.iter().map(|row| row.name.as_str()).collect();
@@ -95,6 +88,17 @@ fn charts(found: &Recommendation) -> Markup {
         [] => String::new(),
         _ => format!(" (not shown, far below: {})", below.join("; ")),
     };
+    (shown, about)
+}
+
+fn charts(found: &Recommendation) -> Markup {
+    let timed = found.rows.iter().filter_map(|row| {
+        let part = row.verdict.as_ref().filter(|_| row.latency_ms.is_some())?;
+        // Milliseconds of two rows are of different minutes: what is comparable is each against FP32 in turns.
+        let speed = row.speedup.map_or(1.0, |speedup| speedup.median);
+        Some(plotted(&row.name, part, speed, row.on_front))
+    });
+    let (shown, about) = near(&found.rows, found.max_drop_points);
     let sized = shown.into_iter().map(|row| {
         plotted(
             &row.name,
@@ -132,8 +136,7 @@ pub(super) fn page(found: &Recommendation) -> String {
                         }
                     }
                 }
-                p { (FRONT) " " (found.images_did()) "; calls of " (plural::of(found.batch, "image")) " on "
-                    (plural::of(found.threads, "thread")) (found.doubts) ". Trying ended because " (found.ended) "." }
+                p { (FRONT) " " (found.conditions()) ". Trying ended because " (found.ended) "." }
                 (charts(found))
             }
             section {

@@ -57,6 +57,21 @@ fn what_ships_is_kept_even_where_another_row_is_better_on_images_that_chose_noth
     assert!(is_kept(&ships, &verdict));
 }
 
+#[test]
+fn a_chart_names_what_it_leaves_out() {
+    let rows = [
+        row(FP32, 0.0, 0.4, 10.0, 400),
+        row("near", 19.0, 0.4, 2.0, 100),
+        row("far", 21.0, 0.4, 2.0, 50),
+    ];
+    let shown = |max_drop| {
+        let (shown, about) = page::near(&rows, max_drop);
+        (shown.len(), about)
+    };
+    assert_eq!(shown(0.5), (2, " (not shown, far below: far)".into()));
+    assert_eq!(shown(2.0), (3, String::new()));
+}
+
 fn decided(target: Target, rows: &[Row]) -> Verdict {
     decide(&rows.iter().collect::<Vec<_>>(), target, 1.0, 400)
 }

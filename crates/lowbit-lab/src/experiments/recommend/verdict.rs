@@ -97,6 +97,7 @@ pub fn decide(rows: &[&Row], target: Target, max_drop: f64, images: usize) -> Ve
         return keep(fp32, &candidates, target, max_drop, images);
     };
     let lost = drop(best);
+    let gained = -lost;
     if lost.high > max_drop {
         return unproven(fp32, Some(best), max_drop, images);
     }
@@ -108,9 +109,9 @@ pub fn decide(rows: &[&Row], target: Target, max_drop: f64, images: usize) -> Ve
             best.name,
             best.speedup.map_or(1.0, |speedup| speedup.median),
             fp32.bytes as f64 / best.bytes as f64,
-            -lost.value,
-            -lost.high,
-            -lost.low,
+            gained.value,
+            gained.low,
+            gained.high,
         ),
     }
 }

@@ -1,8 +1,8 @@
 //! Batch-norm behind a convolution (Ioffe & Szegedy 2015).
 
-use super::super::pass::Statistics;
 use super::Parameter;
 use crate::graph::Step;
+use crate::train::pass::Statistics;
 use crate::{Tensor, Weights};
 
 /// The scale and shift of a convolution's map per channel: batch-norm's, or 1 and 0 without one.
@@ -83,7 +83,7 @@ impl Normalization {
 
     /// Sets scale and shift from the batch's moments about the pivot (`[images, 2, channels]`, over `pixels` in all), and
     /// moves the running statistics as PyTorch does: with the unbiased variance, while the biased one normalizes.
-    /// Where they keep, the running statistics serve and stay.
+    /// Where they are kept, the running statistics serve and stay.
     pub(super) fn see(&mut self, moments: &[f64], pixels: f64, statistics: Statistics) {
         let Some(norm) = &mut self.norm else {
             return;

@@ -119,8 +119,8 @@ fn trained_rows(found: &Recommendation) -> Vec<&crate::experiments::recommend::R
     rows.filter(|row| row.epochs.is_some()).collect()
 }
 
-/// The file of a trained row: those that are rounded alone have no digest of a training's evaluation.
-/// The file of the trained row `name`, `W2A8, trained` say: two widths' files can be of one size.
+/// The file of the trained row `name`, `W2A8, trained` say: files of two widths can be of one size, and those that are rounded
+/// alone have no digest of a training's evaluation.
 fn bytes_of(out: &Path, found: &Recommendation, name: &str) -> Vec<u8> {
     let row = found.rows.iter().find(|row| row.name == name).unwrap();
     let bits = name[1..2].parse::<u8>().unwrap();
