@@ -8,6 +8,7 @@ use crate::settings::{Flags, Given, of};
 use crate::which_images::{Beginning, WhichImages, WhichOfFrom};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+use lowbit::ModelBits;
 use std::path::PathBuf;
 
 /// What does quantization do to your image model: size, speed, accuracy?
@@ -112,8 +113,8 @@ A run that was stopped goes on with --resume; a finished seed is not run again."
 Writes OUT/<b>bit/run_<hash of what decides>_seed<n>/, then OUT/report.html, roofline.svg and tables as `lowbit analyze` does. A width that is finished with the same settings is not run again, a stopped one goes on.")]
     Sweep {
         /// Bits per weight
-        #[arg(long, value_delimiter = ',', default_values_t = [32, 16, 8, 4, 2, 1], value_name = "LIST")]
-        widths: Vec<u8>,
+        #[arg(long, value_delimiter = ',', default_values_t = ModelBits::ALL, value_name = "LIST")]
+        widths: Vec<ModelBits>,
         /// 3 epochs on 1,500 images per split, one seed
         #[arg(long)]
         quick: bool,

@@ -2,6 +2,7 @@
 
 use crate::settings::{Flags, of};
 use clap::Args;
+use lowbit::ModelBits;
 use lowbit_data::Partition;
 use lowbit_fed::codec::MessageBits;
 use lowbit_fed::simulate::ClientFault;
@@ -9,7 +10,6 @@ use lowbit_fed::wire::Encoding;
 use lowbit_fed::{Aggregator, Norm, Settings, Strategy};
 use lowbit_lab::Config;
 use lowbit_lab::experiments::federate::{FederateConfig, Resume};
-use lowbit_lab::experiments::sweep::WIDTHS;
 
 /// What makes a federation.
 #[derive(Debug, Args)]
@@ -17,8 +17,13 @@ pub(crate) struct Federate {
     #[command(flatten)]
     pub(crate) federation: Flagged,
     /// Bits per weight of the model that clients train and the server deploys: 32, 16, 8, 4, 2 or 1
-    #[arg(long, default_value = "8", value_name = "N", help_heading = "Federation", value_parser = width)]
-    pub(crate) bits: u8,
+    #[arg(
+        long,
+        default_value = "8",
+        value_name = "N",
+        help_heading = "Federation"
+    )]
+    pub(crate) bits: ModelBits,
     /// Go on with a run that was stopped
     #[arg(long)]
     pub(crate) resume: bool,
@@ -103,11 +108,6 @@ pub(crate) fn only_federated(arg: clap::Arg) -> clap::Arg {
     }
 }
 
-pub(crate) fn width(text: &str) -> Result<u8, String> {
-    let width = text.parse().ok().filter(|width| WIDTHS.contains(width));
-    width.ok_or_else(|| "use 32, 16, 8, 4, 2 or 1".into())
-}
-
 fn seconds(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('s').unwrap_or(text).parse();
     number.map_err(|_| format!("{text}: use seconds, e.g. 30s"))
@@ -173,7 +173,7 @@ impl Flagged {
     ///
     /// # Errors
     /// A line about a flag that is about clients of one process.
-    pub(crate) fn run_config(&self, bits: u8) -> Result<Vec<(String, String)>, String> {
+    pub(crate) fn run_config(&self, bits: ModelBits) -> Result<Vec<(String, String)>, String> {
         // All fields by name: a new one must be passed on.
         let Self {
             clients,
@@ -229,7 +229,12 @@ impl Flagged {
         Ok(pairs.map(|(key, value)| (key.to_owned(), value)).into())
     }
 
-    pub(crate) fn config(&self, config: &Config, bits: u8, resume: Resume) -> FederateConfig {
+    pub(crate) fn config(
+        &self,
+        config: &Config,
+        bits: ModelBits,
+        resume: Resume,
+    ) -> FederateConfig {
         let encoding = |bits| Encoding {
             bits,
             feedback: !self.no_feedback,
@@ -267,7 +272,7 @@ impl Flagged {
 
 #[cfg(test)]
 mod tests {
-    use super::Flagged;
+    use super::{Flagged, ModelBits};
     use clap::Parser;
 
     #[derive(Parser)]
@@ -279,8 +284,10 @@ mod tests {
     #[test]
     fn batch_norm_of_clients_does_not_go_with_flower() {
         let parse = |words: &[&str]| Line::parse_from([&["federate"], words].concat()).flagged;
-        assert!(parse(&[]).run_config(8).is_ok());
-        let line = parse(&["--norm", "local"]).run_config(8).unwrap_err();
+        assert!(parse(&[]).run_config(ModelBits::Fp32).is_ok());
+        let line = parse(&["--norm", "local"])
+            .run_config(ModelBits::Fp32)
+            .unwrap_err();
         assert!(
             line.starts_with("--norm local: a server on Flower"),
             "{line}"

@@ -1,10 +1,11 @@
 //! Arguments of the commands that send experiments away.
 
 use crate::failure::Failure;
-use crate::federate_args::{Flagged, only_federated, width};
+use crate::federate_args::{Flagged, only_federated};
 use crate::settings::{Flags, Given, of};
 use clap::builder::Resettable;
 use clap::{Arg, Args, Subcommand, ValueHint};
+use lowbit::ModelBits;
 use lowbit_data::Partition;
 use lowbit_jobs::site::{Text, Wishes};
 use std::path::PathBuf;
@@ -153,8 +154,8 @@ pub(crate) enum Experiment {
     #[command(mut_arg("seeds", |arg| arg.default_value("1")), mut_args(only_federated), mut_arg("deal", deal))]
     Sweep {
         /// Bits per weight
-        #[arg(long, value_delimiter = ',', default_values_t = [32, 16, 8, 4, 2, 1], value_name = "LIST")]
-        widths: Vec<u8>,
+        #[arg(long, value_delimiter = ',', default_values_t = ModelBits::ALL, value_name = "LIST")]
+        widths: Vec<ModelBits>,
         /// 3 epochs on 1,500 images per split, one seed
         #[arg(long)]
         quick: bool,
@@ -170,8 +171,13 @@ pub(crate) enum Experiment {
     #[command(mut_arg("schedule", |arg| arg.default_value("constant")), mut_arg("deal", deal))]
     Federate {
         /// Bits per weight of the model that clients train and the server deploys: 32, 16, 8, 4, 2 or 1
-        #[arg(long, default_value = "8", value_name = "N", help_heading = "Federation", value_parser = width)]
-        bits: u8,
+        #[arg(
+            long,
+            default_value = "8",
+            value_name = "N",
+            help_heading = "Federation"
+        )]
+        bits: ModelBits,
         /// process: all clients in one task; flower: a task for the server, one for each client, joined by Flower (Slurm only)
         #[arg(long, value_enum, default_value_t = Transport::Process, help_heading = "Federation")]
         transport: Transport,

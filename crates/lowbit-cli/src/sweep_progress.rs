@@ -2,6 +2,7 @@
 
 use crate::progress::{Progress, epoch_line};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lowbit::ModelBits;
 use lowbit_lab::experiments::sweep::{RunId, RunResults, SweepEvents};
 use lowbit_lab::records::EpochRecord;
 use lowbit_lab::{Events, plural};
@@ -19,7 +20,7 @@ pub(crate) struct SweepProgress<'a> {
 /// The live table.
 struct Table {
     _all: MultiProgress,
-    widths: Vec<(u8, ProgressBar)>,
+    widths: Vec<(ModelBits, ProgressBar)>,
     total: ProgressBar,
     start: Instant,
     runs: Vec<RunId>,
@@ -65,7 +66,7 @@ impl<'a> SweepProgress<'a> {
 impl Table {
     fn new(runs: &[RunId], epochs: usize, target: ProgressDrawTarget) -> Self {
         let all = MultiProgress::with_draw_target(target);
-        let mut bits: Vec<u8> = runs.iter().map(|run| run.bits).collect();
+        let mut bits: Vec<ModelBits> = runs.iter().map(|run| run.bits).collect();
         bits.sort_unstable_by(|a, b| b.cmp(a));
         bits.dedup();
         let style = |template: &str| {
@@ -96,12 +97,12 @@ impl Table {
         }
     }
 
-    fn bar(&self, bits: u8) -> &ProgressBar {
+    fn bar(&self, bits: ModelBits) -> &ProgressBar {
         let found = self.widths.iter().find(|(known, _)| *known == bits);
         &found.expect("every run was planned").1
     }
 
-    fn advance(&mut self, bits: u8, epochs: usize, jobs: usize) {
+    fn advance(&mut self, bits: ModelBits, epochs: usize, jobs: usize) {
         self.done += epochs;
         self.bar(bits).inc(epochs as u64);
         self.total.inc(epochs as u64);
@@ -246,6 +247,7 @@ impl Events for RunProgress<'_> {
 mod tests {
     use super::*;
     use indicatif::InMemoryTerm;
+    use lowbit::WeightBits;
     use lowbit_lab::evaluate::Score;
     use lowbit_lab::records::Watched;
 
@@ -267,9 +269,15 @@ mod tests {
 
     #[test]
     fn the_table_has_a_line_per_width_and_counts_what_a_checkpoint_spared() {
-        let runs: Vec<RunId> = [(32, 1), (32, 2), (2, 1), (2, 2)]
-            .map(|(bits, seed)| RunId { bits, seed })
-            .to_vec();
+        let narrow = ModelBits::Packed(WeightBits::B2);
+        let runs: Vec<RunId> = [
+            (ModelBits::Fp32, 1),
+            (ModelBits::Fp32, 2),
+            (narrow, 1),
+            (narrow, 2),
+        ]
+        .map(|(bits, seed)| RunId { bits, seed })
+        .to_vec();
         // Too narrow for the longest line, which must be cut, not wrapped.
         let terminal = InMemoryTerm::new(10, 72);
         let target = ProgressDrawTarget::term_like_with_hz(Box::new(terminal.clone()), 255);

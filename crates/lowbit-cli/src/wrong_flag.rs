@@ -1,16 +1,50 @@
-//! What to say when a flag does not belong to the command that it was given to.
+//! What to say of a flag that does not belong to the command that it was given to, or whose value cannot be.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use std::error::Error;
 
-/// One line that names the commands which take the flag; none if the error is another one, or no command takes it.
+/// One line: the commands which take the flag, or what it takes; none where clap says it best.
 pub(crate) fn hint(
     error: &clap::Error,
     lowbit: &clap::Command,
     arguments: &[String],
 ) -> Option<String> {
-    if error.kind() != ErrorKind::UnknownArgument {
-        return None;
+    match error.kind() {
+        ErrorKind::UnknownArgument => owners(error, lowbit, arguments),
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => value(error),
+        _ => None,
     }
+}
+
+/// `--widths 7: 7-bit weights: use 32, 16, 8, 4, 2 or 1`.
+fn value(error: &clap::Error) -> Option<String> {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let (flag, found) = (
+        text(ContextKind::InvalidArg)?,
+        text(ContextKind::InvalidValue)?,
+    );
+    let flag = flag.split(' ').next().unwrap_or(flag);
+    if found.is_empty() {
+        return Some(format!("{flag}: needs a value"));
+    }
+    let reason = match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(valid)) => {
+            let valid: Vec<&str> = valid.iter().map(String::as_str).collect();
+            format!("use {}", either(&valid))
+        }
+        _ => error.source()?.to_string(),
+    };
+    // What has no flag is known by its place.
+    Some(match flag.starts_with('-') {
+        true => format!("{flag} {found}: {reason}"),
+        false => format!("{found}: {reason}"),
+    })
+}
+
+fn owners(error: &clap::Error, lowbit: &clap::Command, arguments: &[String]) -> Option<String> {
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else {
         return None;
     };
@@ -50,9 +84,18 @@ pub(crate) fn hint(
 
 /// `a`, `a and b`, `a, b and c`.
 pub(crate) fn listed(names: &[&str]) -> String {
+    joined(names, "and")
+}
+
+/// `a`, `a or b`, `a, b or c`.
+fn either(names: &[&str]) -> String {
+    joined(names, "or")
+}
+
+fn joined(names: &[&str], word: &str) -> String {
     match names {
         [] => String::new(),
         [one] => (*one).to_owned(),
-        [most @ .., last] => format!("{} and {last}", most.join(", ")),
+        [most @ .., last] => format!("{} {word} {last}", most.join(", ")),
     }
 }

@@ -37,6 +37,32 @@ fn a_flag_that_a_command_does_not_use_is_refused_with_the_commands_that_do() {
 }
 
 #[test]
+fn a_value_that_cannot_be_is_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, expected) in [
+        (
+            &["sweep", "--widths", "7"][..],
+            "error: --widths 7: 7-bit weights: use 32, 16, 8, 4, 2 or 1",
+        ),
+        (
+            &["recommend", "m.onnx", "--target", "fame"],
+            "error: --target fame: use latency, throughput or size",
+        ),
+        (&["sweep", "--jobs"], "error: --jobs: needs a value"),
+        (
+            &["completions", "dos"],
+            "error: dos: use bash, elvish, fish, powershell or zsh",
+        ),
+        (
+            &["sweep", "--edge-bits", "3"],
+            "error: --edge-bits 3: 3-bit weights: use 16, 8, 4, 2 or 1",
+        ),
+    ] {
+        assert_eq!(refused(folder.path(), arguments, 2), expected);
+    }
+}
+
+#[test]
 fn one_file_serves_several_commands_and_a_pair_serves_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();

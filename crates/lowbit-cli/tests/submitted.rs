@@ -214,7 +214,10 @@ fn bad_input_gets_one_line() {
         ),
         ("--max-parallel 0", "--max-parallel 0"),
         ("--on mars", "--on mars: expected slurm or local"),
-        ("--widths 7", "--widths 7: use 32, 16, 8, 4, 2 or 1"),
+        (
+            "--widths 7",
+            "--widths 7: 7-bit weights: use 32, 16, 8, 4, 2 or 1",
+        ),
         ("--data nowhere", "nowhere: cannot see the data"),
         ("--data eurosat", "fetch it once with `lowbit data eurosat`"),
         ("--site none.toml", "none.toml: cannot read"),

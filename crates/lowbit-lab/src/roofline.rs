@@ -7,7 +7,7 @@ use crate::{LabError, timing};
 use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit::graph::{Program, Step};
 use lowbit::quantize::{PtqConfig, quantize};
-use lowbit::{Graph, WeightBits, Weights, format};
+use lowbit::{Graph, ModelBits, WeightBits, Weights, format};
 use lowbit_kernels::peak::{self, Peaks};
 use lowbit_kernels::{Isa, random};
 use serde::{Deserialize, Serialize};
@@ -43,8 +43,8 @@ impl Bound {
 pub struct RooflineLayer {
     /// The layer's name.
     pub name: String,
-    /// Bits per weight; 32 is f32.
-    pub bits: u8,
+    /// Bits per weight.
+    pub bits: ModelBits,
     /// Multiply-accumulates per batch.
     pub macs: u64,
     /// Activations in and out, and weights once per batch.
@@ -98,27 +98,27 @@ const ROUNDS: usize = 15;
 pub fn measure(
     graph: &Graph,
     weights: &Weights,
-    widths: &[u8],
+    widths: &[ModelBits],
     isa: Isa,
 ) -> Result<Roofline, LabError> {
     let mut rng = random::stream(1, "roofline", 0);
     let images: Vec<u8> = (0..BATCH * graph.input().len())
         .map(|_| random::below(&mut rng, 256) as u8)
         .collect();
-    let mut models: Vec<(u8, Box<dyn Model>)> = Vec::new();
+    let mut models: Vec<(ModelBits, Box<dyn Model>)> = Vec::new();
     for &bits in widths {
-        let model: Box<dyn Model> = if bits == 32 {
-            Box::new(FloatModel::compile(graph, weights, isa)?)
-        } else {
-            let bits = WeightBits::try_from(bits).expect("callers give widths that exist");
-            let config = PtqConfig {
-                weight_bits: bits,
-                edge_bits: bits,
-                ..PtqConfig::default()
-            };
-            let some = &images[..8 * graph.input().len()];
-            let quantized = quantize(graph, weights, &config, some, isa)?;
-            Box::new(IntegerModel::compile(&quantized, isa)?)
+        let model: Box<dyn Model> = match bits {
+            ModelBits::Fp32 => Box::new(FloatModel::compile(graph, weights, isa)?),
+            ModelBits::Packed(bits) => {
+                let config = PtqConfig {
+                    weight_bits: bits,
+                    edge_bits: bits,
+                    ..PtqConfig::default()
+                };
+                let some = &images[..8 * graph.input().len()];
+                let quantized = quantize(graph, weights, &config, some, isa)?;
+                Box::new(IntegerModel::compile(&quantized, isa)?)
+            }
         };
         models.push((bits, model));
     }
@@ -151,7 +151,7 @@ pub fn measure(
 const WHOLE_IMAGES: &str = "images are made for the graph";
 
 /// Seconds per batch: by model, by block, by round.
-fn rounds(models: &[(u8, Box<dyn Model>)], images: &[u8]) -> Vec<Vec<Vec<f64>>> {
+fn rounds(models: &[(ModelBits, Box<dyn Model>)], images: &[u8]) -> Vec<Vec<Vec<f64>>> {
     let mut seconds: Vec<Vec<Vec<f64>>> = vec![Vec::new(); models.len()];
     for round in 0..=ROUNDS {
         for ((_, model), seconds) in models.iter().zip(&mut seconds) {
@@ -168,11 +168,17 @@ fn rounds(models: &[(u8, Box<dyn Model>)], images: &[u8]) -> Vec<Vec<Vec<f64>>> 
     seconds
 }
 
-fn layer(blocks: &Program, block: &Step, bits: u8, seconds: f64, peaks: &Peaks) -> RooflineLayer {
+fn layer(
+    blocks: &Program,
+    block: &Step,
+    bits: ModelBits,
+    seconds: f64,
+    peaks: &Peaks,
+) -> RooflineLayer {
     let peak = match bits {
-        32 => peaks.f32_gmac_per_s,
-        16 => peaks.i16_gmac_per_s,
-        _ => peaks.u8i8_gmac_per_s,
+        ModelBits::Fp32 => peaks.f32_gmac_per_s,
+        ModelBits::Packed(WeightBits::B16) => peaks.i16_gmac_per_s,
+        ModelBits::Packed(_) => peaks.u8i8_gmac_per_s,
     };
     let macs = block.macs * BATCH as u64;
     let bytes = bytes(blocks, block, bits);
@@ -193,8 +199,8 @@ fn layer(blocks: &Program, block: &Step, bits: u8, seconds: f64, peaks: &Peaks) 
 }
 
 /// Bytes of a batch's activations in and out, each once, and of the packed weights.
-fn bytes(blocks: &Program, block: &Step, bits: u8) -> u64 {
-    let element = if bits == 32 { 4 } else { 1 };
+fn bytes(blocks: &Program, block: &Step, bits: ModelBits) -> u64 {
+    let element = bits.packed().map_or(4, |_| 1);
     let last = blocks.values() - 1;
     let input =
         blocks.value_shape(block.inputs[0]).len() * if block.inputs[0] == 0 { 1 } else { element };
@@ -210,11 +216,8 @@ fn bytes(blocks: &Program, block: &Step, bits: u8) -> u64 {
         .expect("only blocks with weights are asked for");
     let fan_in: usize = rest.iter().product();
     let weights = match bits {
-        32 => 4 * out * fan_in,
-        bits => {
-            let bits = WeightBits::try_from(bits).expect("callers give widths that exist");
-            out * format::packed_len(fan_in, bits)
-        }
+        ModelBits::Fp32 => 4 * out * fan_in,
+        ModelBits::Packed(bits) => out * format::packed_len(fan_in, bits),
     };
     (BATCH * (input + output) + weights) as u64
 }
@@ -249,7 +252,10 @@ impl Roofline {
     pub fn verdict(&self) -> String {
         let narrow = |bound: Bound| {
             let mut names: Vec<&str> = Vec::new();
-            let layers = self.layers.iter().filter(|layer| layer.bits <= 8);
+            let layers = self
+                .layers
+                .iter()
+                .filter(|layer| layer.bits <= WeightBits::B8.into());
             for layer in layers.filter(|layer| layer.bound == bound) {
                 if !names.contains(&layer.name.as_str()) {
                     names.push(&layer.name);
@@ -296,6 +302,7 @@ impl Roofline {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiments::inputs::tests::widths;
     use lowbit::Shape;
     use lowbit::graph::zoo;
 
@@ -309,9 +316,10 @@ mod tests {
         let (input, output) = (8 * 8 * 3, block.out_shape.len());
         let expected =
             |element: usize, weights: usize| (BATCH * (input + element * output) + weights) as u64;
-        assert_eq!(bytes(&blocks, block, 32), expected(4, 4 * weights));
-        assert_eq!(bytes(&blocks, block, 8), expected(1, weights));
-        assert_eq!(bytes(&blocks, block, 2), expected(1, weights / 4));
+        let of = |bits: u8| bytes(&blocks, block, bits.try_into().unwrap());
+        assert_eq!(of(32), expected(4, 4 * weights));
+        assert_eq!(of(8), expected(1, weights));
+        assert_eq!(of(2), expected(1, weights / 4));
     }
 
     #[test]
@@ -319,7 +327,13 @@ mod tests {
         let classes = ["a".into(), "b".into()];
         let graph = zoo::build("mlp", Shape::new(8, 8, 3), &classes).unwrap();
         let weights = Weights::init(&graph, 1);
-        let found = measure(&graph, &weights, &[32, 8, 1], Isa::current().unwrap()).unwrap();
+        let found = measure(
+            &graph,
+            &weights,
+            &widths([32, 8, 1]),
+            Isa::current().unwrap(),
+        )
+        .unwrap();
         let layers = graph
             .program()
             .unwrap()

@@ -1,5 +1,6 @@
 //! Images that stay in a file give the results of the same images in memory, to the bit.
 
+use lowbit::WeightBits;
 use lowbit::exec::{FloatModel, IntegerModel};
 use lowbit::format::{SplitRecord, encode_float, encode_quantized};
 use lowbit_data::{LoadOptions, load};
@@ -65,7 +66,7 @@ fn results(input: &Input) -> (Vec<Vec<u8>>, Vec<u32>, Vec<f64>) {
     config.training.epochs = 2;
     let graph = input.graph("mlp").unwrap();
     let plan = Plan {
-        qat: Some(config.qat(4)),
+        qat: Some(config.qat(WeightBits::B4)),
         ..Plan::default()
     };
     let trained = train(&config, &plan, &graph, input, isa, &Silent).unwrap();

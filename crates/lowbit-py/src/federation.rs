@@ -5,7 +5,7 @@ use crate::dataset::PyInput;
 use crate::errors::{self, Class};
 use crate::settings::{self, Pairs};
 use crate::threads::work;
-use lowbit::Isa;
+use lowbit::{Isa, WeightBits};
 use lowbit_fed::codec::{Dither, MessageBits};
 use lowbit_fed::screen::{self, ClientFailure, Failure};
 use lowbit_fed::wire::{self, Encoding, Header, Kind, Report};
@@ -24,7 +24,7 @@ fn federation(pairs: &Pairs, seed: u64) -> PyResult<FederateConfig> {
     let mut made = FederateConfig {
         rounds: 5,
         local_epochs: 2,
-        bits: 8,
+        bits: WeightBits::B8.into(),
         partition: lowbit_data::Partition::Iid,
         local_test: lowbit_data::Partition::HELD,
         settings: Settings {
@@ -64,10 +64,7 @@ fn set(made: &mut FederateConfig, key: &str, text: &str) -> Result<(), String> {
             made.local_epochs = epochs.ok_or("use 1 to 10000")?;
         }
         "bits" => {
-            let bits = number(text)
-                .ok()
-                .filter(|bits| [32, 16, 8, 4, 2, 1].contains(bits));
-            made.bits = bits.ok_or("use 32, 16, 8, 4, 2 or 1")?;
+            made.bits = text.parse().map_err(|_| "use 32, 16, 8, 4, 2 or 1")?;
         }
         "partition" => made.partition = text.parse()?,
         "clients" => settings.clients = number(text)?,

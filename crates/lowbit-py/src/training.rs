@@ -6,7 +6,7 @@ use crate::model::{PyModel, State};
 use crate::settings::{self, Pairs};
 use crate::threads;
 use lowbit::format::{StoredModel, TrainingRecord, load_checkpoint};
-use lowbit::{Graph, Isa, Weights};
+use lowbit::{Graph, Isa, ModelBits, Weights};
 use lowbit_lab::experiments::inputs::Input;
 use lowbit_lab::experiments::sweep::deployable;
 use lowbit_lab::records::EpochRecord;
@@ -107,14 +107,13 @@ pub(crate) fn train(
     let pool = threads::own_pool()?;
     let isa = Isa::current().map_err(errors::of)?;
     let prepared = threads::work(py, || Prepared::new(&state, &input.input, &config))?;
+    let bits =
+        ModelBits::try_from(bits).map_err(|error| Class::Setting.error(error.to_string()))?;
+    let packed = bits.packed();
     let plan = Plan {
-        qat: (bits < 32).then(|| config.qat(bits)),
+        qat: packed.map(|bits| config.qat(bits)),
         start: prepared.start.clone(),
-        frozen_norm_epochs: if bits < 32 {
-            config.qat.freeze_bn_epochs
-        } else {
-            0
-        },
+        frozen_norm_epochs: packed.map_or(0, |_| config.qat.freeze_bn_epochs),
         checkpoint: Some(&checkpoint),
         resume,
         ..Plan::default()

@@ -233,6 +233,52 @@ impl ActivationBits {
     }
 }
 
+/// Bits of a weight of a whole model: of one that is packed, or of the one in f32 that the others are held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub enum ModelBits {
+    /// Integers of so many bits; files and tables write the number alone.
+    Packed(WeightBits),
+    /// f32. Files and tables write 32.
+    Fp32,
+}
+
+impl ModelBits {
+    /// Every number of bits, widest first.
+    pub const ALL: [Self; 6] = [
+        Self::Fp32,
+        Self::Packed(WeightBits::B16),
+        Self::Packed(WeightBits::B8),
+        Self::Packed(WeightBits::B4),
+        Self::Packed(WeightBits::B2),
+        Self::Packed(WeightBits::B1),
+    ];
+
+    /// Returns the number of bits; 32 for f32.
+    #[must_use]
+    pub fn get(self) -> u8 {
+        match self {
+            Self::Packed(bits) => bits.get(),
+            Self::Fp32 => 32,
+        }
+    }
+
+    /// Returns the weights' bits where they are packed.
+    #[must_use]
+    pub fn packed(self) -> Option<WeightBits> {
+        match self {
+            Self::Packed(bits) => Some(bits),
+            Self::Fp32 => None,
+        }
+    }
+}
+
+impl From<WeightBits> for ModelBits {
+    fn from(bits: WeightBits) -> Self {
+        Self::Packed(bits)
+    }
+}
+
 macro_rules! parsed {
     ($type:ident, $what:literal, $allowed:literal) => {
         impl TryFrom<u8> for $type {
@@ -271,8 +317,15 @@ macro_rules! parsed {
 
 parsed!(WeightBits, "weights", "16, 8, 4, 2 or 1");
 parsed!(ActivationBits, "activations", "8, 4, 2, 1 or float");
+parsed!(ModelBits, "weights", "32, 16, 8, 4, 2 or 1");
 
 impl std::fmt::Display for WeightBits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+impl std::fmt::Display for ModelBits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.get().fmt(f)
     }
@@ -301,6 +354,11 @@ mod tests {
             .filter(|&n| ActivationBits::try_from(n).is_ok())
             .collect();
         assert_eq!(activations, [1, 2, 4, 8, 32]);
+        let models: Vec<u8> = (0..=255)
+            .filter(|&n| ModelBits::try_from(n).is_ok())
+            .collect();
+        assert_eq!(models, [1, 2, 4, 8, 16, 32]);
+        assert!(ModelBits::ALL.is_sorted_by(|wider, narrower| wider > narrower));
         let error = WeightBits::try_from(3).unwrap_err().to_string();
         assert_eq!(error, "3-bit weights: use 16, 8, 4, 2 or 1");
     }
@@ -312,6 +370,12 @@ mod tests {
             let json = serde_json::to_string(&bits).unwrap();
             assert_eq!(json, bits.get().to_string());
             assert_eq!(serde_json::from_str::<ActivationBits>(&json).unwrap(), bits);
+        }
+        for bits in ModelBits::ALL {
+            assert_eq!(bits.to_string().parse::<ModelBits>().unwrap(), bits);
+            let json = serde_json::to_string(&bits).unwrap();
+            assert_eq!(json, bits.get().to_string());
+            assert_eq!(serde_json::from_str::<ModelBits>(&json).unwrap(), bits);
         }
         let odd = [WeightBits::Ternary, WeightBits::Odd4];
         for bits in WeightBits::ALL.into_iter().chain(odd) {

@@ -56,7 +56,7 @@ mod shape;
 pub mod train;
 mod weights;
 
-pub use bits::{ActivationBits, BitsError, WeightBits, WeightGrid};
+pub use bits::{ActivationBits, BitsError, ModelBits, WeightBits, WeightGrid};
 pub use graph::{Graph, GraphError};
 pub use lowbit_kernels::{Isa, IsaError};
 pub use lower::Numbers;

@@ -10,11 +10,10 @@ use lowbit::format::{StoredModel, write_atomically};
 use lowbit::graph::zoo;
 use lowbit::quant::QuantizedModel;
 use lowbit::quantize::quantize;
-use lowbit::{Graph, Shape, Weights};
+use lowbit::{Graph, ModelBits, Shape, Weights};
 use lowbit_kernels::{peak, random};
 use lowbit_lab::Events;
 use lowbit_lab::experiments::artifacts::{make_folder, write_json};
-use lowbit_lab::experiments::sweep::WIDTHS;
 use lowbit_lab::machine::Machine;
 use lowbit_lab::models::is_onnx;
 use lowbit_lab::report::roofline_svg;
@@ -99,7 +98,7 @@ pub(super) fn run(context: &Context, file: Option<&Path>, what: What) -> Result<
         return serve::answer(context, (graph, weights), &fp32, &int8, &images);
     }
     let bits = match &model {
-        Timed::Float(..) => context.config.widths.bits,
+        Timed::Float(..) => context.config.widths.bits.get(),
         Timed::Quantized(model) => {
             let layers = model.layers.iter().flatten();
             layers.map(|layer| layer.bits.get()).min().unwrap_or(8)
@@ -127,7 +126,7 @@ pub(super) fn run(context: &Context, file: Option<&Path>, what: What) -> Result<
 
 fn measure_roofline(context: &Context, graph: &Graph, weights: &Weights) -> Result<(), Failure> {
     context.progress.stage("roofline");
-    let found = roofline::measure(graph, weights, &WIDTHS, context.isa)?;
+    let found = roofline::measure(graph, weights, &ModelBits::ALL, context.isa)?;
     context.progress.stop();
     let out = &context.config.results.out;
     write_roofline(out, &found)?;

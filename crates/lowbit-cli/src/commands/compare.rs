@@ -4,6 +4,7 @@ use super::Context;
 use crate::failure::Failure;
 use crate::output::bold;
 use crate::table::table;
+use lowbit::{ActivationBits, WeightBits};
 use lowbit_lab::experiments::compare::{self, CompareResults, FOLDER, From, Start};
 use lowbit_lab::experiments::inputs::Input;
 use lowbit_lab::experiments::unseen::{Choice, Purpose};
@@ -17,15 +18,21 @@ pub(super) fn run(context: &Context, from: Option<PathBuf>, choice: Choice) -> R
     let named = || Some(PathBuf::from(&context.config.network.model)).filter(|file| is_onnx(file));
     let from = from.or_else(named);
     let bits = context.config.widths.bits;
-    if bits != 8 {
+    if bits != WeightBits::B8 {
         return Err(Failure::Input(format!(
             "bits {bits}: compare makes INT8 models; for others use sweep --widths 32,{bits}"
         )));
     }
     let config = &context.config;
     for (flag, is_int8) in [
-        ("--act-bits", config.other_widths.act_bits == 8),
-        ("--edge-bits", config.other_widths.edge_bits <= 8),
+        (
+            "--act-bits",
+            config.other_widths.act_bits == ActivationBits::B8,
+        ),
+        (
+            "--edge-bits",
+            config.other_widths.edge_bits <= WeightBits::B8,
+        ),
         ("--layer-bits", config.ptq.layer_bits.is_empty()),
     ] {
         if !is_int8 {

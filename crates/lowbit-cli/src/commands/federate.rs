@@ -6,11 +6,11 @@ use crate::failure::Failure;
 use crate::federate_args::{Federate, Flagged};
 use crate::federate_progress::{FederateProgress, megabytes, round_line};
 use crate::table::table;
+use lowbit::ModelBits;
 use lowbit_data::{Dataset, labels_per_client};
 use lowbit_lab::analysis::runs;
 use lowbit_lab::decisive::recipe;
 use lowbit_lab::experiments::federate::{self, FederateConfig, Federated, Resume, deal, federate};
-use lowbit_lab::experiments::sweep::WIDTHS;
 use lowbit_lab::plural::grouped;
 use lowbit_lab::tensorboard::TensorBoard;
 use lowbit_lab::{Config, plural};
@@ -100,16 +100,11 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
 /// With `part`, the trainings alone, of all seeds or of one, on the images that the first seed draws for all.
 pub(crate) fn sweep(
     context: &Context,
-    widths: &[u8],
+    widths: &[ModelBits],
     flagged: &Flagged,
     part: Option<(Part, Option<u64>)>,
 ) -> Result<(), Failure> {
     check(&context.config)?;
-    if let Some(width) = widths.iter().find(|width| !WIDTHS.contains(width)) {
-        return Err(Failure::Input(format!(
-            "--widths {width}: use 32, 16, 8, 4, 2 or 1"
-        )));
-    }
     let input = context.input()?;
     say_unused(context, &input.data);
     let first = context.config.run.seed;

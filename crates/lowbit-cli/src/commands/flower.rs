@@ -3,6 +3,7 @@
 
 use crate::failure::Failure;
 use crate::federate_args::Flagged;
+use lowbit::ModelBits;
 use lowbit_jobs::Task;
 use lowbit_jobs::manifest::Binary;
 use lowbit_jobs::resources::Resources;
@@ -44,7 +45,7 @@ pub(super) fn check(
 
 /// The server's task, and one for each client; `settings` are the experiment's, in TOML.
 pub(super) fn tasks(
-    bits: u8,
+    bits: ModelBits,
     federation: &Flagged,
     settings: Vec<(String, String)>,
     shown: &BTreeMap<String, String>,

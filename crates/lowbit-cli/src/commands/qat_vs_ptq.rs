@@ -4,6 +4,7 @@ use super::Context;
 use crate::failure::Failure;
 use crate::output::bold;
 use crate::table::table;
+use lowbit::WeightBits;
 use lowbit_lab::Events;
 use lowbit_lab::experiments::compare::From;
 use lowbit_lab::experiments::inputs::Input;
@@ -19,7 +20,7 @@ pub(super) fn run(
     runs: Option<PathBuf>,
     choice: Choice,
 ) -> Result<(), Failure> {
-    if context.config.widths.bits == 16 {
+    if context.config.widths.bits == WeightBits::B16 {
         return Err(Failure::Input("--bits 16: use 8, 4, 2 or 1".into()));
     }
     if !context.config.recipe.start_from.as_os_str().is_empty() {

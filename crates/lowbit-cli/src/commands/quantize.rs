@@ -72,7 +72,13 @@ pub(super) fn run(
     }
     let quantized = quantize(&graph, &weights, &config, &calibration, context.isa)?;
     let quantized_bytes = format::save_quantized(&output, &quantized, record.as_ref())?;
-    report(context, model, (&output, &quantized), bits, quantized_bytes)
+    report(
+        context,
+        model,
+        (&output, &quantized),
+        bits.get(),
+        quantized_bytes,
+    )
 }
 
 /// A model that another program quantized, as a file of lowbit's: its integers as they are.

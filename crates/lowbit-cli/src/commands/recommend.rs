@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::output::bold;
 use crate::recommend_args::Recommend;
 use crate::table::table;
+use lowbit::WeightBits;
 use lowbit_lab::experiments::inputs::float_model;
 use lowbit_lab::experiments::preprocessing::{check_preprocessing, find_preprocessing};
 use lowbit_lab::experiments::recommend::{
@@ -91,7 +92,7 @@ fn would_be_tried(asked: &Recommend) -> Vec<String> {
     let line = |candidate: &Candidate| {
         format!("{}: lowbit quantize {}", candidate.name, candidate.flags())
     };
-    let training = |bits: u8| {
+    let training = |bits: WeightBits| {
         let one = trained(bits, 0);
         // How many epochs fit, an epoch tells.
         let flags = one.flags().replace("--epochs 0", "--epochs N");

@@ -7,13 +7,13 @@ use crate::federate_args::Flagged;
 use crate::jobs_args::{Experiment, Submit, Transport};
 use crate::output::{Output, print};
 use crate::settings::shown;
+use lowbit::ModelBits;
 use lowbit_jobs::data_mark::DataMark;
 use lowbit_jobs::scheduler::Engine;
 use lowbit_jobs::site::Wishes;
 use lowbit_jobs::submit::{Sent, preview, submit};
 use lowbit_jobs::{Manifest, Task};
 use lowbit_lab::Config;
-use lowbit_lab::experiments::sweep::WIDTHS;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf, absolute};
@@ -249,12 +249,12 @@ impl Frozen<'_> {
 
     /// A training per width and seed, or, where widths need others, per seed; then all speeds, with the machine to themselves; then the analysis of what there is.
     /// A federated sweep measures no speeds.
-    fn sweep(&self, widths: &[u8], federation: Option<Vec<String>>) -> Result<Vec<Task>, Failure> {
-        if let Some(width) = widths.iter().find(|width| !WIDTHS.contains(width)) {
-            let text = format!("--widths {width}: use 32, 16, 8, 4, 2 or 1");
-            return Err(Failure::Input(text));
-        }
-        let mut unique: Vec<u8> = Vec::new();
+    fn sweep(
+        &self,
+        widths: &[ModelBits],
+        federation: Option<Vec<String>>,
+    ) -> Result<Vec<Task>, Failure> {
+        let mut unique: Vec<ModelBits> = Vec::new();
         for &width in widths {
             if !unique.contains(&width) {
                 unique.push(width);
@@ -274,7 +274,7 @@ impl Frozen<'_> {
             argv.extend(self.settings(config));
             argv
         };
-        let list: Vec<String> = widths.iter().map(u8::to_string).collect();
+        let list: Vec<String> = widths.iter().map(ModelBits::to_string).collect();
         let list = list.join(",");
         let parts = match self.config.chain.warm_start || self.config.recipe.own_teacher() {
             // Widths that need others of their seed are one task.
@@ -332,7 +332,7 @@ impl Frozen<'_> {
     }
 
     /// A federation, which goes on behind its last round.
-    fn federate(&self, bits: u8, federation: &Flagged) -> Task {
+    fn federate(&self, bits: ModelBits, federation: &Flagged) -> Task {
         let mut argv = vec!["federate".to_owned(), format!("--bits={bits}")];
         argv.push("--resume".into());
         argv.extend(federation.argv());

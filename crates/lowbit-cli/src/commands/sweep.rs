@@ -6,24 +6,20 @@ use crate::args::Part;
 use crate::failure::Failure;
 use crate::sweep_progress::SweepProgress;
 use crate::which_images::Beginning;
+use lowbit::ModelBits;
 use lowbit::format::{self, StoredModel};
 use lowbit_lab::analysis::runs::Runs;
-use lowbit_lab::experiments::sweep::{Subject, WIDTHS, measure, sweep, train_widths};
+use lowbit_lab::experiments::sweep::{Subject, measure, sweep, train_widths};
 use lowbit_lab::tensorboard::TensorBoard;
 use lowbit_lab::{Config, Events, roofline};
 
 pub(super) fn run(
     context: &Context,
-    widths: &[u8],
+    widths: &[ModelBits],
     jobs: u16,
     part: Option<(Part, Option<u64>)>,
     beginning: &Beginning,
 ) -> Result<(), Failure> {
-    if let Some(width) = widths.iter().find(|width| !WIDTHS.contains(width)) {
-        return Err(Failure::Input(format!(
-            "--widths {width}: use 32, 16, 8, 4, 2 or 1"
-        )));
-    }
     let bits = context.config.widths.bits;
     if bits != Config::default().widths.bits {
         return Err(Failure::Input(format!(
@@ -67,7 +63,7 @@ pub(super) fn run(
             format::load(&run.folder.join("model_fp32.safetensors"))?
     {
         context.progress.stage("roofline");
-        let found = roofline::measure(&graph, &weights, &WIDTHS, context.isa)?;
+        let found = roofline::measure(&graph, &weights, &ModelBits::ALL, context.isa)?;
         bench::write_roofline(out, &found)?;
     }
     context.progress.stop();

@@ -1,10 +1,9 @@
 //! Which runs belong together: those whose results were decided by the same, but for the seed.
 
 use super::runs::Run;
-use crate::config::bits_on;
 use crate::experiments::sweep::RunResults;
 use lowbit::train::{ActivationQuantizer, QatConfig, WeightQuantizer};
-use lowbit::{ActivationBits, WeightGrid};
+use lowbit::{ActivationBits, WeightBits, WeightGrid};
 use lowbit_data::SplitRule;
 use std::collections::BTreeMap;
 
@@ -170,10 +169,11 @@ impl Kind {
             wider: None,
             taught: false,
         };
-        let Some(config) = run.config.as_ref().filter(|_| bits < 32) else {
+        // Of 32 bits, and of widths that are others', there is nothing more to say.
+        let (Some(config), Ok(weights)) = (&run.config, WeightBits::try_from(bits)) else {
             return plain;
         };
-        let asked = config.qat(bits);
+        let asked = config.qat(weights);
         let automatic = QatConfig {
             quantizer: WeightQuantizer::Auto,
             activation_quantizer: ActivationQuantizer::Auto,
@@ -188,9 +188,7 @@ impl Kind {
                     Some(_) => WeightGrid::MidRise,
                     None => WeightGrid::MidTread,
                 };
-                let [weights, edges] = [bits, config.other_widths.edge_bits]
-                    .map(|bits| bits_on(bits, WeightGrid::Auto));
-                let usual = [weights, edges.max(weights)];
+                let usual = [weights, config.other_widths.edge_bits.max(weights)];
                 let is_usual = usual.iter().all(|bits| bits.on(found) == *bits);
                 (!is_usual).then_some(found)
             }),

@@ -5,7 +5,7 @@ use lowbit::graph::zoo;
 use lowbit::quant::{ActivationQuant, Observer};
 use lowbit::quantize::{LayerBits, Passes};
 use lowbit::train::{ActivationQuantizer, Augment, Optimizer, Schedule, WeightQuantizer};
-use lowbit::{ActivationBits, WeightGrid};
+use lowbit::{ActivationBits, WeightBits, WeightGrid};
 use lowbit_data::{Resize, SplitRule};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -238,7 +238,8 @@ area! {
     /// How many bits a quantized model has.
     Widths, "Quantization" {
         /// Bits per weight of a quantized model
-        bits: u8 = 8, OneOf(|| vec!["16", "8", "4", "2", "1"]);
+        #[serde(with = "super::number")]
+        bits: WeightBits = WeightBits::B8, OneOf(|| vec!["16", "8", "4", "2", "1"]);
     }
 }
 
@@ -247,13 +248,14 @@ area! {
     OtherWidths, "Quantization" {
         /// Bits per activation; float quantizes weights only
         #[serde(deserialize_with = "super::activation_bits")]
-        act_bits: u8 = 8, OneOf(|| vec!["8", "4", "2", "1", "float"]);
+        act_bits: ActivationBits = ActivationBits::B8, OneOf(|| vec!["8", "4", "2", "1", "float"]);
         /// Which integers weights of 4 and 2 bits are: whole steps with a zero, odd half steps without one (one value more), or
         /// what measured best
         #[serde(with = "super::text")]
         weight_grid: WeightGrid = WeightGrid::default(), OneOf(|| vec!["auto", "mid-tread", "mid-rise"]);
         /// Bits per weight of the first and the last layer, at least --bits
-        edge_bits: u8 = 8, OneOf(|| vec!["16", "8", "4", "2", "1"]);
+        #[serde(with = "super::number")]
+        edge_bits: WeightBits = WeightBits::B8, OneOf(|| vec!["16", "8", "4", "2", "1"]);
     }
 }
 
@@ -340,6 +342,6 @@ impl OtherWidths {
     /// Whether activations stay in f32.
     #[must_use]
     pub fn float_activations(&self) -> bool {
-        self.act_bits == ActivationBits::Float.get()
+        self.act_bits == ActivationBits::Float
     }
 }

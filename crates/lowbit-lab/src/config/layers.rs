@@ -101,6 +101,11 @@ impl Layers {
                 suggestion: closest(key, all.keys()),
             });
         };
+        // A flag and a pair say the key themselves.
+        let named = match given {
+            Given::Toml(_) => format!("{key}: "),
+            Given::Text(_) => String::new(),
+        };
         let value = given.into_kind_of(known);
         let wrong = |reason: String| ConfigError::Value {
             origin: origin.into(),
@@ -119,13 +124,13 @@ impl Layers {
             let reason = error.message().replace('\n', " ");
             match (expected, &value) {
                 (Some(expected), _) => wrong(format!("{key} must be {expected}")),
-                (None, toml::Value::Integer(_)) => {
+                (None, toml::Value::Integer(_)) if reason.starts_with("invalid value") => {
                     wrong(format!("{key} = {value} is out of range"))
                 }
                 (None, _) if reason.starts_with("invalid type") => {
                     wrong(format!("{key} must be a whole number"))
                 }
-                (None, _) => wrong(format!("{key}: {reason}")),
+                (None, _) => wrong(format!("{named}{reason}")),
             }
         })?;
         config.check().map_err(wrong)?;

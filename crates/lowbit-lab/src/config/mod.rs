@@ -21,7 +21,7 @@ use areas::{
 use lowbit::quant::ActivationQuant;
 use lowbit::quantize::{LayerBits, PtqConfig};
 use lowbit::train::QatConfig;
-use lowbit::{ActivationBits, WeightBits, WeightGrid};
+use lowbit::{ActivationBits, WeightBits};
 use serde::{Deserialize, Serialize};
 
 /// Defines [`Config`] and the list of its groups, so that an area stands in both.
@@ -76,11 +76,12 @@ config! {
 impl Config {
     /// Quantization-aware training at `bits` as the settings say.
     #[must_use]
-    pub fn qat(&self, bits: u8) -> QatConfig {
+    pub fn qat(&self, bits: WeightBits) -> QatConfig {
+        let other = &self.other_widths;
         QatConfig {
-            weight_bits: bits_on(bits, self.other_widths.weight_grid),
-            activation_bits: self.activation_bits(),
-            edge_bits: bits_on(self.other_widths.edge_bits, self.other_widths.weight_grid),
+            weight_bits: bits.on(other.weight_grid),
+            activation_bits: other.act_bits,
+            edge_bits: other.edge_bits.on(other.weight_grid),
             quantizer: self.qat.quantizer,
             activation_quantizer: self.qat.act_quantizer,
             ste: self.qat.ste,
@@ -89,7 +90,7 @@ impl Config {
 
     /// Post-training quantization at `bits` as the settings say.
     #[must_use]
-    pub fn ptq(&self, bits: u8) -> PtqConfig {
+    pub fn ptq(&self, bits: WeightBits) -> PtqConfig {
         PtqConfig {
             method: if self.other_widths.float_activations() {
                 ActivationQuant::WeightOnly
@@ -97,10 +98,10 @@ impl Config {
                 self.ptq.method
             },
             observer: self.ptq.observer,
-            weight_bits: weight_bits(bits),
+            weight_bits: bits,
             grid: self.other_widths.weight_grid,
-            activation_bits: self.activation_bits(),
-            edge_bits: weight_bits(self.other_widths.edge_bits),
+            activation_bits: self.other_widths.act_bits,
+            edge_bits: self.other_widths.edge_bits,
             layer_bits: self.ptq.layer_bits.clone(),
             passes: self.ptq.passes,
             exclude: self.excluded(),
@@ -116,10 +117,6 @@ impl Config {
             .collect()
     }
 
-    fn activation_bits(&self) -> ActivationBits {
-        ActivationBits::try_from(self.other_widths.act_bits).expect(CHECKED)
-    }
-
     /// The same settings with another seed.
     #[must_use]
     pub fn with_seed(&self, seed: u64) -> Self {
@@ -130,13 +127,8 @@ impl Config {
 
     /// What no type can say.
     fn check(&self) -> Result<(), String> {
-        let widths = [16, 8, 4, 2, 1];
         let Self {
-            training,
-            recipe,
-            widths: bits,
-            other_widths: other,
-            ..
+            training, recipe, ..
         } = self;
         let rules = [
             (training.epochs > 0, "epochs must be at least 1"),
@@ -178,14 +170,6 @@ impl Config {
                 "calibration_images must be at least 1",
             ),
             (
-                widths.contains(&bits.bits) && widths.contains(&other.edge_bits),
-                "bits and edge_bits must be 16, 8, 4, 2 or 1",
-            ),
-            (
-                ActivationBits::try_from(other.act_bits).is_ok(),
-                "act_bits must be 8, 4, 2, 1 or float",
-            ),
-            (
                 (1..=1000).contains(&self.repeats.seeds),
                 "seeds must lie in 1..1000",
             ),
@@ -198,32 +182,32 @@ impl Config {
     }
 }
 
-const CHECKED: &str = "settings are checked when they are read";
-
-fn weight_bits(bits: u8) -> WeightBits {
-    WeightBits::try_from(bits).expect(CHECKED)
-}
-
-/// Weights of `bits` bits on a grid.
-///
-/// # Panics
-/// If there are no weights of so many bits.
-pub(crate) fn bits_on(bits: u8, grid: WeightGrid) -> WeightBits {
-    weight_bits(bits).on(grid)
-}
-
 /// A number of bits, or `float`.
-fn activation_bits<'de, D: serde::Deserializer<'de>>(d: D) -> Result<u8, D::Error> {
+fn activation_bits<'de, D: serde::Deserializer<'de>>(d: D) -> Result<ActivationBits, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Bits {
-        Number(u8),
+        Number(ActivationBits),
         Text(String),
     }
     match Bits::deserialize(d) {
         Ok(Bits::Number(bits)) => Ok(bits),
-        Ok(Bits::Text(text)) if text == "float" => Ok(ActivationBits::Float.get()),
+        Ok(Bits::Text(text)) if text == "float" => Ok(ActivationBits::Float),
         _ => Err(serde::de::Error::custom("use 8, 4, 2, 1 or float")),
+    }
+}
+
+/// Bits of weights as a number: their grid is a setting of its own.
+pub(crate) mod number {
+    use lowbit::WeightBits;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(bits: &WeightBits, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_u8(bits.get())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<WeightBits, D::Error> {
+        WeightBits::try_from(u8::deserialize(d)?).map_err(serde::de::Error::custom)
     }
 }
 

@@ -40,7 +40,10 @@ fn flags_beat_pairs_and_pairs_beat_the_file() {
     assert_eq!(config.run.seed, 9);
     assert_eq!(config.ptq.observer, Observer::Percentile(99.9));
     assert_eq!(config.network, areas::Network::default());
-    for (text, bits) in [("act_bits=float", 32), ("act_bits=4", 4)] {
+    for (text, bits) in [
+        ("act_bits=float", ActivationBits::Float),
+        ("act_bits=4", ActivationBits::B4),
+    ] {
         assert_eq!(of_pairs(&[text]).unwrap().other_widths.act_bits, bits);
     }
 }
@@ -93,6 +96,9 @@ fn values_of_another_kind_are_refused_with_their_place() {
         ("schedule=linear", "unknown schedule linear"),
         ("epochs", "expected key=value"),
         ("act_bits=7", "8, 4, 2, 1 or float"),
+        ("bits=3", "3-bit weights: use 16, 8, 4, 2 or 1"),
+        ("bits=300", "bits = 300 is out of range"),
+        ("edge_bits=5", "5-bit weights: use 16, 8, 4, 2 or 1"),
         ("act_bits=half", "8, 4, 2, 1 or float"),
         ("augment=rotate", "unknown augmentation rotate"),
     ] {

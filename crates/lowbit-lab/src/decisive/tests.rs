@@ -1,5 +1,6 @@
 use super::*;
 use crate::experiments::inputs::tests::input;
+use lowbit::WeightBits;
 use lowbit::graph::zoo;
 
 fn graph(input: &Input) -> Graph {
@@ -11,7 +12,7 @@ fn float(config: &Config, input: &Input) -> Decisive {
 }
 
 fn quantized(config: &Config, bits: u8, frozen_epochs: usize) -> Decisive {
-    let qat = config.qat(bits);
+    let qat = config.qat(bits.try_into().unwrap());
     let input = input();
     let how = Quantized { qat, frozen_epochs };
     Decisive::of(config, &input, &graph(&input), Some(how), None)
@@ -91,7 +92,7 @@ fn settings_that_do_not_touch_training_change_nothing() {
     other.ptq.observer = "mse".parse().unwrap();
     other.images.cache = false;
     // Of f32 training, all that belongs to quantization.
-    other.other_widths.edge_bits = 4;
+    other.other_widths.edge_bits = WeightBits::B4;
     other.qat.ste = false;
     other.qat.freeze_bn_epochs = 2;
     assert_eq!(float(&config, &input), float(&other, &input));

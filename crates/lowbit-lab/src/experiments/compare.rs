@@ -11,10 +11,10 @@ use crate::statistics::{Difference, paired_difference};
 use crate::timing::{self, LayerSpeed, SpeedCell};
 use crate::training::{Plan, Trained, quantized, start_weights, train};
 use crate::{Config, Events, LabError};
-use lowbit::Graph;
 use lowbit::exec::{FloatModel, IntegerModel};
 use lowbit::format;
 use lowbit::quant::QuantizedModel;
+use lowbit::{Graph, WeightBits};
 use lowbit_kernels::Isa;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -133,7 +133,13 @@ pub fn compare(
     let (graph, trained) = float_model(config, input, start, &folder, isa, events)?;
     events.stage("quantizing");
     let calibration = input.calibration(config)?;
-    let packed = quantized(&graph, &trained, &config.ptq(8), &calibration, isa)?;
+    let packed = quantized(
+        &graph,
+        &trained,
+        &config.ptq(WeightBits::B8),
+        &calibration,
+        isa,
+    )?;
     let pair = Pair {
         graph: &graph,
         trained: &trained,

@@ -21,7 +21,7 @@ use crate::{Config, LabError};
 use lowbit::exec::{FloatModel, IntegerModel};
 use lowbit::quant::QuantizedModel;
 use lowbit::train::{QatConfig, Trainer};
-use lowbit::{Graph, Weights};
+use lowbit::{Graph, ModelBits, Weights};
 use lowbit_data::{ClientImages, Dataset, Partition, Split, labels_per_client};
 use lowbit_fed::client::{Images, LocalTraining, Shard};
 use lowbit_fed::norm::Norm;
@@ -42,8 +42,8 @@ pub struct FederateConfig {
     pub rounds: u32,
     /// Passes of a client over its images in a round.
     pub local_epochs: u32,
-    /// Bits per weight of the model: 32, 16, 8, 4, 2 or 1.
-    pub bits: u8,
+    /// Bits per weight of the model.
+    pub bits: ModelBits,
     /// How images are spread over clients.
     pub partition: Partition,
     /// Share of its images that a client keeps apart, to measure its own model on; 0 for none.
@@ -137,8 +137,8 @@ pub fn federate(
 const RESULTS: &str = "training_results.json";
 const CHECKPOINT: &str = "checkpoint.lbfc";
 
-fn qat(config: &Config, bits: u8) -> Option<QatConfig> {
-    (bits < 32).then(|| config.qat(bits))
+fn qat(config: &Config, bits: ModelBits) -> Option<QatConfig> {
+    bits.packed().map(|bits| config.qat(bits))
 }
 
 /// The tensors that stay with each client.
@@ -349,7 +349,7 @@ impl Run<'_> {
     fn results(&self, rounds: &[FederatedRound], original: u64, compressed: u64) -> RunResults {
         let last = rounds.last();
         RunResults {
-            bit_width: self.federate.bits,
+            bit_width: self.federate.bits.get(),
             num_rounds: rounds.len(),
             fraction_train: self.federate.settings.fraction,
             local_epochs: self.federate.local_epochs as usize,

@@ -223,12 +223,18 @@ impl FloatFile {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use lowbit::ModelBits;
     use lowbit_data::Split;
 
     /// Images of 2×2 gray pixels that differ, numbered from `from`, of classes 0 and 1 in turn.
     pub(crate) fn split(from: u32, count: u32) -> Split {
         let pixels = (from..from + count).flat_map(u32::to_le_bytes).collect();
         Split::new(4, pixels, (0..count).map(|index| index % 2).collect()).unwrap()
+    }
+
+    /// Models of so many bits.
+    pub(crate) fn widths<const N: usize>(bits: [u8; N]) -> [ModelBits; N] {
+        bits.map(|bits| bits.try_into().unwrap())
     }
 
     /// 8 training images and 2 test images of ants and bees.

@@ -14,10 +14,10 @@ use crate::records::{EpochRecord, Watched};
 use crate::statistics::mean_interval;
 use crate::training::{Plan, StartWeights, Trained, best_beside, is_finished, quantized, train};
 use crate::{Config, Events, LabError, plural, timing};
-use lowbit::Graph;
 use lowbit::exec::{FloatModel, IntegerModel};
 use lowbit::format::{self, TrainingRecord};
 use lowbit::quant::QuantizedModel;
+use lowbit::{Graph, WeightBits};
 use lowbit_kernels::Isa;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -40,7 +40,8 @@ pub struct Results {
     #[serde(default)]
     pub model: String,
     /// Bits per weight.
-    pub bits: u8,
+    #[serde(with = "crate::config::number")]
+    pub bits: WeightBits,
     /// Quantization-aware training.
     pub qat_results: MethodResults,
     /// Quantization after training.

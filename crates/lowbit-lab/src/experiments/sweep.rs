@@ -5,7 +5,7 @@ use super::inputs::{FloatFile, Input};
 use super::unseen::Evaluated;
 use crate::training::{StartWeights, start_weights};
 use crate::{Config, Events, LabError};
-use lowbit::Graph;
+use lowbit::{Graph, ModelBits};
 use lowbit_kernels::Isa;
 use std::path::PathBuf;
 
@@ -20,9 +20,6 @@ pub use run::deployable;
 
 use order::{at_a_time, order};
 use run::{Given, Run};
-
-/// All widths, widest first.
-pub const WIDTHS: [u8; 6] = [32, 16, 8, 4, 2, 1];
 
 /// What a sweep trains, and on which images.
 #[derive(Clone, Debug)]
@@ -82,7 +79,7 @@ pub struct Finished {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunId {
     /// Bits per weight.
-    pub bits: u8,
+    pub bits: ModelBits,
     /// The seed.
     pub seed: u64,
 }
@@ -110,7 +107,7 @@ pub trait SweepEvents: Sync {
 /// [`LabError`] saying what stopped it; finished runs are kept.
 pub fn sweep(
     config: &Config,
-    widths: &[u8],
+    widths: &[ModelBits],
     jobs: usize,
     subject: &Subject<'_>,
     isa: Isa,
@@ -129,7 +126,7 @@ pub fn sweep(
 /// [`LabError`] saying what stopped it; finished runs are kept.
 pub fn train_widths(
     config: &Config,
-    widths: &[u8],
+    widths: &[ModelBits],
     of_seed: Option<u64>,
     jobs: usize,
     subject: &Subject<'_>,
@@ -159,7 +156,7 @@ pub fn train_widths(
 /// [`LabError`] saying what stopped it.
 pub fn measure(
     config: &Config,
-    widths: &[u8],
+    widths: &[ModelBits],
     subject: &Subject<'_>,
     isa: Isa,
     events: &dyn SweepEvents,

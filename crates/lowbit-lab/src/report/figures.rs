@@ -7,6 +7,7 @@ use crate::analysis::{Kind, Table, WidthRow};
 use crate::experiments::sweep::RoundRecord;
 use crate::plural;
 use crate::roofline::Roofline;
+use lowbit::ModelBits;
 
 /// A drawn chart.
 pub(super) struct Figure {
@@ -281,7 +282,7 @@ pub(super) fn roofline(roofline: &Roofline) -> Figure {
 
 fn limits_and_layers(roofline: &Roofline) -> Chart {
     let intensity = |bytes: u64, macs: u64| macs as f64 / bytes as f64;
-    let mut widths: Vec<u8> = roofline.layers.iter().map(|layer| layer.bits).collect();
+    let mut widths: Vec<ModelBits> = roofline.layers.iter().map(|layer| layer.bits).collect();
     widths.dedup();
     let all = roofline
         .layers

@@ -13,6 +13,7 @@ mod pair;
 use crate::analysis::{Analysis, Table, UNEQUAL, WidthRow, runs::Runs, series};
 use crate::roofline::Roofline;
 use figures::Figure;
+use lowbit::ModelBits;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 pub use pair::pair_figures;
@@ -326,7 +327,7 @@ pub fn roofline_svg(roofline: &Roofline) -> String {
     let figure = figures::roofline(roofline);
     let svg = figure.svg.unwrap_or_default();
     // Outside of the page there is no legend below, and no style sheet: give the names of colors their light values.
-    let mut widths: Vec<u8> = roofline.layers.iter().map(|layer| layer.bits).collect();
+    let mut widths: Vec<ModelBits> = roofline.layers.iter().map(|layer| layer.bits).collect();
     widths.dedup();
     let names: String = widths
         .iter()

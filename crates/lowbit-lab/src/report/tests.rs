@@ -81,7 +81,7 @@ fn runs_that_say_little_still_make_a_page() {
 pub(super) fn roofline() -> Roofline {
     let layer = |bits: u8, gmac_per_s: f64| RooflineLayer {
         name: "conv1".into(),
-        bits,
+        bits: bits.try_into().unwrap(),
         macs: 64_000_000,
         bytes: 2_000_000,
         ms: 64.0 / gmac_per_s,

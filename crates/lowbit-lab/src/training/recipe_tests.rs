@@ -4,6 +4,7 @@ use super::*;
 use crate::Silent;
 use crate::events::Events;
 use crate::experiments::inputs::tests::input;
+use lowbit::WeightBits;
 use lowbit::format;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -52,8 +53,8 @@ impl Events for StopAfter {
 fn a_stopped_run_of_a_recipe_goes_on_with_the_same_bits() {
     for (network, bits, bn_reestimation) in [
         ("mlp", None, 0),
-        ("mlp", Some(4), 0),
-        ("resnet8", Some(4), 2),
+        ("mlp", Some(WeightBits::B4), 0),
+        ("resnet8", Some(WeightBits::B4), 2),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let checkpoint = folder.path().join("checkpoint.safetensors");

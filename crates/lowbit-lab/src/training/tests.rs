@@ -2,6 +2,7 @@ use super::*;
 use crate::Silent;
 use crate::evaluate::Score;
 use crate::experiments::inputs::tests::{input, split};
+use lowbit::WeightBits;
 use lowbit_data::{Silent as NoProgress, Split};
 
 fn landcover(images: usize, seed: u64) -> Input {
@@ -22,7 +23,7 @@ fn runs_that_freeze_statistics_differently_are_different_runs() {
     let config = Config::default();
     let of = |frozen_norm_epochs| {
         let plan = Plan {
-            qat: Some(config.qat(8)),
+            qat: Some(config.qat(WeightBits::B8)),
             frozen_norm_epochs,
             ..Plan::default()
         };
@@ -40,7 +41,7 @@ fn a_model_knows_the_logits_that_training_ended_with() {
     let data = landcover(40, 1);
     let graph = data.graph("mlp").unwrap();
     let plan = Plan {
-        qat: Some(config.qat(4)),
+        qat: Some(config.qat(WeightBits::B4)),
         ..Plan::default()
     };
     let trained = train(&config, &plan, &graph, &data, isa(), &Silent).unwrap();
@@ -179,7 +180,7 @@ fn a_training_that_leaves_the_numbers_is_a_divergence_and_no_damaged_file() {
     config.training.lr = 1e30;
     config.training.optimizer = "sgd".parse().unwrap();
     let input = input();
-    for (model, qat) in [("mlp", None), ("mlp", Some(config.qat(4)))] {
+    for (model, qat) in [("mlp", None), ("mlp", Some(config.qat(WeightBits::B4)))] {
         let graph = input.graph(model).unwrap();
         let plan = Plan {
             qat,
@@ -283,14 +284,18 @@ impl Events for After {
 
 #[test]
 fn validation_images_choose_the_epoch_and_a_resumed_run_chooses_the_same() {
-    for (bits, ema) in [(32, 0.0), (4, 0.0), (4, 0.9)] {
+    for (bits, ema) in [
+        (None, 0.0),
+        (Some(WeightBits::B4), 0.0),
+        (Some(WeightBits::B4), 0.9),
+    ] {
         // Of some seed, the last epoch is not the best one.
         let tried = (1..20).map(|seed| {
             let (mut config, input) = validated(seed);
             config.recipe.ema = ema;
             let graph = input.graph("mlp").unwrap();
             let plan = Plan {
-                qat: (bits < 32).then(|| config.qat(bits)),
+                qat: bits.map(|bits| config.qat(bits)),
                 ..Plan::default()
             };
             let whole = train(&config, &plan, &graph, &input, isa(), &Silent).unwrap();

@@ -13,7 +13,7 @@ use crate::experiments::sweep::{CompressionMetrics, RoundRecord};
 fn run(input: &Input, config: &Config, bits: u8, accuracy: f64, at: &str) -> Run {
     let graph = input.graph("mlp").unwrap();
     let quantized = (bits < 32).then(|| Quantized {
-        qat: config.qat(bits),
+        qat: config.qat(bits.try_into().unwrap_or(WeightBits::B16)),
         frozen_epochs: config.qat.freeze_bn_epochs,
     });
     let decisive = Decisive::of(config, input, &graph, quantized, None);
@@ -36,7 +36,7 @@ fn run(input: &Input, config: &Config, bits: u8, accuracy: f64, at: &str) -> Run
             evaluated: None,
             config: Some(config.clone()),
             compression_metrics: Some(CompressionMetrics::of(
-                bits,
+                bits.try_into().unwrap(),
                 1_000_000,
                 31_250 * u64::from(bits),
             )),
@@ -156,9 +156,15 @@ fn what_belongs_to_quantization_makes_a_row_of_the_same_sweep() {
             |c| c.other_widths.weight_grid = WeightGrid::MidRise,
             "4 (mid-rise)",
         ),
-        (|c| c.other_widths.edge_bits = 4, "4 (edges 4)"),
-        (|c| c.other_widths.act_bits = 4, "4 (activations 4)"),
-        (|c| c.other_widths.act_bits = 32, "4 (float activations)"),
+        (|c| c.other_widths.edge_bits = WeightBits::B4, "4 (edges 4)"),
+        (
+            |c| c.other_widths.act_bits = ActivationBits::B4,
+            "4 (activations 4)",
+        ),
+        (
+            |c| c.other_widths.act_bits = ActivationBits::Float,
+            "4 (float activations)",
+        ),
         (
             |c| c.qat.quantizer = "absmax".parse().unwrap(),
             "4 (weights by absmax)",
@@ -171,7 +177,7 @@ fn what_belongs_to_quantization_makes_a_row_of_the_same_sweep() {
         (|c| c.qat.freeze_bn_epochs = 2, "4 (2 frozen)"),
         (
             |c| {
-                c.other_widths.edge_bits = 4;
+                c.other_widths.edge_bits = WeightBits::B4;
                 c.qat.ste = false;
             },
             "4 (edges 4, no STE)",
@@ -199,18 +205,18 @@ fn what_belongs_to_quantization_makes_a_row_of_the_same_sweep() {
     // Two bits were three values once, and may be again; whose edges are, is no row of others.
     let grids = [WeightGrid::Auto, WeightGrid::MidRise, WeightGrid::MidTread];
     for (bits, edges, expected) in [
-        (2, 8, ["2", "2", "2 (mid-tread)"]),
+        (2, WeightBits::B8, ["2", "2", "2 (mid-tread)"]),
         (
             1,
-            2,
+            WeightBits::B2,
             ["1 (edges 2)", "1 (edges 2)", "1 (edges 2, mid-tread)"],
         ),
         (
             4,
-            2,
+            WeightBits::B2,
             ["4 (edges 4)", "4 (edges 4, mid-rise)", "4 (edges 4)"],
         ),
-        (8, 8, ["8"; 3]),
+        (8, WeightBits::B8, ["8"; 3]),
     ] {
         let labels = grids.map(|grid| {
             let mut config = plain.clone();
@@ -234,7 +240,7 @@ fn what_belongs_to_quantization_makes_a_row_of_the_same_sweep() {
 fn rows_stand_widest_first() {
     let config = Config::default();
     let mut narrow = config.clone();
-    narrow.other_widths.edge_bits = 2;
+    narrow.other_widths.edge_bits = WeightBits::B2;
     let runs = [
         run(&input(), &narrow, 2, 0.9, "1"),
         run(&input(), &config, 2, 0.9, "1"),

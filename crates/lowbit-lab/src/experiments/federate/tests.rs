@@ -9,7 +9,7 @@ fn two_clients(bits: u8) -> FederateConfig {
     FederateConfig {
         rounds: 2,
         local_epochs: 1,
-        bits,
+        bits: bits.try_into().unwrap(),
         partition: Partition::Iid,
         local_test: Partition::HELD,
         settings: Settings {
@@ -106,8 +106,8 @@ fn clients_change_their_training_images_as_the_settings_say() {
 #[test]
 fn a_model_of_32_bits_is_not_quantized() {
     let config = Config::default();
-    assert!(qat(&config, 32).is_none());
-    let bits = |bits: u8| qat(&config, bits).map(|qat| qat.weight_bits.get());
+    assert!(qat(&config, ModelBits::Fp32).is_none());
+    let bits = |bits: u8| qat(&config, bits.try_into().unwrap()).map(|qat| qat.weight_bits.get());
     assert_eq!([16, 8, 1].map(bits), [Some(16), Some(8), Some(1)]);
 }
 

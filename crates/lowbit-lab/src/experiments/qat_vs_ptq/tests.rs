@@ -2,6 +2,7 @@ use super::verdict::Winner;
 use super::*;
 use crate::experiments::compare::From;
 use crate::experiments::inputs::float_model;
+use crate::experiments::inputs::tests::widths;
 use crate::experiments::inputs::tests::{input, split};
 use crate::experiments::sweep::{RunId, RunResults, Subject, SweepEvents, sweep};
 use crate::{Events, Silent};
@@ -113,7 +114,7 @@ fn the_whole_experiment_on_ten_images_leaves_what_it_says() {
     config.network.model = "mlp".into();
     config.training.epochs = 1;
     config.repeats.seeds = 2;
-    config.widths.bits = 4;
+    config.widths.bits = WeightBits::B4;
     let isa = Isa::current().unwrap();
     let start = Start::default();
     let found = qat_vs_ptq(&config, &input(), &start, isa, &Silent).unwrap();
@@ -167,13 +168,13 @@ fn its_own_fp32_model_teaches_as_that_of_a_sweep_does() {
     config.network.model = "mlp".into();
     config.training.epochs = 1;
     config.repeats.seeds = 1;
-    config.widths.bits = 4;
+    config.widths.bits = WeightBits::B4;
     config.recipe.teacher = "fp32".into();
     let (images, isa, noted) = (input(), Isa::current().unwrap(), Noted::default());
     let start = Start::default();
     let taught = qat_vs_ptq(&config, &images, &start, isa, &noted).unwrap();
     let subject = Subject::named(&config, &images).unwrap();
-    sweep(&config, &[32, 4], 1, &subject, isa, &noted).unwrap();
+    sweep(&config, &widths([32, 4]), 1, &subject, isa, &noted).unwrap();
     let start = Start {
         runs: Some(folder.path()),
         ..start
@@ -199,13 +200,13 @@ fn finished_trainings_are_taken_from_a_sweep_and_the_first_model_from_a_file() {
     config.network.model = "mlp".into();
     config.training.epochs = 2;
     config.repeats.seeds = 1;
-    config.widths.bits = 4;
+    config.widths.bits = WeightBits::B4;
     config.qat.freeze_bn_epochs = 1;
     let isa = Isa::current().unwrap();
     let noted = Noted::default();
     let images = input();
     let subject = Subject::named(&config, &images).unwrap();
-    sweep(&config, &[32, 4], 1, &subject, isa, &noted).unwrap();
+    sweep(&config, &widths([32, 4]), 1, &subject, isa, &noted).unwrap();
     taken_with_their_best_epochs(&config, isa);
     let go = |start: &Start<'_>| qat_vs_ptq(&config, &input(), start, isa, &noted).unwrap();
     let taken = go(&Start {
@@ -262,7 +263,7 @@ fn taken_with_their_best_epochs(config: &Config, isa: Isa) {
     let images = Input::new(data, input().split).unwrap();
     let noted = Noted::default();
     let subject = Subject::named(&config, &images).unwrap();
-    sweep(&config, &[32, 4], 1, &subject, isa, &noted).unwrap();
+    sweep(&config, &widths([32, 4]), 1, &subject, isa, &noted).unwrap();
     let runs = Some(folder.path());
     let start = Start {
         runs,

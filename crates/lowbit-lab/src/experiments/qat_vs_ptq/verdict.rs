@@ -3,6 +3,7 @@
 use super::{MethodResults, Seed};
 use crate::statistics::{Difference, bootstrap_difference};
 use crate::{Config, plural};
+use lowbit::WeightBits;
 use serde::{Deserialize, Serialize};
 
 /// Differences within this many points count as none.
@@ -163,7 +164,7 @@ impl Ground {
     }
 
     /// For a person who must decide; `difference` is PTQ − QAT in points, `minutes` the further training of QAT.
-    fn advice(self, difference: f64, minutes: f64, bits: u8) -> String {
+    fn advice(self, difference: f64, minutes: f64, bits: WeightBits) -> String {
         match self {
             Self::QatAbove(_) => format!(
                 "Train with quantization: {:.2} points more than quantizing after, for {minutes:+.1} minutes of training.",
@@ -228,18 +229,26 @@ mod tests {
     fn reason_and_advice_name_the_numbers() {
         assert_eq!(Ground::QatAbove(4.0).to_string(), "by 4.00 points at least");
         assert!(Ground::Equal.to_string().contains("inside ±0.5"));
-        let advice = Ground::QatAbove(4.0).advice(-6.5, 2.0, 4);
+        let advice = Ground::QatAbove(4.0).advice(-6.5, 2.0, WeightBits::B4);
         assert!(
             advice.contains("6.50 points more") && advice.contains("+2.0 minutes"),
             "{advice}"
         );
-        let advice = Ground::PtqAbove(0.6).advice(0.9, 2.0, 4);
+        let advice = Ground::PtqAbove(0.6).advice(0.9, 2.0, WeightBits::B4);
         assert!(
             advice.starts_with("Quantize after training: 0.90"),
             "{advice}"
         );
-        assert!(Ground::Equal.advice(0.0, 0.0, 4).contains("4 bits"));
-        assert!(Ground::Undecided.advice(0.0, 0.0, 4).contains("--seeds"));
+        assert!(
+            Ground::Equal
+                .advice(0.0, 0.0, WeightBits::B4)
+                .contains("4 bits")
+        );
+        assert!(
+            Ground::Undecided
+                .advice(0.0, 0.0, WeightBits::B4)
+                .contains("--seeds")
+        );
     }
 
     #[test]

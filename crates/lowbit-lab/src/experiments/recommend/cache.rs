@@ -10,6 +10,7 @@ use crate::experiments::unseen::Chosen;
 use crate::machine::Machine;
 use crate::training::{Plan, Trained};
 use crate::{Config, LabError};
+use lowbit::WeightBits;
 use lowbit::format::{self, StoredModel, TrainingRecord};
 use lowbit::quant::QuantizedModel;
 use lowbit::quantize::{LayerBits, quantize};
@@ -190,7 +191,7 @@ impl Cache {
     /// those that `plan` finds.
     pub(super) fn epochs<E: From<LabError>>(
         &self,
-        bits: u8,
+        bits: WeightBits,
         seconds: f64,
         plan: impl FnOnce() -> Result<usize, E>,
     ) -> Result<usize, E> {

@@ -22,7 +22,8 @@ pub struct Candidate {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FineTuning {
     /// Bits per weight.
-    pub bits: u8,
+    #[serde(with = "crate::config::number")]
+    pub bits: WeightBits,
     /// Passes over the training images.
     pub epochs: usize,
     /// Learning rate at the start; it falls as a cosine.
@@ -31,25 +32,23 @@ pub struct FineTuning {
 
 impl FineTuning {
     /// What may be trained, the narrowest first.
-    pub const WIDTHS: [u8; 3] = [2, 4, 8];
+    pub const WIDTHS: [WeightBits; 3] = [WeightBits::B2, WeightBits::B4, WeightBits::B8];
 
     /// Of weights that are trained already.
     const LR: f32 = 1e-4;
 }
 
 /// A width fine-tuned with 8-bit activations, in the group of those that are only rounded to it.
-///
-/// # Panics
-/// If it is none of [`FineTuning::WIDTHS`].
 #[must_use]
-pub fn trained(bits: u8, epochs: usize) -> Candidate {
-    let (group, width) = match bits {
-        2 => ("W2A8", WeightBits::B2),
-        4 => ("W4A8", WeightBits::B4),
-        8 => ("W8A8", WeightBits::B8),
-        _ => panic!("{bits} bits are not trained"),
+pub fn trained(bits: WeightBits, epochs: usize) -> Candidate {
+    let group = match bits {
+        WeightBits::B1 => "W1A8",
+        WeightBits::Ternary | WeightBits::B2 => "W2A8",
+        WeightBits::B4 | WeightBits::Odd4 => "W4A8",
+        WeightBits::B8 => "W8A8",
+        WeightBits::B16 => "W16A8",
     };
-    let mut made = Candidate::new(group, width, "none");
+    let mut made = Candidate::new(group, bits, "none");
     made.name = format!("{group}, trained");
     made.training = Some(FineTuning {
         bits,
@@ -197,7 +196,7 @@ mod tests {
             let mut all = candidates().into_iter();
             assert!(all.any(|other| other.group == one.group && other.slug() != one.slug()));
         }
-        let one = trained(4, 7);
+        let one = trained(WeightBits::B4, 7);
         assert_eq!(one.slug(), "w4a8_trained");
         let command = format!("{} {}", one.verb("m.onnx"), one.flags());
         assert_eq!(

@@ -8,6 +8,7 @@ use crate::experiments::inputs::Input;
 use crate::records::EpochRecord;
 use crate::training::{Plan, StartWeights, Trained, train};
 use crate::{Config, LabError, plural};
+use lowbit::WeightBits;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -55,7 +56,7 @@ impl Search<'_> {
     /// A width, trained for as many epochs as fit its share of the time.
     fn fine_tuned(
         &self,
-        bits: u8,
+        bits: WeightBits,
         time: Duration,
         share: f64,
         ends: Instant,
@@ -135,7 +136,7 @@ impl Search<'_> {
 
     /// Seconds of an epoch: of a first one, which is thrown away, or, where that takes long, about, by some of its steps and the
     /// evaluation of some images.
-    fn seconds_of_epoch(&self, bits: u8) -> Result<f64, LabError> {
+    fn seconds_of_epoch(&self, bits: WeightBits) -> Result<f64, LabError> {
         let probe = Probe {
             events: self.events,
             begun: Instant::now(),
@@ -233,8 +234,8 @@ fn after_epoch(input: &Input) -> &lowbit_data::Split {
 
 /// Widths, the narrowest first, of which no model that was rounded after training is shown by the images that choose to lose
 /// at most `max_drop`.
-fn worth_training(tried: &[Tried], max_drop: f64) -> Vec<u8> {
-    let fits = |bits: u8| {
+fn worth_training(tried: &[Tried], max_drop: f64) -> Vec<WeightBits> {
+    let fits = |bits: WeightBits| {
         let group = trained(bits, 0).group;
         let of_group = tried.iter().filter(|one| one.row.group == group);
         let mut drops = of_group.map(|one| one.row.choosing.drop_points);

@@ -27,7 +27,8 @@ const WORTH: f64 = 0.03;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerOption {
     /// Bits per weight.
-    pub bits: u8,
+    #[serde(with = "crate::config::number")]
+    pub bits: WeightBits,
     /// By how much the mean Kullback-Leibler divergence of the model's classes from FP32's grows, in nats, with this layer
     /// alone at this width.
     pub divergence: f64,
@@ -50,10 +51,7 @@ impl LayerOptions {
     /// Whether it has all widths in their order.
     pub(super) fn is_whole(&self) -> bool {
         let bits = self.options.iter().map(|option| option.bits);
-        bits.eq([WeightBits::B8]
-            .into_iter()
-            .chain(NARROWER)
-            .map(WeightBits::get))
+        bits.eq([WeightBits::B8].into_iter().chain(NARROWER))
     }
 }
 
@@ -138,7 +136,7 @@ impl Measuring<'_> {
             let channels = self.base.layers[index].as_ref().map_or(1, |l| l.bias.len());
             let widths = [WeightBits::B8].into_iter().chain(NARROWER);
             let option = |(number, bits): (usize, WeightBits)| LayerOption {
-                bits: bits.get(),
+                bits,
                 divergence: losses[number],
                 bytes: (channels * packed_len(weights / channels, bits)) as u64,
                 ms: times[number][index],
@@ -252,12 +250,9 @@ pub(super) fn mixes(layers: &[LayerOptions], base_bytes: u64) -> Vec<(Candidate,
         let own = layers
             .iter()
             .zip(options())
-            .filter(|(_, option)| option.bits != 8);
+            .filter(|(_, option)| option.bits != WeightBits::B8);
         let own: Vec<(String, WeightBits)> = own
-            .map(|(layer, option)| {
-                let bits = WeightBits::try_from(option.bits).expect("a width of this file");
-                (layer.name.clone(), bits)
-            })
+            .map(|(layer, option)| (layer.name.clone(), option.bits))
             .collect();
         let saved = all_bytes(0) - options().map(bytes).sum::<f64>();
         let predicted = Predicted {
@@ -281,8 +276,8 @@ mod tests {
     use lowbit::quantize::{PtqConfig, quantize};
 
     fn layer(name: &str, options: [(u8, f64, u64, f64); 3]) -> LayerOptions {
-        let option = |(bits, divergence, bytes, ms)| LayerOption {
-            bits,
+        let option = |(bits, divergence, bytes, ms): (u8, _, _, _)| LayerOption {
+            bits: bits.try_into().unwrap(),
             divergence,
             bytes,
             ms,
@@ -362,7 +357,10 @@ mod tests {
             let [eight, four, two] = layer.options[..] else {
                 panic!("three widths");
             };
-            assert_eq!((eight.bits, four.bits, two.bits), (8, 4, 2));
+            assert_eq!(
+                [eight, four, two].map(|option| option.bits.get()),
+                [8, 4, 2]
+            );
             assert_eq!((eight.bytes, eight.divergence), (2 * four.bytes, 0.0));
             assert_eq!(four.bytes, 2 * two.bytes);
             assert!(two.divergence > four.divergence, "{layer:?}");

@@ -2,6 +2,7 @@
 
 use super::{Finished, RunId};
 use crate::{Config, LabError, timing};
+use lowbit::ModelBits;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 /// What a run waits for, by index.
@@ -26,7 +27,7 @@ impl Needs {
 /// [`LabError`] if no run could be the teacher.
 pub(super) fn order(
     config: &Config,
-    widths: &[u8],
+    widths: &[ModelBits],
     of_seed: Option<u64>,
 ) -> Result<(Vec<RunId>, Vec<Needs>), LabError> {
     let (chained, taught) = (config.chain.warm_start, config.recipe.own_teacher());
@@ -34,7 +35,7 @@ pub(super) fn order(
     if chained || taught {
         widths.sort_unstable_by_key(|&bits| std::cmp::Reverse(bits));
     }
-    if taught && !widths.contains(&32) {
+    if taught && !widths.contains(&ModelBits::Fp32) {
         return Err(LabError::Mismatch(
             "teacher fp32: the sweep trains no FP32 model; add 32 to --widths, or name a model file"
                 .into(),
@@ -51,10 +52,13 @@ pub(super) fn order(
     let needs = ids.iter().map(|id| {
         let before = |other: &RunId| other.seed == id.seed && other.bits > id.bits;
         let wider = (0..ids.len()).filter(|&other| chained && before(&ids[other]));
-        let fp32 = |other: &RunId| other.seed == id.seed && other.bits == 32;
+        let fp32 = |other: &RunId| other.seed == id.seed && other.bits == ModelBits::Fp32;
         Needs {
             wider: wider.collect(),
-            teacher: ids.iter().position(fp32).filter(|_| taught && id.bits < 32),
+            teacher: ids
+                .iter()
+                .position(fp32)
+                .filter(|_| taught && id.bits.packed().is_some()),
         }
     });
     let needs = needs.collect();
@@ -171,6 +175,7 @@ const NO_PANIC: &str = "nothing panics while it holds the lock";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiments::inputs::tests::widths;
 
     fn config(seeds: usize, chained: bool, taught: bool) -> Config {
         let mut config = Config::default();
@@ -183,19 +188,19 @@ mod tests {
     }
 
     fn bits(ids: &[RunId]) -> Vec<(u8, u64)> {
-        ids.iter().map(|id| (id.bits, id.seed)).collect()
+        ids.iter().map(|id| (id.bits.get(), id.seed)).collect()
     }
 
     #[test]
     fn widths_stay_in_their_order_where_nothing_waits() {
-        let (ids, needs) = order(&config(2, false, false), &[4, 32, 4], None).unwrap();
+        let (ids, needs) = order(&config(2, false, false), &widths([4, 32, 4]), None).unwrap();
         assert_eq!(bits(&ids), [(4, 1), (32, 1), (4, 2), (32, 2)]);
         assert!(needs.iter().all(|needs| *needs == Needs::default()));
     }
 
     #[test]
     fn a_width_waits_for_the_next_wider_one_of_its_seed_and_for_its_teacher() {
-        let (ids, needs) = order(&config(2, true, true), &[2, 32, 8], None).unwrap();
+        let (ids, needs) = order(&config(2, true, true), &widths([2, 32, 8]), None).unwrap();
         assert_eq!(bits(&ids)[3..], [(32, 2), (8, 2), (2, 2)]);
         assert_eq!(needs[3], Needs::default());
         let of = |wider: &[usize]| Needs {
@@ -204,12 +209,12 @@ mod tests {
         };
         assert_eq!(needs[4..], [of(&[3]), of(&[3, 4])]);
         assert_eq!(needs[5].all().collect::<Vec<_>>(), [4, 3]);
-        let (ids, needs) = order(&config(2, true, false), &[4, 1], Some(2)).unwrap();
+        let (ids, needs) = order(&config(2, true, false), &widths([4, 1]), Some(2)).unwrap();
         assert_eq!(
             (bits(&ids), &needs[1].wider[..]),
             (vec![(4, 2), (1, 2)], &[0][..])
         );
-        let error = order(&config(1, false, true), &[4, 1], None).unwrap_err();
+        let error = order(&config(1, false, true), &widths([4, 1]), None).unwrap_err();
         assert!(error.to_string().contains("add 32 to --widths"), "{error}");
     }
 
@@ -224,7 +229,7 @@ mod tests {
 
     #[test]
     fn none_begins_before_what_it_needs_and_results_come_in_order() {
-        let (ids, needs) = order(&config(3, true, true), &[32, 8, 2, 1], None).unwrap();
+        let (ids, needs) = order(&config(3, true, true), &widths([32, 8, 2, 1]), None).unwrap();
         let running = Mutex::new((0, 0));
         let work = |index: usize, done: &[Option<Finished>]| {
             for other in needs[index].all() {
@@ -247,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_waits_for_a_failure_is_not_begun_and_nobody_waits_for_ever() {
-        let (_, needs) = order(&config(1, true, false), &[32, 8, 2], None).unwrap();
+        let (_, needs) = order(&config(1, true, false), &widths([32, 8, 2]), None).unwrap();
         let fails = |index: usize, _: &[Option<Finished>]| match index {
             1 => Err(LabError::Mismatch("no more".into())),
             _ => Ok(nothing(index)),

@@ -8,6 +8,7 @@ use crate::experiments::results::DataResults;
 use crate::experiments::unseen::Evaluated;
 use crate::machine::Machine;
 use crate::records::{EpochRecord, Watched};
+use lowbit::ModelBits;
 use serde::{Deserialize, Serialize};
 
 /// `training_results.json` of one run. Runs of older layouts may lack all but the width and the accuracy.
@@ -183,10 +184,10 @@ impl From<&EpochRecord> for RoundRecord {
 impl CompressionMetrics {
     /// The sizes of two files, in bytes.
     #[must_use]
-    pub fn of(bit_width: u8, original: u64, compressed: u64) -> Self {
+    pub fn of(bits: ModelBits, original: u64, compressed: u64) -> Self {
         let ratio = original as f64 / compressed as f64;
         Self {
-            bit_width,
+            bit_width: bits.get(),
             original_size_mb: original as f64 / 1e6,
             compressed_size_mb: compressed as f64 / 1e6,
             compression_ratio: ratio,
@@ -225,6 +226,7 @@ fn utc(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lowbit::WeightBits;
 
     #[test]
     fn seconds_since_1970_are_a_date_in_utc() {
@@ -254,7 +256,7 @@ mod tests {
 
     #[test]
     fn sizes_are_those_of_both_files() {
-        let metrics = CompressionMetrics::of(4, 1_000_000, 250_000);
+        let metrics = CompressionMetrics::of(WeightBits::B4.into(), 1_000_000, 250_000);
         assert_eq!(metrics.bit_width, 4);
         assert_eq!(
             (metrics.original_size_mb, metrics.compressed_size_mb),

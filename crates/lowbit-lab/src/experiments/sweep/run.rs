@@ -15,7 +15,7 @@ use crate::training::{Plan, StartWeights, Trained, train};
 use crate::{Config, Events, LabError, timing};
 use lowbit::exec::{FloatModel, IntegerModel};
 use lowbit::format::{self, StoredModel};
-use lowbit::{Graph, Weights};
+use lowbit::{Graph, ModelBits, WeightBits, Weights};
 use lowbit_kernels::Isa;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
@@ -84,7 +84,7 @@ impl<'a> Run<'a> {
         isa: Isa,
     ) -> Self {
         let mut asked = config.with_seed(id.seed);
-        asked.widths.bits = id.bits.min(16);
+        asked.widths.bits = id.bits.packed().unwrap_or(WeightBits::B16);
         let mut config = asked.clone();
         if config.recipe.own_teacher() {
             config.recipe.teacher = given.teacher.clone().unwrap_or_default();
@@ -102,7 +102,7 @@ impl<'a> Run<'a> {
     }
 
     fn plan(&self) -> Plan<'static> {
-        let is_float = self.id.bits == 32;
+        let bits = self.id.bits.packed();
         Plan {
             start: match &self.given.wider {
                 Some((.., start)) => Some(start.clone()),
@@ -117,12 +117,8 @@ impl<'a> Run<'a> {
                 first: self.subject.start.as_ref().map(StartWeights::name),
                 taught: self.given.teacher.is_some(),
             },
-            qat: (!is_float).then(|| self.config.qat(self.id.bits)),
-            frozen_norm_epochs: if is_float {
-                0
-            } else {
-                self.config.qat.freeze_bn_epochs
-            },
+            qat: bits.map(|bits| self.config.qat(bits)),
+            frozen_norm_epochs: bits.map_or(0, |_| self.config.qat.freeze_bn_epochs),
             resume: true,
             ..Plan::default()
         }
@@ -226,7 +222,7 @@ impl<'a> Run<'a> {
         let compressed = match &trained.quantized {
             None => original,
             Some(model) => {
-                format::save_quantized(&folder.join(packed(self.id.bits)), model, record)?
+                format::save_quantized(&folder.join(packed(self.id.bits.get())), model, record)?
             }
         };
         Ok(CompressionMetrics::of(self.id.bits, original, compressed))
@@ -246,7 +242,7 @@ impl<'a> Run<'a> {
         let (accuracy, loss) = (found.accuracy, Some(last.train_loss));
         let outcome = Outcome::of(accuracy, test, classes, loss, &self.config.recipe);
         RunResults {
-            bit_width: self.id.bits,
+            bit_width: self.id.bits.get(),
             num_rounds: trained.epochs.len(),
             fraction_train: 1.0,
             local_epochs: 1,
@@ -301,7 +297,7 @@ pub(super) fn time(run: &mut Finished, input: &Input, isa: Isa) -> Result<(), La
     let test = &input.data.test;
     let images = &test.first(64)?;
     let bits = run.results.bit_width;
-    let speed = if bits == 32 {
+    let speed = if bits == ModelBits::Fp32.get() {
         timing::one_thread(&fp32, &fp32, images)
     } else {
         let file = run.folder.join(packed(bits));

@@ -2,9 +2,11 @@ use super::*;
 use crate::Silent;
 use crate::analysis::runs::Runs;
 use crate::decisive::Decisive;
+use crate::experiments::inputs::tests::widths;
 use crate::experiments::inputs::tests::{input, split};
 use crate::experiments::learning::Learning;
 use crate::experiments::unseen::Evaluated;
+use lowbit::WeightBits;
 use lowbit::format::load_with_record;
 use std::path::Path;
 use std::sync::Mutex;
@@ -45,10 +47,14 @@ pub(super) fn go(
     jobs: usize,
     input: &Input,
 ) -> (Vec<Finished>, Counted) {
+    let models: Vec<_> = widths
+        .iter()
+        .map(|&bits| bits.try_into().unwrap())
+        .collect();
     let counted = Counted::default();
     let isa = Isa::current().unwrap();
     let subject = Subject::named(config, input).unwrap();
-    let done = sweep(config, widths, jobs, &subject, isa, &counted).unwrap();
+    let done = sweep(config, &models, jobs, &subject, isa, &counted).unwrap();
     (done, counted)
 }
 
@@ -135,7 +141,7 @@ fn other_images_and_other_recipes_have_folders_of_their_own_and_are_told() {
     assert_eq!(Runs::of_call(&third, folder.path()).beside.len(), 2);
     // Float training knows nothing of quantization: the same run.
     config.qat.freeze_bn_epochs = 1;
-    config.other_widths.edge_bits = 2;
+    config.other_widths.edge_bits = WeightBits::B2;
     config.run.threads = 1;
     let (_, counted) = go(&config, &[32], 1, &others);
     assert!(counted.finished.lock().unwrap()[0].1);
@@ -155,7 +161,15 @@ fn a_folder_whose_list_says_something_else_is_refused() {
     let isa = Isa::current().unwrap();
     let input = input();
     let subject = Subject::named(&config, &input).unwrap();
-    let error = sweep(&config, &[32], 1, &subject, isa, &Counted::default()).unwrap_err();
+    let error = sweep(
+        &config,
+        &widths([32]),
+        1,
+        &subject,
+        isa,
+        &Counted::default(),
+    )
+    .unwrap_err();
     let error = error.to_string();
     assert!(error.contains("lr = 0.5, this run has 0.001"), "{error}");
 }
@@ -168,7 +182,15 @@ fn a_sweep_that_another_process_runs_is_refused() {
     let isa = Isa::current().unwrap();
     let input = input();
     let subject = Subject::named(&config, &input).unwrap();
-    let error = sweep(&config, &[32], 1, &subject, isa, &Counted::default()).unwrap_err();
+    let error = sweep(
+        &config,
+        &widths([32]),
+        1,
+        &subject,
+        isa,
+        &Counted::default(),
+    )
+    .unwrap_err();
     assert!(matches!(error, LabError::Busy { .. }), "{error}");
     drop(held);
     go(&config, &[32], 1, &input);
@@ -208,7 +230,15 @@ fn every_width_begins_with_a_trained_model_where_one_is_given() {
     };
     let subject = Subject::trained(model, &input, Evaluated::own_test(2));
     let isa = Isa::current().unwrap();
-    let done = sweep(&config, &[32, 8], 1, &subject, isa, &Counted::default()).unwrap();
+    let done = sweep(
+        &config,
+        &widths([32, 8]),
+        1,
+        &subject,
+        isa,
+        &Counted::default(),
+    )
+    .unwrap();
     for run in &done {
         assert_eq!(run.results.evaluated, Some(Evaluated::own_test(2)));
         let file = run.folder.join("model_fp32.safetensors");
@@ -228,7 +258,15 @@ fn every_width_begins_with_a_trained_model_where_one_is_given() {
         foreign: None,
     };
     let subject = Subject::trained(other, &input, Evaluated::own_test(2));
-    let others = sweep(&config, &[32, 8], 1, &subject, isa, &Counted::default()).unwrap();
+    let others = sweep(
+        &config,
+        &widths([32, 8]),
+        1,
+        &subject,
+        isa,
+        &Counted::default(),
+    )
+    .unwrap();
     assert!(others.iter().all(|run| !run.earlier));
     // Of fresh weights it is another run.
     let (others, _) = go(&config, &[32], 1, &input);

@@ -7,6 +7,7 @@ use crate::decisive::Decisive;
 use crate::experiments::artifacts::FP32;
 use crate::experiments::inputs::float_model;
 use crate::experiments::inputs::tests::input;
+use crate::experiments::inputs::tests::widths;
 use std::path::Path;
 
 fn decisive(run: &Finished) -> &Decisive {
@@ -23,7 +24,7 @@ fn by_hand(config: &Config, bits: u8, start: Option<&Path>) -> Finished {
         None => Subject::named(config, &input).unwrap(),
     };
     let silent = Counted::default();
-    sweep(config, &[bits], 1, &subject, isa, &silent)
+    sweep(config, &widths([bits]), 1, &subject, isa, &silent)
         .unwrap()
         .remove(0)
 }
@@ -162,7 +163,7 @@ fn the_parts_of_a_submitted_sweep_find_what_the_others_trained() {
     let (input, isa) = (input(), Isa::current().unwrap());
     let subject = Subject::named(&config, &input).unwrap();
     let events = Counted::default();
-    let widths = [32, 8, 2];
+    let widths = widths([32, 8, 2]);
     train_widths(&config, &widths, Some(2), 1, &subject, isa, &events).unwrap();
     let measured = measure(&config, &widths, &subject, isa, &events).unwrap();
     let ids: Vec<_> = measured

@@ -128,7 +128,7 @@ fn each_width_has_a_bar_for_each_layer_that_it_has() {
 fn limits_bend_where_memory_and_arithmetic_meet_and_layers_stand_at_their_intensity() {
     let layer = |bits: u8, macs: u64, bytes: u64, gmac_per_s: f64| RooflineLayer {
         name: "conv".into(),
-        bits,
+        bits: bits.try_into().unwrap(),
         macs,
         bytes,
         gmac_per_s,

@@ -30,7 +30,7 @@ fn local(bits: u8, norm: Norm) -> FederateConfig {
     FederateConfig {
         rounds: 3,
         local_epochs: 1,
-        bits,
+        bits: bits.try_into().unwrap(),
         partition: Partition::Iid,
         local_test: Partition::HELD,
         settings: Settings {

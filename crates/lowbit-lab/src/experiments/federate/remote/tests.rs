@@ -21,7 +21,7 @@ fn settings(bits: u8, up: MessageBits) -> FederateConfig {
     FederateConfig {
         rounds: 4,
         local_epochs: 1,
-        bits,
+        bits: bits.try_into().unwrap(),
         partition: Partition::Iid,
         local_test: Partition::HELD,
         settings,

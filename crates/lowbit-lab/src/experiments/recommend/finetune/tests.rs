@@ -2,6 +2,7 @@ use super::*;
 use crate::Silent;
 use crate::experiments::inputs::FloatFile;
 use crate::experiments::inputs::tests::input;
+use crate::experiments::inputs::tests::widths;
 use crate::experiments::recommend::{FOLDER, Recommendation, Request, Target, recommend};
 use crate::experiments::sweep::{Finished, RunId, Subject, SweepEvents, sweep};
 use crate::experiments::unseen::{Choice, Chosen, Evaluated, Which};
@@ -185,7 +186,7 @@ fn widths_that_rounding_spoils_are_trained_as_the_command_of_their_row_trains_th
     let chosen = gray();
     let subject = Subject::trained(model, &chosen.input, chosen.evaluated.clone());
     let isa = Isa::current().unwrap();
-    let runs: Vec<Finished> = sweep(&config, &[8], 1, &subject, isa, &Quiet).unwrap();
+    let runs: Vec<Finished> = sweep(&config, &widths([8]), 1, &subject, isa, &Quiet).unwrap();
     let theirs = std::fs::read(runs[0].folder.join("model_8bit.safetensors")).unwrap();
     assert!(theirs == bytes_of(out.path(), &found, "W8A8, trained"));
     assert_eq!(theirs.len() as u64, rows[2].bytes);
@@ -322,7 +323,10 @@ fn widths_are_worth_training_where_rounding_is_not_shown_to_fit() {
         tried("W8A8, bias-correction", 0.2, 0.5),
         tried("W4A8, adaround", 0.8, 0.5),
     ];
-    assert_eq!(worth_training(&all, 1.0), [2, 4]);
-    assert_eq!(worth_training(&all, 1.4), [2]);
-    assert_eq!(worth_training(&all, 0.5), [2, 4, 8]);
+    assert_eq!(worth_training(&all, 1.0), [WeightBits::B2, WeightBits::B4]);
+    assert_eq!(worth_training(&all, 1.4), [WeightBits::B2]);
+    assert_eq!(
+        worth_training(&all, 0.5),
+        [WeightBits::B2, WeightBits::B4, WeightBits::B8]
+    );
 }
