@@ -4,9 +4,7 @@ use crate::JobError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{File, TryLockError};
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Returns seconds since 1970.
@@ -30,19 +28,9 @@ pub(crate) fn host() -> String {
         .into_owned()
 }
 
-/// Writes beside the place, flushes to the disk and renames: a reader sees the old file or the new one.
+/// Writes a file that is the old one or the new one to whoever reads it.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), JobError> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let unique = NEXT.fetch_add(1, Ordering::Relaxed);
-    let temporary = path.with_file_name(format!(".{name}.{}.{unique}", std::process::id()));
-    let written = File::create(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&temporary, path));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written.map_err(JobError::write(path))
+    lowbit_files::write_atomically(path, bytes).map_err(JobError::write(path))
 }
 
 /// Writes a value as JSON, whole or not at all.

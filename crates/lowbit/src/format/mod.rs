@@ -3,12 +3,10 @@
 //! Everything that lowbit adds stands under the single metadata key `lowbit`; the tensors are plain and open with any
 //! safetensors reader. docs/format.md has the layout.
 
-mod atomic;
 mod bits;
 mod document;
 mod record;
 
-pub use atomic::write_atomically;
 pub use bits::{pack_bits, packed_len, unpack_bits};
 pub use record::{SplitRecord, TrainingRecord};
 
@@ -159,6 +157,20 @@ pub fn decode(
     document::parse(name, bytes)
 }
 
+/// Writes `bytes` as a file that is whole or not there; returns their number.
+///
+/// # Errors
+/// [`FormatError::Write`] with the path, the size and the system's reason; nothing is left behind, and an older file under
+/// `path` is as it was.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<u64, FormatError> {
+    lowbit_files::write_atomically(path, bytes).map_err(|source| FormatError::Write {
+        path: path.to_owned(),
+        bytes: bytes.len(),
+        source,
+    })?;
+    Ok(bytes.len() as u64)
+}
+
 /// Writes f32 weights; returns the file's size in bytes. `record` says what they were trained on, where that is known.
 ///
 /// # Errors
@@ -226,4 +238,18 @@ fn read(path: &Path) -> Result<Vec<u8>, FormatError> {
         path: path.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_names_the_file_and_its_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("taken");
+        std::fs::create_dir(&path).unwrap();
+        let error = write_atomically(&path, b"new").unwrap_err().to_string();
+        assert!(error.contains("taken: cannot write 3 bytes"), "{error}");
+    }
 }
