@@ -189,6 +189,39 @@ def test_a_client_heeds_only_the_server_that_it_joined(tmp_path: Path, monkeypat
     assert len(started) == 2
 
 
+def test_a_client_that_still_counts_as_online_tries_again_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, started = tmp_path / "client-0.log", []
+    log.write_text("Failed to activate SuperNode, long ago\n")
+
+    def start(self: _cluster.Client, address: str) -> _cluster.Child:
+        started.append(address)
+        # The third one is let in, and the federation ends.
+        line = "Failed to activate SuperNode." if len(started) < 3 else "hello"
+        ended = json.dumps({"attempt": "a", "folder": "results"})
+        script = f"printf '{line}\\n'; " + ("exit 1" if len(started) < 3 else f"printf '{ended}' > ended.json; sleep 60")
+        return _cluster.Child(log, dict(os.environ), "sh", "-c", script)
+
+    monkeypatch.setattr(_cluster.Client, "_start", start)
+    monkeypatch.setattr(_cluster, "PAUSE", 0.01)
+    monkeypatch.setattr(_cluster, "AGAIN", 0.01)
+    (tmp_path / "node-0").touch()
+    _cluster.write(tmp_path / "address.json", {"attempt": "a", "address": "there:1"})
+    _cluster.Client(tmp_path, 0).run()
+    assert started == ["there:1"] * 3
+    # Its patience ends, and another failure is none of these.
+    (tmp_path / "ended.json").unlink()
+    started.clear()
+    monkeypatch.setattr(_cluster, "TAKEN", -1.0)
+    with pytest.raises(WireError, match="Failed to activate"):
+        _cluster.Client(tmp_path, 0).run()
+    assert len(started) == 1
+    monkeypatch.setattr(_cluster, "TAKEN", 60.0)
+    monkeypatch.setattr(_cluster, "STILL_ONLINE", "something else")
+    with pytest.raises(WireError, match="Failed to activate"):
+        _cluster.Client(tmp_path, 0).run()
+    assert len(started) == 2
+
+
 def test_keys_lie_in_a_folder_of_their_owners_alone_and_go(tmp_path: Path) -> None:
     folder = tmp_path / "flower"
     folder.mkdir()

@@ -135,7 +135,12 @@ fn a_recipe_is_settings_that_flags_win_over() {
     let path = folder.path();
     let list = stdout(&lowbit(path, &["recipes"]));
     assert!(
-        list.contains("cifar10-resnet8") && list.contains("not run to its end yet"),
+        list.lines().all(|line| line.chars().count() <= 92),
+        "{list}"
+    );
+    assert!(
+        list.contains("cifar10-resnet8\n  resnet8 on CIFAR-10")
+            && list.contains("not run to its end yet"),
         "{list}"
     );
     let toml = stdout(&lowbit(path, &["recipes", "cifar10-resnet8"]));

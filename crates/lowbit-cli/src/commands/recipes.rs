@@ -1,8 +1,7 @@
 //! `lowbit recipes`: trainings that are worth repeating.
 
 use crate::failure::Failure;
-use crate::output::Output;
-use crate::table::table;
+use crate::output::{Output, bold};
 use lowbit_lab::config::recipes::{RECIPES, names};
 use serde_json::json;
 
@@ -25,15 +24,11 @@ pub(super) fn run(output: Output, name: Option<&str>) -> Result<(), Failure> {
     }
 }
 
+/// A name, and behind it what it trains and what came of it.
 fn list() -> String {
-    let rows: Vec<Vec<String>> = RECIPES
-        .iter()
-        .map(|recipe| {
-            let reached = recipe.reached.unwrap_or("not run to its end yet");
-            [recipe.name, recipe.about, reached]
-                .map(str::to_owned)
-                .into()
-        })
-        .collect();
-    table(&["recipe", "trains", "reached"], &rows)
+    let described = RECIPES.iter().map(|recipe| {
+        let reached = recipe.reached.unwrap_or("not run to its end yet");
+        format!("{}\n  {}\n  {reached}\n", bold(recipe.name), recipe.about)
+    });
+    described.collect()
 }

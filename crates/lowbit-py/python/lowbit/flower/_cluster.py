@@ -36,6 +36,10 @@ BEAT = 30.0
 """Seconds between two signs of life of the server."""
 COMES, SILENT = 86400.0, 3600.0
 """Seconds that a client waits for a server to come, and for the next sign of life of the one that it joined."""
+STILL_ONLINE = "Failed to activate SuperNode"
+"""What a SuperNode says whom the SuperLink holds for online: one that was killed, until it has been silent for a minute."""
+TAKEN, AGAIN = 180.0, 5.0
+"""Seconds in which such a client tries again, and between two trials."""
 
 _APP = {
     "cluster_app/__init__.py": "",
@@ -172,6 +176,7 @@ class Child:
         # Of the same installation as this package, wherever the task was started.
         program = Path(sys.executable).with_name(name)
         command = [str(program) if program.exists() else name, *arguments]
+        self._begun = log.stat().st_size if log.exists() else 0
         with log.open("ab") as sink:
             try:
                 self.process = subprocess.Popen(
@@ -184,6 +189,10 @@ class Child:
         """Raise if it has ended."""
         if self.process.poll() is not None:
             raise WireError(f"{self.name} ended with {self.process.returncode}: {_last_line(self.log)}")
+
+    def says(self, what: str) -> bool:
+        """Whether it has said this since it was started."""
+        return what.encode() in self.log.read_bytes()[self._begun :]
 
     def wait(self, seconds: float) -> None:
         """Wait for a good end of it."""
@@ -359,7 +368,7 @@ class Client:
         """Serve until the federation has ended."""
         node: Child | None = None
         joined = heard = None
-        since = time.monotonic()
+        since = patience = time.monotonic()
         try:
             while True:
                 ended, place = read(self.folder / ENDED), read(self.folder / ADDRESS)
@@ -375,12 +384,20 @@ class Client:
                         if node is not None:
                             node.end()
                         node, joined = self._start(place["address"]), place["attempt"]
+                        patience = time.monotonic() + TAKEN
                 silence, most = time.monotonic() - since, COMES if joined is None else SILENT
                 if silence > most:
                     which = "has come" if joined is None else "has been heard of"
                     raise WireError(f"no server {which} for {most:.0f} s: is the task of the server there? See `lowbit jobs`")
-                if node is not None:
-                    node.check()
+                try:
+                    if node is not None:
+                        node.check()
+                except WireError:
+                    if heard is None or node is None or not node.says(STILL_ONLINE) or time.monotonic() > patience:
+                        raise
+                    print(f"client {self.number}: its task before this one still counts as online; trying again", flush=True)
+                    time.sleep(AGAIN)
+                    node = self._start(heard["address"])
                 time.sleep(PAUSE)
         finally:
             if node is not None:
