@@ -13,7 +13,7 @@ use crate::experiments::sweep::{CompressionMetrics, RoundRecord};
 fn run(input: &Input, config: &Config, bits: u8, accuracy: f64, at: &str) -> Run {
     let graph = input.graph("mlp").unwrap();
     let quantized = (bits < 32).then(|| Quantized {
-        qat: config.qat(bits.try_into().unwrap_or(WeightBits::B16)),
+        qat: config.qat(bits.try_into().unwrap()),
         frozen_epochs: config.qat.freeze_bn_epochs,
     });
     let decisive = Decisive::of(config, input, &graph, quantized, None);
@@ -226,6 +226,10 @@ fn what_belongs_to_quantization_makes_a_row_of_the_same_sweep() {
         });
         assert_eq!(labels, expected);
     }
+    // A width of somebody else's.
+    let mut foreign = run(&input(), &plain, 4, 0.9, "1");
+    foreign.results.bit_width = 3;
+    assert_eq!(Kind::of(&foreign.results).label(), "3");
     // What is chosen automatically is the same row when it is asked for.
     let mut asked = plain.clone();
     asked.qat.quantizer = "lsq".parse().unwrap();
