@@ -17,8 +17,8 @@ mod recommend_args;
 mod settings;
 mod sweep_progress;
 mod table;
+mod usage;
 mod which_images;
-mod wrong_flag;
 
 use clap::{CommandFactory, Parser};
 use failure::Failure;
@@ -53,6 +53,6 @@ fn unparsed(error: &clap::Error, arguments: &[OsString]) -> Result<(), Failure> 
         .skip(1)
         .map(|argument| argument.to_string_lossy().into_owned())
         .collect();
-    let hint = wrong_flag::hint(error, &args::Cli::command(), &arguments);
+    let hint = usage::hint(error, &args::Cli::command(), &arguments);
     Err(hint.map_or(Failure::Usage(text), Failure::Input))
 }

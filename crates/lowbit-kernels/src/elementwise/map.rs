@@ -7,13 +7,16 @@ use crate::vectorize::vectorized;
 /// `out = function(x)`, compiled for the ISA's vectors: a function of additions, multiplications, `mul_add`, divisions,
 /// `max`, `min` and choices becomes vector code, and gives the same bits everywhere.
 ///
+/// It is called as itself, not through a reference to it: that call is a function of the standard library's, which a build
+/// without optimization across units leaves a call, one for each element.
+///
 /// # Panics
 /// If the lengths differ.
 #[inline]
-pub fn map_f32(isa: Isa, input: &[f32], out: &mut [f32], function: impl Fn(f32) -> f32) {
+pub fn map_f32(isa: Isa, input: &[f32], out: &mut [f32], function: &impl Fn(f32) -> f32) {
     assert_eq!(input.len(), out.len(), "one result per input");
     vectorized!(isa, || for (y, &x) in out.iter_mut().zip(input) {
-        *y = function(x);
+        *y = (*function)(x);
     });
 }
 
@@ -120,7 +123,7 @@ mod tests {
         for len in [0, 1, 7, 8, 17, 1000, all.len()] {
             let run = |isa, function: fn(f32) -> f32| {
                 let mut out = vec![0.0; len];
-                map_f32(isa, &all[..len], &mut out, function);
+                map_f32(isa, &all[..len], &mut out, &function);
                 out
             };
             for isa in Isa::available() {
@@ -128,7 +131,7 @@ mod tests {
                     assert_eq!(run(isa, function), run(Isa::PORTABLE, function), "{isa}");
                 }
                 let mut inlined = vec![0.0; len];
-                map_f32(isa, &all[..len], &mut inlined, |x| x * sigmoid_f32(x));
+                map_f32(isa, &all[..len], &mut inlined, &|x| x * sigmoid_f32(x));
                 for (y, &x) in inlined.iter().zip(&all) {
                     assert_eq!(*y, x * sigmoid_f32(x), "{isa}");
                 }

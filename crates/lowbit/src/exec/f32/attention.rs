@@ -172,7 +172,7 @@ impl Attention {
         let weights = buffers.weights.chunks_exact_mut(keys);
         for (scores, weights) in scores.zip(weights).take(count) {
             let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            map_f32(self.isa, scores, weights, |x| exp_f32(x - largest));
+            map_f32(self.isa, scores, weights, &|x| exp_f32(x - largest));
         }
         product(&packed.values, buffers.weights, buffers.sums);
         let weights = buffers.weights.chunks_exact(keys);

@@ -119,7 +119,7 @@ impl Head {
         let rows = scores.chunks_exact(keys).zip(self.p.chunks_exact_mut(keys));
         for (scores, weights) in rows {
             let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            map_f32(self.isa, scores, weights, |x| exp_f32(x - largest));
+            map_f32(self.isa, scores, weights, &|x| exp_f32(x - largest));
             let sum: f32 = weights.iter().sum();
             weights.iter_mut().for_each(|weight| *weight /= sum);
         }
