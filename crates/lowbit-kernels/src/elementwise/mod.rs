@@ -9,6 +9,7 @@ mod fake_quant;
 mod lut;
 mod map;
 mod mul;
+mod normalize;
 mod pool;
 mod quantize;
 mod scale;
@@ -18,8 +19,9 @@ pub use fake_quant::{FakeQuantGradient, fake_quant, fake_quant_gradient};
 pub use lut::lut_u8;
 pub use map::{exp_f32, map_f32, normal_f32, sigmoid_f32};
 pub use mul::{MulU8, mul_f32, mul_u8};
+pub use normalize::layer_norm_f32;
 pub use pool::{AvgPoolU8, global_avg_pool_f32, global_avg_pool_u8};
-pub use quantize::{dequantize_u8, min_max, quantize_u8};
+pub use quantize::{dequantize_u8, min_max, quantize_linear_u8, quantize_u8};
 pub use scale::scale_u8;
 
 /// A whole number, cut to whole `low..=high` in 0..=255, as f32 and as u8; NaN becomes `low`.

@@ -16,6 +16,25 @@ pub fn quantize_u8(isa: Isa, input: &[f32], inv_scale: f32, zero_point: i32, out
     });
 }
 
+/// `out = clamp(round_ties_even(x / scale) + zero_point, 0, high)`, as ONNX's QuantizeLinear divides; NaN becomes 0.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn quantize_linear_u8(
+    isa: Isa,
+    input: &[f32],
+    scale: f32,
+    zero_point: u8,
+    high: u8,
+    out: &mut [u8],
+) {
+    assert_eq!(input.len(), out.len(), "one result per input");
+    let (zero, high) = (f32::from(zero_point), f32::from(high));
+    vectorized!(isa, || for (q, &x) in out.iter_mut().zip(input) {
+        *q = level((x / scale).round_ties_even() + zero, 0.0, high).1;
+    });
+}
+
 /// `out = (q − zero_point) · scale`.
 ///
 /// # Panics
@@ -62,6 +81,20 @@ mod tests {
             let mut out = [9; 8];
             quantize_u8(isa, &input, 1.0, 10, &mut out);
             assert_eq!(out, [10, 12, 12, 10, 0, 255, 0, 255], "{isa}");
+        }
+    }
+
+    #[test]
+    fn what_is_divided_is_rounded_once() {
+        let input: Vec<f32> = (-700..700).map(|i| i as f32 * 0.37).collect();
+        let (scale, zero_point, high) = (0.7f32, 20u8, 250u8);
+        for isa in Isa::available() {
+            let mut out = vec![9; input.len()];
+            quantize_linear_u8(isa, &input, scale, zero_point, high, &mut out);
+            for (&q, &x) in out.iter().zip(&input) {
+                let level = (x / scale).round_ties_even() as i32 + i32::from(zero_point);
+                assert_eq!(i32::from(q), level.clamp(0, 250), "{isa}, {x}");
+            }
         }
     }
 

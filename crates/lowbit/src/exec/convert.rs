@@ -14,10 +14,17 @@ pub(super) struct Dequantize {
     /// `q ↦ q·scale + shift` for a pixel; else `(q − zero_point)·scale`.
     pixel: Option<(f32, f32)>,
     params: ActivationParams,
+    isa: Isa,
 }
 
 impl Dequantize {
-    pub(super) fn new(plan: &Plan, index: usize, values: &Values, pixels: &Pixels) -> Self {
+    pub(super) fn new(
+        plan: &Plan,
+        index: usize,
+        values: &Values,
+        pixels: &Pixels,
+        isa: Isa,
+    ) -> Self {
         let value = plan.exec.values[plan.exec.steps[index].output].value;
         let pixel = match (value, &pixels.maps[..]) {
             (0, &[map]) if pixels.stand_for_themselves() => Some(map),
@@ -28,6 +35,7 @@ impl Dequantize {
             output: plan.output(index),
             pixel,
             params: values.params[value],
+            isa,
         }
     }
 }
@@ -39,11 +47,9 @@ impl Kernel for Dequantize {
         for (image, y) in rows(call.images, &self.output) {
             let from = &input[self.input.row(image, y)];
             let to = &mut out[out_row(&self.output, image, y)];
-            for (x, &q) in to.iter_mut().zip(from) {
-                *x = match self.pixel {
-                    Some((scale, shift)) => f32::from(q).mul_add(scale, shift),
-                    None => (f32::from(q) - f32::from(zero_point)) * scale,
-                };
+            match self.pixel {
+                Some((scale, shift)) => elementwise::scale_u8(self.isa, from, scale, shift, to),
+                None => elementwise::dequantize_u8(self.isa, from, scale, zero_point, to),
             }
         }
     }
@@ -55,15 +61,23 @@ pub(super) struct Quantize {
     output: Layout,
     params: ActivationParams,
     high: u8,
+    isa: Isa,
 }
 
 impl Quantize {
-    pub(super) fn new(plan: &Plan, index: usize, params: ActivationParams, high: u8) -> Self {
+    pub(super) fn new(
+        plan: &Plan,
+        index: usize,
+        params: ActivationParams,
+        high: u8,
+        isa: Isa,
+    ) -> Self {
         Self {
             input: plan.input(index, 0),
             output: plan.output(index),
             params,
             high,
+            isa,
         }
     }
 }
@@ -74,10 +88,8 @@ impl Kernel for Quantize {
         let ActivationParams { scale, zero_point } = self.params;
         for (image, y) in rows(call.images, &self.output) {
             let from = &input[self.input.row(image, y)];
-            for (q, &x) in out[out_row(&self.output, image, y)].iter_mut().zip(from) {
-                let level = (x / scale).round_ties_even() + f32::from(zero_point);
-                *q = level.max(0.0).min(f32::from(self.high)) as u8;
-            }
+            let to = &mut out[out_row(&self.output, image, y)];
+            elementwise::quantize_linear_u8(self.isa, from, scale, zero_point, self.high, to);
         }
     }
 }

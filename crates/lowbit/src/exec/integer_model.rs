@@ -116,12 +116,15 @@ impl Kernels {
                 });
                 u8::kernel(plan, index, layer, values, isa)
             }
-            Work::Dequantize => Box::new(convert::Dequantize::new(plan, index, values, pixels)),
+            Work::Dequantize => {
+                Box::new(convert::Dequantize::new(plan, index, values, pixels, isa))
+            }
             Work::Quantize => Box::new(convert::Quantize::new(
                 plan,
                 index,
                 values.params[value],
                 values.high,
+                isa,
             )),
             Work::QuantizeDynamic => Box::new(convert::QuantizeDynamic::new(plan, index, isa)),
         }

@@ -19,13 +19,14 @@ mod layerwise;
 mod load;
 mod moves;
 mod pointwise;
+mod runs;
 mod scratch;
 mod together;
 mod u8;
 mod workspace;
 
 #[cfg(feature = "train")]
-pub(crate) use f32::{AttentionGroup, RowFunction, layer_norm, per_element, softmax, unary};
+pub(crate) use f32::{AttentionGroup, RowFunction, per_element, softmax, unary};
 pub use float_model::FloatModel;
 pub use integer_model::IntegerModel;
 pub(crate) use layerwise::{Layerwise, Patches};

@@ -170,6 +170,57 @@ fn images_that_choose_pick_and_the_others_only_say_whether_it_fits() {
     );
 }
 
+/// What the images that chose nothing say of it, where they differ from those that choose.
+fn judged(row: Row, lost: f64, half: f64) -> Row {
+    Row {
+        verdict: Some(part(lost, half)),
+        ..row
+    }
+}
+
+#[test]
+fn the_last_that_is_shown_to_fit_ships_on_the_way_from_the_safest_to_the_fastest() {
+    let fp32 = row(FP32, 0.0, 0.4, 10.0, 400);
+    let safe = row("safe", 0.0, 0.3, 5.0, 200);
+    let bold = row("bold", 0.2, 0.5, 2.0, 100);
+    let boldest = row("boldest", 0.3, 0.6, 1.0, 50);
+    let unclear = judged(bold.clone(), 0.5, 2.0);
+    let rows = [fp32.clone(), boldest.clone(), unclear, safe.clone()];
+    let verdict = decided(Target::Latency, &rows);
+    // The boldest would be shown to fit, but nothing is looked at behind the first that is not.
+    assert_eq!((verdict.ship.as_str(), verdict.fits), ("safe", true));
+    let next = "Next: bold lost 0.50 points, but 400 images cannot tell 1 (95 % interval up to 2.50): give the verdict some 6400.";
+    assert!(verdict.sentence.ends_with(next), "{}", verdict.sentence);
+
+    let rows = [fp32.clone(), boldest.clone(), bold.clone(), safe.clone()];
+    let verdict = decided(Target::Latency, &rows);
+    assert_eq!(verdict.ship, "boldest");
+    assert!(!verdict.sentence.contains("Next"), "{}", verdict.sentence);
+
+    let lost = judged(boldest.clone(), 3.0, 0.5);
+    let verdict = decided(Target::Size, &[fp32.clone(), lost, bold, safe]);
+    assert_eq!(verdict.ship, "bold");
+    let next = "Next: boldest was chosen, and loses 3.00 points";
+    assert!(verdict.sentence.contains(next), "{}", verdict.sentence);
+
+    // What is neither safer nor faster is not on the way.
+    let slow = judged(row("slow", 0.1, 0.4, 6.0, 300), 5.0, 0.5);
+    let rows = [fp32, slow, boldest, row("safe", 0.0, 0.3, 5.0, 200)];
+    assert_eq!(decided(Target::Latency, &rows).ship, "boldest");
+}
+
+#[test]
+fn where_no_row_is_shown_to_fit_by_images_that_choose_those_that_may_compete() {
+    let rows = [
+        row(FP32, 0.0, 0.4, 10.0, 400),
+        judged(row("safe", 0.2, 1.0, 5.0, 200), 0.1, 0.5),
+        judged(row("nearest", -0.5, 1.8, 2.0, 100), 0.4, 1.5),
+        judged(row("far", 1.5, 0.2, 1.0, 50), 0.0, 0.1),
+    ];
+    let verdict = decided(Target::Latency, &rows);
+    assert_eq!((verdict.ship.as_str(), verdict.fits), ("safe", true));
+}
+
 #[test]
 fn what_images_can_never_tell_is_refused_with_their_number() {
     assert_eq!(too_few(200, 1.0), None);

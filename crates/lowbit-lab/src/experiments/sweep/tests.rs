@@ -147,6 +147,15 @@ fn other_images_and_other_recipes_have_folders_of_their_own_and_are_told() {
     assert!(counted.finished.lock().unwrap()[0].1);
 }
 
+/// What a sweep of one seed says that cannot begin.
+fn refused(config: &Config) -> LabError {
+    let isa = Isa::current().unwrap();
+    let input = input();
+    let subject = Subject::named(config, &input).unwrap();
+    let events = Counted::default();
+    sweep(config, &widths([32]), 1, &subject, isa, &events).unwrap_err()
+}
+
 #[test]
 fn a_folder_whose_list_says_something_else_is_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -158,18 +167,7 @@ fn a_folder_whose_list_says_something_else_is_refused() {
     let known: Decisive = serde_json::from_str(&text).unwrap();
     assert_eq!(Some(&known), first[0].results.decisive.as_ref());
     std::fs::write(&list, text.replace("\"lr\": \"0.001\"", "\"lr\": \"0.5\"")).unwrap();
-    let isa = Isa::current().unwrap();
-    let input = input();
-    let subject = Subject::named(&config, &input).unwrap();
-    let error = sweep(
-        &config,
-        &widths([32]),
-        1,
-        &subject,
-        isa,
-        &Counted::default(),
-    )
-    .unwrap_err();
+    let error = refused(&config);
     let error = error.to_string();
     assert!(error.contains("lr = 0.5, this run has 0.001"), "{error}");
 }
@@ -179,21 +177,10 @@ fn a_sweep_that_another_process_runs_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());
     let held = Held::take(folder.path().to_owned()).unwrap();
-    let isa = Isa::current().unwrap();
-    let input = input();
-    let subject = Subject::named(&config, &input).unwrap();
-    let error = sweep(
-        &config,
-        &widths([32]),
-        1,
-        &subject,
-        isa,
-        &Counted::default(),
-    )
-    .unwrap_err();
+    let error = refused(&config);
     assert!(matches!(error, LabError::Busy { .. }), "{error}");
     drop(held);
-    go(&config, &[32], 1, &input);
+    go(&config, &[32], 1, &input());
 }
 
 /// A run that goes on reads the epochs before from a file and writes them again: serde_json reads most of these one digit

@@ -14,7 +14,7 @@ use lowbit_kernels::{ConvGeometry, Isa, WeightShape, conv_f32};
 /// Queries of a block: whole tiles on every ISA, and few enough that their weights of all keys stay in cache.
 const BLOCK: usize = 84;
 
-/// Sums that [`sum`] keeps.
+/// Sums that [`sum`] keeps, and numbers that [`largest`] compares at once.
 const LANES: usize = 16;
 
 pub(super) struct Attention {
@@ -171,7 +171,7 @@ impl Attention {
         let scores = buffers.scores.chunks_exact(keys);
         let weights = buffers.weights.chunks_exact_mut(keys);
         for (scores, weights) in scores.zip(weights).take(count) {
-            let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let largest = largest(scores);
             map_f32(self.isa, scores, weights, &|x| exp_f32(x - largest));
         }
         product(&packed.values, buffers.weights, buffers.sums);
@@ -227,6 +227,22 @@ impl Kernel for Attention {
             }
         });
     }
+}
+
+/// The largest; of nothing −∞.
+fn largest(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let larger = |lane: &mut f32, x: f32| *lane = if x > *lane { x } else { *lane };
+    let parts = x.chunks_exact(LANES);
+    for (lane, &x) in lanes.iter_mut().zip(parts.remainder()) {
+        larger(lane, x);
+    }
+    for part in parts {
+        for (lane, &x) in lanes.iter_mut().zip(part) {
+            larger(lane, x);
+        }
+    }
+    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
 
 /// The sum, in an order that does not depend on the instruction set.

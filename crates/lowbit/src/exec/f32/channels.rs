@@ -1,6 +1,7 @@
 //! Operators that move channels.
 
 use crate::exec::kernel::{Call, Kernel, out_row};
+use crate::exec::runs::Picked;
 use crate::lower::{Layout, Plan};
 
 /// The inputs' channels, one input behind the other.
@@ -49,8 +50,7 @@ impl Kernel for Concat {
 pub(super) struct Pick {
     input: Layout,
     output: Layout,
-    /// The input channel of each channel.
-    sources: Vec<usize>,
+    sources: Picked,
     relu: bool,
 }
 
@@ -59,7 +59,7 @@ impl Pick {
         Self {
             input: plan.input(index, 0),
             output: plan.output(index),
-            sources,
+            sources: Picked::new(sources),
             relu,
         }
     }
@@ -72,10 +72,12 @@ impl Kernel for Pick {
             let pixels = out[out_row(&self.output, image, y)].chunks_exact_mut(self.output.c);
             let from = input[self.input.row(image, y)].chunks_exact(self.input.c);
             for (to, from) in pixels.zip(from) {
-                for (to, &source) in to.iter_mut().zip(&self.sources) {
-                    let x = from[source];
-                    *to = if self.relu { x.max(0.0) } else { x };
-                }
+                let run = |from: &[f32], to: &mut [f32]| to.copy_from_slice(from);
+                self.sources.write(from, to, run, |x| x);
+            }
+            if self.relu {
+                let row = &mut out[out_row(&self.output, image, y)];
+                row.iter_mut().for_each(|x| *x = x.max(0.0));
             }
         }
     }

@@ -15,14 +15,14 @@ pub(crate) use activation::{RowFunction, per_element, unary};
 #[cfg(feature = "train")]
 pub(crate) use attention::Group as AttentionGroup;
 #[cfg(feature = "train")]
-pub(crate) use normalize::{layer_norm, softmax};
+pub(crate) use normalize::softmax;
 
 use super::kernel::Kernel;
 use crate::exec::moves::Move;
 use crate::lower::Plan;
-use crate::ops::Op;
+use crate::ops::{LayerNorm, Op};
 use lowbit_kernels::Isa;
-use lowbit_kernels::elementwise::sigmoid_f32;
+use lowbit_kernels::elementwise::{layer_norm_f32, sigmoid_f32};
 
 /// Weights and bias of a step that has them.
 pub(super) type Weights = (Vec<f32>, Vec<f32>);
@@ -64,9 +64,17 @@ pub(super) fn kernel(
             let sources = slice.first..slice.first + slice.channels;
             Box::new(channels::Pick::new(plan, index, sources.collect(), relu))
         }
-        Op::Softmax => Box::new(normalize::PerPixel::new(plan, index, normalize::softmax)),
-        Op::LayerNorm(norm) => {
-            let function = move |x: &[f32], y: &mut [f32]| normalize::layer_norm(norm.eps, x, y);
+        Op::Softmax => {
+            let c = plan.output(index).c;
+            let function = move |x: &[f32], y: &mut [f32]| {
+                let pixels = x.chunks_exact(c).zip(y.chunks_exact_mut(c));
+                pixels.for_each(|(x, y)| normalize::softmax(x, y));
+            };
+            Box::new(normalize::PerPixel::new(plan, index, function))
+        }
+        Op::LayerNorm(LayerNorm { eps }) => {
+            let c = plan.output(index).c;
+            let function = move |x: &[f32], y: &mut [f32]| layer_norm_f32(isa, c, eps, x, y);
             Box::new(normalize::PerPixel::new(plan, index, function))
         }
         Op::Attention(attention) => {

@@ -1,9 +1,9 @@
-//! What each pixel's channels do together; sums in f64, in the order of the channels.
+//! What each pixel's channels do together; sums in f64.
 
 use crate::exec::kernel::{Call, Kernel, out_row};
 use crate::lower::{Layout, Plan};
 
-/// A function of a pixel's channels.
+/// A function of each pixel's channels, which takes the pixels of a row.
 pub(super) struct PerPixel<F> {
     input: Layout,
     output: Layout,
@@ -28,13 +28,10 @@ impl<F: Fn(&[f32], &mut [f32]) + Send + Sync> Kernel for PerPixel<F> {
         let (input, out) = (call.inputs.f32(0), call.out.f32());
         for image in 0..call.images {
             for y in 0..self.output.h {
-                let from = input[self.input.row(image, y)].chunks_exact(self.input.c);
-                let out = out[out_row(&self.output, image, y)].chunks_exact_mut(self.output.c);
-                for (to, from) in out.zip(from) {
-                    (self.function)(from, to);
-                    if self.relu {
-                        to.iter_mut().for_each(|x| *x = x.max(0.0));
-                    }
+                let to = &mut out[out_row(&self.output, image, y)];
+                (self.function)(&input[self.input.row(image, y)], to);
+                if self.relu {
+                    to.iter_mut().for_each(|x| *x = x.max(0.0));
                 }
             }
         }
@@ -52,15 +49,4 @@ pub(crate) fn softmax(x: &[f32], y: &mut [f32]) {
         *y = e as f32;
     }
     y.iter_mut().for_each(|y| *y = (f64::from(*y) / sum) as f32);
-}
-
-/// `(x − mean) / √(variance + eps)`.
-pub(crate) fn layer_norm(eps: f32, x: &[f32], y: &mut [f32]) {
-    let count = x.len() as f64;
-    let mean = x.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
-    let squares = x.iter().map(|&x| (f64::from(x) - mean).powi(2));
-    let factor = 1.0 / (squares.sum::<f64>() / count + f64::from(eps)).sqrt();
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = ((f64::from(x) - mean) * factor) as f32;
-    }
 }

@@ -2,6 +2,7 @@
 
 use super::StepParams;
 use crate::exec::kernel::{Call, Kernel, out_row};
+use crate::exec::runs::Picked;
 use crate::lower::{Layout, Plan};
 use lowbit_kernels::{Isa, elementwise};
 
@@ -59,18 +60,25 @@ impl Kernel for Concat {
 pub(super) struct Pick {
     input: Layout,
     output: Layout,
-    /// The input channel of each channel.
-    sources: Vec<usize>,
+    sources: Picked,
     moved: Moved,
+    isa: Isa,
 }
 
 impl Pick {
-    pub(super) fn new(plan: &Plan, index: usize, sources: Vec<usize>, params: &StepParams) -> Self {
+    pub(super) fn new(
+        plan: &Plan,
+        index: usize,
+        sources: Vec<usize>,
+        params: &StepParams,
+        isa: Isa,
+    ) -> Self {
         Self {
             input: plan.input(index, 0),
             output: plan.output(index),
-            sources,
+            sources: Picked::new(sources),
             moved: moved(params, 0),
+            isa,
         }
     }
 }
@@ -82,12 +90,18 @@ impl Kernel for Pick {
             let pixels = out[out_row(&self.output, image, y)].chunks_exact_mut(self.output.c);
             let from = input[self.input.row(image, y)].chunks_exact(self.input.c);
             for (to, from) in pixels.zip(from) {
-                for (to, &source) in to.iter_mut().zip(&self.sources) {
-                    let q = from[source];
-                    *to = match &self.moved {
-                        None => q,
-                        Some(table) => table[usize::from(q)],
-                    };
+                match &self.moved {
+                    None => {
+                        let run = |from: &[u8], to: &mut [u8]| to.copy_from_slice(from);
+                        self.sources.write(from, to, run, |q| q);
+                    }
+                    Some(table) => {
+                        let run = |from: &[u8], to: &mut [u8]| {
+                            elementwise::lut_u8(self.isa, table, from, to);
+                        };
+                        let each = |q: u8| table[usize::from(q)];
+                        self.sources.write(from, to, run, each);
+                    }
                 }
             }
         }

@@ -147,11 +147,11 @@ pub(super) fn kernel(
         Op::ChannelShuffle(shuffle) => {
             let c = plan.output(index).c;
             let sources = (0..c).map(|channel| shuffle.source(channel, c)).collect();
-            Box::new(channels::Pick::new(plan, index, sources, &params()))
+            Box::new(channels::Pick::new(plan, index, sources, &params(), isa))
         }
         Op::Slice(slice) => {
             let sources = (slice.first..slice.first + slice.channels).collect();
-            Box::new(channels::Pick::new(plan, index, sources, &params()))
+            Box::new(channels::Pick::new(plan, index, sources, &params(), isa))
         }
         Op::Reshape(_) => Box::new(tokens::Tokens::new(plan, index, Move::Reshape, &params())),
         Op::Prefix(prefix) => Box::new(tokens::Tokens::new(

@@ -163,8 +163,10 @@ pub(super) fn layer(
         Op::Concat | Op::ChannelShuffle(_) | Op::Slice(_) => Box::new(
             channels::MoveChannels::new(plan, index).expect("it is one that moves channels"),
         ),
-        Op::Softmax => Box::new(per_pixel::PerPixel::softmax(plan, index)),
-        Op::LayerNorm(norm) => Box::new(per_pixel::PerPixel::layer_norm(plan, index, norm.eps)),
+        Op::Softmax => Box::new(per_pixel::PerPixel::softmax(plan, index, isa)),
+        Op::LayerNorm(norm) => {
+            Box::new(per_pixel::PerPixel::layer_norm(plan, index, norm.eps, isa))
+        }
         Op::Attention(attention) => Box::new(attention::Attention::new(plan, index, *attention)),
         Op::Reshape(_) => Box::new(moves::MovePixels::new(plan, index, Move::Reshape)),
         Op::Prefix(prefix) => Box::new(moves::MovePixels::new(plan, index, Move::Prefix(*prefix))),

@@ -1,12 +1,15 @@
 //! What each pixel's channels do together: softmax and layer norm, with ReLU. Sums in f64.
 
 use super::{Layer, Pass, Place};
-use crate::exec::{layer_norm, softmax};
+use crate::exec::softmax;
 use crate::lower::Plan;
+use lowbit_kernels::Isa;
+use lowbit_kernels::elementwise::layer_norm_f32;
 
 pub(super) struct PerPixel {
     place: Place,
     function: Function,
+    isa: Isa,
 }
 
 #[derive(Clone, Copy)]
@@ -17,28 +20,29 @@ enum Function {
 }
 
 impl PerPixel {
-    pub(super) fn softmax(plan: &Plan, index: usize) -> Self {
-        Self::new(plan, index, Function::Softmax)
+    pub(super) fn softmax(plan: &Plan, index: usize, isa: Isa) -> Self {
+        Self::new(plan, index, Function::Softmax, isa)
     }
 
-    pub(super) fn layer_norm(plan: &Plan, index: usize, eps: f32) -> Self {
-        Self::new(plan, index, Function::LayerNorm(eps))
+    pub(super) fn layer_norm(plan: &Plan, index: usize, eps: f32, isa: Isa) -> Self {
+        Self::new(plan, index, Function::LayerNorm(eps), isa)
     }
 
-    fn new(plan: &Plan, index: usize, function: Function) -> Self {
+    fn new(plan: &Plan, index: usize, function: Function, isa: Isa) -> Self {
         Self {
             place: Place::new(plan, index),
             function,
+            isa,
         }
     }
 }
 
 impl Function {
     /// Of one pixel.
-    fn value(self, x: &[f32], y: &mut [f32]) {
+    fn value(self, isa: Isa, x: &[f32], y: &mut [f32]) {
         match self {
             Self::Softmax => softmax(x, y),
-            Self::LayerNorm(eps) => layer_norm(eps, x, y),
+            Self::LayerNorm(eps) => layer_norm_f32(isa, x.len(), eps, x, y),
         }
     }
 
@@ -89,7 +93,8 @@ impl Layer for PerPixel {
             for row in 0..output.h {
                 let x = x[input.row(0, row)].chunks_exact(input.c);
                 let y = y[output.row(0, row)].chunks_exact_mut(output.c);
-                x.zip(y).for_each(|(x, y)| self.function.value(x, y));
+                x.zip(y)
+                    .for_each(|(x, y)| self.function.value(self.isa, x, y));
             }
         });
     }
@@ -101,7 +106,7 @@ impl Layer for PerPixel {
             let pixels = grad.chunks_exact_mut(input.c).zip(dy.chunks_exact(input.c));
             for (pixel, (grad, dy)) in pixels.enumerate() {
                 let x = &x[input.first() + input.pixel(pixel)..][..input.c];
-                self.function.value(x, &mut y);
+                self.function.value(self.isa, x, &mut y);
                 self.function.gradient(x, &y, dy, grad);
             }
         });
