@@ -12,6 +12,7 @@ mod mul;
 mod normalize;
 mod pool;
 mod quantize;
+mod rows;
 mod scale;
 
 pub use add::{AddU8, SumU8, add_f32, add_u8, sum_u8};
@@ -22,6 +23,7 @@ pub use mul::{MulU8, mul_f32, mul_u8};
 pub use normalize::layer_norm_f32;
 pub use pool::{AvgPoolU8, global_avg_pool_f32, global_avg_pool_u8};
 pub use quantize::{dequantize_u8, min_max, quantize_linear_u8, quantize_u8};
+pub use rows::exp_rows_f32;
 pub use scale::scale_u8;
 
 /// A whole number, cut to whole `low..=high` in 0..=255, as f32 and as u8; NaN becomes `low`.

@@ -7,15 +7,12 @@ use crate::exec::kernel::{Call, Kernel};
 use crate::exec::scratch::Scratch;
 use crate::lower::{Layout, Plan};
 use crate::ops;
-use lowbit_kernels::elementwise::{exp_f32, map_f32};
+use lowbit_kernels::elementwise::exp_rows_f32;
 use lowbit_kernels::geometry::SLACK;
 use lowbit_kernels::{ConvGeometry, Isa, WeightShape, conv_f32};
 
 /// Queries of a block: whole tiles on every ISA, and few enough that their weights of all keys stay in cache.
 const BLOCK: usize = 84;
-
-/// Sums that [`sum`] keeps, and numbers that [`largest`] compares at once.
-const LANES: usize = 16;
 
 pub(super) struct Attention {
     /// Queries, keys, values.
@@ -61,6 +58,7 @@ struct Buffers<'a> {
     queries: &'a mut [f32],
     scores: &'a mut [f32],
     weights: &'a mut [f32],
+    totals: &'a mut [f32],
     sums: &'a mut [f32],
 }
 
@@ -73,6 +71,7 @@ impl Buffers<'_> {
             BLOCK * d + SLACK,
             BLOCK * keys + SLACK,
             BLOCK * keys + SLACK,
+            BLOCK,
             BLOCK * e,
         ];
         f32::with(lens.iter().sum(), |mut rest| {
@@ -83,13 +82,14 @@ impl Buffers<'_> {
                 (part, rest) = std::mem::take(&mut rest).split_at_mut(len);
                 part
             });
-            let [keys, values, queries, scores, weights, sums] = parts;
+            let [keys, values, queries, scores, weights, totals, sums] = parts;
             f(&mut Buffers {
                 keys,
                 values,
                 queries,
                 scores,
                 weights,
+                totals,
                 sums,
             })
         })
@@ -129,18 +129,15 @@ impl Attention {
     ) {
         let [d, e] = self.channels();
         let [_, of_keys, of_values] = &self.inputs;
-        let count = Group::len_of(self.attention.patch, of_keys);
         for (number, to) in buffers.keys.chunks_exact_mut(d).enumerate() {
             to.copy_from_slice(&keys[group.pixel(of_keys, number) + head * d..][..d]);
         }
-        for number in 0..count {
-            let from = &values[group.pixel(of_values, number) + head * e..][..e];
-            for (channel, &x) in from.iter().enumerate() {
-                buffers.values[channel * count + number] = x;
-            }
+        for (number, to) in buffers.values.chunks_exact_mut(e).enumerate() {
+            to.copy_from_slice(&values[group.pixel(of_values, number) + head * e..][..e]);
         }
         packed.keys.repack(buffers.keys);
-        packed.values.repack(buffers.values);
+        // A row of them for each key, as a layer's weights stand for its gradient: nothing is turned.
+        packed.values.repack_backward(buffers.values);
     }
 
     /// Computes a block of queries, from number `first` on.
@@ -168,20 +165,13 @@ impl Attention {
             conv_f32::conv(weights, &geometry, 0..1, input, &plain, out);
         };
         product(&packed.keys, buffers.queries, buffers.scores);
-        let scores = buffers.scores.chunks_exact(keys);
-        let weights = buffers.weights.chunks_exact_mut(keys);
-        for (scores, weights) in scores.zip(weights).take(count) {
-            let largest = largest(scores);
-            map_f32(self.isa, scores, weights, &|x| exp_f32(x - largest));
-        }
+        let [scores, weights] = [&mut *buffers.scores, &mut *buffers.weights];
+        let (scores, weights) = (&mut scores[..count * keys], &mut weights[..count * keys]);
+        let totals = &mut buffers.totals[..count];
+        exp_rows_f32(self.isa, keys, scores, weights, totals);
         product(&packed.values, buffers.weights, buffers.sums);
-        let weights = buffers.weights.chunks_exact(keys);
-        for (number, (weights, sums)) in weights
-            .zip(buffers.sums.chunks_exact(e))
-            .take(count)
-            .enumerate()
-        {
-            let total = sum(weights);
+        let sums = buffers.sums.chunks_exact(e);
+        for (number, (total, sums)) in totals.iter().zip(sums).enumerate() {
             let to = group.pixel(&self.output, first + number) + head * e;
             for (to, &sum) in out[to..][..e].iter_mut().zip(sums) {
                 let mean = sum / total;
@@ -227,36 +217,4 @@ impl Kernel for Attention {
             }
         });
     }
-}
-
-/// The largest; of nothing −∞.
-fn largest(x: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let larger = |lane: &mut f32, x: f32| *lane = if x > *lane { x } else { *lane };
-    let parts = x.chunks_exact(LANES);
-    for (lane, &x) in lanes.iter_mut().zip(parts.remainder()) {
-        larger(lane, x);
-    }
-    for part in parts {
-        for (lane, &x) in lanes.iter_mut().zip(part) {
-            larger(lane, x);
-        }
-    }
-    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
-}
-
-/// The sum, in an order that does not depend on the instruction set.
-fn sum(x: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; LANES];
-    let parts = x.chunks_exact(LANES);
-    let rest = parts.remainder();
-    for part in parts {
-        for (lane, x) in lanes.iter_mut().zip(part) {
-            *lane += x;
-        }
-    }
-    for (lane, x) in lanes.iter_mut().zip(rest) {
-        *lane += x;
-    }
-    lanes.iter().sum()
 }

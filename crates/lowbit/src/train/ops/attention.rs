@@ -9,7 +9,7 @@ use crate::exec::AttentionGroup as Group;
 use crate::graph::Step;
 use crate::lower::{Layout, Plan};
 use crate::ops;
-use lowbit_kernels::elementwise::{exp_f32, map_f32};
+use lowbit_kernels::elementwise::exp_rows_f32;
 use lowbit_kernels::{AlignedBuffer, ConvGeometry, Isa, WeightShape, conv_f32};
 use rayon::prelude::*;
 
@@ -116,12 +116,10 @@ impl Head {
         let [queries, keys] = self.pixels;
         let mut scores = matrix(queries, keys);
         self.times_transposed(&self.q, &self.k, queries, &mut scores);
-        let rows = scores.chunks_exact(keys).zip(self.p.chunks_exact_mut(keys));
-        for (scores, weights) in rows {
-            let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            map_f32(self.isa, scores, weights, &|x| exp_f32(x - largest));
-            let sum: f32 = weights.iter().sum();
-            weights.iter_mut().for_each(|weight| *weight /= sum);
+        let mut totals = vec![0.0; queries];
+        exp_rows_f32(self.isa, keys, &mut scores, &mut self.p, &mut totals);
+        for (weights, total) in self.p.chunks_exact_mut(keys).zip(totals) {
+            weights.iter_mut().for_each(|weight| *weight /= total);
         }
     }
 
