@@ -96,7 +96,7 @@ impl PackedWeights {
     }
 
     fn zeroed(isa: Isa, shape: WeightShape) -> Self {
-        let len = match lanes(isa) {
+        let len = match lanes(isa, shape.out_channels) {
             0 => shape.len(),
             lanes => tile::packed_len(lanes, shape.out_channels, shape.fan_in()),
         };
@@ -110,7 +110,7 @@ impl PackedWeights {
     /// `row` writes one tap's weights of adjacent output channels: of the first argument, from the second on.
     fn fill(&mut self, mut row: impl FnMut(usize, usize, &mut [f32])) {
         let (out_channels, fan_in) = (self.shape.out_channels, self.shape.fan_in());
-        match lanes(self.isa) {
+        match lanes(self.isa, out_channels) {
             0 => {
                 for (index, out) in self.packed.iter_mut().enumerate() {
                     row(index % fan_in, index / fan_in, std::slice::from_mut(out));
@@ -203,9 +203,10 @@ pub fn conv_haloed(
         "a bias per channel"
     );
     let packed = &weights.packed;
-    match weights.isa.level() {
+    match level(weights.isa, weights.shape.out_channels) {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: an `Isa` value proves that its features are there; the assertions bound every access.
+        // SAFETY: an `Isa` value proves that its features are there, of which those of AVX2 are a part where it is AVX-512;
+        // the assertions bound every access.
         Level::Avx512 | Level::Amx => unsafe {
             avx512::conv_f32_14x32_avx512(packed, geometry, rows, border, input, epilogue, out)
         },
@@ -238,7 +239,7 @@ pub fn conv_images(
         "a bias per channel"
     );
     let packed = &weights.packed;
-    match weights.isa.level() {
+    match level(weights.isa, weights.shape.out_channels) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Isa` value proves that its features are there; the assertions bound every access.
         Level::Avx512 | Level::Amx => unsafe {
@@ -277,7 +278,7 @@ pub fn conv_grad_weights(
     let grad_len = past.expect("the gradient must hold its extent and the slack");
     let (shape, rows) = (geometry.weight_shape(), 0..geometry.out_h);
     geometry.check(&shape, &rows, input.len(), grad_len);
-    match isa.level() {
+    match level(isa, geometry.out_channels) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Isa` value proves that its features are there; the assertions bound every access.
         Level::Avx512 | Level::Amx => unsafe {
@@ -310,7 +311,7 @@ pub fn conv_images_grad_weights(
     let past = grad_out.len().checked_sub(SLACK);
     let grad_len = past.expect("the gradient must hold its extent and the slack");
     geometry.check(&shape, input.len(), grad_len);
-    match isa.level() {
+    match level(isa, geometry.image.out_channels) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Isa` value proves that its features are there; the assertions bound every access.
         Level::Avx512 | Level::Amx => unsafe {
@@ -330,9 +331,18 @@ pub fn conv_images_grad_weights(
     }
 }
 
-/// Lanes of an ISA's vectors; 0 for the portable level, which keeps OHWI.
-fn lanes(isa: Isa) -> usize {
+/// The level whose kernel computes so many output channels: eight fill a vector of AVX2, and half of one of AVX-512, whose
+/// machines do two of the first in the time of one of the second, or nearly.
+fn level(isa: Isa, out_channels: usize) -> Level {
     match isa.level() {
+        Level::Avx512 | Level::Amx if out_channels <= 8 => Level::Avx2,
+        level => level,
+    }
+}
+
+/// Lanes of the vectors for so many output channels; 0 for the portable level, which keeps OHWI.
+fn lanes(isa: Isa, out_channels: usize) -> usize {
+    match level(isa, out_channels) {
         Level::Portable => 0,
         Level::Avx2 | Level::AvxVnni => 8,
         Level::Avx512 | Level::Amx => 16,
