@@ -46,7 +46,9 @@ pub const RECIPES: &[NamedRecipe] = &[
     NamedRecipe {
         name: "eurosat-res",
         about: "eurosat-res on EuroSAT",
-        reached: None,
+        reached: Some(
+            "60/20/20: FP32 97.72 %, INT8 97.69, 4, 2, 1 bits 97.61, 97.81, 97.00 (seed 1; 35 min)",
+        ),
         toml: include_str!("../../recipes/eurosat-res.toml"),
     },
     NamedRecipe {
