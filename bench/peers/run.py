@@ -159,6 +159,7 @@ def arguments():
     parser.add_argument("--torchvision", help="torchvision's name of the architecture of --onnx, for quantization-aware training")
     parser.add_argument("--side", type=int, help="of the images of --onnx [default: 64]")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--processes", type=int, default=1, help="how often every engine is started anew, for all rounds each time")
     parser.add_argument("--seconds", type=float, default=0.3, help="length of one sample")
     parser.add_argument("--threads", default="1,2", help="comma-separated")
     parser.add_argument("--batches", help="comma-separated [default: 1,64 for infer, 64 for train]")
@@ -181,17 +182,22 @@ def main():
     rows = []
     with tempfile.TemporaryDirectory() as folder, open(args.out / f"{args.what}.log", "w") as log:
         for threads in map(int, args.threads.split(",")):
-            servers, engines = start(args, threads, folder, log)
+            samples = {batch: {} for batch in batches}
+            for number in range(args.processes):
+                servers, engines = start(args, threads, folder, log)
+                for batch in batches:
+                    note(f"{threads} threads, batch {batch}, processes {number + 1} of {args.processes} ...")
+                    for name, seconds in measure(args, threads, batch, engines).items():
+                        samples[batch].setdefault(name, []).extend(seconds)
+                for server in servers:
+                    server.close()
             for batch in batches:
-                note(f"{threads} threads, batch {batch} ...")
-                rows += summarize(measure(args, threads, batch, engines), threads, batch)
-            for server in servers:
-                server.close()
+                rows += summarize(samples[batch], threads, batch)
     machine = {"cpu": cpu(), "cores": os.cpu_count(), "system": platform.platform()}
-    result = {"model": args.onnx.name if args.onnx else args.model, "side": args.side, "rounds": args.rounds, "machine": machine, "versions": versions(), "rows": rows}
+    result = {"model": args.onnx.name if args.onnx else args.model, "side": args.side, "rounds": args.rounds, "processes": args.processes, "machine": machine, "versions": versions(), "rows": rows}
     path = args.out / f"{args.what}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"{cpu()}, {args.rounds} rounds; median / best img/s, and lowbit's speed over the engine's: median of the")
+    print(f"{cpu()}, {args.processes} x {args.rounds} rounds; median / best img/s, and lowbit's speed over the engine's: median of the")
     print("paired ratios / ratio of the bests.\n")
     for kind in dict.fromkeys(row["kind"] for row in rows):
         print(table(rows, kind), end="\n\n")
