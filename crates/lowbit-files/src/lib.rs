@@ -5,6 +5,10 @@
 //! that, it is called `.NAME.<process>-<number>.tmp`. A draft is locked as long as its process lives: whoever writes the same
 //! file removes the drafts that nobody holds any longer.
 
+mod hold;
+
+pub use hold::{Held, Hold};
+
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

@@ -2,8 +2,8 @@
 
 use crate::LabError;
 use lowbit::format::write_atomically;
+use lowbit_files::Hold;
 use serde::Serialize;
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 /// Where the state of a training is written after every epoch.
@@ -19,8 +19,7 @@ pub const COMPARISON_RESULTS: &str = "comparison_results.json";
 #[derive(Debug)]
 pub struct Held {
     path: PathBuf,
-    /// The lock goes with the handle, and so with the process.
-    _lock: Option<File>,
+    _hold: Hold,
 }
 
 impl Held {
@@ -30,17 +29,24 @@ impl Held {
     /// [`LabError::Busy`] if another process holds it, [`LabError::Io`] if it cannot be made.
     pub fn take(path: PathBuf) -> Result<Self, LabError> {
         make_folder(&path)?;
-        let lock = match File::open(&path) {
-            // Not every system lets a folder be opened; then nothing is held.
-            Err(_) => None,
-            Ok(file) => match file.try_lock() {
-                Ok(()) => Some(file),
-                Err(TryLockError::WouldBlock) => return Err(LabError::Busy { path }),
-                // Nor does every file system lock.
-                Err(TryLockError::Error(_)) => None,
-            },
-        };
-        Ok(Self { path, _lock: lock })
+        match Hold::take(&path) {
+            Ok(hold) => Ok(Self { path, _hold: hold }),
+            Err(held) => Err(LabError::Busy {
+                path,
+                holder: match held {
+                    lowbit_files::Held::Locked => String::new(),
+                    lowbit_files::Held::Recorded { record, holder } => format!(
+                        " ({}, says {}: remove that file if it runs no longer)",
+                        if holder.is_empty() {
+                            "a process"
+                        } else {
+                            &holder
+                        },
+                        record.display()
+                    ),
+                },
+            }),
+        }
     }
 
     /// The folder.
