@@ -125,6 +125,9 @@ fn text(found: &Recommendation) -> String {
     }
     let shipped = found.rows.iter().find(|row| row.name == found.verdict.ship);
     text += &format!("\n{}\n", bold(&found.verdict.sentence));
+    if let Some(next) = &found.verdict.next {
+        text += &format!("{next}\n");
+    }
     if let Some(row) = shipped.filter(|row| !row.command.is_empty()) {
         text += &row.command;
     }

@@ -20,6 +20,8 @@ class Recommendation(Record):
 
     sentence: str
     """What to ship, and why."""
+    next: str | None
+    """What would be better still and is not shown to fit, and how many images would tell."""
     ship: str
     """Name of the model to ship; ``"FP32"`` for the one that was given."""
     fits: bool
@@ -54,7 +56,7 @@ class Recommendation(Record):
         widths = [max(map(len, column)) for column in zip(*self.table)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in self.table]
         said = [self.preprocessing] if self.preprocessing else []
-        return "\n".join([*said, *lines, "", self.sentence])
+        return "\n".join([*said, *lines, "", self.sentence, *([self.next] if self.next else [])])
 
     def to_frame(self) -> pandas.DataFrame:
         """The table as a pandas frame (pandas must be installed)."""
@@ -150,6 +152,7 @@ def recommend(
     verdict = about["verdict"]
     return Recommendation(
         sentence=verdict["sentence"],
+        next=verdict.get("next"),
         ship=verdict["ship"],
         fits=verdict["fits"],
         folder=os.path.join(os.fspath(out), "recommend"),

@@ -119,6 +119,7 @@ pub(super) fn page(found: &Recommendation) -> String {
     let body = html! {
         header {
             h1 { (found.verdict.sentence) }
+            @if let Some(next) = &found.verdict.next { p { (next) } }
             p { (found.model) " on " (found.data) ", " (found.machine.summary()) }
         }
         main {
@@ -136,7 +137,8 @@ pub(super) fn page(found: &Recommendation) -> String {
                         }
                     }
                 }
-                p { (FRONT) " " (found.conditions()) ". Trying ended because " (found.ended) "." }
+                p { (FRONT) " Trying ended because " (found.ended) "." }
+                p { (found.conditions()) "." }
                 (charts(found))
             }
             section {

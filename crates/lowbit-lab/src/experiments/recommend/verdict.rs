@@ -14,6 +14,9 @@ pub struct Verdict {
     pub fits: bool,
     /// The sentence.
     pub sentence: String,
+    /// What would be better still and is not shown to fit, and what would tell; nothing where all that was looked at fits, or nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// A row's time as a share of FP32's: rounds in turns cancel what else the machine does, medians of different minutes do not.
@@ -92,7 +95,7 @@ pub fn decide(rows: &[&Row], target: Target, max_drop: f64, images: usize) -> Ve
         return unproven(fp32, next, max_drop, images);
     };
     let gained = -drop(ships);
-    let mut sentence = format!(
+    let sentence = format!(
         "Ship {}: {:.2}× FP32's speed here and {:.2}× smaller, for {:+.2} points of accuracy (95 % interval {:+.2} to {:+.2} on {images} images that chose nothing; {max_drop} allowed).",
         ships.name,
         ships.speedup.map_or(1.0, |speedup| speedup.median),
@@ -101,13 +104,11 @@ pub fn decide(rows: &[&Row], target: Target, max_drop: f64, images: usize) -> Ve
         gained.low,
         gained.high,
     );
-    if let Some(next) = next {
-        sentence += &format!(" Next: {}.", not_shown(next, max_drop, images));
-    }
     Verdict {
         ship: ships.name.clone(),
         fits: true,
         sentence,
+        next: next.map(|next| format!("Next: {}.", not_shown(next, max_drop, images))),
     }
 }
 
@@ -192,6 +193,7 @@ fn keep(fp32: &Row, candidates: &[&Row], target: Target, max_drop: f64, images: 
         ship: fp32.name.clone(),
         fits: true,
         sentence: format!("Keep FP32: {reason}."),
+        next: None,
     }
 }
 
@@ -212,6 +214,7 @@ fn unproven(fp32: &Row, best: Option<&Row>, max_drop: f64, images: usize) -> Ver
         ship: fp32.name.clone(),
         fits: false,
         sentence,
+        next: None,
     }
 }
 
