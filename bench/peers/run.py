@@ -187,8 +187,10 @@ def main():
                 servers, engines = start(args, threads, folder, log)
                 for batch in batches:
                     note(f"{threads} threads, batch {batch}, processes {number + 1} of {args.processes} ...")
-                    for name, seconds in measure(args, threads, batch, engines).items():
-                        samples[batch].setdefault(name, []).extend(seconds)
+                    found = measure(args, threads, batch, engines)
+                    # An engine that fails once is left out, so that paired samples are of the same rounds.
+                    names = found if number == 0 else samples[batch].keys() & found
+                    samples[batch] = {name: samples[batch].get(name, []) + found[name] for name in found if name in names}
                 for server in servers:
                     server.close()
             for batch in batches:

@@ -1,19 +1,20 @@
-//! Writing a file so that it is either whole or not there, and so that nothing is left of a writer that was killed.
+//! Writing a file so that it is either whole or not there, and so that nothing is left of a writer that was killed; and a folder
+//! for one process at a time.
 //!
 //! The bytes go to a draft beside the file's place, are flushed to the disk, and take the place by a rename. On Linux the
 //! draft has no name until it is whole, so that it vanishes with its process; elsewhere, and on file systems that cannot do
 //! that, it is called `.NAME.<process>-<number>.tmp`. A draft is locked as long as its process lives: whoever writes the same
 //! file removes the drafts that nobody holds any longer.
 
-mod hold;
-
-pub use hold::{Held, Hold};
-
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+mod folder_lock;
+
+pub use folder_lock::{FolderLock, FolderTaken};
 
 /// Writes `bytes` beside `path`, flushes them to the disk and puts them into its place.
 ///

@@ -102,12 +102,12 @@ pub enum LabError {
         expected: String,
     },
     /// Another process writes into the same folder.
-    #[error("{}: another lowbit is writing here{holder}: wait for it, or use another --out", path.display())]
+    #[error("{}: {taken}: wait for it, or use another --out", path.display())]
     Busy {
         /// The folder.
         path: PathBuf,
-        /// What is known of that process, in brackets; nothing where it has a lock.
-        holder: String,
+        /// What is known of that process.
+        taken: lowbit_files::FolderTaken,
     },
     /// A file would be written over what it is made from.
     #[error("{}: is what it would be made from ({}): choose another name", output.display(), input.display())]

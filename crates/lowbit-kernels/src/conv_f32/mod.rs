@@ -205,8 +205,7 @@ pub fn conv_haloed(
     let packed = &weights.packed;
     match level(weights.isa, weights.shape.out_channels) {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: an `Isa` value proves that its features are there, of which those of AVX2 are a part where it is AVX-512;
-        // the assertions bound every access.
+        // SAFETY: an `Isa` value proves that the features of its level (see `level`) are there; the assertions bound every access.
         Level::Avx512 | Level::Amx => unsafe {
             avx512::conv_f32_14x32_avx512(packed, geometry, rows, border, input, epilogue, out)
         },
@@ -241,7 +240,7 @@ pub fn conv_images(
     let packed = &weights.packed;
     match level(weights.isa, weights.shape.out_channels) {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: an `Isa` value proves that its features are there; the assertions bound every access.
+        // SAFETY: an `Isa` value proves that the features of its level (see `level`) are there; the assertions bound every access.
         Level::Avx512 | Level::Amx => unsafe {
             avx512::conv_f32_images_14x32_avx512(packed, geometry, input, epilogue, out)
         },
@@ -280,7 +279,7 @@ pub fn conv_grad_weights(
     geometry.check(&shape, &rows, input.len(), grad_len);
     match level(isa, geometry.out_channels) {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: an `Isa` value proves that its features are there; the assertions bound every access.
+        // SAFETY: an `Isa` value proves that the features of its level (see `level`) are there; the assertions bound every access.
         Level::Avx512 | Level::Amx => unsafe {
             avx512::conv_f32_grad_weights_14x32_avx512(geometry, input, grad_out, grad_weights)
         },
@@ -313,7 +312,7 @@ pub fn conv_images_grad_weights(
     geometry.check(&shape, input.len(), grad_len);
     match level(isa, geometry.image.out_channels) {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: an `Isa` value proves that its features are there; the assertions bound every access.
+        // SAFETY: an `Isa` value proves that the features of its level (see `level`) are there; the assertions bound every access.
         Level::Avx512 | Level::Amx => unsafe {
             avx512::conv_f32_images_grad_weights_14x32_avx512(
                 geometry,
@@ -331,8 +330,8 @@ pub fn conv_images_grad_weights(
     }
 }
 
-/// The level whose kernel computes so many output channels: eight fill a vector of AVX2, and half of one of AVX-512, whose
-/// machines do two of the first in the time of one of the second, or nearly.
+/// The level whose kernel computes so many output channels. Eight fill a vector of AVX2, and half of one of AVX-512: a machine that
+/// does two of the first in the time of one of the second (Zen 4) gains. An `Isa` of AVX-512 is proof of AVX2 and FMA as well.
 fn level(isa: Isa, out_channels: usize) -> Level {
     match isa.level() {
         Level::Avx512 | Level::Amx if out_channels <= 8 => Level::Avx2,

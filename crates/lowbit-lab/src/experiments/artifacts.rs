@@ -2,7 +2,7 @@
 
 use crate::LabError;
 use lowbit::format::write_atomically;
-use lowbit_files::Hold;
+use lowbit_files::FolderLock;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ pub const COMPARISON_RESULTS: &str = "comparison_results.json";
 #[derive(Debug)]
 pub struct Held {
     path: PathBuf,
-    _hold: Hold,
+    _lock: FolderLock,
 }
 
 impl Held {
@@ -29,23 +29,9 @@ impl Held {
     /// [`LabError::Busy`] if another process holds it, [`LabError::Io`] if it cannot be made.
     pub fn take(path: PathBuf) -> Result<Self, LabError> {
         make_folder(&path)?;
-        match Hold::take(&path) {
-            Ok(hold) => Ok(Self { path, _hold: hold }),
-            Err(held) => Err(LabError::Busy {
-                path,
-                holder: match held {
-                    lowbit_files::Held::Locked => String::new(),
-                    lowbit_files::Held::Recorded { record, holder } => format!(
-                        " ({}, says {}: remove that file if it runs no longer)",
-                        if holder.is_empty() {
-                            "a process"
-                        } else {
-                            &holder
-                        },
-                        record.display()
-                    ),
-                },
-            }),
+        match FolderLock::take(&path) {
+            Ok(lock) => Ok(Self { path, _lock: lock }),
+            Err(taken) => Err(LabError::Busy { path, taken }),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Operators that move channels.
 
 use crate::exec::kernel::{Call, Kernel, out_row};
-use crate::exec::runs::Picked;
+use crate::exec::picked::Picked;
 use crate::lower::{Layout, Plan};
 
 /// The inputs' channels, one input behind the other.

@@ -2,7 +2,7 @@
 
 use super::StepParams;
 use crate::exec::kernel::{Call, Kernel, out_row};
-use crate::exec::runs::Picked;
+use crate::exec::picked::Picked;
 use crate::lower::{Layout, Plan};
 use lowbit_kernels::{Isa, elementwise};
 
