@@ -6,8 +6,12 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod gradient;
 mod pack;
+#[cfg(target_arch = "x86_64")]
+mod quads;
 mod reference;
 #[cfg(test)]
 mod tests;
@@ -183,6 +187,12 @@ pub fn conv_u8(
     geometry.check(weights.extents(), [&rows, &columns], lens);
     requantize.check(geometry.channels);
     #[cfg(target_arch = "x86_64")]
+    if let Some(conv) = weights.avx512(geometry) {
+        // SAFETY: the assertions bound every access.
+        unsafe { conv.to_u8([rows, columns], input, requantize, out) };
+        return;
+    }
+    #[cfg(target_arch = "x86_64")]
     if weights.isa.avx2().is_some() {
         // SAFETY: the proof, and the assertions bound every access.
         unsafe { avx2::conv_u8(weights, geometry, [rows, columns], input, requantize, out) };
@@ -216,6 +226,12 @@ pub fn conv_u8_f32(
     geometry.check(weights.extents(), [&rows, &columns], lens);
     dequantize.check(geometry.channels);
     #[cfg(target_arch = "x86_64")]
+    if let Some(conv) = weights.avx512(geometry) {
+        // SAFETY: the assertions bound every access.
+        unsafe { conv.to_f32([rows, columns], input, dequantize, out) };
+        return;
+    }
+    #[cfg(target_arch = "x86_64")]
     if weights.isa.avx2().is_some() {
         // SAFETY: the proof, and the assertions bound every access.
         unsafe { avx2::conv_f32(weights, geometry, [rows, columns], input, dequantize, out) };
@@ -231,4 +247,20 @@ pub fn conv_u8_f32(
         out,
         store,
     );
+}
+
+/// Cuts rows into parts of a multiple of `together` whose input is no more than some bytes.
+#[cfg(target_arch = "x86_64")]
+fn rows_at_a_time(
+    g: &DepthwiseGeometry,
+    rows: Range<usize>,
+    (input, together): (usize, usize),
+) -> impl Iterator<Item = Range<usize>> {
+    let fitting = input / g.in_row_stride.max(1);
+    let seen = g.kernel[0].saturating_mul(g.dilation[0]);
+    let count = fitting.saturating_sub(seen) / g.stride[0].max(1);
+    let count = (count / together).max(1) * together;
+    let end = rows.end;
+    rows.step_by(count)
+        .map(move |first| first..end.min(first + count))
 }

@@ -1,5 +1,11 @@
 //! Weights in the order in which the kernels read them: blocks of neighboring channels, tap by tap.
 
+#[cfg(target_arch = "x86_64")]
+use super::DepthwiseGeometry;
+#[cfg(target_arch = "x86_64")]
+use super::avx512;
+#[cfg(target_arch = "x86_64")]
+use super::quads::Quads;
 use crate::{AlignedBuffer, Isa, Level};
 
 /// f32 filters, packed for an ISA.
@@ -21,6 +27,9 @@ pub struct IntegerWeights {
     sums: Vec<i64>,
     /// `[block][pair of kernel rows][kernel column][lane][row of the pair]` with [`BLOCK`] lanes; a row that is missing is zero.
     packed: AlignedBuffer<i16>,
+    /// The same as bytes, where they are and the ISA multiplies them.
+    #[cfg(target_arch = "x86_64")]
+    quads: Option<Quads>,
 }
 
 /// Channels of a block of integer weights.
@@ -108,6 +117,11 @@ impl IntegerWeights {
             kernel,
             sums: filters.map(sum).collect(),
             packed,
+            #[cfg(target_arch = "x86_64")]
+            quads: match isa.level() {
+                Level::Avx512 | Level::Amx => Quads::pack(weights, channels, kernel),
+                Level::Portable | Level::Avx2 | Level::AvxVnni => None,
+            },
         }
     }
 
@@ -126,6 +140,12 @@ impl IntegerWeights {
 
     pub(super) fn extents(&self) -> (usize, [usize; 2]) {
         (self.channels, self.kernel)
+    }
+
+    /// The kernel that multiplies bytes; none where these weights or the ISA have none, or the geometry is beyond it.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn avx512<'a>(&'a self, g: &'a DepthwiseGeometry) -> Option<avx512::Conv<'a>> {
+        avx512::Conv::new(self.isa.avx512()?, self.quads.as_ref()?, g)
     }
 
     /// The weights of the block that begins with channel `first`.

@@ -8,7 +8,7 @@ use crate::{ConvGeometry, Isa, WeightShape, conv_f32, qconv};
 /// Kernel, stride, dilation, output rows and columns, channels, elements between pixels of the input and of the result.
 type Case = ([usize; 2], [usize; 2], [usize; 2], [usize; 2], [usize; 3]);
 
-const CASES: [Case; 15] = [
+const CASES: [Case; 21] = [
     ([3, 3], [1, 1], [1, 1], [5, 7], [16, 16, 16]),
     ([3, 3], [2, 2], [1, 1], [4, 6], [24, 24, 24]),
     ([5, 5], [1, 1], [1, 1], [3, 13], [8, 8, 8]),
@@ -24,6 +24,12 @@ const CASES: [Case; 15] = [
     ([3, 3], [1, 1], [1, 1], [2, 36], [24, 26, 25]),
     ([3, 3], [2, 2], [1, 1], [2, 23], [20, 20, 20]),
     ([5, 5], [1, 1], [1, 1], [3, 29], [13, 13, 14]),
+    ([3, 3], [1, 1], [1, 1], [5, 70], [96, 96, 96]),
+    ([9, 3], [1, 1], [1, 1], [3, 5], [144, 147, 145]),
+    ([3, 3], [2, 2], [1, 1], [3, 9], [80, 80, 80]),
+    ([5, 5], [2, 2], [1, 1], [5, 7], [72, 72, 72]),
+    ([7, 7], [1, 1], [1, 1], [3, 8], [40, 40, 40]),
+    ([1, 70], [1, 1], [1, 1], [1, 3], [70, 70, 70]),
 ];
 
 fn geometry((kernel, stride, dilation, out, [channels, from, to]): Case) -> DepthwiseGeometry {

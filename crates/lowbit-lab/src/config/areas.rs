@@ -176,9 +176,9 @@ area! {
         #[serde(with = "super::text")]
         schedule: Schedule = Schedule::default(), OneOf(|| vec!["cosine", "constant", "onecycle"]);
         /// Random changes to training images: none, flip, dihedral (flips and quarter turns), shift:4 (pixels),
-        /// rotate:15 (degrees), cutout:8 (a gray square), or several as flip,shift:4
+        /// rotate:15 (degrees), color:20 (per cent of brightness, contrast, saturation), cutout:8 (a gray square), or several as flip,shift:4
         #[serde(with = "super::text")]
-        augment: Augment = Augment::default(), Like("LIST", &["none", "flip", "dihedral", "shift:4", "rotate:15", "cutout:8", "flip,shift:4"]);
+        augment: Augment = Augment::default(), Like("LIST", &["none", "flip", "dihedral", "shift:4", "rotate:15", "color:20", "cutout:8", "flip,shift:4"]);
     }
 }
 

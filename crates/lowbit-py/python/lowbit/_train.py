@@ -131,8 +131,8 @@ def train(
         lr: base learning rate.
         optimizer: ``"adam"``, ``"sgd"`` or ``"nesterov"``.
         schedule: ``"cosine"``, ``"constant"`` or ``"onecycle"``.
-        augment: ``"none"``, ``"flip"``, ``"dihedral"``, ``"shift:4"``, ``"rotate:15"``, ``"cutout:8"``, or several as
-            ``"flip,shift:4"``.
+        augment: ``"none"``, ``"flip"``, ``"dihedral"``, ``"shift:4"``, ``"rotate:15"``, ``"color:20"`` (per cent),
+            ``"cutout:8"``, or several as ``"flip,shift:4"``.
         weight_decay: L2 of convolutions' and linear layers' weights.
         label_smoothing: share of each label that is spread over all classes.
         clip_norm: largest norm of all gradients together, 0 for any.

@@ -1,5 +1,6 @@
 //! Random changes to training images that leave their class alone, drawn anew each time an image is shown.
 
+mod color;
 mod rotation;
 
 use crate::Shape;
@@ -16,6 +17,8 @@ pub struct Augment {
     shift: usize,
     /// Degrees by which the image is turned at most, either way; what turns in is its nearest edge.
     rotate: u32,
+    /// Per cent by which brightness, contrast and saturation change at most, up or down.
+    color: u32,
     /// Side of a square that is filled with gray.
     cutout: usize,
 }
@@ -30,17 +33,18 @@ enum Symmetry {
     Dihedral,
 }
 
-/// The largest shift, rotation and square.
+/// The largest shift, rotation, change of colors and square.
 const MOST_SHIFT: usize = 64;
 const MOST_ROTATE: u32 = 45;
+const MOST_COLOR: u32 = 90;
 const MOST_CUTOUT: usize = 256;
 
 /// The pixel that quantization takes for zero where mean and std are ½.
 const GRAY: u8 = 127;
 
 impl Augment {
-    /// Appends one `[h, w, c]` image to `out`, changed as `rng` says: turned by an angle, flipped or laid down another way,
-    /// moved, and covered in part. Padding by `shift` zeros and cutting at random is He et al. 2016, section 4.2; a gray
+    /// Appends one `[h, w, c]` image to `out`, changed as `rng` says: in another light, turned by an angle, flipped or laid
+    /// down another way, moved, and covered in part. Padding by `shift` zeros and cutting at random is He et al. 2016, section 4.2; a gray
     /// square whose center lies anywhere in the image, cut off at its edges, is DeVries & Taylor 2017.
     ///
     /// # Panics
@@ -70,10 +74,24 @@ impl Augment {
             0 => None,
             _ => Some((coin(h as u32) as usize, coin(w as u32) as usize)),
         };
-        let image = match angle {
-            0 => Cow::Borrowed(image),
-            _ => Cow::Owned(rotation::rotated(image, shape, angle)),
+        let factors = match self.color * color::PARTS / 100 {
+            0 => None,
+            most => {
+                let mut factor = || color::PARTS - most + coin(2 * most + 1);
+                Some(color::Factors {
+                    brightness: factor(),
+                    contrast: factor(),
+                    saturation: factor(),
+                })
+            }
         };
+        let mut image = Cow::Borrowed(image);
+        if let Some(factors) = factors {
+            image = color::colored(&image, shape, factors).into();
+        }
+        if angle != 0 {
+            image = rotation::rotated(&image, shape, angle).into();
+        }
         let from = out.len();
         out.reserve(image.len());
         for row in 0..h {
@@ -121,8 +139,9 @@ impl fmt::Display for Augment {
         };
         let shift = (self.shift > 0).then(|| format!("shift:{}", self.shift));
         let rotate = (self.rotate > 0).then(|| format!("rotate:{}", self.rotate));
+        let color = (self.color > 0).then(|| format!("color:{}", self.color));
         let cutout = (self.cutout > 0).then(|| format!("cutout:{}", self.cutout));
-        let parts = [symmetry, shift, rotate, cutout];
+        let parts = [symmetry, shift, rotate, color, cutout];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         f.write_str(if parts.is_empty() { "none" } else { "" })?;
         f.write_str(&parts.join(","))
@@ -140,7 +159,8 @@ impl FromStr for Augment {
         let unknown = || {
             format!(
                 "unknown augmentation {text}; use none, flip or dihedral, shift:1 to shift:{MOST_SHIFT}, rotate:1 to \
-                 rotate:{MOST_ROTATE}, cutout:1 to cutout:{MOST_CUTOUT}, or several as flip,shift:4"
+                 rotate:{MOST_ROTATE}, color:1 to color:{MOST_COLOR} (per cent), cutout:1 to cutout:{MOST_CUTOUT}, or several as \
+                 flip,shift:4"
             )
         };
         for part in text.split(',') {
@@ -161,6 +181,9 @@ impl FromStr for Augment {
                 }
                 Some(("rotate", degrees)) if augment.rotate == 0 => {
                     augment.rotate = size(degrees, MOST_ROTATE as usize)? as u32;
+                }
+                Some(("color", percent)) if augment.color == 0 => {
+                    augment.color = size(percent, MOST_COLOR as usize)? as u32;
                 }
                 Some(("cutout", side)) if augment.cutout == 0 => {
                     augment.cutout = size(side, MOST_CUTOUT)?;
@@ -252,6 +275,15 @@ mod tests {
         assert_eq!(seen, (13..=21).collect());
     }
 
+    /// Of one gray pixel, brightness is all that changes: by up to a fifth, either way.
+    #[test]
+    fn light_is_of_all_strengths_up_to_the_largest_either_way() {
+        let seen = all("color:20", &[200], Shape::new(1, 1, 1));
+        let seen: Vec<u8> = seen.into_iter().map(|image| image[0]).collect();
+        assert_eq!((seen[0], seen[seen.len() - 1]), (160, 239));
+        assert!(seen.len() > 60, "{seen:?}");
+    }
+
     /// Neither the library's sine nor an instruction set decides these bytes.
     #[test]
     fn all_together_are_the_same_bytes_everywhere() {
@@ -280,7 +312,8 @@ mod tests {
             "flip,shift:4",
             "rotate:15",
             "cutout:8",
-            "flip,shift:4,rotate:45,cutout:256",
+            "color:20",
+            "flip,shift:4,rotate:45,color:90,cutout:256",
         ] {
             assert_eq!(text.parse::<Augment>().unwrap().to_string(), text);
         }
@@ -296,6 +329,9 @@ mod tests {
             "rotate",
             "rotate:46",
             "rotate:-1",
+            "color",
+            "color:0",
+            "color:91",
             "cutout:0",
             "cutout:257",
             "cutout:2,cutout:4",

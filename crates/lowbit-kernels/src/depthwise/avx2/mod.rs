@@ -3,7 +3,7 @@
 mod store;
 mod sums;
 
-use super::{DepthwiseGeometry, Dequantize, IntegerWeights, Requantize};
+use super::{DepthwiseGeometry, Dequantize, IntegerWeights, Requantize, rows_at_a_time};
 use crate::geometry::even_parts;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -72,7 +72,7 @@ unsafe fn conv<S: Store>(
         start: sums[0],
         sums: sums.as_mut_ptr(),
     };
-    for some in rows_at_a_time(g, rows.clone()) {
+    for some in rows_at_a_time(g, rows.clone(), (SMALL_INPUT, 1)) {
         for first in (0..g.channels).step_by(BLOCK) {
             let lanes = (g.channels - first).min(BLOCK);
             // SAFETY: (whole body) the pixels lie in the rectangle; a block of channels reaches less than the slack beyond
@@ -96,14 +96,4 @@ unsafe fn conv<S: Store>(
             }
         }
     }
-}
-
-/// Cuts rows into parts whose input is small.
-fn rows_at_a_time(g: &DepthwiseGeometry, rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    let fitting = SMALL_INPUT / g.in_row_stride.max(1);
-    let seen = g.kernel[0].saturating_mul(g.dilation[0]);
-    let count = (fitting.saturating_sub(seen) / g.stride[0].max(1)).max(1);
-    let end = rows.end;
-    rows.step_by(count)
-        .map(move |first| first..end.min(first + count))
 }
