@@ -1,5 +1,6 @@
-//! f32: the one algorithm, for vectors of any width. A tile is a few neighboring pixels of a row times one vector of
-//! channels; a tap's weights are loaded once for all of its pixels.
+//! f32: the one algorithm, for vectors of any width. A tile is a few neighboring pixels of a row, or of two, times one vector
+//! of channels. Of the 3×3 kernels each input is loaded once for all pixels and taps that see it; of others, a tap's weights
+//! are loaded once for all of its pixels. Products are added in the order of the taps, whatever the tile.
 
 use super::{DepthwiseGeometry, Epilogue, FloatWeights};
 use crate::conv_f32::tile::{Vector, load_lanes, store_lanes};
@@ -7,17 +8,59 @@ use crate::geometry::even_parts;
 use std::arch::x86_64::{__m256, __m512};
 use std::ops::Range;
 
-/// Most pixels of a tile.
+/// Most pixels of a row of a tile.
 const MOST: usize = 6;
 
-/// What all tiles of a call share.
-struct Call<'a> {
+/// Lanes of the vectors of which there are 32, not 16.
+const WIDE: usize = 16;
+
+/// What the tiles of a block of channels share.
+struct Block<'a> {
     g: &'a DepthwiseGeometry,
     epilogue: &'a Epilogue<'a>,
     /// From one kernel row and column to the next, and from the taps of one pixel to those of its neighbor.
     row: usize,
     column: usize,
     step: usize,
+    /// The block's first channel, and its weights, tap by tap.
+    first: usize,
+    w: *const f32,
+}
+
+/// How a call's tiles are computed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// 3×3, step 1: two rows at once.
+    Pairs,
+    /// 3×3, step 1 and 2.
+    Rows1,
+    Rows2,
+    Any,
+}
+
+impl Form {
+    fn of<V: Vector>(g: &DepthwiseGeometry) -> Self {
+        match (g.kernel, g.stride, g.dilation) {
+            ([3, 3], [1, 1], [1, 1]) if V::LANES == WIDE => Self::Pairs,
+            ([3, 3], [_, 1], [1, 1]) => Self::Rows1,
+            ([3, 3], [_, 2], [1, 1]) => Self::Rows2,
+            _ => Self::Any,
+        }
+    }
+
+    /// Rows of a tile.
+    fn rows(self) -> usize {
+        if self == Self::Pairs { 2 } else { 1 }
+    }
+
+    /// Most pixels of a row of a tile: weights and sums must fit into the registers.
+    fn most<V: Vector>(self) -> usize {
+        if self == Self::Any || V::LANES == WIDE {
+            MOST
+        } else {
+            4
+        }
+    }
 }
 
 /// # Safety
@@ -62,97 +105,173 @@ unsafe fn conv<V: Vector>(
     epilogue: &Epilogue<'_>,
     out: &mut [f32],
 ) {
-    let call = Call {
+    let form = Form::of::<V>(g);
+    let (input, out) = (input.as_ptr(), out.as_mut_ptr());
+    let mut block = Block {
         g,
         epilogue,
         row: g.dilation[0] * g.in_row_stride,
         column: g.dilation[1] * g.in_pixel_stride,
         step: g.stride[1] * g.in_pixel_stride,
+        first: 0,
+        w: weights.block(0),
     };
-    let (input, out) = (input.as_ptr(), out.as_mut_ptr());
-    for row in rows.clone() {
-        for part in even_parts(columns.len(), MOST) {
+    for row in rows.clone().step_by(form.rows()) {
+        let form = match rows.end - row {
+            1 if form == Form::Pairs => Form::Rows1,
+            _ => form,
+        };
+        for part in even_parts(columns.len(), form.most::<V>()) {
             let origin = g.origin(row, columns.start + part.start);
             let to = (row - rows.start) * g.out_row_stride + part.start * g.out_pixel_stride;
+            // Channels last: memory is read in long runs.
             for first in (0..g.channels).step_by(V::LANES) {
-                let w = weights.block(first);
+                (block.first, block.w) = (first, weights.block(first));
                 // SAFETY: the pixels lie in the rectangle; a vector of channels reaches less than the slack beyond the last.
                 unsafe {
                     let (x, y) = (input.add(origin + first), out.add(to + first));
-                    match part.len() {
-                        1 => tile_of::<V, 1>(&call, first, w, x, y),
-                        2 => tile_of::<V, 2>(&call, first, w, x, y),
-                        3 => tile_of::<V, 3>(&call, first, w, x, y),
-                        4 => tile_of::<V, 4>(&call, first, w, x, y),
-                        5 => tile_of::<V, 5>(&call, first, w, x, y),
-                        _ => tile_of::<V, MOST>(&call, first, w, x, y),
-                    }
+                    tiles::<V>(&block, form, part.len(), x, y);
                 }
             }
         }
     }
 }
 
-/// The loop over the taps, unrolled for the common kernels.
+/// A tile of `count` pixels of each of its rows.
 ///
 /// # Safety
-/// As [`tile`].
+/// As [`any`]; for [`Form::Pairs`] both rows' pixels must be readable and writable.
 #[inline(always)]
-unsafe fn tile_of<V: Vector, const N: usize>(
-    call: &Call<'_>,
-    first: usize,
-    w: *const f32,
+unsafe fn tiles<V: Vector>(
+    block: &Block<'_>,
+    form: Form,
+    count: usize,
     x: *const f32,
     y: *mut f32,
 ) {
+    macro_rules! of {
+        ($function:ident::<V $(, $shape:literal)*>) => {
+            match count {
+                1 => $function::<V, $($shape,)* 1>(block, x, y),
+                2 => $function::<V, $($shape,)* 2>(block, x, y),
+                3 => $function::<V, $($shape,)* 3>(block, x, y),
+                4 => $function::<V, $($shape,)* 4>(block, x, y),
+                5 => $function::<V, $($shape,)* 5>(block, x, y),
+                _ => $function::<V, $($shape,)* MOST>(block, x, y),
+            }
+        };
+    }
     // SAFETY: the caller's promises.
     unsafe {
-        match call.g.kernel {
-            [3, 3] => tile::<V, N>(call, [3, 3], first, w, x, y),
-            kernel => tile::<V, N>(call, kernel, first, w, x, y),
+        match form {
+            Form::Pairs => of!(three::<V, 1, 2>),
+            Form::Rows1 => of!(three::<V, 1, 1>),
+            Form::Rows2 => of!(three::<V, 2, 1>),
+            Form::Any => of!(any::<V>),
         }
     }
 }
 
+/// Kernels of 3×3 without dilation, of `ROWS` rows of `N` pixels, `STEP` columns apart; two rows are neighbors.
+///
 /// # Safety
-/// The ISA of `V` must be available; all taps of `N` pixels must be readable from `x` on and the weights' block from `w` on;
-/// the pixels' channels from `first` on must be writable from `y` on.
+/// As [`any`].
 #[inline(always)]
-unsafe fn tile<V: Vector, const N: usize>(
-    call: &Call<'_>,
-    [kernel_h, kernel_w]: [usize; 2],
-    first: usize,
-    mut w: *const f32,
+unsafe fn three<V: Vector, const STEP: usize, const ROWS: usize, const N: usize>(
+    block: &Block<'_>,
     x: *const f32,
     y: *mut f32,
 ) {
     // SAFETY: (whole body) the caller's promises.
     unsafe {
+        let w: [V; 9] = std::array::from_fn(|tap| V::load(block.w.add(tap * V::LANES)));
+        let mut acc = [[V::zero(); N]; ROWS];
+        // The conditions are constants: of each row and column what its pixels need is left.
+        macro_rules! rows {
+            ($($row:literal)*) => {$(
+                if $row < ROWS + 2 {
+                    let x = x.add($row * block.row);
+                    columns!(x, $row: 0 1 2 3 4 5 6 7 8 9 10 11 12);
+                }
+            )*};
+        }
+        macro_rules! columns {
+            ($x:ident, $row:literal: $($column:literal)*) => {$(
+                if $column < (N - 1) * STEP + 3 {
+                    let input = V::load($x.add($column * block.column));
+                    taps!(input, $row, $column: 0 1 2);
+                }
+            )*};
+        }
+        macro_rules! taps {
+            ($input:ident, $row:literal, $column:literal: $($tap:literal)*) => {$(
+                if $column >= $tap && ($column - $tap) % STEP == 0 && ($column - $tap) / STEP < N {
+                    let pixel = ($column - $tap) / STEP;
+                    if $row < 3 {
+                        acc[0][pixel] = acc[0][pixel].fma($input, w[$row % 3 * 3 + $tap]);
+                    }
+                    if ROWS > 1 && $row > 0 {
+                        let last = &mut acc[ROWS - 1][pixel];
+                        *last = last.fma($input, w[($row + 2) % 3 * 3 + $tap]);
+                    }
+                }
+            )*};
+        }
+        rows!(0 1 2 3);
+        for (row, acc) in acc.into_iter().enumerate() {
+            store::<V, N>(block, acc, y.add(row * block.g.out_row_stride));
+        }
+    }
+}
+
+/// Kernels of any shape, of a row of `N` pixels.
+///
+/// # Safety
+/// The ISA of `V` must be available; all taps of the pixels must be readable from `x` on and the block's weights; the pixels'
+/// channels must be writable from `y` on.
+#[inline(always)]
+unsafe fn any<V: Vector, const N: usize>(block: &Block<'_>, x: *const f32, y: *mut f32) {
+    let [kernel_h, kernel_w] = block.g.kernel;
+    // SAFETY: (whole body) the caller's promises.
+    unsafe {
         let mut acc = [V::zero(); N];
+        let mut w = block.w;
         for row in 0..kernel_h {
             for column in 0..kernel_w {
-                let tap = x.add(row * call.row + column * call.column);
+                let tap = x.add(row * block.row + column * block.column);
                 let weights = V::load(w);
                 for (p, acc) in acc.iter_mut().enumerate() {
-                    *acc = acc.fma(V::load(tap.add(p * call.step)), weights);
+                    *acc = acc.fma(V::load(tap.add(p * block.step)), weights);
                 }
                 w = w.add(V::LANES);
             }
         }
-        let lanes = (call.g.channels - first).min(V::LANES);
-        let bias = match call.epilogue.bias {
-            Some(bias) => load_lanes(bias.as_ptr().add(first), lanes),
+        store::<V, N>(block, acc, y);
+    }
+}
+
+/// Stores a row of pixels.
+///
+/// # Safety
+/// As [`any`].
+#[inline(always)]
+unsafe fn store<V: Vector, const N: usize>(block: &Block<'_>, acc: [V; N], y: *mut f32) {
+    // SAFETY: (whole body) the caller's promises.
+    unsafe {
+        let lanes = (block.g.channels - block.first).min(V::LANES);
+        let bias = match block.epilogue.bias {
+            Some(bias) => load_lanes(bias.as_ptr().add(block.first), lanes),
             None => V::zero(),
         };
         for (p, acc) in acc.into_iter().enumerate() {
             let mut result = acc.add(bias);
-            if call.epilogue.relu {
+            if block.epilogue.relu {
                 result = result.max(V::zero());
             }
-            if let Some(ceiling) = call.epilogue.ceiling {
+            if let Some(ceiling) = block.epilogue.ceiling {
                 result = result.min(V::splat(&raw const ceiling));
             }
-            store_lanes(result, y.add(p * call.g.out_pixel_stride), lanes);
+            store_lanes(result, y.add(p * block.g.out_pixel_stride), lanes);
         }
     }
 }
