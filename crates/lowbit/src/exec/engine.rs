@@ -1,5 +1,6 @@
 //! Running a plan: chunks of images over threads, one image's pixels over threads, or a whole batch step by step.
 
+mod bands;
 mod batch;
 
 use super::LayerProfile;
@@ -12,7 +13,7 @@ use crate::pool::{for_each_pair, in_team, share, threads};
 use lowbit_kernels::team::Team;
 use lowbit_kernels::{Isa, Level};
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// Most images that one thread takes at a time.
@@ -24,7 +25,9 @@ const CHUNKS_PER_THREAD: usize = 4;
 /// A plan with the kernels of its steps and the buffers to run them.
 pub(super) struct Engine {
     plan: Plan,
-    slots: Slots,
+    slots: Arc<Slots>,
+    /// The bits of what fills each value's halo.
+    filling: Vec<u32>,
     kernels: Vec<Box<dyn Kernel>>,
     loader: Loader,
     isa: Isa,
@@ -44,7 +47,8 @@ impl Engine {
         filling: impl Fn(usize) -> u32,
     ) -> Self {
         Self {
-            slots: assign(&plan, filling),
+            slots: Arc::new(assign(&plan, &plan.bands, &filling)),
+            filling: (0..plan.layouts.len()).map(filling).collect(),
             plan,
             kernels,
             loader,
@@ -57,9 +61,10 @@ impl Engine {
         &self.plan
     }
 
-    /// Bytes of the values of one thread that runs `images` images at a time.
+    /// Bytes of the values of one thread that runs `images` images at a time, rows that bands keep included.
     pub(super) fn value_bytes(&self, images: usize) -> usize {
-        self.slots.bytes(images.min(CHUNK))
+        let kept = self.plan.bands.iter().map(|band| self.kept_bytes(band));
+        self.slots.bytes(images.min(CHUNK)) + kept.max().unwrap_or(0)
     }
 
     pub(super) fn run(&self, images: &[u8], count: usize, logits: &mut [f32]) {
@@ -149,10 +154,12 @@ impl Engine {
         let mut logits = vec![0.0; self.plan.layouts[last].dense_len()];
         let mut show = |workspace: &Workspace, value: usize| {
             let layout = &self.plan.layouts[value];
-            let rows = workspace.f32(self.slots.of_value[value]);
+            let rows = workspace.f32(value);
             (0..layout.h).for_each(|y| see(value, &rows[layout.row(0, y)]));
         };
-        let mut workspace = self.workspace(1);
+        // Here values within bands have buffers too.
+        let slots = assign(&self.plan, &[], |value| self.filling[value]);
+        let mut workspace = Workspace::new(&self.plan, &Arc::new(slots), 1);
         for image in images.chunks(image_len.max(1)) {
             self.load(&mut workspace, image, 0, None);
             show(&workspace, 0);
@@ -167,7 +174,6 @@ impl Engine {
                 }
             }
         }
-        self.give_back(workspace);
     }
 
     /// Multiply-accumulates from which on a step is worth sharing: some 3 µs of work, where sharing takes 1 µs.
@@ -207,9 +213,6 @@ impl Engine {
         let mut workspace = self.workspace(count);
         let image_len = images.len() / count;
         let classes = logits.len() / count;
-        let mut timed = |index: usize, work: &mut dyn FnMut()| {
-            self.timed(clock.as_deref_mut(), index, work);
-        };
         // A single image's pixels go to the team.
         let split = match count {
             1 => self.plan.vectors,
@@ -221,14 +224,22 @@ impl Engine {
             .enumerate()
         {
             self.load(&mut workspace, image, number, team);
-            for index in 0..split {
-                timed(index, &mut || {
+            let mut index = 0;
+            while index < split {
+                if let Some(band) = self.plan.band_from(index) {
+                    let clock = clock.as_deref_mut();
+                    self.band(&mut workspace, band, number, team, clock, logits);
+                    index = band.steps.end;
+                    continue;
+                }
+                self.timed(clock.as_deref_mut(), index, &mut || {
                     self.image_step(&mut workspace, index, number, team, logits);
                 });
+                index += 1;
             }
         }
         for index in split..self.plan.exec.steps.len() {
-            timed(index, &mut || {
+            self.timed(clock.as_deref_mut(), index, &mut || {
                 self.chunk_step(&mut workspace, index, count, team, logits);
             });
         }
@@ -247,8 +258,7 @@ impl Engine {
 
     fn load(&self, workspace: &mut Workspace, image: &[u8], number: usize, team: Option<&Team>) {
         let layout = &self.plan.layouts[0];
-        let slot = self.slots.of_value[0];
-        let mut buffer = workspace.take(slot);
+        let mut buffer = workspace.take(0);
         let start = self.image_start(0, number) + layout.first();
         match &mut buffer {
             Buffer::F32(buffer) => {
@@ -263,7 +273,7 @@ impl Engine {
             }
             Buffer::Taken => unreachable!("nothing writes to the image"),
         }
-        workspace.put(slot, buffer);
+        workspace.put(0, buffer);
     }
 
     fn image_start(&self, value: usize, number: usize) -> usize {
@@ -277,6 +287,22 @@ impl Engine {
         index + 1 == self.plan.exec.steps.len()
     }
 
+    /// The inputs of a step from image `number` on.
+    pub(super) fn inputs<'a>(
+        &'a self,
+        workspace: &'a Workspace,
+        index: usize,
+        number: usize,
+    ) -> Inputs<'a> {
+        Inputs {
+            workspace,
+            plan: &self.plan,
+            step: &self.plan.exec.steps[index],
+            number,
+            rows: None,
+        }
+    }
+
     /// Runs `work` with a step's inputs from image `number` on, and with its output from that image's first pixel on.
     fn with_output(
         &self,
@@ -286,38 +312,23 @@ impl Engine {
         work: impl FnOnce(Inputs<'_>, Out<'_>),
     ) {
         let step = &self.plan.exec.steps[index];
-        fn inputs<'a>(
-            engine: &'a Engine,
-            workspace: &'a Workspace,
-            step: &'a ExecStep,
-            number: usize,
-        ) -> Inputs<'a> {
-            Inputs {
-                workspace,
-                plan: &engine.plan,
-                slots: &engine.slots,
-                step,
-                number,
-            }
-        }
         if self.is_last(index) {
-            work(inputs(self, workspace, step, number), Out::F32(logits));
+            work(self.inputs(workspace, index, number), Out::F32(logits));
             return;
         }
-        let slot = self.slots.of_value[step.output];
         let first = match self.kernels[index].writes_halo() {
             true => 0,
             false => self.plan.output(index).first(),
         };
         let start = self.image_start(step.output, number) + first;
-        let mut buffer = workspace.take(slot);
+        let mut buffer = workspace.take(step.output);
         let out = match &mut buffer {
             Buffer::F32(buffer) => Out::F32(&mut buffer.with_slack_mut()[start..]),
             Buffer::U8(buffer) => Out::U8(&mut buffer.with_slack_mut()[start..]),
             Buffer::Taken => unreachable!("one step runs at a time"),
         };
-        work(inputs(self, workspace, step, number), out);
-        workspace.put(slot, buffer);
+        work(self.inputs(workspace, index, number), out);
+        workspace.put(step.output, buffer);
     }
 
     /// One step for image `number` of the chunk, its pixels over the team.

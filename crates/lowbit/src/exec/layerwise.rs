@@ -110,7 +110,7 @@ impl Layerwise {
         let plan = self.engine.plan();
         let step = &plan.exec.steps[index];
         let form = plan.exec.values[step.inputs[0]];
-        let inputs = self.engine.inputs(workspace, index);
+        let inputs = self.engine.inputs(workspace, index, 0);
         let (elements, scale, zero) = match (&self.form, form.numbers) {
             (Form::Integer(kernels), Numbers::U8) => {
                 let input = kernels.params(form.value);

@@ -4,9 +4,11 @@ use super::found::FoundParams;
 use crate::lower::{ExecStep, Numbers, Plan, Slots};
 use crate::quant::ActivationParams;
 use lowbit_kernels::AlignedBuffer;
+use std::sync::Arc;
 
 /// Buffers for a chunk of images.
 pub(super) struct Workspace {
+    slots: Arc<Slots>,
     buffers: Vec<Buffer>,
     found: Vec<FoundParams>,
     pub(super) chunk: usize,
@@ -20,7 +22,7 @@ pub(super) enum Buffer {
 }
 
 impl Workspace {
-    pub(super) fn new(plan: &Plan, slots: &Slots, chunk: usize) -> Self {
+    pub(super) fn new(plan: &Plan, slots: &Arc<Slots>, chunk: usize) -> Self {
         let buffer = |slot: &crate::lower::Slot| match slot.numbers {
             // Halos of f32 are zeros.
             Numbers::F32 => Buffer::F32(AlignedBuffer::zeroed(slot.len(chunk))),
@@ -32,6 +34,7 @@ impl Workspace {
             }
         };
         Self {
+            slots: Arc::clone(slots),
             buffers: slots.slots.iter().map(buffer).collect(),
             found: plan
                 .layouts
@@ -42,20 +45,26 @@ impl Workspace {
         }
     }
 
-    pub(super) fn take(&mut self, slot: usize) -> Buffer {
+    pub(super) fn take(&mut self, value: usize) -> Buffer {
+        let slot = self.slots.of_value[value];
         std::mem::replace(&mut self.buffers[slot], Buffer::Taken)
     }
 
-    pub(super) fn put(&mut self, slot: usize, buffer: Buffer) {
+    pub(super) fn put(&mut self, value: usize, buffer: Buffer) {
+        let slot = self.slots.of_value[value];
         self.buffers[slot] = buffer;
     }
 
-    /// The buffer of a slot.
+    fn buffer(&self, value: usize) -> &Buffer {
+        &self.buffers[self.slots.of_value[value]]
+    }
+
+    /// The buffer of a value.
     ///
     /// # Panics
     /// If it is of bytes.
-    pub(super) fn f32(&self, slot: usize) -> &AlignedBuffer<f32> {
-        match &self.buffers[slot] {
+    pub(super) fn f32(&self, value: usize) -> &AlignedBuffer<f32> {
+        match self.buffer(value) {
             Buffer::F32(buffer) => buffer,
             Buffer::U8(_) | Buffer::Taken => panic!("values of an f32 program are f32"),
         }
@@ -72,10 +81,18 @@ impl Workspace {
 pub(super) struct Inputs<'a> {
     pub(super) workspace: &'a Workspace,
     pub(super) plan: &'a Plan,
-    pub(super) slots: &'a Slots,
     pub(super) step: &'a ExecStep,
     /// Number of the first image in its chunk.
     pub(super) number: usize,
+    /// Some rows of the one input, from the first one that the call sees, instead of the whole.
+    pub(super) rows: Option<SomeRows<'a>>,
+}
+
+/// Some rows of a value, halo included, with slack behind.
+#[derive(Clone, Copy)]
+pub(super) enum SomeRows<'a> {
+    F32(&'a [f32]),
+    U8(&'a [u8]),
 }
 
 impl<'a> Inputs<'a> {
@@ -91,8 +108,11 @@ impl<'a> Inputs<'a> {
     /// # Panics
     /// If it is of bytes: programs give each step the numbers that it was compiled for.
     pub(super) fn f32(&self, which: usize) -> &'a [f32] {
+        if let Some(SomeRows::F32(rows)) = self.rows {
+            return rows;
+        }
         let value = self.step.inputs[which];
-        match &self.workspace.buffers[self.slots.of_value[value]] {
+        match self.workspace.buffer(value) {
             Buffer::F32(buffer) => &buffer.with_slack()[self.start(value)..],
             Buffer::U8(_) | Buffer::Taken => panic!("the step reads another value as f32"),
         }
@@ -103,8 +123,11 @@ impl<'a> Inputs<'a> {
     /// # Panics
     /// If it is of floats.
     pub(super) fn u8(&self, which: usize) -> &'a [u8] {
+        if let Some(SomeRows::U8(rows)) = self.rows {
+            return rows;
+        }
         let value = self.step.inputs[which];
-        match &self.workspace.buffers[self.slots.of_value[value]] {
+        match self.workspace.buffer(value) {
             Buffer::U8(buffer) => &buffer.with_slack()[self.start(value)..],
             Buffer::F32(_) | Buffer::Taken => panic!("the step reads another value as u8"),
         }

@@ -119,6 +119,14 @@ pub(crate) struct ConvCall {
     pub(crate) output: usize,
 }
 
+impl ConvCall {
+    /// The same, of an input that ends behind the rows that it sees; without a pool.
+    pub(crate) fn of_some_rows(mut self) -> Self {
+        self.geometry.out_h = self.rows.end;
+        self
+    }
+}
+
 impl ConvView {
     pub(crate) fn new(
         conv: &Conv,

@@ -4,6 +4,7 @@
 //! A halo is written once, when its buffer is made. So values with a halo share a buffer only with values of the same layout
 //! and the same filling; values without one share with any of their kind.
 
+use super::bands::Band;
 use super::forms::Numbers;
 use super::layout::Layout;
 use super::plan::Plan;
@@ -49,21 +50,33 @@ impl Slots {
 }
 
 /// Assigns the values of a plan to buffers in the order in which they are written. `filling` gives the bits of what fills
-/// a value's halo.
-pub(crate) fn assign(plan: &Plan, filling: impl Fn(usize) -> u32) -> Slots {
+/// a value's halo. Values within the `bands` have no buffer.
+pub(crate) fn assign(plan: &Plan, bands: &[Band], filling: impl Fn(usize) -> u32) -> Slots {
     let steps = &plan.exec.steps;
     let values = plan.exec.values.len();
+    // A band begins to write its result while its first step still reads.
+    let band_of = |step: usize| {
+        let mut all = bands.iter().map(|band| &band.steps);
+        all.find(|steps| steps.contains(&step))
+    };
     let last_read = |value: usize| {
         let mut readers = steps.iter().enumerate().rev();
         let last = readers.find(|(_, step)| step.inputs.contains(&value));
         // A value without readers is the logits'; it has no buffer of its own, but a place in the order.
         last.map_or(steps.len(), |(index, _)| index + 1)
     };
+    let writer = |value: usize| steps.iter().position(|step| step.output == value);
     let written = |value: usize| {
-        let writer = steps.iter().position(|step| step.output == value);
-        writer.map_or(0, |index| index + 1)
+        writer(value).map_or(0, |index| {
+            band_of(index).map_or(index, |band| band.start) + 1
+        })
     };
-    let mut order: Vec<usize> = (0..values).collect();
+    let has_buffer = |value: &usize| {
+        let index = writer(*value);
+        let band = index.and_then(|index| Some((index, band_of(index)?)));
+        band.is_none_or(|(index, band)| index + 1 == band.end)
+    };
+    let mut order: Vec<usize> = (0..values).filter(has_buffer).collect();
     order.sort_by_key(|&value| written(value));
     let mut slots: Vec<Slot> = Vec::new();
     let mut of_value = vec![0; values];

@@ -4,6 +4,7 @@
 //! on whose values are all vectors or maps of a few pixels, steps run over a chunk of images at once, so that weights are read
 //! once.
 
+use super::bands::{Band, bands};
 use super::forms::{ExecProgram, ExecStep, Work};
 use super::layout::{ConvView, Layout, halo};
 use crate::graph::GraphError;
@@ -22,6 +23,8 @@ pub(crate) struct Plan {
     pub(crate) chunked: Vec<bool>,
     /// Whether all steps run over the whole batch, one after the other: where parameters are found in it.
     pub(crate) whole_batch: bool,
+    /// Steps that run a few rows at a time, where an image runs by itself.
+    pub(crate) bands: Vec<Band>,
 }
 
 /// Most pixels of a map whose layers run over a chunk of images: their weights are more than their values.
@@ -103,7 +106,12 @@ impl Plan {
                 chunked[value] = true;
             }
         }
+        let bands = match whole_batch {
+            true => Vec::new(),
+            false => bands(&exec, &layouts, split),
+        };
         Ok(Self {
+            bands,
             layouts,
             split,
             vectors,
@@ -118,7 +126,13 @@ impl Plan {
         self.whole_batch = true;
         self.split = self.vectors;
         self.chunked.fill(true);
+        self.bands.clear();
         self
+    }
+
+    /// The band that begins with a step.
+    pub(crate) fn band_from(&self, step: usize) -> Option<&Band> {
+        self.bands.iter().find(|band| band.steps.start == step)
     }
 
     /// The layout of a step's input as the step sees it: flattened where it is.

@@ -54,21 +54,6 @@ impl Engine {
         self.kernels[index] = kernel;
     }
 
-    /// The inputs of a step in a batch that was begun.
-    pub(in crate::exec) fn inputs<'a>(
-        &'a self,
-        workspace: &'a Workspace,
-        index: usize,
-    ) -> Inputs<'a> {
-        Inputs {
-            workspace,
-            plan: &self.plan,
-            slots: &self.slots,
-            step: &self.plan.exec.steps[index],
-            number: 0,
-        }
-    }
-
     /// Bytes of the values of one image in a batch that runs step by step.
     pub(in crate::exec) fn bytes_per_image(&self) -> usize {
         self.slots.bytes(1)

@@ -40,8 +40,8 @@ impl Kernel for Unary {
     fn run(&self, call: Call<'_>) {
         let (input, out) = (call.inputs.f32(0), call.out.f32());
         for image in 0..call.images {
-            for y in 0..self.output.h {
-                let out = &mut out[out_row(&self.output, image, y)];
+            for y in call.rows.clone() {
+                let out = &mut out[out_row(&self.output, image, y - call.rows.start)];
                 (self.function)(self.isa, &input[self.input.row(image, y)], out);
                 if self.relu {
                     out.iter_mut().for_each(|y| *y = y.max(0.0));

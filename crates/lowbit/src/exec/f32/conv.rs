@@ -96,23 +96,27 @@ impl Conv {
         }
     }
 
-    /// Computes a rectangle of one image, group by group.
+    /// Computes a rectangle of one image, group by group; `is_whole` says whether the whole input is there.
     fn groups(
         &self,
         weights: &[conv_f32::PackedWeights],
-        [rows, columns]: [Range<usize>; 2],
+        ([rows, columns], is_whole): ([Range<usize>; 2], bool),
         input: &[f32],
         out: &mut [f32],
     ) {
         let channels = self.bias.len() / weights.len();
         self.view.calls(rows, columns, |part| {
+            let part = match is_whole {
+                true => part,
+                false => part.of_some_rows(),
+            };
             let (input, out) = (&input[part.input..], &mut out[part.output..]);
             let epilogue = self.epilogue(&self.bias[part.group * channels..][..channels]);
             let weights = &weights[part.group];
             let (g, rows) = (&part.geometry, part.rows);
             // A part of the columns may begin behind the border.
-            let is_whole = g.pooled_w() == self.width;
-            let border = if is_whole { self.border } else { 0 };
+            let is_row = g.pooled_w() == self.width;
+            let border = if is_row { self.border } else { 0 };
             conv_f32::conv_haloed(weights, g, rows, border, input, &epilogue, out);
         });
     }
@@ -144,6 +148,7 @@ impl Kernel for Conv {
     fn run(&self, call: Call<'_>) {
         let together = self.together.as_ref();
         let together = together.and_then(|it| Some((it, it.of(&call)?)));
+        let is_whole = call.inputs.rows.is_none();
         let (input, out) = (call.inputs.f32(0), call.out.f32());
         let rectangle = || [call.rows.clone(), call.columns.clone()];
         let each = |out: &mut [f32], one: &dyn Fn(&[f32], &mut [f32])| {
@@ -194,7 +199,7 @@ impl Kernel for Conv {
             return gathered.run(call.images, rectangle(), input, out, product);
         }
         each(out, &|input, out| {
-            self.groups(weights, rectangle(), input, out);
+            self.groups(weights, (rectangle(), is_whole), input, out);
         });
     }
 }

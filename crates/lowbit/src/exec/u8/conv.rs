@@ -140,6 +140,10 @@ impl Kernel for Conv {
             let (rows, columns) = (call.rows.clone(), call.columns.clone());
             let (inputs, out) = (&call.inputs, &mut call.out);
             self.view.calls(rows, columns, |part| {
+                let part = match inputs.rows {
+                    None => part,
+                    Some(_) => part.of_some_rows(),
+                };
                 let out = out.from(to + part.output);
                 let view = &input[from + part.input..];
                 self.groups[part.group].run(inputs, &part.geometry, part.rows, view, out);

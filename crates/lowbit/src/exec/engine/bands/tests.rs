@@ -1,0 +1,108 @@
+//! Bands against the same steps one after the other.
+
+use crate::exec::engine::Engine;
+use crate::exec::float_model;
+use crate::exec::integer_model::{self, Kernels};
+use crate::graph::{Conv, GraphBuilder, Op, Unary, fold_batch_norm};
+use crate::lower::{ExecProgram, Mode, Plan};
+use crate::{Graph, Quantizer, Shape, Weights};
+use lowbit_kernels::{Isa, random};
+
+fn conv(out_channels: usize, kernel: usize) -> Conv {
+    Conv {
+        out_channels,
+        kernel: [kernel; 2],
+        stride: [1; 2],
+        padding: [kernel / 2; 4],
+        dilation: [1; 2],
+        groups: 1,
+        bias: true,
+    }
+}
+
+/// Two windows in one band, of which the first sees beyond the image on each side, and one that steps.
+fn network() -> Graph {
+    let classes = ["a", "b", "c"].map(String::from);
+    let mut graph = GraphBuilder::new("network", Shape::new(117, 106, 3), &classes);
+    let x = graph.add("stem", Op::Conv(conv(40, 3)), &[0]);
+    let x = graph.add("swish", Op::Unary(Unary::HardSwish), &[x]);
+    let dilated = Conv {
+        dilation: [2, 1],
+        padding: [2, 1, 2, 1],
+        groups: 40,
+        ..conv(40, 3)
+    };
+    let x = graph.add("dilated", Op::Conv(dilated), &[x]);
+    let x = graph.add("expand", Op::Conv(conv(48, 1)), &[x]);
+    let stepping = Conv {
+        stride: [2; 2],
+        padding: [1, 2, 3, 2],
+        groups: 48,
+        ..conv(48, 5)
+    };
+    let x = graph.add("stepping", Op::Conv(stepping), &[x]);
+    let x = graph.add("project", Op::Conv(conv(8, 1)), &[x]);
+    let x = graph.add("mean", Op::GlobalAvgPool, &[x]);
+    graph.add("fc", Op::linear(3), &[x]);
+    graph.finish().unwrap()
+}
+
+/// The logits of both, for one and for several images, on one and on several threads.
+fn are_the_same(plan: Plan, engine: impl Fn(Plan) -> Engine, images: &[u8], per_image: usize) {
+    assert!(!plan.bands.is_empty());
+    let mut whole = plan.clone();
+    whole.bands.clear();
+    let (banded, whole) = (engine(plan), engine(whole));
+    let run = |engine: &Engine, count: usize, threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        let mut logits = vec![0.0; 3 * count];
+        let images = &images[..count * per_image];
+        pool.build()
+            .unwrap()
+            .install(|| engine.run(images, count, &mut logits));
+        logits
+    };
+    for count in [1, 2] {
+        let expected = run(&whole, count, 1);
+        assert!(expected.iter().any(|&x| x != 0.0));
+        for threads in [1, 2, 3] {
+            assert_eq!(
+                run(&banded, count, threads),
+                expected,
+                "{count} on {threads}"
+            );
+        }
+        // The engine keeps its buffers, and a thread its rows.
+        assert_eq!(run(&banded, count, 1), expected);
+    }
+    let mut logits = vec![0.0; 6];
+    banded.profile(images, 2, &mut logits);
+    assert_eq!(logits, run(&whole, 2, 1));
+}
+
+#[test]
+fn rows_at_a_time_give_the_bits_of_whole_values() {
+    let graph = network();
+    let weights = Weights::init(&graph, 1);
+    let mut rng = random::stream(1, "images", 0);
+    let per_image = graph.input().len();
+    let images: Vec<u8> = (0..2 * per_image)
+        .map(|_| random::below(&mut rng, 256) as u8)
+        .collect();
+    let quantized = Quantizer::new(&graph, &weights).calibrate(&images).unwrap();
+    for isa in Isa::available() {
+        let exec = ExecProgram::float(graph.program().unwrap());
+        let float = |plan| {
+            float_model::engine_of(&graph, plan, isa, |step, _| fold_batch_norm(step, &weights))
+        };
+        let plan = Plan::new(exec).unwrap();
+        assert_eq!(plan.bands[0].steps, 0..6);
+        are_the_same(plan, float, &images, per_image);
+        let exec = integer_model::exec_program(&quantized, Mode::Static).unwrap();
+        let kernels = Kernels::new(&quantized, Mode::Static, isa, true);
+        let integer = |plan| integer_model::engine_of(&quantized, plan, &kernels);
+        let plan = Plan::new(exec).unwrap();
+        assert_eq!(plan.bands[0].steps, 0..5);
+        are_the_same(plan, integer, &images, per_image);
+    }
+}
