@@ -210,8 +210,8 @@ fn extreme_multipliers_and_biases_give_the_scalar_bytes() {
         f32::NAN,
     ];
     let biases = [0.0, -0.0, 0.5, 1e30, -1e30, f32::NEG_INFINITY, f32::NAN];
-    // Sixteen channels of finite constants first: a whole panel, which is cut in another order.
-    let finite = (0..16).map(|c| (values[1 + c / 4], biases[1 + c % 4]));
+    // 32 channels of finite constants first: a whole panel on every ISA, which is cut in another order.
+    let finite = (0..32).map(|c| (values[1 + c / 4 % 4], biases[1 + c % 4]));
     let all = values.iter().flat_map(|&m| biases.map(|b| (m, b)));
     let (multiplier, bias): (Vec<f32>, Vec<f32>) = finite.chain(all).unzip();
     let channels = multiplier.len();
