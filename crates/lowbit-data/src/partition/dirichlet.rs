@@ -10,7 +10,7 @@ pub(super) fn deal(
     labels: &[u32],
     classes: usize,
     clients: usize,
-    alpha: f64,
+    (alpha, balanced): (f64, bool),
     seed: u64,
 ) -> Result<Vec<Vec<usize>>, DataError> {
     // As others do, a draw that leaves a client with next to nothing is drawn again.
@@ -24,7 +24,10 @@ pub(super) fn deal(
                 .filter(|&index| labels[index] as usize == class)
                 .collect();
             shuffle(&mut rng, &mut members);
-            let shares = shares(&mut rng, alpha, clients);
+            let has_enough =
+                |client: &Vec<usize>| balanced && client.len() * clients >= labels.len();
+            let full: Vec<bool> = dealt.iter().map(has_enough).collect();
+            let shares = shares(&mut rng, alpha, &full);
             let (mut taken, mut sum) = (0, 0.0);
             for (client, share) in shares.into_iter().enumerate() {
                 sum += share;
@@ -50,9 +53,14 @@ pub(super) fn deal(
     })
 }
 
-/// Shares that sum to one: gamma numbers over their sum. Their logarithms are drawn, since at small α most underflow.
-fn shares(rng: &mut impl RngCore, alpha: f64, clients: usize) -> Vec<f64> {
-    let logs: Vec<f64> = (0..clients).map(|_| ln_gamma_number(rng, alpha)).collect();
+/// Shares that sum to one, of those that are not full: gamma numbers over their sum. Their logarithms are drawn, since at small
+/// α most underflow.
+fn shares(rng: &mut impl RngCore, alpha: f64, full: &[bool]) -> Vec<f64> {
+    let log = |&full: &bool| {
+        let ln = ln_gamma_number(rng, alpha);
+        if full { f64::NEG_INFINITY } else { ln }
+    };
+    let logs: Vec<f64> = full.iter().map(log).collect();
     let largest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let shares: Vec<f64> = logs.iter().map(|ln| (ln - largest).exp()).collect();
     let sum: f64 = shares.iter().sum();
@@ -108,18 +116,46 @@ mod tests {
     fn a_client_of_a_small_set_may_get_two_images() {
         // Of 40 images a client must get 2: ten each would need ten for all four.
         let labels: Vec<u32> = (0..40).map(|index| index % 2).collect();
-        let dealt = deal(&labels, 2, 4, 0.3, 1).unwrap();
+        let dealt = deal(&labels, 2, 4, (0.3, false), 1).unwrap();
         let counts: Vec<usize> = dealt.iter().map(Vec::len).collect();
         assert_eq!(counts.iter().sum::<usize>(), 40);
         assert!(counts.iter().all(|&count| count >= 2), "{counts:?}");
         assert!(counts.iter().any(|&count| count < 10), "{counts:?}");
     }
 
+    /// NIID-Bench's rule: whoever has a client's fair share of all images is passed over for the classes that follow.
+    #[test]
+    fn balanced_clients_get_no_class_beyond_their_fair_share() {
+        let labels: Vec<u32> = (0..5000).map(|index| index % 10).collect();
+        let mut largest = [0, 0];
+        for seed in 1..20 {
+            let sizes = |balanced: bool| -> Vec<usize> {
+                let dealt = deal(&labels, 10, 10, (0.5, balanced), seed).unwrap();
+                let mut all = dealt.concat();
+                all.sort_unstable();
+                assert!(all.into_iter().eq(0..5000));
+                dealt.iter().map(Vec::len).collect()
+            };
+            for (sum, balanced) in largest.iter_mut().zip([false, true]) {
+                *sum += sizes(balanced).into_iter().max().unwrap();
+            }
+            for client in deal(&labels, 10, 10, (0.5, true), seed).unwrap() {
+                let mut have = 0;
+                for class in 0..10 {
+                    let of_class = client.iter().filter(|&&at| at % 10 == class).count();
+                    assert!(of_class == 0 || have < 500, "{have} before class {class}");
+                    have += of_class;
+                }
+            }
+        }
+        assert!(largest[1] < largest[0], "{largest:?}");
+    }
+
     #[test]
     fn shares_sum_to_one_where_gamma_numbers_underflow() {
         let mut rng = stream(1, "test", 0);
         for _ in 0..1000 {
-            let shares = shares(&mut rng, 0.0005, 3);
+            let shares = shares(&mut rng, 0.0005, &[false; 3]);
             let sum: f64 = shares.iter().sum();
             assert!((sum - 1.0).abs() < 1e-9, "{shares:?}");
         }
@@ -129,15 +165,15 @@ mod tests {
     fn shares_have_the_mean_and_variance_of_the_distribution() {
         // Mean 1/n; variance (1/n)(1 − 1/n)/(nα + 1).
         for alpha in [0.1, 0.5, 2.0] {
-            let (clients, draws) = (5, 20_000);
+            let draws = 20_000;
             let mut rng = stream(1, "test", 0);
             let (mut sum, mut square) = (0.0, 0.0);
             for _ in 0..draws {
-                let first = shares(&mut rng, alpha, clients)[0];
+                let first = shares(&mut rng, alpha, &[false; 5])[0];
                 sum += first;
                 square += first * first;
             }
-            let (n, draws) = (clients as f64, f64::from(draws));
+            let (n, draws) = (5.0, f64::from(draws));
             let mean = sum / draws;
             let variance = square / draws - mean * mean;
             let expected = (1.0 / n) * (1.0 - 1.0 / n) / (n * alpha + 1.0);

@@ -21,6 +21,9 @@ pub enum Partition {
     Dirichlet {
         /// α.
         alpha: f64,
+        /// Whether a client that has its fair share of all images gets none of the classes that follow: clients are of similar
+        /// size, and the last classes go to few of them (Li et al. 2022's program, and Flower's `self_balancing`).
+        balanced: bool,
     },
     /// Sorted by class and cut into equal pieces, of which each client draws so many (McMahan et al. 2017).
     Shards {
@@ -71,7 +74,9 @@ impl Partition {
         }
         let dealt = match self {
             Self::Iid => iid::deal(labels.len(), clients, seed),
-            Self::Dirichlet { alpha } => dirichlet::deal(labels, classes, clients, alpha, seed)?,
+            Self::Dirichlet { alpha, balanced } => {
+                dirichlet::deal(labels, classes, clients, (alpha, balanced), seed)?
+            }
             Self::Shards { per_client } => shards::deal(labels, clients, per_client, seed)?,
         };
         Ok(dealt
@@ -118,11 +123,17 @@ pub fn labels_per_client(
     clients.iter().map(row).collect()
 }
 
+/// Follows α.
+const BALANCED: &str = ":balanced";
+
 impl fmt::Display for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Iid => f.write_str("iid"),
-            Self::Dirichlet { alpha } => write!(f, "dirichlet:{alpha}"),
+            Self::Dirichlet { alpha, balanced } => {
+                let balanced = if *balanced { BALANCED } else { "" };
+                write!(f, "dirichlet:{alpha}{balanced}")
+            }
             Self::Shards { per_client } => write!(f, "shards:{per_client}"),
         }
     }
@@ -132,13 +143,23 @@ impl FromStr for Partition {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let refuse = || format!("unknown partition {text}: use iid, dirichlet:0.3 or shards:2");
+        let refuse = || {
+            format!(
+                "unknown partition {text}: use iid, dirichlet:0.3, dirichlet:0.3:balanced or shards:2"
+            )
+        };
         match text.split_once(':') {
             None if text == "iid" => Ok(Self::Iid),
-            Some(("dirichlet", alpha)) => match alpha.parse() {
-                Ok(alpha) if alpha > 0.0 && alpha <= 1e6 => Ok(Self::Dirichlet { alpha }),
-                _ => Err(refuse()),
-            },
+            Some(("dirichlet", alpha)) => {
+                let stripped = alpha.strip_suffix(BALANCED);
+                match stripped.unwrap_or(alpha).parse() {
+                    Ok(alpha) if alpha > 0.0 && alpha <= 1e6 => Ok(Self::Dirichlet {
+                        alpha,
+                        balanced: stripped.is_some(),
+                    }),
+                    _ => Err(refuse()),
+                }
+            }
             Some(("shards", pieces)) => match pieces.parse() {
                 Ok(per_client) if (1..=1000).contains(&per_client) => {
                     Ok(Self::Shards { per_client })
@@ -168,14 +189,21 @@ impl TryFrom<String> for Partition {
 mod tests {
     use super::*;
 
+    const fn dirichlet(alpha: f64) -> Partition {
+        Partition::Dirichlet {
+            alpha,
+            balanced: false,
+        }
+    }
+
     fn labels(count: usize) -> Vec<u32> {
         (0..count).map(|index| (index * 7 % 10) as u32).collect()
     }
 
     const ALL: [Partition; 4] = [
         Partition::Iid,
-        Partition::Dirichlet { alpha: 0.3 },
-        Partition::Dirichlet { alpha: 100.0 },
+        dirichlet(0.3),
+        dirichlet(100.0),
         Partition::Shards { per_client: 2 },
     ];
 
@@ -223,7 +251,7 @@ mod tests {
                 .all(|count| (60..=140).contains(count)),
             "{of_iid:?}"
         );
-        let even = classes_of(Partition::Dirichlet { alpha: 1e5 });
+        let even = classes_of(dirichlet(1e5));
         assert!(
             even.iter()
                 .flatten()
@@ -232,7 +260,7 @@ mod tests {
         );
         // At α = 0.3 the expected squared share of a class that one client has is (1 + α) / (1 + 10 α) / 10 = 0.0325, so
         // the largest of ten holds far more than a tenth.
-        let uneven = classes_of(Partition::Dirichlet { alpha: 0.3 });
+        let uneven = classes_of(dirichlet(0.3));
         let squares: f64 = uneven
             .iter()
             .flatten()
@@ -262,8 +290,7 @@ mod tests {
         // Six for each of ten clients: two are enough for a client then.
         let labels = labels(60);
         for seed in 0..5 {
-            let dealt =
-                Partition::Dirichlet { alpha: 1.0 }.deal(&labels, 10, 10, Partition::HELD, seed);
+            let dealt = dirichlet(1.0).deal(&labels, 10, 10, Partition::HELD, seed);
             let dealt = dealt.unwrap();
             let counts = dealt
                 .iter()
@@ -274,8 +301,7 @@ mod tests {
         // Hundred for each of ten: a client has ten at least.
         let labels: Vec<u32> = (0..1000).map(|index| index % 10).collect();
         for seed in 0..20 {
-            let dealt =
-                Partition::Dirichlet { alpha: 0.1 }.deal(&labels, 10, 10, Partition::HELD, seed);
+            let dealt = dirichlet(0.1).deal(&labels, 10, 10, Partition::HELD, seed);
             let dealt = dealt.unwrap();
             assert!(
                 dealt
@@ -298,7 +324,7 @@ mod tests {
                 "{error}"
             );
         }
-        let error = Partition::Dirichlet { alpha: 0.001 }
+        let error = dirichlet(0.001)
             .deal(&labels, 10, 15, Partition::HELD, 1)
             .unwrap_err();
         assert!(
@@ -316,7 +342,7 @@ mod tests {
 
     #[test]
     fn names_are_read_as_they_are_written() {
-        for text in ["iid", "dirichlet:0.3", "shards:2"] {
+        for text in ["iid", "dirichlet:0.3", "dirichlet:0.3:balanced", "shards:2"] {
             let partition: Partition = text.parse().unwrap();
             assert_eq!(partition.to_string(), text);
             // In files, they are the same text.
@@ -330,12 +356,15 @@ mod tests {
             "dirichlet:0",
             "dirichlet:-1",
             "dirichlet:NaN",
+            "dirichlet:0.3:",
+            "dirichlet::balanced",
+            "dirichlet:0.3:balance",
             "shards:0",
             "shards:x",
         ] {
             let error = text.parse::<Partition>().unwrap_err();
             assert!(
-                error.contains("use iid, dirichlet:0.3 or shards:2"),
+                error.contains("use iid, dirichlet:0.3, dirichlet:0.3:balanced or shards:2"),
                 "{error}"
             );
         }
