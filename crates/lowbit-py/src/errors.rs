@@ -41,18 +41,16 @@ impl Class {
         }
     }
 
-    /// An exception of this class that says `line`.
+    /// An exception of this class that says `line`, with keywords where it names flags.
     pub(crate) fn error(self, line: impl Into<String>) -> PyErr {
         let line = line.into();
         Python::attach(|py| {
-            let class = py
-                .import("lowbit._errors")
-                .and_then(|module| module.getattr(self.name()))
-                .and_then(|class| Ok(class.cast_into::<PyType>()?));
-            match class {
-                Ok(class) => PyErr::from_type(class, (line,)),
-                Err(error) => error,
-            }
+            let made = py.import("lowbit._errors").and_then(|module| {
+                let class = module.getattr(self.name())?.cast_into::<PyType>()?;
+                let line = module.call_method1("in_python", (line,))?.unbind();
+                Ok(PyErr::from_type(class, (line,)))
+            });
+            made.unwrap_or_else(|error| error)
         })
     }
 }

@@ -167,7 +167,7 @@ def test_the_same_models_are_recommended(tmp_path: Path, data: lb.Dataset) -> No
     for how, part in [
         ({"max_drop": 0}, "max_drop=0"), ({"seconds": -1}, "seconds=-1"), ({"target": "speed"}, "use latency, throughput or size"),
         ({"batch": 0}, "batch=0"), ({"resize": "crop"}, "resize"), ({"train": -1}, "train=-1"),
-        ({"train": 9, "all": True, "limit": LIMIT, "cache": False}, "--all: training would go on"),
+        ({"train": 9, "all": True, "limit": LIMIT, "cache": False}, "all=True: training would go on"),
     ]:  # fmt: skip
         with pytest.raises((lb.SettingError, lb.DataError), match=part):
             lb.recommend(tmp_path / "m.safetensors", "landcover", **how)  # type: ignore[arg-type]

@@ -239,6 +239,28 @@ def test_files_that_are_no_models_are_refused(tmp_path: Path, model: lb.Model) -
         model.save(tmp_path / "no" / "such" / "folder.safetensors")
 
 
+def test_lines_name_keywords_where_the_command_line_has_flags(tmp_path: Path) -> None:
+    from lowbit._errors import in_python
+
+    for line, expected in [
+        ("use --limit or a smaller --image-size", "use limit= or a smaller image_size="),
+        ("--split 60/20/20 cuts them, --image-size N brings them to N×N", "split=60/20/20 cuts them, image_size=N brings them to N×N"),
+        ("give more --time; --all: it has seen them", "give more seconds=; all=True: it has seen them"),
+        ("quantize with --method static (lowbit quantize --method dynamic made it)", "quantize with method=static (lowbit quantize --method dynamic made it)"),
+        ("not --set cache=false, nor a--b", "not --set cache=false, nor a--b"),
+    ]:  # fmt: skip
+        assert in_python(line) == expected
+    for number, side in enumerate([8, 8, 9, 8]):
+        folder = tmp_path / "photos" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        size = (3 * side + 3) // 4 * 4 * side
+        header = struct.pack("<2sIIIIiiHHIIiiII", b"BM", 54 + size, 0, 54, 40, side, side, 1, 24, 0, size, 0, 0, 0, 0)
+        (folder / f"{number}.bmp").write_bytes(header + bytes(size))
+    with pytest.raises(lb.DataError) as error:
+        lb.load_dataset(tmp_path / "photos", cache=False)
+    assert "image_size=N" in str(error.value) and "--" not in str(error.value), error.value
+
+
 def test_settings_are_those_of_the_command_line(model: lb.Model, data: lb.Dataset) -> None:
     wrong = [
         (lambda: lb.quantize(model, data, bits=3), "bits=3"),

@@ -1,5 +1,6 @@
 //! Each class is spread over the clients by shares from a Dirichlet distribution (Hsu et al. 2019, Li et al. 2022).
 
+use super::Partition;
 use crate::DataError;
 use lowbit_kernels::random::{RngCore, normal, shuffle, stream, uniform};
 
@@ -46,7 +47,8 @@ pub(super) fn deal(
     Err(DataError::BadOption {
         name: "partition",
         value: format!(
-            "dirichlet:{alpha} for {clients} clients and {} training images",
+            "{} for {clients} clients and {} training images",
+            Partition::Dirichlet { alpha, balanced },
             labels.len()
         ),
         expected: "such that every client gets images: a larger number after the colon, or fewer clients",

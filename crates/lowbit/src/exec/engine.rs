@@ -8,7 +8,7 @@ use super::divide::{divide, load_shared, pixels_of};
 use super::kernel::{Call, Kernel, Out};
 use super::load::Loader;
 use super::workspace::{Buffer, Inputs, Workspace};
-use crate::lower::{ExecStep, Layout, Numbers, Plan, Slots, ValueId, Work, assign};
+use crate::lower::{Band, ExecStep, Layout, Numbers, Plan, Slots, ValueId, Work, assign};
 use crate::pool::{for_each_pair, in_team, share, threads};
 use lowbit_kernels::team::Team;
 use lowbit_kernels::{Isa, Level};
@@ -26,6 +26,8 @@ const CHUNKS_PER_THREAD: usize = 4;
 pub(super) struct Engine {
     plan: Plan,
     slots: Arc<Slots>,
+    /// With buffers for the values within bands, too.
+    whole: Arc<Slots>,
     /// The bits of what fills each value's halo.
     filling: Vec<u32>,
     kernels: Vec<Box<dyn Kernel>>,
@@ -46,8 +48,13 @@ impl Engine {
         isa: Isa,
         filling: impl Fn(usize) -> u32,
     ) -> Self {
+        let slots = Arc::new(assign(&plan, &plan.bands, &filling));
         Self {
-            slots: Arc::new(assign(&plan, &plan.bands, &filling)),
+            whole: match plan.bands.is_empty() {
+                true => Arc::clone(&slots),
+                false => Arc::new(assign(&plan, &[], &filling)),
+            },
+            slots,
             filling: (0..plan.layouts.len()).map(filling).collect(),
             plan,
             kernels,
@@ -157,9 +164,7 @@ impl Engine {
             let rows = workspace.f32(value);
             (0..layout.h).for_each(|y| see(value, &rows[layout.row(0, y)]));
         };
-        // Here values within bands have buffers too.
-        let slots = assign(&self.plan, &[], |value| self.filling[value]);
-        let mut workspace = Workspace::new(&self.plan, &Arc::new(slots), 1);
+        let mut workspace = Workspace::new(&self.plan, &self.whole, 1);
         for image in images.chunks(image_len.max(1)) {
             self.load(&mut workspace, image, 0, None);
             show(&workspace, 0);
@@ -210,7 +215,13 @@ impl Engine {
         mut clock: Clock<'_>,
         logits: &mut [f32],
     ) {
-        let mut workspace = self.workspace(count);
+        let threads = team.map_or(1, Team::threads);
+        let suits = |band: &Band| self.suits(band, threads);
+        let slots = match self.plan.bands.iter().all(suits) {
+            true => &self.slots,
+            false => &self.whole,
+        };
+        let mut workspace = self.workspace(slots, count);
         let image_len = images.len() / count;
         let classes = logits.len() / count;
         // A single image's pixels go to the team.
@@ -226,7 +237,7 @@ impl Engine {
             self.load(&mut workspace, image, number, team);
             let mut index = 0;
             while index < split {
-                if let Some(band) = self.plan.band_from(index) {
+                if let Some(band) = self.plan.band_from(index).filter(|&band| suits(band)) {
                     let clock = clock.as_deref_mut();
                     self.band(&mut workspace, band, number, team, clock, logits);
                     index = band.steps.end;
@@ -417,16 +428,19 @@ impl Engine {
         });
     }
 
-    fn workspace(&self, chunk: usize) -> Workspace {
+    fn workspace(&self, slots: &Arc<Slots>, chunk: usize) -> Workspace {
         let mut spare = self
             .spare
             .lock()
             .expect("no thread panics while it holds the lock");
-        if let Some(at) = spare.iter().position(|workspace| workspace.chunk >= chunk) {
+        if let Some(at) = spare
+            .iter()
+            .position(|workspace| workspace.fits(slots, chunk))
+        {
             return spare.swap_remove(at);
         }
         drop(spare);
-        Workspace::new(&self.plan, &self.slots, chunk)
+        Workspace::new(&self.plan, slots, chunk)
     }
 
     fn give_back(&self, workspace: Workspace) {

@@ -75,7 +75,7 @@ impl<'a> Out<'a> {
     }
 }
 
-/// How the result of a step without rectangles lies behind `Call::out`.
+/// How a row of the result, counted from the first one to compute, lies behind `Call::out`.
 pub(super) fn out_row(layout: &Layout, image: usize, y: usize) -> Range<usize> {
     let start = image * layout.image_len + y * layout.row_stride;
     start..start + layout.row_len()

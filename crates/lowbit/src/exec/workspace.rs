@@ -11,7 +11,7 @@ pub(super) struct Workspace {
     slots: Arc<Slots>,
     buffers: Vec<Buffer>,
     found: Vec<FoundParams>,
-    pub(super) chunk: usize,
+    chunk: usize,
 }
 
 pub(super) enum Buffer {
@@ -43,6 +43,11 @@ impl Workspace {
                 .collect(),
             chunk,
         }
+    }
+
+    /// Whether it has these buffers, for so many images.
+    pub(super) fn fits(&self, slots: &Arc<Slots>, chunk: usize) -> bool {
+        Arc::ptr_eq(&self.slots, slots) && self.chunk >= chunk
     }
 
     pub(super) fn take(&mut self, value: usize) -> Buffer {

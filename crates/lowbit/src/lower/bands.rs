@@ -10,8 +10,11 @@ use std::ops::Range;
 /// Bytes of a value from which on it is worth it: smaller ones stay in the second-level cache by themselves.
 const LARGE: usize = 384 << 10;
 
-/// Bytes of the rows that are kept at a time.
+/// Bytes of the rows that are kept at a time, where more than two rows of the result are computed at once.
 const KEPT: usize = 320 << 10;
+
+/// Bytes that two rows of the result may need: more than that would not stay in the second-level cache.
+const MOST_KEPT: usize = 768 << 10;
 
 /// Steps that run together.
 #[derive(Clone, Debug)]
@@ -65,21 +68,34 @@ pub(super) fn bands(exec: &ExecProgram, layouts: &[Layout], split: usize) -> Vec
     let mut bands = Vec::new();
     let mut first = 0;
     while first < split {
-        let follows = |step: usize| step < split && hands_on(exec, layouts, step - 1);
-        let end = (first + 1..).find(|&step| !follows(step)).unwrap_or(split);
-        if begins(exec, &exec.steps[first]) && end > first + 1 {
-            bands.push(band(exec, layouts, first..end));
-            first = end;
-        } else {
-            first += 1;
+        let mut longest = None;
+        if begins(exec, &exec.steps[first]) {
+            for next in first + 1..split {
+                let follows = hands_on(exec, layouts, next - 1);
+                match follows.then(|| band(exec, layouts, first..next + 1)) {
+                    Some(Some(band)) => longest = Some(band),
+                    _ => break,
+                }
+            }
         }
+        first = longest.as_ref().map_or(first + 1, |band| band.steps.end);
+        bands.extend(longest);
     }
     bands
 }
 
-/// Whether a step can compute rows by themselves of an input that is there as a whole.
+/// Whether a step can begin a band: a convolution, but none that takes neighboring rows together to save products, or whose
+/// products are many for what it hands on.
 fn begins(exec: &ExecProgram, step: &ExecStep) -> bool {
-    matches!(step.work, Work::Operator(_)) && matches!(exec.layer(step).op, Op::Conv(_))
+    let is_operator = matches!(step.work, Work::Operator(_));
+    is_operator
+        && match exec.layer(step).op {
+            Op::Conv(conv) => {
+                let channels = exec.layer(step).in_shapes[0].c();
+                conv.kernel == [1, 1] || conv.stride != [1, 1] || conv.is_depthwise(channels)
+            }
+            _ => false,
+        }
 }
 
 /// Whether a step's result is large and seen by the next step alone, which can compute rows of some rows of it.
@@ -125,7 +141,8 @@ fn window(exec: &ExecProgram, step: &ExecStep) -> Option<RowWindow> {
     }
 }
 
-fn band(exec: &ExecProgram, layouts: &[Layout], steps: Range<usize>) -> Band {
+/// The steps as a band; none where two rows need too much.
+fn band(exec: &ExecProgram, layouts: &[Layout], steps: Range<usize>) -> Option<Band> {
     let mut kept: Vec<Kept> = steps
         .clone()
         .skip(1)
@@ -142,17 +159,21 @@ fn band(exec: &ExecProgram, layouts: &[Layout], steps: Range<usize>) -> Band {
         let mut of = rows;
         for kept in kept.iter_mut().rev() {
             kept.rows = kept.window.seen(&(0..of)).end;
-            of = kept.rows;
+            // What lies in the halo is not computed.
+            of = kept.rows.min(kept.layout.h);
         }
         kept.iter().map(Kept::len).sum::<usize>() * size
     };
     // Even numbers: some kernels take two rows at once.
     let mut rows = 2.min(last);
+    if fit(rows) > MOST_KEPT {
+        return None;
+    }
     while rows + 2 <= last && fit(rows + 2) <= KEPT {
         rows += 2;
     }
     fit(rows);
-    Band { steps, rows, kept }
+    Some(Band { steps, rows, kept })
 }
 
 #[cfg(test)]
@@ -218,5 +239,50 @@ mod tests {
         let bytes = 4 * band.kept.iter().map(Kept::len).sum::<usize>();
         assert!(bytes <= KEPT, "{bytes}");
         assert!(plan(64).bands.is_empty());
+    }
+
+    fn bands_of(shape: Shape, convs: &[Conv]) -> Vec<Band> {
+        let classes = ["a".to_owned(), "b".to_owned()];
+        let mut graph = GraphBuilder::new("test", shape, &classes);
+        let mut x = 0;
+        for (number, &conv) in convs.iter().enumerate() {
+            x = graph.add(&format!("conv{number}"), Op::Conv(conv), &[x]);
+        }
+        let x = graph.add("mean", Op::GlobalAvgPool, &[x]);
+        graph.add("fc", Op::linear(2), &[x]);
+        let program = graph.finish().unwrap().program().unwrap();
+        Plan::new(ExecProgram::float(program)).unwrap().bands
+    }
+
+    #[test]
+    fn no_more_rows_are_kept_than_there_are() {
+        let of = |op: Op| match op {
+            Op::Conv(conv) => conv,
+            _ => unreachable!(),
+        };
+        // 65 rows of the second value are seen, of which one is there, and so one of the first, not 262,145.
+        let steps = Conv {
+            stride: [4096, 1],
+            ..of(conv(96, 1, 1, 96))
+        };
+        let spread = Conv {
+            kernel: [2, 1],
+            dilation: [64, 1],
+            padding: [64, 0, 0, 0],
+            ..of(conv(96, 1, 1, 96))
+        };
+        let convs = [of(conv(96, 1, 1, 1)), steps, spread];
+        let bands = bands_of(Shape::new(1, 1024, 3), &convs);
+        for kept in bands.iter().flat_map(|band| &band.kept) {
+            let [above, _, below, _] = kept.layout.halo;
+            assert!(kept.rows <= kept.layout.h + above + below, "{kept:?}");
+        }
+        // Rows of 44 kB, 32 at a time, are not worth it.
+        let large = [of(conv(128, 1, 1, 1)), of(conv(128, 31, 1, 128))];
+        assert!(bands_of(Shape::new(56, 56, 8), &large).is_empty());
+        let small = [of(conv(128, 1, 1, 1)), of(conv(128, 5, 1, 128))];
+        assert_eq!(bands_of(Shape::new(56, 56, 8), &small).len(), 1);
+        let dense = [of(conv(128, 3, 1, 1)), of(conv(128, 5, 1, 128))];
+        assert!(bands_of(Shape::new(56, 56, 8), &dense).is_empty());
     }
 }

@@ -10,6 +10,9 @@ use lowbit_kernels::geometry::SLACK;
 use lowbit_kernels::team::Team;
 use std::ops::Range;
 
+/// Fewest rows of a band's result for a thread: what several threads see of a value, each of them computes.
+const LEAST_ROWS: usize = 7;
+
 /// Numbers that bands keep rows of.
 trait Number: Scratch {
     fn of_bits(bits: u32) -> Self;
@@ -124,6 +127,12 @@ impl Engine {
             * size
     }
 
+    /// Whether a band is worth it where so many threads share an image; otherwise its steps run one after the other, each over
+    /// all of them.
+    pub(super) fn suits(&self, band: &Band, threads: usize) -> bool {
+        threads == 1 || self.plan.output(band.steps.end - 1).h >= LEAST_ROWS * threads
+    }
+
     /// The steps of a band for image `number` of the chunk, the rows of its result over the team.
     pub(super) fn band(
         &self,
@@ -137,8 +146,7 @@ impl Engine {
         let last = band.steps.end - 1;
         let layout = self.plan.output(last);
         let is_large = |index: usize| self.is_large(&self.plan.exec.steps[index]);
-        let team =
-            team.filter(|team| layout.h >= 2 * team.threads() && band.steps.clone().any(is_large));
+        let team = team.filter(|_| band.steps.clone().any(is_large));
         let value = self.plan.exec.steps[band.steps.start].output;
         let numbers = self.plan.exec.values[value].numbers;
         self.with_output(workspace, (last, number), logits, |inputs, out| {

@@ -26,7 +26,7 @@ impl Engine {
 
     /// Brings a batch into the first value.
     pub(in crate::exec) fn begin_batch(&self, images: &[u8], count: usize) -> Workspace {
-        let mut workspace = self.workspace(count);
+        let mut workspace = self.workspace(&self.slots, count);
         workspace.forget();
         for (number, image) in images.chunks(images.len() / count).enumerate() {
             self.load(&mut workspace, image, number, None);

@@ -1,5 +1,5 @@
-//! Other light: brightness, contrast and saturation, as Pillow's `ImageEnhance` changes them and torchvision's `ColorJitter`
-//! draws them, in integers: the same bytes on every machine.
+//! Other light: brightness, contrast and saturation, as Pillow's `ImageEnhance` and so torchvision's `ColorJitter` change them
+//! (that in an order that it draws, with hue, too), in integers: the same bytes on every machine.
 
 use crate::Shape;
 

@@ -24,7 +24,7 @@ fn conv(out_channels: usize, kernel: usize) -> Conv {
 fn network() -> Graph {
     let classes = ["a", "b", "c"].map(String::from);
     let mut graph = GraphBuilder::new("network", Shape::new(117, 106, 3), &classes);
-    let x = graph.add("stem", Op::Conv(conv(40, 3)), &[0]);
+    let x = graph.add("stem", Op::Conv(conv(40, 1)), &[0]);
     let x = graph.add("swish", Op::Unary(Unary::HardSwish), &[x]);
     let dilated = Conv {
         dilation: [2, 1],
@@ -65,7 +65,8 @@ fn are_the_same(plan: Plan, engine: impl Fn(Plan) -> Engine, images: &[u8], per_
     for count in [1, 2] {
         let expected = run(&whole, count, 1);
         assert!(expected.iter().any(|&x| x != 0.0));
-        for threads in [1, 2, 3] {
+        // On so many that bands no longer suit, too.
+        for threads in [1, 2, 3, 9] {
             assert_eq!(
                 run(&banded, count, threads),
                 expected,
