@@ -56,8 +56,8 @@ pub(crate) struct Flagged {
     /// The same for messages to the clients
     #[arg(long, default_value = "8", value_name = "N")]
     down_bits: MessageBits,
-    /// How images are spread over clients: iid, dirichlet:0.3, dirichlet:0.3:balanced (clients of similar
-    /// size) or shards:2
+    /// How images are spread over clients: iid, dirichlet:0.3, dirichlet:0.3:balanced (no further class for
+    /// clients that have a fair share of all images) or shards:2
     #[arg(
         id = "deal",
         long = "partition",

@@ -21,8 +21,8 @@ pub enum Partition {
     Dirichlet {
         /// α.
         alpha: f64,
-        /// Whether a client that has its fair share of all images gets none of the classes that follow: clients are of similar
-        /// size, and the last classes go to few of them (Li et al. 2022's program, and Flower's `self_balancing`).
+        /// Whether a client that has its fair share of all images gets none of the classes that follow: sizes are more
+        /// alike, and the last classes go to few clients (Li et al. 2022's program, and Flower's `self_balancing`).
         balanced: bool,
     },
     /// Sorted by class and cut into equal pieces, of which each client draws so many (McMahan et al. 2017).
