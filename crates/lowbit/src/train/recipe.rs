@@ -9,6 +9,12 @@ pub(super) fn golden(name: &str) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
+/// A golden file's list of bytes.
+pub(super) fn bytes(value: &Value) -> Vec<u8> {
+    let values = value.as_array().unwrap().iter();
+    values.map(|x| x.as_u64().unwrap() as u8).collect()
+}
+
 /// `h(i)`.
 pub(super) fn hash(i: u64) -> u32 {
     let mut x = i.wrapping_mul(2_654_435_761) as u32;

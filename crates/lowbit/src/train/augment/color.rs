@@ -66,16 +66,12 @@ fn gray(pixel: &[u8]) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::recipe::golden;
+    use crate::train::recipe::{bytes, golden};
 
     /// `ImageEnhance.Brightness`, `.Contrast` and `.Color`, one after the other (bench/peers/golden_colors.py).
     #[test]
     fn colors_are_pillows_to_the_byte() {
         let golden = golden("colors");
-        let bytes = |value: &serde_json::Value| -> Vec<u8> {
-            let values = value.as_array().unwrap().iter();
-            values.map(|x| x.as_u64().unwrap() as u8).collect()
-        };
         let mut seen = 0;
         for case in golden["cases"].as_array().unwrap() {
             let [h, w, c] = [0, 1, 2].map(|axis| case["shape"][axis].as_u64().unwrap() as usize);

@@ -83,7 +83,7 @@ fn sine_and_cosine(angle: i32) -> (i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::recipe::golden;
+    use crate::train::recipe::{bytes, golden};
 
     #[test]
     fn sines_are_those_of_the_library() {
@@ -106,10 +106,6 @@ mod tests {
     #[test]
     fn rotations_are_those_of_pytorch_and_pillow() {
         let golden = golden("rotations");
-        let bytes = |value: &serde_json::Value| -> Vec<u8> {
-            let values = value.as_array().unwrap().iter();
-            values.map(|x| x.as_u64().unwrap() as u8).collect()
-        };
         let mut seen = 0;
         for case in golden["cases"].as_array().unwrap() {
             let [h, w, c] = [0, 1, 2].map(|axis| case["shape"][axis].as_u64().unwrap() as usize);
