@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import shutil
 import struct
@@ -240,7 +241,11 @@ def test_files_that_are_no_models_are_refused(tmp_path: Path, model: lb.Model) -
 
 
 def test_lines_name_keywords_where_the_command_line_has_flags(tmp_path: Path) -> None:
-    from lowbit._errors import in_python
+    from lowbit._errors import _KEYWORDS, in_python
+
+    functions = [lb.load_dataset, lb.load, lb.train, lb.quantize, lb.recommend]
+    known = {name for function in functions for name in inspect.signature(function).parameters}
+    assert {name.replace("-", "_") for name in _KEYWORDS} <= known
 
     for line, expected in [
         ("use --limit or a smaller --image-size", "use limit= or a smaller image_size="),

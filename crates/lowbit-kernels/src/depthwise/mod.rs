@@ -249,6 +249,37 @@ pub fn conv_u8_f32(
     );
 }
 
+/// Where each channel's sum begins, what it is multiplied with, and what is added then.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct ChannelConstants<'a> {
+    start: &'a [i32],
+    multiplier: &'a [f32],
+    bias: &'a [f32],
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<'a> From<&Requantize<'a>> for ChannelConstants<'a> {
+    fn from(of: &Requantize<'a>) -> Self {
+        Self {
+            start: of.acc_offset,
+            multiplier: of.multiplier,
+            bias: of.bias,
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<'a> From<&Dequantize<'a>> for ChannelConstants<'a> {
+    fn from(of: &Dequantize<'a>) -> Self {
+        Self {
+            start: of.acc_offset,
+            multiplier: of.multiplier,
+            bias: of.bias,
+        }
+    }
+}
+
 /// Cuts rows into parts of a multiple of `together` whose input is no more than some bytes.
 #[cfg(target_arch = "x86_64")]
 fn rows_at_a_time(

@@ -8,7 +8,7 @@ use crate::{ConvGeometry, Isa, WeightShape, conv_f32, qconv};
 /// Kernel, stride, dilation, output rows and columns, channels, elements between pixels of the input and of the result.
 type Case = ([usize; 2], [usize; 2], [usize; 2], [usize; 2], [usize; 3]);
 
-const CASES: [Case; 21] = [
+const CASES: [Case; 22] = [
     ([3, 3], [1, 1], [1, 1], [5, 7], [16, 16, 16]),
     ([3, 3], [2, 2], [1, 1], [4, 6], [24, 24, 24]),
     ([5, 5], [1, 1], [1, 1], [3, 13], [8, 8, 8]),
@@ -30,6 +30,8 @@ const CASES: [Case; 21] = [
     ([5, 5], [2, 2], [1, 1], [5, 7], [72, 72, 72]),
     ([7, 7], [1, 1], [1, 1], [3, 8], [40, 40, 40]),
     ([1, 70], [1, 1], [1, 1], [1, 3], [70, 70, 70]),
+    // More than 256 KiB of input, which is cut into rows at a time.
+    ([3, 3], [1, 1], [1, 1], [9, 30], [910, 910, 910]),
 ];
 
 fn geometry((kernel, stride, dilation, out, [channels, from, to]): Case) -> DepthwiseGeometry {

@@ -15,6 +15,8 @@ pub(crate) struct Plotted<'a> {
     /// What it takes, in the chart's unit.
     pub(crate) cost: f64,
     pub(crate) on_front: bool,
+    /// Whether it ships: it has a color and a line of the legend of its own, since its name may find no room.
+    pub(crate) ships: bool,
 }
 
 /// Accuracy against a cost, the front joined; nothing where fewer than two models were measured.
@@ -23,8 +25,8 @@ pub(crate) fn tradeoff(
     (label, unit, logarithmic): (&'static str, &str, bool),
     models: &[Plotted<'_>],
 ) -> Markup {
-    let of = |wanted: bool| {
-        let chosen = models.iter().filter(|model| model.on_front == wanted);
+    let of = |wanted: &dyn Fn(&Plotted<'_>) -> bool| {
+        let chosen = models.iter().filter(|model| wanted(model));
         let mut points: Vec<Point> = chosen
             .map(|model| Point {
                 x: model.cost,
@@ -42,14 +44,26 @@ pub(crate) fn tradeoff(
         points.sort_by(|a, b| a.x.total_cmp(&b.x));
         points
     };
-    let series = [("on the front", 0, true), ("off the front", 6, false)];
-    let series = series.map(|(name, color, on_front)| Series {
-        name: name.into(),
+    let series = |name: String, color: usize, points: Vec<Point>| Series {
+        name,
         color,
-        points: of(on_front),
+        points,
         line: false,
         marks: true,
-    });
+    };
+    let front = of(&|model| model.on_front && !model.ships);
+    let off = of(&|model| !model.on_front && !model.ships);
+    let ships = of(&|model| model.ships);
+    let name = ships.first().map(|point| point.label.clone());
+    let series = [
+        series(
+            format!("{}, which ships", name.unwrap_or_default()),
+            1,
+            ships,
+        ),
+        series("on the front".into(), 0, front),
+        series("off the front".into(), 6, off),
+    ];
     let axis = |label, logarithmic| Axis { label, logarithmic };
     let chart = Chart {
         title: title.into(),
@@ -61,4 +75,33 @@ pub(crate) fn tradeoff(
             .collect(),
     };
     html! { @if models.len() > 1 { (figure(&Figure::from(chart))) } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ships_is_named_where_others_crowd() {
+        let model = |name, cost, ships| Plotted {
+            name,
+            accuracy: 81.0,
+            interval: Some((80.0, 82.0)),
+            cost,
+            on_front: true,
+            ships,
+        };
+        let page = |ships| {
+            let models = [
+                model("A", 2.76, false),
+                model("B", 2.77, ships),
+                model("C", 1.0, false),
+            ];
+            tradeoff("", ("speed", "×", false), &models).into_string()
+        };
+        assert!(page(true).contains("B, which ships"));
+        assert!(page(true).contains("on the front"));
+        // Where it is not in this chart, the legend does not speak of it.
+        assert!(!page(false).contains("which ships"));
+    }
 }

@@ -86,21 +86,32 @@ impl Chart {
         });
         let y = range(ys, self.y.logarithmic)?;
         let mut hits = String::new();
+        let name: fn(&f64) -> String = match self.x.logarithmic && x.1 > 5.0 * x.0 {
+            true => spread,
+            false => short,
+        };
         let mut svg = drawing(|area| {
             let (x, y) = (x.0..x.1, y.0..y.1);
+            let out = (name, &mut hits);
             match (self.x.logarithmic, self.y.logarithmic) {
-                (false, false) => self.draw(area, x, y, &mut hits),
-                (true, false) => self.draw(area, x.log_scale(), y, &mut hits),
-                (false, true) => self.draw(area, x, y.log_scale(), &mut hits),
-                (true, true) => self.draw(area, x.log_scale(), y.log_scale(), &mut hits),
+                (false, false) => self.draw(area, x, y, out),
+                (true, false) => self.draw(area, x.log_scale(), y, out),
+                (false, true) => self.draw(area, x, y.log_scale(), out),
+                (true, true) => self.draw(area, x.log_scale(), y.log_scale(), out),
             }
         });
         finish(&mut svg, &self.title, &hits);
         Some(svg)
     }
 
-    fn draw<X, Y>(&self, area: &Area<'_>, x: X, y: Y, hits: &mut String)
-    where
+    /// `name` gives the text at a tick of the x axis.
+    fn draw<X, Y>(
+        &self,
+        area: &Area<'_>,
+        x: X,
+        y: Y,
+        (name, hits): (fn(&f64) -> String, &mut String),
+    ) where
         X: AsRangedCoord<Value = f64>,
         Y: AsRangedCoord<Value = f64>,
         X::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
@@ -124,7 +135,7 @@ impl Chart {
             // Of a decade, a logarithmic axis names but its ends otherwise.
             .x_labels(if self.x.logarithmic { 24 } else { 8 })
             .y_labels(7)
-            .x_label_formatter(&short)
+            .x_label_formatter(&name)
             .y_label_formatter(&short)
             .draw()
             .expect(MEMORY);
@@ -382,6 +393,16 @@ pub(super) fn short(value: &f64) -> String {
     }
 }
 
+/// The same for 1, 2 and 5 of each decade, and nothing for others, which lie too close on a logarithmic axis.
+fn spread(value: &f64) -> String {
+    let first = value / 10f64.powf(value.log10().floor());
+    let is_named = [1.0, 2.0, 5.0, 10.0].map(|of| (first - of).abs() < 1e-6);
+    match is_named.contains(&true) {
+        true => short(value),
+        false => String::new(),
+    }
+}
+
 /// Text as HTML and SVG want it.
 pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
@@ -418,6 +439,23 @@ mod tests {
                 marks: true,
             }],
         }
+    }
+
+    #[test]
+    fn ticks_of_a_logarithmic_axis_do_not_lie_on_each_other() {
+        let named: Vec<String> = (1..=20)
+            .map(|of| spread(&(100.0 * f64::from(of))))
+            .collect();
+        let named: Vec<&str> = named
+            .iter()
+            .map(String::as_str)
+            .filter(|it| !it.is_empty())
+            .collect();
+        assert_eq!(named, ["100", "200", "500", "1000", "2000"]);
+        assert_eq!(
+            [0.05, 0.06, 1000.0].map(|value| spread(&value)),
+            ["0.05", "", "1000"]
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ _OTHERS = {
     "no-ste": "ste=False",
     "new-head": "lowbit.new_head",
 }
-_KEYWORDS = """act-bits augment batch-size bits bn-reestimation calibration-images clip-norm cutmix edge-bits ema epochs exclude
+_KEYWORDS = """act-bits act-quantizer augment batch batch-size bits bn-reestimation calibration-images clip-norm cutmix edge-bits ema epochs exclude
 freeze-bn-epochs image-size label-smoothing labels layer-bits limit lr max-drop method mixup observer optimizer passes preprocess
 quantizer resize schedule seed split split-seed start-from target teacher teacher-weight temperature train warmup-epochs
 weight-decay weight-grid""".split()

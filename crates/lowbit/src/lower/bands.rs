@@ -2,7 +2,7 @@
 //! depthwise convolution that sees it and the projection behind that ("depth first"). A value in between has no buffer of its own,
 //! only the rows that are needed at a time.
 
-use super::forms::{ExecProgram, ExecStep, Numbers, Work};
+use super::forms::{ExecProgram, ExecStep, Work};
 use super::layout::Layout;
 use crate::ops::Op;
 use std::ops::Range;
@@ -108,11 +108,7 @@ fn hands_on(exec: &ExecProgram, layouts: &[Layout], step: usize) -> bool {
     let of_same = [step, next]
         .iter()
         .all(|step| step.work == Work::Operator(numbers));
-    let size = match numbers {
-        Numbers::F32 => 4,
-        Numbers::U8 => 1,
-    };
-    let is_large = layouts[value].dense_len() * size >= LARGE;
+    let is_large = layouts[value].dense_len() * numbers.size() >= LARGE;
     is_large
         && readers == 1
         && of_same
@@ -154,7 +150,6 @@ fn band(exec: &ExecProgram, layouts: &[Layout], steps: Range<usize>) -> Option<B
         .collect();
     let last = layouts[exec.steps[steps.end - 1].output].h;
     let numbers = exec.values[exec.steps[steps.start].output].numbers;
-    let size = if numbers == Numbers::F32 { 4 } else { 1 };
     let mut fit = |rows: usize| {
         let mut of = rows;
         for kept in kept.iter_mut().rev() {
@@ -162,7 +157,7 @@ fn band(exec: &ExecProgram, layouts: &[Layout], steps: Range<usize>) -> Option<B
             // What lies in the halo is not computed.
             of = kept.rows.min(kept.layout.h);
         }
-        kept.iter().map(Kept::len).sum::<usize>() * size
+        kept.iter().map(Kept::len).sum::<usize>() * numbers.size()
     };
     // Even numbers: some kernels take two rows at once.
     let mut rows = 2.min(last);

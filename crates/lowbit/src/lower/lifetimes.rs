@@ -41,10 +41,7 @@ impl Slot {
 impl Slots {
     /// Bytes of all buffers for a chunk of images.
     pub(crate) fn bytes(&self, chunk: usize) -> usize {
-        let bytes = |slot: &Slot| match slot.numbers {
-            Numbers::F32 => 4 * slot.len(chunk),
-            Numbers::U8 => slot.len(chunk),
-        };
+        let bytes = |slot: &Slot| slot.numbers.size() * slot.len(chunk);
         self.slots.iter().map(bytes).sum()
     }
 }

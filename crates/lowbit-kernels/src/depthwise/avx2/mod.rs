@@ -3,7 +3,9 @@
 mod store;
 mod sums;
 
-use super::{DepthwiseGeometry, Dequantize, IntegerWeights, Requantize, rows_at_a_time};
+use super::{
+    ChannelConstants, DepthwiseGeometry, Dequantize, IntegerWeights, Requantize, rows_at_a_time,
+};
 use crate::geometry::even_parts;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -28,7 +30,16 @@ pub(super) unsafe fn conv_u8(
 ) {
     let store = store::Bytes::new(requantize, g.channels);
     // SAFETY: the caller's promises.
-    unsafe { conv(weights, g, rectangle, input, &store, out.as_mut_ptr()) }
+    unsafe {
+        conv(
+            weights,
+            g,
+            rectangle,
+            input,
+            (&store, requantize.into()),
+            out.as_mut_ptr(),
+        )
+    }
 }
 
 /// # Safety
@@ -43,7 +54,16 @@ pub(super) unsafe fn conv_f32(
     out: &mut [f32],
 ) {
     // SAFETY: the caller's promises.
-    unsafe { conv(weights, g, rectangle, input, dequantize, out.as_mut_ptr()) }
+    unsafe {
+        conv(
+            weights,
+            g,
+            rectangle,
+            input,
+            (dequantize, dequantize.into()),
+            out.as_mut_ptr(),
+        )
+    }
 }
 
 /// A few rows at a time, so that what they see stays in the first-level cache for all of its channels.
@@ -57,7 +77,7 @@ unsafe fn conv<S: Store>(
     g: &DepthwiseGeometry,
     [rows, columns]: [Range<usize>; 2],
     input: &[u8],
-    store: &S,
+    (store, constants): (&S, ChannelConstants<'_>),
     out: *mut S::Out,
 ) {
     let tiles = tiles(g.kernel, g.stride[1], g.dilation[1]);
@@ -78,7 +98,7 @@ unsafe fn conv<S: Store>(
             // SAFETY: (whole body) the pixels lie in the rectangle; a block of channels reaches less than the slack beyond
             // the last one.
             unsafe {
-                let constants = Constants::new(store, first);
+                let constants = Constants::new(constants, first);
                 tile.w = weights.block(first);
                 tile.start = constants.start;
                 for row in some.clone() {

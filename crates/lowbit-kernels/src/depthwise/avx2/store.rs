@@ -1,5 +1,6 @@
 //! From sums to results: eight channels of a few pixels.
 
+use super::super::ChannelConstants;
 use super::super::pack::BLOCK;
 use super::{Dequantize, Requantize};
 use crate::epilogue::avx2::{ByteRule, Factors, in_order};
@@ -13,16 +14,16 @@ pub(super) struct Constants {
 
 impl Constants {
     /// # Safety
-    /// AVX2 is available; the store has constants from channel `first` on.
+    /// AVX2 is available.
     #[inline]
     #[target_feature(enable = "avx2")]
-    pub(super) unsafe fn new(store: &impl Store, first: usize) -> Self {
-        let [multiplier, bias] = store.constants();
+    pub(super) unsafe fn new(of: ChannelConstants<'_>, first: usize) -> Self {
+        // SAFETY: (of each load) eight numbers are there.
         let factors = Factors {
-            multiplier: eight(multiplier, first, |at| unsafe { _mm256_loadu_ps(at) }),
-            bias: eight(bias, first, |at| unsafe { _mm256_loadu_ps(at) }),
+            multiplier: eight(of.multiplier, first, |at| unsafe { _mm256_loadu_ps(at) }),
+            bias: eight(of.bias, first, |at| unsafe { _mm256_loadu_ps(at) }),
         };
-        let start = eight(store.acc_offset(), first, |at| unsafe {
+        let start = eight(of.start, first, |at| unsafe {
             _mm256_loadu_si256(at.cast())
         });
         Self { start, factors }
@@ -44,10 +45,6 @@ fn eight<T: Copy + Default, V>(of: &[T], first: usize, load: impl Fn(*const T) -
 /// What becomes of the sums of eight channels.
 pub(super) trait Store {
     type Out;
-
-    fn constants(&self) -> [&[f32]; 2];
-
-    fn acc_offset(&self) -> &[i32];
 
     /// Stores the first `lanes` channels of some pixels.
     ///
@@ -84,14 +81,6 @@ impl<'a> Bytes<'a> {
 
 impl Store for Bytes<'_> {
     type Out = u8;
-
-    fn constants(&self) -> [&[f32]; 2] {
-        [self.requantize.multiplier, self.requantize.bias]
-    }
-
-    fn acc_offset(&self) -> &[i32] {
-        self.requantize.acc_offset
-    }
 
     #[inline]
     #[target_feature(enable = "avx2,fma")]
@@ -191,14 +180,6 @@ fn careful(requantize: &Requantize<'_>, constants: &Constants, sums: [__m256i; 4
 
 impl Store for Dequantize<'_> {
     type Out = f32;
-
-    fn constants(&self) -> [&[f32]; 2] {
-        [self.multiplier, self.bias]
-    }
-
-    fn acc_offset(&self) -> &[i32] {
-        self.acc_offset
-    }
 
     #[inline]
     #[target_feature(enable = "avx2,fma")]

@@ -5,7 +5,7 @@ mod sums;
 mod vector;
 
 use super::quads::{Quads, block_len};
-use super::{DepthwiseGeometry, Dequantize, Requantize, rows_at_a_time};
+use super::{ChannelConstants, DepthwiseGeometry, Dequantize, Requantize, rows_at_a_time};
 use crate::geometry::even_parts;
 use crate::proof::Avx512;
 use std::arch::x86_64::*;
@@ -13,7 +13,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use store::{Constants, Place, Store};
 use sums::{MOST, Rows, Tile, interleave, tiles};
-use vector::Vector;
+use vector::ByteVector;
 
 /// Bytes of the input that stay in the second-level cache. Of each pixel a block reads lines of its own.
 const NEAR_INPUT: usize = 256 << 10;
@@ -28,17 +28,23 @@ pub(super) struct Conv<'a> {
     g: &'a DepthwiseGeometry,
     /// Output rows that are computed at once.
     rows: usize,
+    _avx512: Avx512,
 }
 
 impl<'a> Conv<'a> {
     /// None where the columns that one pixel sees are too many.
-    pub(super) fn new(_: Avx512, quads: &'a Quads, g: &'a DepthwiseGeometry) -> Option<Self> {
+    pub(super) fn new(proof: Avx512, quads: &'a Quads, g: &'a DepthwiseGeometry) -> Option<Self> {
         let fits = columns_at_once(quads, g, store::BLOCK) > 0;
         let rows = match g.dilation[0] == 1 && quads.reaches(g.stride[0]) {
             true => 2,
             false => 1,
         };
-        fits.then_some(Self { quads, g, rows })
+        fits.then_some(Self {
+            quads,
+            g,
+            rows,
+            _avx512: proof,
+        })
     }
 
     /// # Safety
@@ -52,7 +58,15 @@ impl<'a> Conv<'a> {
     ) {
         let store = store::Bytes::new(requantize, self.g.channels);
         // SAFETY: the caller's promises; this value holds the proof.
-        unsafe { conv(self, rectangle, input, &store, out.as_mut_ptr()) }
+        unsafe {
+            conv(
+                self,
+                rectangle,
+                input,
+                (&store, requantize.into()),
+                out.as_mut_ptr(),
+            )
+        }
     }
 
     /// # Safety
@@ -65,7 +79,15 @@ impl<'a> Conv<'a> {
         out: &mut [f32],
     ) {
         // SAFETY: as above.
-        unsafe { conv(self, rectangle, input, dequantize, out.as_mut_ptr()) }
+        unsafe {
+            conv(
+                self,
+                rectangle,
+                input,
+                (dequantize, dequantize.into()),
+                out.as_mut_ptr(),
+            )
+        }
     }
 }
 
@@ -88,7 +110,7 @@ unsafe fn conv<S: Store>(
     conv: Conv<'_>,
     [rows, columns]: [Range<usize>; 2],
     input: &[u8],
-    store: &S,
+    store: (&S, ChannelConstants<'_>),
     out: *mut S::Out,
 ) {
     for some in rows_at_a_time(conv.g, rows.clone(), (NEAR_INPUT, conv.rows)) {
@@ -112,14 +134,15 @@ unsafe fn conv<S: Store>(
 /// # Safety
 /// As [`conv`], of which `out` is the place of the block's first result.
 #[inline(always)]
-unsafe fn block<V: Vector, S: Store>(
-    Conv { quads, g, rows }: Conv<'_>,
+unsafe fn block<V: ByteVector, S: Store>(
+    Conv { quads, g, rows, .. }: Conv<'_>,
     first: usize,
     [some, columns]: [Range<usize>; 2],
     input: &[u8],
-    store: &S,
+    store: (&S, ChannelConstants<'_>),
     out: *mut S::Out,
 ) {
+    let (store, constants) = store;
     let mut interleaved = Columns([MaybeUninit::uninit(); COLUMN_BYTES]);
     let to = interleaved.0.as_mut_ptr().cast::<u8>();
     let column = quads.quads() * 4 * V::CHANNELS;
@@ -138,7 +161,7 @@ unsafe fn block<V: Vector, S: Store>(
     let at_once = columns_at_once(quads, g, V::CHANNELS);
     // SAFETY: (whole body) the pixels lie in the rectangle; all columns that a part sees fit into those that are interleaved.
     unsafe {
-        let constants = Constants::<V>::new(store, first);
+        let constants = Constants::<V>::new(constants, first);
         let mut sums = [[V::zero(); 4]; 6];
         for row in some.clone().step_by(rows) {
             let height = rows.min(some.end - row);

@@ -1,27 +1,26 @@
 //! From sums to results: a block of channels of a few pixels.
 
-use super::super::{Dequantize, Requantize};
-use super::vector::Vector;
+use super::super::{ChannelConstants, Dequantize, Requantize};
+use super::vector::ByteVector;
 
 /// Channels of the largest block.
 pub(super) const BLOCK: usize = 64;
 
 /// The constants of a block, a quarter of each sixteen channels in a vector, as sums are.
-pub(super) struct Constants<V: Vector> {
+pub(super) struct Constants<V: ByteVector> {
     pub(super) start: [V; 4],
     multiplier: [V::Floats; 4],
     bias: [V::Floats; 4],
 }
 
-impl<V: Vector> Constants<V> {
+impl<V: ByteVector> Constants<V> {
     /// # Safety
-    /// AVX-512 is available; the store has constants from channel `first` on.
+    /// AVX-512 is available.
     #[inline(always)]
-    pub(super) unsafe fn new(store: &impl Store, first: usize) -> Self {
-        let [multiplier, bias] = store.constants();
-        let multiplier = in_quarters::<V, f32>(&multiplier[first..]);
-        let bias = in_quarters::<V, f32>(&bias[first..]);
-        let start = in_quarters::<V, i32>(&store.acc_offset()[first..]);
+    pub(super) unsafe fn new(of: ChannelConstants<'_>, first: usize) -> Self {
+        let multiplier = in_quarters::<V, f32>(&of.multiplier[first..]);
+        let bias = in_quarters::<V, f32>(&of.bias[first..]);
+        let start = in_quarters::<V, i32>(&of.start[first..]);
         let quarter = V::CHANNELS / 4;
         // SAFETY: each has four vectors.
         unsafe {
@@ -53,7 +52,7 @@ struct Block<T>([T; BLOCK]);
 
 /// Four neighbors of each sixteen numbers behind each other, then the next four; zeros for those that are missing.
 #[inline(always)]
-fn in_quarters<V: Vector, T: Copy + Default>(of: &[T]) -> Block<T> {
+fn in_quarters<V: ByteVector, T: Copy + Default>(of: &[T]) -> Block<T> {
     let mut padded = Block([T::default(); BLOCK]);
     let all = match of.len() >= V::CHANNELS {
         true => of,
@@ -85,15 +84,16 @@ pub(super) struct Place<T> {
 pub(super) trait Store {
     type Out;
 
-    fn constants(&self) -> [&[f32]; 2];
-
-    fn acc_offset(&self) -> &[i32];
-
     /// Stores the pixels of a row of sums, four vectors each.
     ///
     /// # Safety
     /// AVX-512 is available; the place is writable for its channels of each pixel.
-    unsafe fn store<V: Vector>(&self, c: &Constants<V>, sums: &[[V; 4]], place: Place<Self::Out>);
+    unsafe fn store<V: ByteVector>(
+        &self,
+        c: &Constants<V>,
+        sums: &[[V; 4]],
+        place: Place<Self::Out>,
+    );
 }
 
 /// Stores bytes.
@@ -114,16 +114,8 @@ impl<'a> Bytes<'a> {
 impl Store for Bytes<'_> {
     type Out = u8;
 
-    fn constants(&self) -> [&[f32]; 2] {
-        [self.requantize.multiplier, self.requantize.bias]
-    }
-
-    fn acc_offset(&self) -> &[i32] {
-        self.requantize.acc_offset
-    }
-
     #[inline(always)]
-    unsafe fn store<V: Vector>(&self, c: &Constants<V>, sums: &[[V; 4]], place: Place<u8>) {
+    unsafe fn store<V: ByteVector>(&self, c: &Constants<V>, sums: &[[V; 4]], place: Place<u8>) {
         // SAFETY: the caller's promises.
         unsafe {
             match self.is_ordinary {
@@ -140,7 +132,7 @@ impl Store for Bytes<'_> {
 /// # Safety
 /// As [`Store::store`].
 #[inline(always)]
-unsafe fn bytes_of<V: Vector, const ORDINARY: bool>(
+unsafe fn bytes_of<V: ByteVector, const ORDINARY: bool>(
     requantize: &Requantize<'_>,
     c: &Constants<V>,
     sums: &[[V; 4]],
@@ -184,16 +176,8 @@ unsafe fn bytes_of<V: Vector, const ORDINARY: bool>(
 impl Store for Dequantize<'_> {
     type Out = f32;
 
-    fn constants(&self) -> [&[f32]; 2] {
-        [self.multiplier, self.bias]
-    }
-
-    fn acc_offset(&self) -> &[i32] {
-        self.acc_offset
-    }
-
     #[inline(always)]
-    unsafe fn store<V: Vector>(&self, c: &Constants<V>, sums: &[[V; 4]], place: Place<f32>) {
+    unsafe fn store<V: ByteVector>(&self, c: &Constants<V>, sums: &[[V; 4]], place: Place<f32>) {
         let quarter = V::CHANNELS / 4;
         let mut to = place.to;
         let mut quarters = Block([0.0f32; BLOCK]);

@@ -2,7 +2,7 @@
 //! and taps that see them; then each instruction multiplies and adds four taps, one below the other, of sixteen channels:
 //! exact.
 
-use super::vector::Vector;
+use super::vector::ByteVector;
 
 /// Most pixels of a tile of one row, and of two.
 pub(super) const MOST: [usize; 2] = [6, 3];
@@ -29,7 +29,7 @@ pub(super) struct Tile {
 pub(super) type Sums<V> = unsafe fn(&Tile, &[V; 4], *mut V);
 
 /// The functions for tiles of one row and 1 to 6 pixels, or two rows and 1 to 3.
-pub(super) fn tiles<V: Vector>(rows: usize) -> &'static [Sums<V>] {
+pub(super) fn tiles<V: ByteVector>(rows: usize) -> &'static [Sums<V>] {
     match rows {
         1 => &[
             sums::<V, 1, 1>,
@@ -46,7 +46,7 @@ pub(super) fn tiles<V: Vector>(rows: usize) -> &'static [Sums<V>] {
 /// # Safety
 /// As [`Sums`], for `N` pixels of `ROWS` rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn sums<V: Vector, const ROWS: usize, const N: usize>(
+unsafe fn sums<V: ByteVector, const ROWS: usize, const N: usize>(
     tile: &Tile,
     start: &[V; 4],
     sums: *mut V,
@@ -97,7 +97,12 @@ pub(super) struct Rows {
 /// # Safety
 /// AVX-512 is available; the vector's bytes are readable at each row and column, and `to` is writable for all columns.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) unsafe fn interleave<V: Vector>(rows: Rows, columns: usize, quads: usize, to: *mut u8) {
+pub(super) unsafe fn interleave<V: ByteVector>(
+    rows: Rows,
+    columns: usize,
+    quads: usize,
+    to: *mut u8,
+) {
     for quad in 0..quads {
         // SAFETY: the caller's promises.
         unsafe {
@@ -118,7 +123,7 @@ pub(super) unsafe fn interleave<V: Vector>(rows: Rows, columns: usize, quads: us
 /// # Safety
 /// As [`interleave`]; `ROWS` rows are readable, the others zero.
 #[inline(always)]
-unsafe fn interleave_four<V: Vector, const ROWS: usize>(
+unsafe fn interleave_four<V: ByteVector, const ROWS: usize>(
     rows: Rows,
     columns: usize,
     stride: usize,

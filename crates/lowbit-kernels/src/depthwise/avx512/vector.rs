@@ -3,7 +3,11 @@
 use std::arch::x86_64::*;
 
 /// Bytes of neighboring channels, or sums of a quarter of them: 128 bits of a vector hold four of each sixteen channels.
-pub(super) trait Vector: Copy + 'static {
+///
+/// # Safety
+/// The functions may only run where AVX-512 F, BW, DQ, VL and VNNI are; pointers must be readable or writable for as many
+/// bytes or floats as a vector has, or as the function says.
+pub(super) trait ByteVector: Copy + 'static {
     /// Channels of which a vector holds a byte each.
     const CHANNELS: usize;
     type Floats: Copy;
@@ -48,8 +52,7 @@ macro_rules! vector {
         $to_floats:ident $of_floats:ident $load_floats:ident $store_floats:ident $set_float:ident
         $fma:ident $add:ident $max:ident $min:ident $round:ident
     ) => {
-        /// Every function needs AVX-512 F, BW, DQ, VL and VNNI, and its pointers what it reads and writes.
-        impl Vector for $vector {
+        impl ByteVector for $vector {
             const CHANNELS: usize = $channels;
             type Floats = $floats;
 

@@ -1,5 +1,6 @@
 //! `report.html` of a recommendation.
 
+use super::verdict::Verdict;
 use super::{PartScore, Recommendation, Row};
 use crate::plural;
 use crate::report::candidates::{Plotted, tradeoff};
@@ -55,18 +56,19 @@ impl Recommendation {
 }
 
 /// The accuracy of a part with the interval of what it lost against FP32.
-fn plotted<'a>(name: &'a str, part: &PartScore, cost: f64, on_front: bool) -> Plotted<'a> {
+fn plotted<'a>(row: &'a Row, part: &PartScore, cost: f64, verdict: &Verdict) -> Plotted<'a> {
     let (drop, accuracy) = (part.drop_points, part.accuracy_percent);
     let interval = (
         accuracy - (drop.high - drop.value),
         accuracy + (drop.value - drop.low),
     );
     Plotted {
-        name,
+        name: &row.name,
         accuracy,
         interval: (drop.high > drop.low).then_some(interval),
         cost,
-        on_front,
+        on_front: row.on_front,
+        ships: row.name == verdict.ship,
     }
 }
 
@@ -96,17 +98,12 @@ fn charts(found: &Recommendation) -> Markup {
         let part = row.verdict.as_ref().filter(|_| row.latency_ms.is_some())?;
         // Milliseconds of two rows are of different minutes: what is comparable is each against FP32 in turns.
         let speed = row.speedup.map_or(1.0, |speedup| speedup.median);
-        Some(plotted(&row.name, part, speed, row.on_front))
+        Some(plotted(row, part, speed, &found.verdict))
     });
     let (shown, about) = near(&found.rows, found.max_drop_points);
-    let sized = shown.into_iter().map(|row| {
-        plotted(
-            &row.name,
-            &row.choosing,
-            row.bytes as f64 / 1e6,
-            row.on_front,
-        )
-    });
+    let sized = shown
+        .into_iter()
+        .map(|row| plotted(row, &row.choosing, row.bytes as f64 / 1e6, &found.verdict));
     html! {
         div class="figures" {
             (tradeoff("Images that chose nothing, against speed", ("speed, FP32 = 1", "× FP32's speed", false), &timed.collect::<Vec<_>>()))

@@ -353,21 +353,28 @@ fn the_whole_experiment_leaves_what_it_says_and_goes_on_where_it_was() {
         "and that there is no layer for mixed widths"
     );
     assert_eq!(found.rows[0].choosing.accuracy_percent, 100.0);
-    let (mut kept, mut exported) = (0, 0);
+    let mut kept = 0;
     for row in &found.rows[1..] {
         if let Some(file) = &row.file {
             let bytes = std::fs::metadata(place.join(file)).unwrap().len();
             assert_eq!(bytes, row.bytes, "{}", row.name);
             let ships = row.name == found.verdict.ship;
             assert!(row.verdict.is_some() && row.speedup.is_some() && (row.on_front || ships));
+            // Which rows are kept depends on their times; a row of 1 bit, which ONNX has not, may be all.
+            let has_form = ["W8A8", "W4A8", "W2A8"].iter();
+            let mut has_form = has_form.filter(|widths| row.name.starts_with(**widths));
+            assert!(
+                row.onnx.is_some() || has_form.next().is_none(),
+                "{}",
+                row.name
+            );
             if let Some(file) = &row.onnx {
                 assert!(std::fs::metadata(place.join(file)).unwrap().len() > 0);
-                exported += 1;
             }
             kept += 1;
         }
     }
-    assert!(kept > 0 && exported > 0, "{kept} and {exported}");
+    assert!(kept > 0);
     assert!(found.verdict.fits, "{}", found.verdict.sentence);
     let shipped = found.rows.iter().find(|row| row.name == found.verdict.ship);
     let smallest = found.rows.iter().map(|row| row.bytes).min();

@@ -115,16 +115,14 @@ impl<'a, T: Number> Rows<'a, T> {
 impl Engine {
     /// Bytes of the rows that a band keeps.
     pub(super) fn kept_bytes(&self, band: &Band) -> usize {
+        let elements = band.kept.iter().map(|kept| kept.len() + SLACK);
+        elements.sum::<usize>() * self.numbers_of(band).size()
+    }
+
+    /// What the values between a band's steps are made of.
+    fn numbers_of(&self, band: &Band) -> Numbers {
         let value = self.plan.exec.steps[band.steps.start].output;
-        let size = match self.plan.exec.values[value].numbers {
-            Numbers::F32 => 4,
-            Numbers::U8 => 1,
-        };
-        band.kept
-            .iter()
-            .map(|kept| kept.len() + SLACK)
-            .sum::<usize>()
-            * size
+        self.plan.exec.values[value].numbers
     }
 
     /// Whether a band is worth it where so many threads share an image; otherwise its steps run one after the other, each over
@@ -147,8 +145,7 @@ impl Engine {
         let layout = self.plan.output(last);
         let is_large = |index: usize| self.is_large(&self.plan.exec.steps[index]);
         let team = team.filter(|_| band.steps.clone().any(is_large));
-        let value = self.plan.exec.steps[band.steps.start].output;
-        let numbers = self.plan.exec.values[value].numbers;
+        let numbers = self.numbers_of(band);
         self.with_output(workspace, (last, number), logits, |inputs, out| {
             let run = |rows: Range<usize>, out: Out<'_>, clock: Clock<'_>| match numbers {
                 Numbers::F32 => self.rows::<f32>(band, inputs, rows, out, clock),
