@@ -1,16 +1,54 @@
 //! Memory aligned to cache lines, with readable slack behind its end.
 
 use crate::geometry::SLACK;
+use crate::pages::Piece;
 
 /// A zeroed, 64-byte-aligned buffer of plain numbers, followed by [`SLACK`] readable elements.
 ///
 /// Vector loads that cross a cache line cost up to a third of a kernel's speed (measured: 377 against 245 GMAC/s on the
 /// 5×5 32→64 layer); kernels may load up to [`SLACK`] elements past the end of what they need.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct AlignedBuffer<T> {
-    lines: Vec<Line>,
+    memory: Memory,
     len: usize,
     kind: std::marker::PhantomData<T>,
+}
+
+/// At least (len + SLACK) · size_of::<T>() initialized bytes (counted without overflow where they were asked for, and at
+/// most isize::MAX), aligned to 64.
+#[derive(Debug)]
+enum Memory {
+    Lines(Vec<Line>),
+    /// In large pages, beside others.
+    Piece(Piece),
+}
+
+impl Memory {
+    /// Zeros.
+    fn new(bytes: usize) -> Result<Self, std::collections::TryReserveError> {
+        if let Some(piece) = Piece::new(bytes) {
+            return Ok(Self::Piece(piece));
+        }
+        let count = bytes.div_ceil(64);
+        let mut lines = Vec::new();
+        lines.try_reserve_exact(count)?;
+        lines.resize(count, Line([0; 64]));
+        Ok(Self::Lines(lines))
+    }
+
+    fn start(&self) -> *const u8 {
+        match self {
+            Self::Lines(lines) => lines.as_ptr().cast(),
+            Self::Piece(piece) => piece.start(),
+        }
+    }
+
+    fn start_mut(&mut self) -> *mut u8 {
+        match self {
+            Self::Lines(lines) => lines.as_mut_ptr().cast(),
+            Self::Piece(piece) => piece.start_mut(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,12 +103,8 @@ impl<T: sealed::Number> AlignedBuffer<T> {
             .and_then(|all| all.checked_mul(size_of::<T>()))
             .filter(|&bytes| bytes <= isize::MAX as usize)
             .ok_or(refused)?;
-        let count = bytes.div_ceil(64);
-        let mut lines = Vec::new();
-        lines.try_reserve_exact(count).map_err(|_| refused)?;
-        lines.resize(count, Line([0; 64]));
         Ok(Self {
-            lines,
+            memory: Memory::new(bytes).map_err(|_| refused)?,
             len,
             kind: std::marker::PhantomData,
         })
@@ -91,13 +125,17 @@ impl<T: sealed::Number> AlignedBuffer<T> {
         buffer
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_in_large_pages(&self) -> bool {
+        matches!(self.memory, Memory::Piece(_))
+    }
+
     /// The elements and the slack behind them.
     #[must_use]
     pub fn with_slack(&self) -> &[T] {
-        // SAFETY: `lines` holds at least (len + SLACK) · size_of::<T>() initialized bytes (counted without overflow
-        // where it was made, and at most isize::MAX), is aligned to 64, which is
-        // at least the alignment of every `Number`, and every bit pattern is a valid `Number`.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len + SLACK) }
+        // SAFETY: `memory` has that many initialized bytes, aligned to 64, which is at least the alignment of every
+        // `Number`, and every bit pattern is a valid `Number`.
+        unsafe { std::slice::from_raw_parts(self.memory.start().cast(), self.len + SLACK) }
     }
 
     /// The elements and the slack behind them as bytes.
@@ -111,7 +149,15 @@ impl<T: sealed::Number> AlignedBuffer<T> {
     /// The elements and the slack behind them, mutable.
     pub fn with_slack_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `with_slack`; `&mut self` makes the access unique.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len + SLACK) }
+        unsafe { std::slice::from_raw_parts_mut(self.memory.start_mut().cast(), self.len + SLACK) }
+    }
+}
+
+impl<T: sealed::Number> Clone for AlignedBuffer<T> {
+    fn clone(&self) -> Self {
+        let mut copy = Self::zeroed(self.len);
+        copy.with_slack_mut().copy_from_slice(self.with_slack());
+        copy
     }
 }
 

@@ -7,7 +7,7 @@
 use crate::geometry::{ConvGeometry, WeightShape, is_countable};
 use std::ops::Range;
 
-/// A convolution over several images at once, without pooling, whose pixels hold the channels read and nothing else.
+/// A convolution over several images at once, without pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImagesGeometry {
     /// The convolution of one image, border included.
@@ -146,12 +146,20 @@ impl ImagesGeometry {
     /// # Panics
     /// If they do not, saying what does not hold.
     pub(crate) fn check(&self, shape: &WeightShape, input_len: usize, out_len: usize) {
-        let g = &self.image;
-        assert_eq!(g.pool, 1, "several images are not pooled");
         assert_eq!(
-            g.in_pixel_stride, g.in_channels,
+            self.image.in_pixel_stride, self.image.in_channels,
             "pixels hold the channels read alone"
         );
+        self.check_with_gaps(shape, input_len, out_len);
+    }
+
+    /// As [`ImagesGeometry::check`], for kernels that do not mind other channels between a pixel's and the next one's.
+    ///
+    /// # Panics
+    /// As [`ImagesGeometry::check`].
+    pub(crate) fn check_with_gaps(&self, shape: &WeightShape, input_len: usize, out_len: usize) {
+        let g = &self.image;
+        assert_eq!(g.pool, 1, "several images are not pooled");
         let strides = [self.in_image_stride, self.out_image_stride];
         assert!(
             strides.into_iter().all(is_countable),
@@ -202,6 +210,15 @@ pub(crate) mod tests {
             border: [top, left],
             size: [h, w],
         }
+    }
+
+    /// The same with other channels between those of neighboring pixels.
+    pub(crate) fn with_gaps(mut g: ImagesGeometry, gap: usize) -> ImagesGeometry {
+        let image = &mut g.image;
+        image.in_row_stride += gap * (image.in_row_stride / image.in_channels + 1);
+        image.in_pixel_stride += gap;
+        g.in_image_stride = image.input_extent() + gap;
+        g
     }
 
     /// Where each pixel of a border begins in the input.
@@ -274,6 +291,13 @@ pub(crate) mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "pixels hold the channels read alone")]
+    fn other_channels_between_pixels_are_refused() {
+        let g = with_gaps(geometry(4, 3, 1, 1), 2);
+        g.check(&g.image.weight_shape(), usize::MAX, usize::MAX);
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub mod heap;
 pub mod images;
 mod isa;
 mod lanes;
+pub mod pages;
 pub mod peak;
 mod proof;
 pub mod qconv;

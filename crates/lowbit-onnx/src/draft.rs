@@ -72,14 +72,6 @@ impl Draft {
         }
     }
 
-    /// A draft without items, whose names differ from those of this one.
-    pub(crate) fn emptied(&self) -> Self {
-        Self {
-            items: Vec::with_capacity(self.items.len()),
-            names: self.names.clone(),
-        }
-    }
-
     /// Adds an item under a name of its own.
     pub(crate) fn push(&mut self, mut item: Item) -> usize {
         let plain = one_line(item.name.trim_start_matches('/'));

@@ -1,7 +1,7 @@
 //! Every ISA against the scalar twins, over odd shapes.
 
 use super::*;
-use crate::images::tests::{border_pixels, odd};
+use crate::images::tests::{border_pixels, odd, with_gaps};
 use crate::random::{below, stream, uniform};
 
 fn geometry(number: u64) -> ConvGeometry {
@@ -212,8 +212,14 @@ fn without_border(g: &ImagesGeometry, input: &AlignedBuffer<f32>) -> AlignedBuff
 
 #[test]
 fn several_images_at_once_give_the_bits_of_each_alone() {
-    for number in 0..150 {
-        let g = odd(number, 1);
+    for number in 0..200 {
+        // Every other one as a group of more channels.
+        let gap = if number % 2 == 0 {
+            0
+        } else {
+            number as usize % 5
+        };
+        let g = with_gaps(odd(number, 1), gap);
         let shape = g.image.weight_shape();
         let weights = numbers(number, "weights", shape.len());
         let bias = numbers(number, "bias", shape.out_channels);

@@ -54,18 +54,12 @@ pub(super) fn conv(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault
         return Err(node.wrong("its bias has another number of channels than its weights"));
     }
     let from = weight.floats().unwrap_or_default();
-    let mut places = Vec::with_capacity(from.len());
-    for o in 0..out {
-        for y in 0..kernel_h {
-            for x in 0..kernel_w {
-                places.extend(
-                    (0..channels).map(|c| ((o * channels + c) * kernel_h + y) * kernel_w + x),
-                );
-            }
-        }
-    }
-    let data = places.iter().map(|&place| from[place]).collect();
-    let codes = codes(importer, node, out, 0, &places)?;
+    let order = Order::Kernels {
+        channels,
+        pixels: kernel_h * kernel_w,
+    };
+    let data = order.arranged(from, |x| x);
+    let codes = codes(importer, node, out, 0, &order)?;
     let conv = Conv {
         out_channels: out,
         kernel: [kernel_h, kernel_w],
@@ -157,21 +151,14 @@ fn linear(
     {
         value = turned;
     }
-    let order = last_axis(node, &value, inner)?;
-    let from = weight.floats().unwrap_or_default();
-    let mut places = Vec::with_capacity(from.len());
-    for o in 0..out {
-        places.extend((0..inner).map(|i| {
-            let i = order.as_ref().map_or(i, |places| places[i]);
-            if turned { o * inner + i } else { i * out + o }
-        }));
-    }
-    let scaled = |&place: &usize| match alpha {
-        1.0 => from[place],
-        alpha => from[place] * alpha,
+    let order = Order::Matrix {
+        turned,
+        size: [out, inner],
+        inputs: last_axis(node, &value, inner)?,
     };
-    let data = places.iter().map(scaled).collect();
-    let codes = codes(importer, node, out, usize::from(!turned), &places)?;
+    let from = weight.floats().unwrap_or_default();
+    let data = order.arranged(from, |x| if alpha == 1.0 { x } else { x * alpha });
+    let codes = codes(importer, node, out, usize::from(!turned), &order)?;
     let bias = match bias {
         None => vec![0.0; out],
         Some(bias) if bias.len() == out => bias,
@@ -202,13 +189,61 @@ fn linear(
     Ok(())
 }
 
-/// The integers of a product whose weights have them, brought into the order of `places`; output channels are their axis `axis`.
+/// Where a file has the weights of a product, which lowbit wants by output, pixel of the kernel, input.
+enum Order {
+    /// `[out, channels, pixels]`.
+    Kernels { channels: usize, pixels: usize },
+    /// `[in, out]`, or `[out, in]` where they are turned, of `size` `[out, in]`.
+    Matrix {
+        turned: bool,
+        size: [usize; 2],
+        /// The place of each input in the file, where that is another order.
+        inputs: Option<Vec<usize>>,
+    },
+}
+
+impl Order {
+    /// What `to` makes of each element, in lowbit's order.
+    fn arranged<T: Copy, U>(&self, from: &[T], to: impl Fn(T) -> U) -> Vec<U> {
+        let mut all = Vec::with_capacity(from.len());
+        match self {
+            Self::Kernels { pixels: 1, .. }
+            | Self::Matrix {
+                turned: true,
+                inputs: None,
+                ..
+            } => all.extend(from.iter().map(|&x| to(x))),
+            &Self::Kernels { channels, pixels } => {
+                for kernel in from.chunks_exact((channels * pixels).max(1)) {
+                    for pixel in 0..pixels {
+                        all.extend(kernel[pixel..].iter().step_by(pixels).map(|&x| to(x)));
+                    }
+                }
+            }
+            Self::Matrix {
+                turned,
+                size: [out, inner],
+                inputs,
+            } => {
+                for o in 0..*out {
+                    all.extend((0..*inner).map(|i| {
+                        let i = inputs.as_ref().map_or(i, |places| places[i]);
+                        to(from[if *turned { o * inner + i } else { i * out + o }])
+                    }));
+                }
+            }
+        }
+        all
+    }
+}
+
+/// The integers of a product whose weights have them, brought into lowbit's order; output channels are their axis `axis`.
 fn codes(
     importer: &Importer<'_>,
     node: &Node,
     out: usize,
     axis: usize,
-    places: &[usize],
+    order: &Order,
 ) -> Result<Option<LayerCodes>, Fault> {
     let of = |index: usize| importer.model.codes.get(node.input(index)?);
     let Some(weight) = of(1) else {
@@ -228,10 +263,7 @@ fn codes(
         node.wrong("its weights less their zero point do not fit 8 bits: quantize them as s8, symmetrically")
     })?;
     // In range, as `width` has seen.
-    let weights = places
-        .iter()
-        .map(|&place| weight.values[place] as i16)
-        .collect();
+    let weights = order.arranged(&weight.values, |code| code as i16);
     let bias = match of(2) {
         None => None,
         Some(bias) if bias.scale.len() > 1 && bias.scale.len() != out => {

@@ -6,7 +6,21 @@ use lowbit::quant::ActivationParams;
 
 /// Takes a draft's roundings away, each into the operator before it.
 pub(crate) fn settle(draft: &mut Draft) {
-    *draft = Settled::of(draft).draft;
+    let only = only_grids(draft);
+    let items = std::mem::take(&mut draft.items);
+    let mut settled = Settled {
+        only,
+        places: Vec::with_capacity(items.len()),
+        draft,
+    };
+    for (index, item) in items.into_iter().enumerate() {
+        let place = match item.work {
+            Work::Grid(grid) => settled.round(item.inputs[0], grid),
+            _ => settled.place(index, item),
+        };
+        settled.places.push(place);
+    }
+    settled.end_in_reals();
 }
 
 /// Whether what an operator gives of values on a grid lies on it: what it cuts or chooses.
@@ -24,18 +38,18 @@ fn stays_on_grid(op: &Op) -> bool {
 }
 
 /// A clip whose ceiling is the level that it has in f32, where ONNX rounds it.
-fn ceiled(work: &Work, grid: Option<ActivationParams>) -> Work {
+fn ceiled(work: Work, grid: Option<ActivationParams>) -> Work {
     match (work, grid) {
         (Work::Op(Op::Unary(Unary::Clip { min, max })), Some(grid)) => {
-            let exact = (f64::from(*max) / f64::from(grid.scale)).round_ties_even();
+            let exact = (f64::from(max) / f64::from(grid.scale)).round_ties_even();
             let rounded = (max / grid.scale).round_ties_even();
             let max = match exact == f64::from(rounded) {
-                true => *max,
+                true => max,
                 false => rounded * grid.scale,
             };
-            Work::Op(Op::Unary(Unary::Clip { min: *min, max }))
+            Work::Op(Op::Unary(Unary::Clip { min, max }))
         }
-        (work, _) => work.clone(),
+        (work, _) => work,
     }
 }
 
@@ -63,33 +77,14 @@ fn only_grids(draft: &Draft) -> Vec<Option<ActivationParams>> {
 
 /// A draft in the making, without roundings of their own.
 struct Settled<'a> {
-    before: &'a Draft,
-    /// The grid to which all readers of an item round it, if there is one.
+    /// The grid to which all readers of an item of the one before round it, if there is one.
     only: Vec<Option<ActivationParams>>,
-    draft: Draft,
+    draft: &'a mut Draft,
     /// The new place of each item.
     places: Vec<usize>,
 }
 
-impl<'a> Settled<'a> {
-    fn of(before: &'a Draft) -> Self {
-        let mut settled = Self {
-            before,
-            only: only_grids(before),
-            draft: before.emptied(),
-            places: Vec::with_capacity(before.items.len()),
-        };
-        for (index, item) in before.items.iter().enumerate() {
-            let place = match item.work {
-                Work::Grid(grid) => settled.round(index, grid),
-                _ => settled.place(index),
-            };
-            settled.places.push(place);
-        }
-        settled.end_in_reals();
-        settled
-    }
-
+impl Settled<'_> {
     /// The item that holds what an item gives: a flatten moves nothing.
     fn root(&self, mut place: usize) -> usize {
         while matches!(
@@ -106,8 +101,7 @@ impl<'a> Settled<'a> {
     }
 
     /// Places an operator.
-    fn place(&mut self, index: usize) -> usize {
-        let item = &self.before.items[index];
+    fn place(&mut self, index: usize, item: Item) -> usize {
         let own = self.only[index];
         let mut inputs: Vec<usize> = item
             .inputs
@@ -133,15 +127,14 @@ impl<'a> Settled<'a> {
         self.draft.items.push(Item {
             inputs,
             grid,
-            work: ceiled(&item.work, grid),
-            ..item.clone()
+            work: ceiled(item.work, grid),
+            ..item
         });
         self.draft.items.len() - 1
     }
 
     /// Places a rounding.
-    fn round(&mut self, index: usize, grid: ActivationParams) -> usize {
-        let from = self.before.items[index].inputs[0];
+    fn round(&mut self, from: usize, grid: ActivationParams) -> usize {
         let place = self.places[from];
         let root = self.root(place);
         if self.draft.items[root].grid == Some(grid) {

@@ -8,6 +8,7 @@ use crate::graph::{Graph, Pixels, fold_batch_norm};
 use crate::lower::{ExecProgram, Plan, Program, Step, ValueId};
 use crate::quant::QuantizedModel;
 use lowbit_kernels::Isa;
+use lowbit_kernels::pages::in_large_pages;
 
 /// A graph compiled for f32 inference.
 ///
@@ -103,7 +104,8 @@ pub(super) fn engine_of(
         let weights = layer.has_weights().then(|| folded(layer, step.layer));
         f32::kernel(&plan, index, weights, isa)
     };
-    let kernels = (0..plan.exec.steps.len()).map(kernel).collect();
+    let packed = size_of::<f32>() * graph.parameter_count();
+    let kernels = in_large_pages(packed, || (0..plan.exec.steps.len()).map(kernel).collect());
     let pixels = Pixels::of(graph);
     Engine::new(plan, kernels, Loader { isa, pixels }, isa, |_| 0)
 }

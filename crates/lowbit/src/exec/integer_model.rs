@@ -11,6 +11,7 @@ use crate::quant::{
     ActivationParams, ActivationQuant, InputParams, QuantizedLayer, QuantizedModel,
 };
 use lowbit_kernels::Isa;
+use lowbit_kernels::pages::in_large_pages;
 
 /// A quantized model compiled for integer inference.
 ///
@@ -198,7 +199,8 @@ pub(super) fn engine_of(model: &QuantizedModel, plan: Plan, kernels: &Kernels) -
             _ => kernels.kernel(&plan, index, model.layers[layer].as_ref()),
         }
     };
-    let steps = (0..plan.exec.steps.len()).map(kernel).collect();
+    let packed = model.graph.parameter_count();
+    let steps = in_large_pages(packed, || (0..plan.exec.steps.len()).map(kernel).collect());
     let filling = kernels.filling(&plan);
     let loader = Loader {
         isa: kernels.isa,

@@ -13,19 +13,20 @@ const FEWEST_IMAGES: usize = 4;
 /// A convolution that can run over several images at once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Together {
-    /// Of no image yet.
+    /// Of no image yet, and of one group.
     geometry: ImagesGeometry,
+    groups: usize,
     /// Where the first image's view begins.
     first: usize,
 }
 
 impl Together {
-    /// The form of a convolution that is one product of matrices, without dilation or pooling, and whose result has few pixels.
+    /// The form of a convolution without dilation or pooling, and whose result has few pixels.
     pub(super) fn new(view: &ConvView, input: &Layout, output: &Layout) -> Option<Self> {
-        let image = view.plain().filter(|_| view.is_single())?;
+        let (image, groups) = view.even_groups()?;
         let padding = view.padding();
         let few = output.h * output.w <= MOST_PIXELS;
-        few.then_some(Self {
+        (few && image.pool == 1).then_some(Self {
             geometry: ImagesGeometry {
                 image,
                 images: 0,
@@ -34,6 +35,7 @@ impl Together {
                 border: padding,
                 size: [input.h, input.w],
             },
+            groups,
             first: view.first(),
         })
     }
@@ -53,8 +55,13 @@ impl Together {
         &self.geometry
     }
 
-    /// What the kernels see of the first image's input, and all behind it.
-    pub(super) fn view<'a, T>(&self, input: &'a [T]) -> &'a [T] {
-        &input[self.first..]
+    /// Groups of channels, each with its weights.
+    pub(super) fn groups(&self) -> usize {
+        self.groups
+    }
+
+    /// What the kernels see of the first image's input for a group, and all behind it.
+    pub(super) fn view<'a, T>(&self, input: &'a [T], group: usize) -> &'a [T] {
+        &input[self.first + group * self.geometry.image.in_channels..]
     }
 }

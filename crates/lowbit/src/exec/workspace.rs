@@ -4,6 +4,7 @@ use super::found::FoundParams;
 use crate::lower::{ExecStep, Numbers, Plan, Slots};
 use crate::quant::ActivationParams;
 use lowbit_kernels::AlignedBuffer;
+use lowbit_kernels::pages::in_large_pages;
 use std::sync::Arc;
 
 /// Buffers for a chunk of images.
@@ -35,7 +36,9 @@ impl Workspace {
         };
         Self {
             slots: Arc::clone(slots),
-            buffers: slots.slots.iter().map(buffer).collect(),
+            buffers: in_large_pages(slots.bytes(chunk), || {
+                slots.slots.iter().map(buffer).collect()
+            }),
             found: plan
                 .layouts
                 .iter()

@@ -176,6 +176,11 @@ impl ConvView {
         (self.is_even && self.groups == 1).then_some(self.geometry)
     }
 
+    /// The geometry of a group, and how many there are, where one step leads both ways and taps are neighbors.
+    pub(crate) fn even_groups(&self) -> Option<(ConvGeometry, usize)> {
+        self.is_even.then_some((self.geometry, self.groups))
+    }
+
     /// The geometry of a depthwise convolution, and where its view begins in the input's image.
     pub(crate) fn depthwise(&self) -> Option<(DepthwiseGeometry, usize)> {
         Some((self.depthwise?, self.first))

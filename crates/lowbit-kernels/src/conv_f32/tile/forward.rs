@@ -16,7 +16,7 @@ struct Call<'a> {
     in_h: usize,
     in_w: usize,
     /// Runs of contiguous taps, `per_row` of them to a kernel row.
-    offsets: Vec<usize>,
+    runs: Vec<Run>,
     run: usize,
     per_row: usize,
     /// Offsets of a tile's pixels from its first one; the pixels of a pooling window follow each other.
@@ -46,6 +46,11 @@ pub(in crate::conv_f32) unsafe fn conv<V: Vector>(
         return;
     }
     let (offsets, run) = segments(g);
+    let of_segment = |(number, offset)| Run {
+        offset,
+        tap: number * run,
+    };
+    let runs: Vec<Run> = offsets.into_iter().enumerate().map(of_segment).collect();
     let pool_taps = g.pool * g.pool;
     let mut pixels = [0usize; MAX_MR];
     for (r, pixel) in pixels.iter_mut().enumerate() {
@@ -62,8 +67,8 @@ pub(in crate::conv_f32) unsafe fn conv<V: Vector>(
         border,
         in_h: (g.out_h - 1) * g.stride + g.kernel_h,
         in_w: (g.out_w - 1) * g.stride + g.kernel_w,
-        per_row: offsets.len() / g.kernel_h.max(1),
-        offsets,
+        per_row: runs.len() / g.kernel_h.max(1),
+        runs,
         run,
         pixels,
         input,
@@ -103,9 +108,7 @@ unsafe fn conv_panel<V: Vector, const N: usize>(
         let first = call.border.saturating_sub(bottom).min(g.kernel_h);
         let last = (call.in_h - call.border).saturating_sub(top);
         let kernel_rows = first..last.clamp(first, g.kernel_h);
-        let row_taps = call.per_row * call.run;
-        let offsets =
-            &call.offsets[kernel_rows.start * call.per_row..kernel_rows.end * call.per_row];
+        let runs = &call.runs[kernel_rows.start * call.per_row..kernel_rows.end * call.per_row];
         for (column, stored) in tiles.clone() {
             let left = column * g.pool * g.stride;
             let right = left + (stored * g.pool - 1) * g.stride + g.kernel_w;
@@ -117,10 +120,9 @@ unsafe fn conv_panel<V: Vector, const N: usize>(
                         .input
                         .add(top * g.in_row_stride + left * g.in_pixel_stride),
                     pixels: &call.pixels,
-                    offsets,
+                    runs,
                     run: call.run,
-                    weights: weights.add(kernel_rows.start * row_taps * N * V::LANES),
-                    skip: 0,
+                    weights,
                     goes_on: false,
                 };
                 if inside || g.pool != 1 {
@@ -170,16 +172,16 @@ unsafe fn at_border<V: Vector, const N: usize>(
             if low >= high {
                 continue;
             }
-            let tap =
-                ((kernel_row - kernel_rows.start) * g.kernel_w + kernel_column) * g.in_channels;
-            let offset = kernel_row * g.in_row_stride + kernel_column * g.in_pixel_stride;
+            let run = Run {
+                offset: kernel_row * g.in_row_stride + kernel_column * g.in_pixel_stride,
+                tap: (kernel_row * g.kernel_w + kernel_column) * g.in_channels,
+            };
             // SAFETY: `low..high` are pixels of the tile, and the taps are among its own.
             unsafe {
                 let part = Tile {
                     origin: tile.origin.add(call.pixels[low]),
-                    offsets: &[offset],
+                    runs: &[run],
                     run: g.in_channels,
-                    weights: tile.weights.add(tap * N * V::LANES),
                     goes_on: true,
                     ..*tile
                 };
@@ -190,18 +192,25 @@ unsafe fn at_border<V: Vector, const N: usize>(
     }
 }
 
+/// Contiguous taps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    /// Of the first one's input from a pixel's first.
+    pub(super) offset: usize,
+    /// The first one's number among the kernel's taps.
+    pub(super) tap: usize,
+}
+
 /// Where a tile reads.
 pub(super) struct Tile<'a> {
     pub(super) origin: *const f32,
     /// Offsets of the pixels from the origin.
     pub(super) pixels: &'a [usize; MAX_MR],
-    /// Offsets of the runs of taps from a pixel.
-    pub(super) offsets: &'a [usize],
+    pub(super) runs: &'a [Run],
     /// Taps of a run.
     pub(super) run: usize,
+    /// The panel's, of the first tap.
     pub(super) weights: *const f32,
-    /// Weights to leave out behind those of a run.
-    pub(super) skip: usize,
     /// Whether the accumulators hold something to add to.
     pub(super) goes_on: bool,
 }
@@ -222,10 +231,10 @@ pub(super) unsafe fn forward<V: Vector, const N: usize, const MR: usize>(
         if tile.goes_on {
             acc = *to.cast();
         }
-        let mut weights = tile.weights;
-        for &offset in tile.offsets {
+        for run in tile.runs {
+            let mut weights = tile.weights.add(run.tap * N * V::LANES);
             let pixels: [*const f32; MR] =
-                std::array::from_fn(|r| tile.origin.add(offset + tile.pixels[r]));
+                std::array::from_fn(|r| tile.origin.add(run.offset + tile.pixels[r]));
             for tap in 0..tile.run {
                 let mut w = [V::zero(); N];
                 for v in 0..N {
@@ -236,7 +245,6 @@ pub(super) unsafe fn forward<V: Vector, const N: usize, const MR: usize>(
                 }
                 weights = weights.add(N * V::LANES);
             }
-            weights = weights.wrapping_add(tile.skip);
         }
         *to.cast() = acc;
     }

@@ -1,19 +1,21 @@
 //! Forward convolution of several images whose maps have few pixels: a tile is one pixel of neighboring images.
 
-use super::forward::{Stored, Tile, forward, store};
+use super::forward::{Run, Stored, Tile, forward, store};
 use super::{MAX_MR, NR, Vector, most_rows, of_size, panels};
 use crate::ImagesGeometry;
 use crate::conv_f32::Epilogue;
 use crate::geometry::even_starts;
 use crate::images::Axis;
+use std::ops::Range;
 
 /// One call, prepared for its tiles.
 struct Call<'a> {
     g: &'a ImagesGeometry,
     rows: Axis,
     columns: Axis,
-    /// Offsets of the kernel's rows.
-    offsets: Vec<usize>,
+    /// For each range of kernel columns the runs of contiguous taps of all kernel rows, `per_row` of them to a row.
+    runs: Vec<Vec<Run>>,
+    is_contiguous: bool,
     /// Offsets of a tile's images from its first one.
     images: [usize; MAX_MR],
     input: *const f32,
@@ -36,13 +38,26 @@ pub(in crate::conv_f32) unsafe fn conv_images<V: Vector>(
 ) {
     let image = &g.image;
     let [rows, columns] = g.axes();
+    let is_contiguous = image.in_pixel_stride == image.in_channels;
+    let run = |row: usize, column: usize| Run {
+        offset: row * image.in_row_stride + column * image.in_pixel_stride,
+        tap: (row * image.kernel_w + column) * image.in_channels,
+    };
+    let runs = |columns: &Range<usize>| -> Vec<Run> {
+        let firsts = match is_contiguous {
+            true => columns.start..columns.end.min(columns.start + 1),
+            false => columns.clone(),
+        };
+        let rows = 0..image.kernel_h;
+        rows.flat_map(|row| firsts.clone().map(move |column| run(row, column)))
+            .collect()
+    };
     let call = Call {
         g,
+        runs: columns.ranges.iter().map(runs).collect(),
+        is_contiguous,
         rows,
         columns,
-        offsets: (0..image.kernel_h)
-            .map(|row| row * image.in_row_stride)
-            .collect(),
         // Offsets of more images than there are are not used: they may be anything.
         images: std::array::from_fn(|r| r.wrapping_mul(g.in_image_stride)),
         input,
@@ -78,10 +93,15 @@ unsafe fn panel_of_images<V: Vector, const N: usize>(
         let kernel_rows = call.rows.of(row);
         for column in 0..image.out_w {
             let kernel_columns = call.columns.of(column);
-            let first_tap = kernel_rows.start * image.kernel_w + kernel_columns.start;
-            let left_out = image.kernel_w - kernel_columns.len();
+            let runs = &call.runs[call.columns.kinds[column]];
+            let per_row = runs.len() / image.kernel_h.max(1);
+            let runs = &runs[kernel_rows.start * per_row..kernel_rows.end * per_row];
+            let run_pixels = match call.is_contiguous {
+                true => kernel_columns.len(),
+                false => 1,
+            };
             let pixel = row * image.stride * image.in_row_stride
-                + (column * image.stride + kernel_columns.start) * image.in_channels;
+                + column * image.stride * image.in_pixel_stride;
             let at = row * image.out_row_stride + column * image.out_pixel_stride;
             for (first, count) in tiles.clone() {
                 // SAFETY: the images' pixels lie inside the geometry, whose extents the caller vouches for, and the window
@@ -90,10 +110,9 @@ unsafe fn panel_of_images<V: Vector, const N: usize>(
                     let tile = Tile {
                         origin: call.input.add(first * g.in_image_stride + pixel),
                         pixels: &call.images,
-                        offsets: &call.offsets[kernel_rows.clone()],
-                        run: kernel_columns.len() * image.in_channels,
-                        weights: weights.add(first_tap * image.in_channels * N * V::LANES),
-                        skip: left_out * image.in_channels * N * V::LANES,
+                        runs,
+                        run: run_pixels * image.in_channels,
+                        weights,
                         goes_on: false,
                     };
                     let to = acc.as_mut_ptr();

@@ -186,9 +186,11 @@ impl Kernel for Conv {
             });
         }
         if let Some((together, geometry)) = together {
-            let view = together.view(input);
+            let parts = weights.len() / together.groups();
             for (part, of_part) in weights.iter().enumerate() {
-                let (image, first) = part_of(&geometry.image, part, weights.len());
+                let view = together.view(input, part / parts);
+                let (image, _) = part_of(&geometry.image, part, parts);
+                let first = part * image.out_channels;
                 let epilogue = self.epilogue(&self.bias[first..][..image.out_channels]);
                 let geometry = ImagesGeometry { image, ..geometry };
                 conv_f32::conv_images(of_part, &geometry, view, &epilogue, &mut out[first..]);

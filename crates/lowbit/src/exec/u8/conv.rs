@@ -36,7 +36,8 @@ impl Conv {
         let pointwise = Pointwise::new(&view, &input, &output);
         let together = match pointwise {
             Some(_) => None,
-            None => Together::new(&view, &input, &output),
+            // Its kernels read pixels whole.
+            None => Together::new(&view, &input, &output).filter(|it| it.groups() == 1),
         };
         let gathered = Gathered::new(&view, conv, &input, &output);
         let windows = together.map_or_else(Vec::new, |together| together.geometry().windows());
@@ -77,8 +78,9 @@ impl Conv {
     }
 
     /// Computes several images at once, part by part of the channels.
-    fn images(&self, geometry: &ImagesGeometry, view: &[u8], call: Call<'_>) {
+    fn images(&self, together: &Together, geometry: &ImagesGeometry, call: Call<'_>) {
         let (inputs, mut out) = (call.inputs, call.out);
+        let view = together.view(inputs.u8(0), 0);
         for (part, product) in self.groups.iter().enumerate() {
             let (image, first) = part_of(&geometry.image, part, self.groups.len());
             let geometry = ImagesGeometry { image, ..*geometry };
@@ -128,8 +130,7 @@ impl Kernel for Conv {
         if let Some(together) = &self.together
             && let Some(geometry) = together.of(&call)
         {
-            let view = together.view(call.inputs.u8(0));
-            return self.images(&geometry, view, call);
+            return self.images(together, &geometry, call);
         }
         if let Some(gathered) = &self.gathered {
             return self.taps(gathered, call);
