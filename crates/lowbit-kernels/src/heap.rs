@@ -3,7 +3,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// The system's allocator, counted. Without `#[global_allocator]` in front of one it counts nothing.
+/// The system's allocator, counted, and what buffers have of large pages ([`crate::pages`]; that these are handed out two
+/// megabytes at a time is not counted). Without `#[global_allocator]` in front of one it counts nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CountedHeap;
 

@@ -8,12 +8,14 @@ use crate::heap::Elsewhere;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-/// What a large page has on the machines that have them.
+/// What a large page has on x86-64, and on others with pages of 4 KiB.
 const LARGE: usize = 1 << 21;
 /// Buffers of fewer bytes in all are not worth a large page.
 const WORTH: usize = LARGE / 2;
-/// A buffer of so many bytes has large pages wherever it is made: half of one may be left over.
+/// A buffer of so many bytes has large pages wherever it is made: a third of them is left over at most.
 const WORTH_ALONE: usize = 2 * LARGE;
+/// Whether the system is asked for large pages. Miri has none.
+const HAS_LARGE: bool = cfg!(all(target_os = "linux", not(miri)));
 /// Where buffers begin: a cache line.
 const LINE: usize = 64;
 
@@ -21,14 +23,10 @@ const LINE: usize = 64;
 /// such and they will have about `expected` bytes, 1 MiB or more; otherwise nothing is different. Their memory is given back
 /// when all of them are gone.
 pub fn in_large_pages<R>(expected: usize, make: impl FnOnce() -> R) -> R {
-    if expected < WORTH || !cfg!(target_os = "linux") {
+    if expected < WORTH || !HAS_LARGE {
         return make();
     }
-    let open = Open {
-        next: expected,
-        ..Open::default()
-    };
-    let outer = OPEN.replace(Some(open));
+    let outer = OPEN.replace(Some(Open::new(expected)));
     // Also where `make` panics.
     let _back = Back(Some(outer));
     make()
@@ -47,13 +45,12 @@ impl Drop for Back {
 }
 
 /// Where this thread's next buffers go.
-#[derive(Default)]
 struct Open {
     region: Option<Arc<Region>>,
     /// Bytes of it that buffers have.
     used: usize,
-    /// Bytes of the next region, at least.
-    next: usize,
+    /// Bytes of a region, at least: what is not touched costs nothing.
+    expected: usize,
 }
 
 /// A part of a region: zeros at first, nobody else's, and aligned to a cache line.
@@ -67,11 +64,13 @@ pub(crate) struct Piece {
 impl Piece {
     /// A piece of `bytes` where they are many or this thread is in [`in_large_pages`], if the system has such memory.
     pub(crate) fn new(bytes: usize) -> Option<Self> {
-        OPEN.with_borrow_mut(|open| match open {
+        let cut = |open: &RefCell<Option<Open>>| match open.borrow_mut().as_mut() {
             Some(open) if bytes > 0 => open.cut(bytes),
-            None if bytes >= WORTH_ALONE => Open::default().cut(bytes),
+            None if bytes >= WORTH_ALONE && HAS_LARGE => Open::new(bytes).cut(bytes),
             _ => None,
-        })
+        };
+        // While a thread ends there is none.
+        OPEN.try_with(cut).ok().flatten()
     }
 
     pub(crate) fn start(&self) -> *const u8 {
@@ -84,18 +83,30 @@ impl Piece {
 }
 
 impl Open {
+    fn new(expected: usize) -> Self {
+        Self {
+            region: None,
+            used: 0,
+            expected,
+        }
+    }
+
     fn cut(&mut self, bytes: usize) -> Option<Piece> {
         let end = self.used.checked_add(bytes)?;
         let region = match &self.region {
             Some(region) if end <= region.bytes => region,
             _ => {
-                let all = bytes.max(self.next).checked_next_multiple_of(LARGE)?;
+                let all = bytes.max(self.expected).checked_next_multiple_of(LARGE)?;
+                // Refused, it leaves everything as it was.
+                let region = Arc::new(Region::new(all)?);
                 self.used = 0;
-                // What was expected is used up: a little at a time from here.
-                self.next = LARGE;
-                self.region.insert(Arc::new(Region::new(all)?))
+                self.region.insert(region)
             }
         };
+        assert!(
+            self.used + bytes <= region.bytes,
+            "a piece lies in its region"
+        );
         let piece = Piece {
             region: Arc::clone(region),
             start: self.used,
@@ -108,6 +119,7 @@ impl Open {
 
 /// Memory of the system's, which begins at a large page.
 #[derive(Debug)]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 struct Region {
     start: *mut u8,
     bytes: usize,
@@ -122,20 +134,18 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     fn new(bytes: usize) -> Option<Self> {
         let mapped_bytes = bytes.checked_add(LARGE)?;
-        let (access, kind) = (
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-        );
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: new memory at a place of the system's choice touches nothing that there is.
         let mapped = unsafe { libc::mmap(std::ptr::null_mut(), mapped_bytes, access, kind, -1, 0) };
         if mapped == libc::MAP_FAILED {
             return None;
         }
         let mapped: *mut u8 = mapped.cast();
-        let start = mapped.wrapping_add(mapped.align_offset(LARGE));
+        let start = mapped.wrapping_add(mapped.addr().next_multiple_of(LARGE) - mapped.addr());
         // SAFETY: `start` and `bytes` lie in what was mapped: less than a large page is left out in front.
         // A refusal is no harm: pages are small then.
         unsafe { libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE) };
@@ -147,7 +157,7 @@ impl Region {
         })
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(all(target_os = "linux", not(miri))))]
     fn new(_: usize) -> Option<Self> {
         None
     }
@@ -161,10 +171,11 @@ impl Drop for Region {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(all(test, target_os = "linux", not(miri)))]
 mod tests {
     use super::*;
     use crate::AlignedBuffer;
+    use crate::geometry::SLACK;
 
     /// Where a buffer begins.
     fn place<T: crate::buffer::Number>(buffer: &AlignedBuffer<T>) -> usize {
@@ -179,7 +190,7 @@ mod tests {
         assert_eq!(place(&buffers[0]) % LARGE, 0);
         for (i, pair) in buffers.windows(2).enumerate() {
             let bytes = size_of_val(pair[0].with_slack());
-            assert_eq!(bytes, 4 * (1000 + i + crate::geometry::SLACK));
+            assert_eq!(bytes, 4 * (1000 + i + SLACK));
             assert_eq!(
                 place(&pair[1]) - place(&pair[0]),
                 bytes.next_multiple_of(LINE)
@@ -197,7 +208,8 @@ mod tests {
 
     #[test]
     fn more_than_expected_finds_room_too() {
-        let lens = [WORTH, 3 * LARGE, 10, LARGE, 0];
+        // The second fills a region to its end.
+        let lens = [WORTH, 2 * LARGE - SLACK, 10, LARGE, 0];
         let buffers = in_large_pages(WORTH, || lens.map(AlignedBuffer::<u8>::zeroed));
         for (buffer, len) in buffers.iter().zip(lens) {
             assert_eq!((buffer.len(), place(buffer) % LINE), (len, 0));
@@ -229,6 +241,19 @@ mod tests {
         assert!(!lies_in_region(&AlignedBuffer::zeroed(10)));
         assert!(!lies_in_region(&AlignedBuffer::zeroed(WORTH_ALONE / 2)));
         assert!(lies_in_region(&AlignedBuffer::zeroed(WORTH_ALONE)));
+    }
+
+    #[test]
+    fn a_region_that_is_refused_leaves_those_before_alone() {
+        in_large_pages(WORTH, || {
+            let mut first = AlignedBuffer::<u8>::zeroed(10);
+            first.fill(1);
+            // More than processors can address.
+            assert!(AlignedBuffer::<u8>::try_zeroed(1 << 62).is_err());
+            let second = AlignedBuffer::<u8>::zeroed(10);
+            assert!(second.is_in_large_pages() && second.iter().all(|&x| x == 0));
+            assert_ne!(place(&first), place(&second));
+        });
     }
 
     #[test]

@@ -216,11 +216,13 @@ pub(super) unsafe fn convolve_images<S: Store>(
         let layout = kernels.layout;
         let (weights, segments) = panels.serving(image);
         let input = input.read(&kernels, 0..g.input_extent() + SLACK, widened);
-        let row_steps = segments.steps(layout.step_taps);
+        let row_steps = segments.columns * segments.steps(layout.step_taps);
         let pixel_steps = image.in_channels / layout.step_taps;
+        // The taps of a kernel row follow each other, or those of a pixel do.
+        let is_whole = segments.columns == 1;
         let vector_bytes = layout.vector_bytes(&segments);
         let unpack = kernels.unpack.filter(|unpack| {
-            let steps = segments.count() * row_steps;
+            let steps = segments.rows * row_steps;
             let bytes = steps * layout.vectors * unpack.whole.layout.block_bytes;
             let pixels = g.images * image.out_h * image.out_w;
             pixels >= WORTH_UNPACKING && bytes <= UNPACKED_BYTES
@@ -239,7 +241,7 @@ pub(super) unsafe fn convolve_images<S: Store>(
             let constants = store.constants(channels.clone());
             let mut panel = weights[first / layout.lanes * vector_bytes..].as_ptr();
             if let Some(unpack) = unpack {
-                let steps = segments.count() * row_steps;
+                let steps = segments.rows * row_steps;
                 // SAFETY: the panel is whole, and all its weights fit into the buffer.
                 unsafe { (unpack.panel)(panel, steps, vectors, unpacked.as_mut_ptr()) };
                 panel = unpacked.as_ptr();
@@ -251,20 +253,24 @@ pub(super) unsafe fn convolve_images<S: Store>(
                 let window = rows.kinds[row] * columns.ranges.len() + columns.kinds[column];
                 let of_window = &acc_offset[window * image.out_channels..];
                 let pixel = (row * image.stride + kernel_rows.start) * image.in_row_stride
-                    + (column * image.stride + kernel_columns.start) * image.in_channels;
+                    + (column * image.stride + kernel_columns.start) * image.in_pixel_stride;
                 let at = row * image.out_row_stride + column * image.out_pixel_stride + first;
+                let (columns, pixels) = match is_whole {
+                    true => (1, kernel_columns.len()),
+                    false => (kernel_columns.len(), 1),
+                };
                 let mut args = MicrokernelArgs {
                     input: input.as_ptr(),
                     column_step: g.in_image_stride * element_bytes,
                     row_step: 0,
                     segments: Segments {
                         rows: kernel_rows.len(),
-                        columns: 1,
-                        taps: kernel_columns.len() * image.in_channels,
+                        columns,
+                        taps: pixels * image.in_channels,
                     },
                     segment_row_step: image.in_row_stride * element_bytes,
-                    segment_column_step: 0,
-                    steps: kernel_columns.len() * pixel_steps,
+                    segment_column_step: image.in_pixel_stride * element_bytes,
+                    steps: pixels * pixel_steps,
                     first_step: kernel_rows.start * row_steps + kernel_columns.start * pixel_steps,
                     row_steps,
                     panel,

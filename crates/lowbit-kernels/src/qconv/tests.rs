@@ -3,7 +3,7 @@
 use super::*;
 use crate::geometry::SLACK;
 use crate::guard::AtTheEnd;
-use crate::images::tests::{border_pixels, odd};
+use crate::images::tests::{border_pixels, odd, with_gaps};
 use crate::random::{self, below, stream, uniform};
 use crate::{AlignedBuffer, Isa, WeightShape, WeightWidth};
 
@@ -275,7 +275,13 @@ fn no_weights_are_not_those_of_a_shape_whose_size_wraps() {
 
 /// Several images of few pixels; the border of each is full of what must not matter, and each window has starts of its own.
 fn images(number: u64, width: WeightWidth) -> (ImagesGeometry, Case) {
-    let geometry = odd(number, 4);
+    // Every other one as a group of more channels.
+    let gap = if number.is_multiple_of(2) {
+        0
+    } else {
+        number as usize % 5
+    };
+    let geometry = with_gaps(odd(number, 4), gap);
     let mut case = case_of(geometry.image, number, width);
     let mut rng = stream(15, "images", number);
     case.input = AlignedBuffer::zeroed(geometry.input_extent());

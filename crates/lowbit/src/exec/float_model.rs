@@ -68,9 +68,10 @@ impl FloatModel {
     ) -> Result<Self, RuntimeError> {
         let program: Program = graph.program()?;
         let plan = Plan::new(ExecProgram::float(program))?;
+        let packed = size_of::<f32>() * graph.parameter_count();
         Ok(Self {
             graph: graph.clone(),
-            engine: engine_of(graph, plan, isa, folded),
+            engine: in_large_pages(packed, || engine_of(graph, plan, isa, folded)),
         })
     }
 
@@ -104,8 +105,7 @@ pub(super) fn engine_of(
         let weights = layer.has_weights().then(|| folded(layer, step.layer));
         f32::kernel(&plan, index, weights, isa)
     };
-    let packed = size_of::<f32>() * graph.parameter_count();
-    let kernels = in_large_pages(packed, || (0..plan.exec.steps.len()).map(kernel).collect());
+    let kernels = (0..plan.exec.steps.len()).map(kernel).collect();
     let pixels = Pixels::of(graph);
     Engine::new(plan, kernels, Loader { isa, pixels }, isa, |_| 0)
 }

@@ -164,11 +164,12 @@ pub(super) fn engine(
     signs: bool,
 ) -> Result<Engine, RuntimeError> {
     let plan = Plan::new(exec_program(model, mode)?)?;
-    Ok(engine_of(
-        model,
-        plan,
-        &Kernels::new(model, mode, isa, signs),
-    ))
+    let layers = model.layers.iter().flatten();
+    let packed = layers
+        .map(|layer| layer.weights.len() * usize::from(layer.bits.get()) / 8)
+        .sum();
+    let kernels = Kernels::new(model, mode, isa, signs);
+    Ok(in_large_pages(packed, || engine_of(model, plan, &kernels)))
 }
 
 /// The program of a model that computes in integers.
@@ -199,8 +200,7 @@ pub(super) fn engine_of(model: &QuantizedModel, plan: Plan, kernels: &Kernels) -
             _ => kernels.kernel(&plan, index, model.layers[layer].as_ref()),
         }
     };
-    let packed = model.graph.parameter_count();
-    let steps = in_large_pages(packed, || (0..plan.exec.steps.len()).map(kernel).collect());
+    let steps = (0..plan.exec.steps.len()).map(kernel).collect();
     let filling = kernels.filling(&plan);
     let loader = Loader {
         isa: kernels.isa,

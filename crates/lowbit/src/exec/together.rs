@@ -21,10 +21,9 @@ pub(super) struct Together {
 }
 
 impl Together {
-    /// The form of a convolution without dilation or pooling, and whose result has few pixels.
+    /// The form of a convolution without dilation or pooling whose result has few pixels.
     pub(super) fn new(view: &ConvView, input: &Layout, output: &Layout) -> Option<Self> {
         let (image, groups) = view.even_groups()?;
-        let padding = view.padding();
         let few = output.h * output.w <= MOST_PIXELS;
         (few && image.pool == 1).then_some(Self {
             geometry: ImagesGeometry {
@@ -32,7 +31,7 @@ impl Together {
                 images: 0,
                 in_image_stride: input.image_len,
                 out_image_stride: output.image_len,
-                border: padding,
+                border: view.padding(),
                 size: [input.h, input.w],
             },
             groups,

@@ -4,6 +4,7 @@ use super::found::FoundParams;
 use crate::lower::{ExecStep, Numbers, Plan, Slots};
 use crate::quant::ActivationParams;
 use lowbit_kernels::AlignedBuffer;
+use lowbit_kernels::geometry::SLACK;
 use lowbit_kernels::pages::in_large_pages;
 use std::sync::Arc;
 
@@ -34,9 +35,11 @@ impl Workspace {
                 Buffer::U8(buffer)
             }
         };
+        // What lies behind each, and up to the next cache line.
+        let slack = SLACK * size_of::<f32>() + 64;
         Self {
             slots: Arc::clone(slots),
-            buffers: in_large_pages(slots.bytes(chunk), || {
+            buffers: in_large_pages(slots.bytes(chunk) + slack * slots.slots.len(), || {
                 slots.slots.iter().map(buffer).collect()
             }),
             found: plan

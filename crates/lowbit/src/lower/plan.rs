@@ -70,9 +70,10 @@ impl Plan {
                 let few = from(&|value| pixels(value) <= FEW_PIXELS);
                 let more = from(&|value| pixels(value) <= MORE_PIXELS);
                 let many = from(&|value| pixels(value) <= MANY_PIXELS);
-                if is_intense(&exec, &steps[many..more]) {
+                if is_intense(&exec, &steps[many..more]) || has_groups(&exec, &steps[many..more]) {
                     many
-                } else if is_heavy(&exec, &steps[more..few]) {
+                } else if is_heavy(&exec, &steps[more..few]) || has_groups(&exec, &steps[more..few])
+                {
                     more
                 } else {
                     few
@@ -199,6 +200,20 @@ fn is_intense(exec: &ExecProgram, steps: &[ExecStep]) -> bool {
         .filter(|step| matches!(step.work, Work::Operator(_)));
     let products: u64 = operators.map(|step| exec.layer(step).macs).sum();
     products > INTENSE * elements(exec, steps) as u64
+}
+
+/// Whether some steps are convolutions of groups, a product each for few channels, which fill no tiles with one image's few
+/// pixels.
+fn has_groups(exec: &ExecProgram, steps: &[ExecStep]) -> bool {
+    steps.iter().any(|step| {
+        let layer = exec.layer(step);
+        match &layer.op {
+            Op::Conv(conv) if matches!(step.work, Work::Operator(_)) => {
+                conv.groups > 1 && !conv.is_depthwise(layer.in_shapes[0].c())
+            }
+            _ => false,
+        }
+    })
 }
 
 /// Whether a step reads a whole image as one vector.

@@ -13,7 +13,7 @@ struct Call<'a> {
     g: &'a ImagesGeometry,
     rows: Axis,
     columns: Axis,
-    /// For each range of kernel columns the runs of contiguous taps of all kernel rows, `per_row` of them to a row.
+    /// For each range of kernel columns the runs of contiguous taps of all kernel rows.
     runs: Vec<Vec<Run>>,
     is_contiguous: bool,
     /// Offsets of a tile's images from its first one.

@@ -186,13 +186,14 @@ impl Kernel for Conv {
             });
         }
         if let Some((together, geometry)) = together {
+            // Either groups, or parts of the channels of one product.
             let parts = weights.len() / together.groups();
             for (part, of_part) in weights.iter().enumerate() {
-                let view = together.view(input, part / parts);
                 let (image, _) = part_of(&geometry.image, part, parts);
                 let first = part * image.out_channels;
                 let epilogue = self.epilogue(&self.bias[first..][..image.out_channels]);
                 let geometry = ImagesGeometry { image, ..geometry };
+                let view = together.view(input, part / parts);
                 conv_f32::conv_images(of_part, &geometry, view, &epilogue, &mut out[first..]);
             }
             return;

@@ -36,8 +36,7 @@ impl Conv {
         let pointwise = Pointwise::new(&view, &input, &output);
         let together = match pointwise {
             Some(_) => None,
-            // Its kernels read pixels whole.
-            None => Together::new(&view, &input, &output).filter(|it| it.groups() == 1),
+            None => Together::new(&view, &input, &output),
         };
         let gathered = Gathered::new(&view, conv, &input, &output);
         let windows = together.map_or_else(Vec::new, |together| together.geometry().windows());
@@ -80,11 +79,13 @@ impl Conv {
     /// Computes several images at once, part by part of the channels.
     fn images(&self, together: &Together, geometry: &ImagesGeometry, call: Call<'_>) {
         let (inputs, mut out) = (call.inputs, call.out);
-        let view = together.view(inputs.u8(0), 0);
+        let parts = self.groups.len() / together.groups();
         for (part, product) in self.groups.iter().enumerate() {
-            let (image, first) = part_of(&geometry.image, part, self.groups.len());
+            let (image, _) = part_of(&geometry.image, part, parts);
             let geometry = ImagesGeometry { image, ..*geometry };
-            product.run_images(&inputs, &geometry, view, out.from(first));
+            let view = together.view(inputs.u8(0), part / parts);
+            let out = out.from(part * image.out_channels);
+            product.run_images(&inputs, &geometry, view, out);
         }
     }
 
