@@ -8,7 +8,7 @@ use super::divide::{divide, load_shared, pixels_of};
 use super::kernel::{Call, Kernel, Out};
 use super::load::Loader;
 use super::workspace::{Buffer, Inputs, Workspace};
-use crate::lower::{Band, ExecStep, Layout, Numbers, Plan, Slots, ValueId, Work, assign};
+use crate::lower::{Band, ExecStep, Layout, Numbers, Plan, Slots, ValueId, Within, Work, assign};
 use crate::pool::{for_each_pair, in_team, share, threads};
 use lowbit_kernels::team::Team;
 use lowbit_kernels::{Isa, Level};
@@ -26,7 +26,7 @@ const CHUNKS_PER_THREAD: usize = 4;
 pub(super) struct Engine {
     plan: Plan,
     slots: Arc<Slots>,
-    /// With buffers for the values within bands, too.
+    /// With buffers for the values within bands, too: some of them may run step by step, others by rows.
     whole: Arc<Slots>,
     /// The bits of what fills each value's halo.
     filling: Vec<u32>,
@@ -48,11 +48,11 @@ impl Engine {
         isa: Isa,
         filling: impl Fn(usize) -> u32,
     ) -> Self {
-        let slots = Arc::new(assign(&plan, &plan.bands, &filling));
+        let slots = Arc::new(assign(&plan, Within::Rows, &filling));
         Self {
             whole: match plan.bands.is_empty() {
                 true => Arc::clone(&slots),
-                false => Arc::new(assign(&plan, &[], &filling)),
+                false => Arc::new(assign(&plan, Within::Values, &filling)),
             },
             slots,
             filling: (0..plan.layouts.len()).map(filling).collect(),

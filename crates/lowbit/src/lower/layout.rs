@@ -171,11 +171,6 @@ impl ConvView {
         }
     }
 
-    /// The geometry of a plain convolution.
-    pub(crate) fn plain(&self) -> Option<ConvGeometry> {
-        (self.is_even && self.groups == 1).then_some(self.geometry)
-    }
-
     /// The geometry of a group, and how many there are, where one step leads both ways and taps are neighbors.
     pub(crate) fn even_groups(&self) -> Option<(ConvGeometry, usize)> {
         self.is_even.then_some((self.geometry, self.groups))

@@ -4,7 +4,6 @@
 //! A halo is written once, when its buffer is made. So values with a halo share a buffer only with values of the same layout
 //! and the same filling; values without one share with any of their kind.
 
-use super::bands::Band;
 use super::forms::Numbers;
 use super::layout::Layout;
 use super::plan::Plan;
@@ -46,10 +45,19 @@ impl Slots {
     }
 }
 
+/// Whether steps of bands may also run one after the other, each over a whole value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Within {
+    /// No: values within bands have no buffer.
+    Rows,
+    /// Each band one way or the other.
+    Values,
+}
+
 /// Assigns the values of a plan to buffers in the order in which they are written. `filling` gives the bits of what fills
-/// a value's halo. Values within the `bands` have no buffer.
-pub(crate) fn assign(plan: &Plan, bands: &[Band], filling: impl Fn(usize) -> u32) -> Slots {
-    let steps = &plan.exec.steps;
+/// a value's halo.
+pub(crate) fn assign(plan: &Plan, within: Within, filling: impl Fn(usize) -> u32) -> Slots {
+    let (steps, bands) = (&plan.exec.steps, &plan.bands);
     let values = plan.exec.values.len();
     // A band begins to write its result while its first step still reads.
     let band_of = |step: usize| {
@@ -71,7 +79,7 @@ pub(crate) fn assign(plan: &Plan, bands: &[Band], filling: impl Fn(usize) -> u32
     let has_buffer = |value: &usize| {
         let index = writer(*value);
         let band = index.and_then(|index| Some((index, band_of(index)?)));
-        band.is_none_or(|(index, band)| index + 1 == band.end)
+        within == Within::Values || band.is_none_or(|(index, band)| index + 1 == band.end)
     };
     let mut order: Vec<usize> = (0..values).filter(has_buffer).collect();
     order.sort_by_key(|&value| written(value));

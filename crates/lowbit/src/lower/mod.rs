@@ -18,6 +18,6 @@ pub(crate) use bands::{Band, Kept};
 pub use forms::Numbers;
 pub(crate) use forms::{ExecProgram, ExecStep, Mode, Work};
 pub(crate) use layout::{ConvView, Layout, Window, linear_geometry};
-pub(crate) use lifetimes::{Slot, Slots, assign};
+pub(crate) use lifetimes::{Slot, Slots, Within, assign};
 pub(crate) use plan::Plan;
 pub use program::{BatchNormRef, Epilogue, Program, Step, ValueId};

@@ -102,7 +102,9 @@ impl FloatProduct {
         let is_pointwise = conv.kernel == [1, 1] && conv.stride == [1, 1] && conv.padding == [0; 4];
         let shape = step.weight_shape().expect("convolutions have weights");
         let pixels = map.h * map.w;
-        let forward = view.plain().expect("others have forms of their own");
+        let Some((forward, 1)) = view.even_groups() else {
+            unreachable!("others have forms of their own")
+        };
         let several = if is_pointwise && pixels <= FEW_PIXELS && input.is_dense() {
             Several::Pixels(pixels)
         } else if pixels <= FEW_MAP_PIXELS {
