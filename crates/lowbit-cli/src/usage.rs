@@ -74,12 +74,22 @@ fn owners(error: &clap::Error, lowbit: &clap::Command, arguments: &[String]) -> 
         Some(name) if owners.contains(&name) => Some(format!(
             "{flag} stands behind the command: `lowbit {name} {flag} …`"
         )),
-        Some(name) => Some(format!(
-            "`lowbit {name}` takes no {flag}; {} {} one (see `lowbit {name} --help`)",
-            listed(&owners),
-            if owners.len() == 1 { "takes" } else { "take" }
-        )),
+        Some(name) => Some(match longer(lowbit, name, flag) {
+            Some(long) => format!("`lowbit {name}` takes no {flag}; did you mean {long}?"),
+            None => format!(
+                "`lowbit {name}` takes no {flag}; {} {} one (see `lowbit {name} --help`)",
+                listed(&owners),
+                if owners.len() == 1 { "takes" } else { "take" }
+            ),
+        }),
     }
+}
+
+/// A flag of a command that begins as this one, which other commands have.
+fn longer(lowbit: &clap::Command, command: &str, flag: &str) -> Option<String> {
+    let arguments = lowbit.find_subcommand(command)?.get_arguments();
+    let mut longs = arguments.filter_map(|arg| Some(format!("--{}", arg.get_long()?)));
+    longs.find(|long| long.starts_with(flag))
 }
 
 /// `a`, `a and b`, `a, b and c`.

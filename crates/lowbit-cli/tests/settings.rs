@@ -20,6 +20,11 @@ fn a_flag_that_a_command_does_not_use_is_refused_with_the_commands_that_do() {
             &["train", "--max-drop", "1"],
             "error: `lowbit train` takes no --max-drop; analyze and recommend take one (see `lowbit train --help`)",
         ),
+        // Other commands have it, this one a longer one.
+        (
+            &["quantize", "m.safetensors", "--out=int4"],
+            "error: `lowbit quantize` takes no --out; did you mean --output?",
+        ),
         (
             &["--lr", "3", "train"],
             "error: --lr stands behind the command: `lowbit train --lr …`",

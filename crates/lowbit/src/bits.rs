@@ -87,16 +87,16 @@ impl WeightBits {
 
     /// Returns the nearest integer to `x`; ties go to an even one, of odd ones to those of 4·n + 1. One bit is a sign.
     pub(crate) fn nearest(self, x: f64) -> f64 {
+        // Added to a number below 2⁵¹ in magnitude, it leaves the nearest whole one: without SSE 4.1, which the compiler may not
+        // assume, `round_ties_even` is a function call.
+        const WHOLE: f64 = 6_755_399_441_055_744.0;
         let limit = f64::from(self.magnitude_max());
+        let cut = x.clamp(-limit, limit);
         match self {
             Self::B1 if x < 0.0 => -1.0,
             Self::B1 => 1.0,
-            Self::B2 | Self::Odd4 => {
-                2.0 * ((x.clamp(-limit, limit) - 1.0) / 2.0).round_ties_even() + 1.0
-            }
-            Self::Ternary | Self::B4 | Self::B8 | Self::B16 => {
-                x.round_ties_even().clamp(-limit, limit)
-            }
+            Self::B2 | Self::Odd4 => 2.0 * (((cut - 1.0) / 2.0 + WHOLE) - WHOLE) + 1.0,
+            Self::Ternary | Self::B4 | Self::B8 | Self::B16 => (cut + WHOLE) - WHOLE,
         }
     }
 

@@ -111,7 +111,8 @@ impl WeightState {
             let rounded = |w: f32, s: f32| grid.nearest((w / s).into()) as f32 * s;
             best_scale(channel.iter().copied(), largest / limit, rounded).ln()
         };
-        let ln_scale = latent.value.chunks_exact(fan_in).map(initial).collect();
+        let of_channels = latent.value.par_chunks_exact(fan_in);
+        let ln_scale = of_channels.map(initial).collect();
         Self {
             bits,
             quantizer: config.quantizer,
