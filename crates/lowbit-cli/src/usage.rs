@@ -74,14 +74,15 @@ fn owners(error: &clap::Error, lowbit: &clap::Command, arguments: &[String]) -> 
         Some(name) if owners.contains(&name) => Some(format!(
             "{flag} stands behind the command: `lowbit {name} {flag} …`"
         )),
-        Some(name) => Some(match longer(lowbit, name, flag) {
-            Some(long) => format!("`lowbit {name}` takes no {flag}; did you mean {long}?"),
-            None => format!(
-                "`lowbit {name}` takes no {flag}; {} {} one (see `lowbit {name} --help`)",
+        Some(name) => {
+            let longer = longer(lowbit, name, flag);
+            let hint = longer.map_or_else(String::new, |long| format!(" (did you mean {long}?)"));
+            Some(format!(
+                "`lowbit {name}` takes no {flag}{hint}; {} {} one (see `lowbit {name} --help`)",
                 listed(&owners),
                 if owners.len() == 1 { "takes" } else { "take" }
-            ),
-        }),
+            ))
+        }
     }
 }
 

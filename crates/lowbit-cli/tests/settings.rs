@@ -23,7 +23,7 @@ fn a_flag_that_a_command_does_not_use_is_refused_with_the_commands_that_do() {
         // Other commands have it, this one a longer one.
         (
             &["quantize", "m.safetensors", "--out=int4"],
-            "error: `lowbit quantize` takes no --out; did you mean --output?",
+            "error: `lowbit quantize` takes no --out (did you mean --output?); compare, train, qat-vs-ptq, sweep, federate, analyze, recommend, bench, jobs, logs, cancel and collect take one (see `lowbit quantize --help`)",
         ),
         (
             &["--lr", "3", "train"],

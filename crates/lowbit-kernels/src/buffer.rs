@@ -213,3 +213,101 @@ mod tests {
         }
     }
 }
+
+#[cfg(all(test, target_os = "linux", not(miri)))]
+mod in_large_pages {
+    use super::*;
+    use crate::pages::{LARGE, LINE, WORTH, WORTH_ALONE, in_large_pages};
+    /// Where a buffer begins.
+    fn place<T: Number>(buffer: &AlignedBuffer<T>) -> usize {
+        buffer.as_ptr().addr()
+    }
+
+    #[test]
+    fn buffers_lie_one_behind_another_zeroed_and_apart() {
+        let buffers: Vec<AlignedBuffer<f32>> = in_large_pages(WORTH, || {
+            (0..5).map(|i| AlignedBuffer::zeroed(1000 + i)).collect()
+        });
+        assert_eq!(place(&buffers[0]) % LARGE, 0);
+        for (i, pair) in buffers.windows(2).enumerate() {
+            let bytes = size_of_val(pair[0].with_slack());
+            assert_eq!(bytes, 4 * (1000 + i + SLACK));
+            assert_eq!(
+                place(&pair[1]) - place(&pair[0]),
+                bytes.next_multiple_of(LINE)
+            );
+        }
+        let mut buffers = buffers;
+        for (i, buffer) in buffers.iter_mut().enumerate() {
+            assert!(buffer.with_slack().iter().all(|&x| x == 0.0));
+            buffer.with_slack_mut().fill(i as f32);
+        }
+        for (i, buffer) in buffers.iter().enumerate() {
+            assert!(buffer.with_slack().iter().all(|&x| x == i as f32));
+        }
+    }
+
+    #[test]
+    fn more_than_expected_finds_room_too() {
+        // The second fills a region to its end.
+        let lens = [WORTH, 2 * LARGE - SLACK, 10, LARGE, 0];
+        let buffers = in_large_pages(WORTH, || lens.map(AlignedBuffer::<u8>::zeroed));
+        for (buffer, len) in buffers.iter().zip(lens) {
+            assert_eq!((buffer.len(), place(buffer) % LINE), (len, 0));
+        }
+        // Each buffer can outlive the others, and be copied.
+        let [first, ..] = buffers;
+        let mut copy = first.clone();
+        copy.fill(7);
+        assert!(first.iter().all(|&x| x == 0));
+    }
+
+    #[test]
+    fn few_bytes_and_other_threads_go_elsewhere() {
+        let lies_in_region = |buffer: &AlignedBuffer<u8>| buffer.is_in_large_pages();
+        assert!(!lies_in_region(&in_large_pages(WORTH - 1, || {
+            AlignedBuffer::zeroed(10)
+        })));
+        in_large_pages(WORTH, || {
+            assert!(lies_in_region(&AlignedBuffer::zeroed(10)));
+            let other = std::thread::spawn(|| AlignedBuffer::<u8>::zeroed(10));
+            assert!(!lies_in_region(&other.join().unwrap()));
+            // One within another has its own, and leaves the outer one as it was.
+            in_large_pages(WORTH, || {
+                assert!(lies_in_region(&AlignedBuffer::zeroed(10)))
+            });
+            in_large_pages(0, || assert!(lies_in_region(&AlignedBuffer::zeroed(10))));
+            assert!(lies_in_region(&AlignedBuffer::zeroed(10)));
+        });
+        assert!(!lies_in_region(&AlignedBuffer::zeroed(10)));
+        assert!(!lies_in_region(&AlignedBuffer::zeroed(WORTH_ALONE / 2)));
+        assert!(lies_in_region(&AlignedBuffer::zeroed(WORTH_ALONE)));
+    }
+
+    #[test]
+    fn a_region_that_is_refused_leaves_those_before_alone() {
+        in_large_pages(WORTH, || {
+            let mut first = AlignedBuffer::<u8>::zeroed(10);
+            first.fill(1);
+            // More than processors can address.
+            assert!(AlignedBuffer::<u8>::try_zeroed(1 << 62).is_err());
+            let second = AlignedBuffer::<u8>::zeroed(10);
+            assert!(second.is_in_large_pages() && second.iter().all(|&x| x == 0));
+            assert_ne!(place(&first), place(&second));
+        });
+    }
+
+    #[test]
+    fn a_panic_leaves_nothing_open() {
+        let panicked = std::panic::catch_unwind(|| in_large_pages(WORTH, || panic!("on purpose")));
+        assert!(panicked.is_err());
+        assert!(!AlignedBuffer::<u8>::zeroed(10).is_in_large_pages());
+    }
+
+    #[test]
+    fn a_piece_goes_to_another_thread_and_back() {
+        let mut buffer = in_large_pages(WORTH, || AlignedBuffer::<i32>::zeroed(100));
+        std::thread::scope(|scope| scope.spawn(|| buffer.fill(3)).join().unwrap());
+        assert_eq!(buffer.iter().sum::<i32>(), 300);
+    }
+}

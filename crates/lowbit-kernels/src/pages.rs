@@ -9,15 +9,15 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 /// What a large page has on x86-64, and on others with pages of 4 KiB.
-const LARGE: usize = 1 << 21;
+pub(crate) const LARGE: usize = 1 << 21;
 /// Buffers of fewer bytes in all are not worth a large page.
-const WORTH: usize = LARGE / 2;
+pub(crate) const WORTH: usize = LARGE / 2;
 /// A buffer of so many bytes has large pages wherever it is made: a third of them is left over at most.
-const WORTH_ALONE: usize = 2 * LARGE;
+pub(crate) const WORTH_ALONE: usize = 2 * LARGE;
 /// Whether the system is asked for large pages. Miri has none.
 const HAS_LARGE: bool = cfg!(all(target_os = "linux", not(miri)));
 /// Where buffers begin: a cache line.
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 /// Runs `make`. Buffers that the calling thread makes in it lie one behind another in large pages, where the system has
 /// such and they will have about `expected` bytes, 1 MiB or more; otherwise nothing is different. Their memory is given back
@@ -26,9 +26,8 @@ pub fn in_large_pages<R>(expected: usize, make: impl FnOnce() -> R) -> R {
     if expected < WORTH || !HAS_LARGE {
         return make();
     }
-    let outer = OPEN.replace(Some(Open::new(expected)));
-    // Also where `make` panics.
-    let _back = Back(Some(outer));
+    // Closed where `make` panics, too.
+    let _outer = Outer(OPEN.replace(Some(Open::new(expected))));
     make()
 }
 
@@ -36,11 +35,12 @@ thread_local! {
     static OPEN: RefCell<Option<Open>> = const { RefCell::new(None) };
 }
 
-struct Back(Option<Option<Open>>);
+/// What was open before, and is again in the end.
+struct Outer(Option<Open>);
 
-impl Drop for Back {
+impl Drop for Outer {
     fn drop(&mut self) {
-        OPEN.set(self.0.take().flatten());
+        OPEN.set(self.0.take());
     }
 }
 
@@ -168,105 +168,5 @@ impl Drop for Region {
     fn drop(&mut self) {
         // SAFETY: mapped with these numbers by `new`, and the last piece is gone: nobody has it.
         unsafe { libc::munmap(self.mapped.cast(), self.mapped_bytes) };
-    }
-}
-
-#[cfg(all(test, target_os = "linux", not(miri)))]
-mod tests {
-    use super::*;
-    use crate::AlignedBuffer;
-    use crate::geometry::SLACK;
-
-    /// Where a buffer begins.
-    fn place<T: crate::buffer::Number>(buffer: &AlignedBuffer<T>) -> usize {
-        buffer.as_ptr().addr()
-    }
-
-    #[test]
-    fn buffers_lie_one_behind_another_zeroed_and_apart() {
-        let buffers: Vec<AlignedBuffer<f32>> = in_large_pages(WORTH, || {
-            (0..5).map(|i| AlignedBuffer::zeroed(1000 + i)).collect()
-        });
-        assert_eq!(place(&buffers[0]) % LARGE, 0);
-        for (i, pair) in buffers.windows(2).enumerate() {
-            let bytes = size_of_val(pair[0].with_slack());
-            assert_eq!(bytes, 4 * (1000 + i + SLACK));
-            assert_eq!(
-                place(&pair[1]) - place(&pair[0]),
-                bytes.next_multiple_of(LINE)
-            );
-        }
-        let mut buffers = buffers;
-        for (i, buffer) in buffers.iter_mut().enumerate() {
-            assert!(buffer.with_slack().iter().all(|&x| x == 0.0));
-            buffer.with_slack_mut().fill(i as f32);
-        }
-        for (i, buffer) in buffers.iter().enumerate() {
-            assert!(buffer.with_slack().iter().all(|&x| x == i as f32));
-        }
-    }
-
-    #[test]
-    fn more_than_expected_finds_room_too() {
-        // The second fills a region to its end.
-        let lens = [WORTH, 2 * LARGE - SLACK, 10, LARGE, 0];
-        let buffers = in_large_pages(WORTH, || lens.map(AlignedBuffer::<u8>::zeroed));
-        for (buffer, len) in buffers.iter().zip(lens) {
-            assert_eq!((buffer.len(), place(buffer) % LINE), (len, 0));
-        }
-        // Each buffer can outlive the others, and be copied.
-        let [first, ..] = buffers;
-        let mut copy = first.clone();
-        copy.fill(7);
-        assert!(first.iter().all(|&x| x == 0));
-    }
-
-    #[test]
-    fn few_bytes_and_other_threads_go_elsewhere() {
-        let lies_in_region = |buffer: &AlignedBuffer<u8>| buffer.is_in_large_pages();
-        assert!(!lies_in_region(&in_large_pages(WORTH - 1, || {
-            AlignedBuffer::zeroed(10)
-        })));
-        in_large_pages(WORTH, || {
-            assert!(lies_in_region(&AlignedBuffer::zeroed(10)));
-            let other = std::thread::spawn(|| AlignedBuffer::<u8>::zeroed(10));
-            assert!(!lies_in_region(&other.join().unwrap()));
-            // One within another has its own, and leaves the outer one as it was.
-            in_large_pages(WORTH, || {
-                assert!(lies_in_region(&AlignedBuffer::zeroed(10)))
-            });
-            in_large_pages(0, || assert!(lies_in_region(&AlignedBuffer::zeroed(10))));
-            assert!(lies_in_region(&AlignedBuffer::zeroed(10)));
-        });
-        assert!(!lies_in_region(&AlignedBuffer::zeroed(10)));
-        assert!(!lies_in_region(&AlignedBuffer::zeroed(WORTH_ALONE / 2)));
-        assert!(lies_in_region(&AlignedBuffer::zeroed(WORTH_ALONE)));
-    }
-
-    #[test]
-    fn a_region_that_is_refused_leaves_those_before_alone() {
-        in_large_pages(WORTH, || {
-            let mut first = AlignedBuffer::<u8>::zeroed(10);
-            first.fill(1);
-            // More than processors can address.
-            assert!(AlignedBuffer::<u8>::try_zeroed(1 << 62).is_err());
-            let second = AlignedBuffer::<u8>::zeroed(10);
-            assert!(second.is_in_large_pages() && second.iter().all(|&x| x == 0));
-            assert_ne!(place(&first), place(&second));
-        });
-    }
-
-    #[test]
-    fn a_panic_leaves_nothing_open() {
-        let panicked = std::panic::catch_unwind(|| in_large_pages(WORTH, || panic!("on purpose")));
-        assert!(panicked.is_err());
-        assert!(!AlignedBuffer::<u8>::zeroed(10).is_in_large_pages());
-    }
-
-    #[test]
-    fn a_piece_goes_to_another_thread_and_back() {
-        let mut buffer = in_large_pages(WORTH, || AlignedBuffer::<i32>::zeroed(100));
-        std::thread::scope(|scope| scope.spawn(|| buffer.fill(3)).join().unwrap());
-        assert_eq!(buffer.iter().sum::<i32>(), 300);
     }
 }

@@ -58,7 +58,10 @@ fn large_pages() {
 
 /// What the process has of addresses.
 fn mapped_bytes() -> usize {
-    let text = std::fs::read_to_string("/proc/self/statm").expect("Linux tells");
-    let pages = text.split(' ').next().and_then(|pages| pages.parse().ok());
-    4096 * pages.unwrap_or(0_usize)
+    let text = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
+    let line = text.lines().find_map(|line| line.strip_prefix("VmSize:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    1024 * kib
+        .and_then(|kib| kib.parse::<usize>().ok())
+        .expect("a size")
 }

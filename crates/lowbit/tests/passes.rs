@@ -19,13 +19,10 @@ fn classes() -> Vec<String> {
 fn mobile() -> Graph {
     let conv = |out_channels, kernel: usize, stride, groups| {
         Op::Conv(Conv {
-            out_channels,
-            kernel: [kernel; 2],
             stride: [stride; 2],
-            padding: [kernel / 2; 4],
-            dilation: [1; 2],
             groups,
             bias: false,
+            ..Conv::same(out_channels, kernel)
         })
     };
     let mut graph = GraphBuilder::new("mobile", Shape::new(17, 16, 3), &classes());

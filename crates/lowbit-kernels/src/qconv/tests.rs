@@ -6,6 +6,7 @@ use crate::guard::AtTheEnd;
 use crate::images::tests::{border_pixels, odd, with_gaps};
 use crate::random::{self, below, stream, uniform};
 use crate::{AlignedBuffer, Isa, WeightShape, WeightWidth};
+use std::collections::BTreeMap;
 
 /// A case with random everything; input and output are views with gaps.
 struct Case {
@@ -273,15 +274,18 @@ fn no_weights_are_not_those_of_a_shape_whose_size_wraps() {
     let _ = PackedWeights::pack(Isa::best(), &[], shape);
 }
 
+const WIDTHS: [WeightWidth; 7] = {
+    use WeightWidth::*;
+    [Bits8, Bits16, Bits4, Bits2, Bits1, Odd4, Odd2]
+};
+
 /// Several images of few pixels; the border of each is full of what must not matter, and each window has starts of its own.
 fn images(number: u64, width: WeightWidth) -> (ImagesGeometry, Case) {
-    // Every other one as a group of more channels.
-    let gap = if number.is_multiple_of(2) {
-        0
-    } else {
-        number as usize % 5
-    };
-    let geometry = with_gaps(odd(number, 4), gap);
+    // Of each width a third with whole blocks of one bit, and every other one as a group of more channels.
+    let turn = number as usize / WIDTHS.len();
+    let block = if turn.is_multiple_of(3) { 32 } else { 4 };
+    let gap = turn % 2 * (1 + turn % 5);
+    let geometry = with_gaps(odd(number, block), gap);
     let mut case = case_of(geometry.image, number, width);
     let mut rng = stream(15, "images", number);
     case.input = AlignedBuffer::zeroed(geometry.input_extent());
@@ -296,10 +300,13 @@ fn images(number: u64, width: WeightWidth) -> (ImagesGeometry, Case) {
 
 #[test]
 fn every_isa_gives_the_scalar_bytes_of_several_images() {
-    use WeightWidth::*;
+    // Cases that an ISA took: all, and groups of more channels with several taps in a row.
+    let mut taken: BTreeMap<(String, usize), [usize; 2]> = BTreeMap::new();
     for number in 0..350 {
-        let width = [Bits8, Bits16, Bits4, Bits2, Bits1, Odd4, Odd2][number as usize % 7];
+        let at = number as usize % WIDTHS.len();
+        let width = WIDTHS[at];
         let (g, case) = images(number, width);
+        let is_group = g.image.in_pixel_stride > g.image.in_channels && g.image.kernel_w > 1;
         let requantize = Requantize {
             acc_offset: &case.offset,
             multiplier: &case.multiplier,
@@ -335,8 +342,18 @@ fn every_isa_gives_the_scalar_bytes_of_several_images() {
                     expected,
                     "case {number} on {isa}, {width:?}: {g:?}"
                 );
+                let [all, groups] = taken.entry((isa.to_string(), at)).or_default();
+                *all += 1;
+                *groups += usize::from(is_group);
             }
         }
+    }
+    for ((isa, at), [all, groups]) in taken {
+        let width = WIDTHS[at];
+        assert!(
+            groups > 1,
+            "{isa} took {all} cases of {width:?}, {groups} of groups"
+        );
     }
 }
 

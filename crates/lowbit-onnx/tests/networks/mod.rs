@@ -55,15 +55,10 @@ fn classes(count: usize) -> Vec<String> {
 }
 
 fn conv(out_channels: usize, kernel: usize, stride: usize, groups: usize) -> Op {
-    let padding = kernel / 2;
     Op::Conv(Conv {
-        out_channels,
-        kernel: [kernel; 2],
         stride: [stride; 2],
-        padding: [padding; 4],
-        dilation: [1; 2],
         groups,
-        bias: true,
+        ..Conv::same(out_channels, kernel)
     })
 }
 

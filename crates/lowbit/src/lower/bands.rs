@@ -181,13 +181,9 @@ mod tests {
 
     fn conv(channels: usize, kernel: usize, stride: usize, groups: usize) -> Op {
         Op::Conv(Conv {
-            kernel: [kernel; 2],
             stride: [stride; 2],
-            padding: [kernel / 2; 4],
-            dilation: [1; 2],
             groups,
-            out_channels: channels,
-            bias: true,
+            ..Conv::same(channels, kernel)
         })
     }
 

@@ -202,14 +202,16 @@ fn is_intense(exec: &ExecProgram, steps: &[ExecStep]) -> bool {
     products > INTENSE * elements(exec, steps) as u64
 }
 
-/// Whether some steps are convolutions of groups, a product each for few channels, which fill no tiles with one image's few
-/// pixels.
+/// Whether some steps are convolutions of groups that can take several images at once: each is a product for few channels, which
+/// fills no tiles with one image's few pixels.
 fn has_groups(exec: &ExecProgram, steps: &[ExecStep]) -> bool {
     steps.iter().any(|step| {
         let layer = exec.layer(step);
         match &layer.op {
             Op::Conv(conv) if matches!(step.work, Work::Operator(_)) => {
-                conv.groups > 1 && !conv.is_depthwise(layer.in_shapes[0].c())
+                let is_depthwise = conv.is_depthwise(layer.in_shapes[0].c());
+                let is_even = conv.stride[0] == conv.stride[1] && conv.dilation == [1, 1];
+                conv.groups > 1 && !is_depthwise && is_even && !layer.epilogue.max_pool
             }
             _ => false,
         }
@@ -219,4 +221,50 @@ fn has_groups(exec: &ExecProgram, steps: &[ExecStep]) -> bool {
 /// Whether a step reads a whole image as one vector.
 fn reads_all(exec: &ExecProgram, step: &ExecStep) -> bool {
     matches!(step.work, Work::Operator(_)) && exec.layer(step).is_linear()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::GraphBuilder;
+    use crate::ops::Conv;
+    use crate::shape::Shape;
+
+    /// Where the chunked part of a network begins whose map of `side`² goes through a convolution of groups.
+    fn split(side: usize, groups: usize, dilation: usize) -> usize {
+        let classes = ["a".to_owned(), "b".to_owned()];
+        let mut graph = GraphBuilder::new("test", Shape::new(2 * side, 2 * side, 3), &classes);
+        let conv = Conv {
+            padding: [dilation; 4],
+            dilation: [dilation; 2],
+            groups,
+            ..Conv::same(16, 3)
+        };
+        let halved = Conv {
+            stride: [2; 2],
+            ..Conv::same(16, 3)
+        };
+        let x = graph.add("stem", Op::Conv(halved), &[0]);
+        let x = graph.add("groups", Op::Conv(conv), &[x]);
+        let x = graph.add("mean", Op::GlobalAvgPool, &[x]);
+        graph.add("fc", Op::linear(2), &[x]);
+        let program = graph.finish().unwrap().program().unwrap();
+        Plan::new(ExecProgram::float(program)).unwrap().split
+    }
+
+    #[test]
+    fn groups_on_few_pixels_run_over_a_chunk_of_images() {
+        for side in [4, 8] {
+            assert_eq!(split(side, 4, 1), 1, "{side}");
+            // One product, filters of single channels and taps with holes wait for fewer pixels.
+            for (groups, dilation) in [(1, 1), (16, 1), (4, 2)] {
+                assert!(
+                    split(side, groups, dilation) > 1,
+                    "{side} {groups} {dilation}"
+                );
+            }
+        }
+        // More pixels than that fill tiles by themselves.
+        assert!(split(9, 4, 1) > 1);
+    }
 }

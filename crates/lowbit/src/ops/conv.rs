@@ -26,6 +26,21 @@ pub struct Conv {
 const MAX_EXTENT: usize = 1 << 12;
 
 impl Conv {
+    /// Returns a convolution by a square kernel of `kernel` rows, whose result has the size of its input where that is odd: one
+    /// pixel at a time, padded by half a kernel all around, in one group, with a bias.
+    #[must_use]
+    pub fn same(out_channels: usize, kernel: usize) -> Self {
+        Self {
+            out_channels,
+            kernel: [kernel; 2],
+            stride: [1; 2],
+            padding: [kernel / 2; 4],
+            dilation: [1; 2],
+            groups: 1,
+            bias: true,
+        }
+    }
+
     /// Rows or columns of the input that the kernel spans, holes included: `axis` 0 for rows, 1 for columns.
     #[must_use]
     pub fn span(&self, axis: usize) -> usize {

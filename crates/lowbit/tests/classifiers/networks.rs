@@ -47,13 +47,9 @@ fn block(
 
 fn conv(out_channels: usize, kernel: usize, stride: usize) -> Conv {
     Conv {
-        out_channels,
-        kernel: [kernel; 2],
         stride: [stride; 2],
-        padding: [kernel / 2; 4],
-        dilation: [1; 2],
-        groups: 1,
         bias: false,
+        ..Conv::same(out_channels, kernel)
     }
 }
 

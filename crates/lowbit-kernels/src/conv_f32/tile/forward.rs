@@ -1,6 +1,6 @@
 //! Forward convolution, and with turned weights the gradient of the input.
 
-use super::{MAX_MR, NR, Vector, load_lanes, most_rows, of_size, panels, segments, store_lanes};
+use super::{MAX_MR, NR, Run, Vector, load_lanes, most_rows, of_size, panels, runs, store_lanes};
 use crate::ConvGeometry;
 use crate::conv_f32::Epilogue;
 use crate::geometry::even_starts;
@@ -45,12 +45,7 @@ pub(in crate::conv_f32) unsafe fn conv<V: Vector>(
     if g.pooled_w() == 0 || rows.is_empty() || g.out_channels == 0 {
         return;
     }
-    let (offsets, run) = segments(g);
-    let of_segment = |(number, offset)| Run {
-        offset,
-        tap: number * run,
-    };
-    let runs: Vec<Run> = offsets.into_iter().enumerate().map(of_segment).collect();
+    let (runs, run) = runs(g);
     let pool_taps = g.pool * g.pool;
     let mut pixels = [0usize; MAX_MR];
     for (r, pixel) in pixels.iter_mut().enumerate() {
@@ -172,10 +167,7 @@ unsafe fn at_border<V: Vector, const N: usize>(
             if low >= high {
                 continue;
             }
-            let run = Run {
-                offset: kernel_row * g.in_row_stride + kernel_column * g.in_pixel_stride,
-                tap: (kernel_row * g.kernel_w + kernel_column) * g.in_channels,
-            };
+            let run = Run::new(g, kernel_row, kernel_column);
             // SAFETY: `low..high` are pixels of the tile, and the taps are among its own.
             unsafe {
                 let part = Tile {
@@ -190,15 +182,6 @@ unsafe fn at_border<V: Vector, const N: usize>(
             }
         }
     }
-}
-
-/// Contiguous taps.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Run {
-    /// Of the first one's input from a pixel's first.
-    pub(super) offset: usize,
-    /// The first one's number among the kernel's taps.
-    pub(super) tap: usize,
 }
 
 /// Where a tile reads.

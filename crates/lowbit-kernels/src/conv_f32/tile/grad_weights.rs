@@ -1,6 +1,6 @@
 //! Gradient of the weights.
 
-use super::{NR, Panel, Vector, load_lanes, most_rows, of_size, panels, segments, store_lanes};
+use super::{NR, Panel, Run, Vector, load_lanes, most_rows, of_size, panels, runs, store_lanes};
 use crate::geometry::even_parts;
 use crate::{ConvGeometry, ImagesGeometry};
 
@@ -19,7 +19,7 @@ pub(in crate::conv_f32) unsafe fn conv_grad_weights<V: Vector>(
     if g.out_h == 0 || g.out_w == 0 {
         return;
     }
-    let (offsets, run) = segments(g);
+    let (runs, run) = runs(g);
     let pixels = Pixels {
         images: 1,
         image_strides: [0, 0],
@@ -28,10 +28,10 @@ pub(in crate::conv_f32) unsafe fn conv_grad_weights<V: Vector>(
         goes_on: true,
     };
     for panel in panels(V::LANES, g.out_channels, 0) {
-        for (segment, &offset) in offsets.iter().enumerate() {
+        for Run { offset, tap } in runs.iter().copied() {
             // SAFETY: taps and channels lie inside the geometry, whose extents the caller vouches for.
             unsafe {
-                let to = segment * run * g.out_channels;
+                let to = tap * g.out_channels;
                 let part = Part {
                     input: input.add(offset),
                     grad_out,

@@ -1,7 +1,7 @@
 //! Forward convolution of several images whose maps have few pixels: a tile is one pixel of neighboring images.
 
-use super::forward::{Run, Stored, Tile, forward, store};
-use super::{MAX_MR, NR, Vector, most_rows, of_size, panels};
+use super::forward::{Stored, Tile, forward, store};
+use super::{MAX_MR, NR, Run, Vector, has_whole_rows, most_rows, of_size, panels};
 use crate::ImagesGeometry;
 use crate::conv_f32::Epilogue;
 use crate::geometry::even_starts;
@@ -15,7 +15,7 @@ struct Call<'a> {
     columns: Axis,
     /// For each range of kernel columns the runs of contiguous taps of all kernel rows.
     runs: Vec<Vec<Run>>,
-    is_contiguous: bool,
+    has_whole_rows: bool,
     /// Offsets of a tile's images from its first one.
     images: [usize; MAX_MR],
     input: *const f32,
@@ -38,24 +38,24 @@ pub(in crate::conv_f32) unsafe fn conv_images<V: Vector>(
 ) {
     let image = &g.image;
     let [rows, columns] = g.axes();
-    let is_contiguous = image.in_pixel_stride == image.in_channels;
-    let run = |row: usize, column: usize| Run {
-        offset: row * image.in_row_stride + column * image.in_pixel_stride,
-        tap: (row * image.kernel_w + column) * image.in_channels,
-    };
+    let has_whole_rows = has_whole_rows(image);
     let runs = |columns: &Range<usize>| -> Vec<Run> {
-        let firsts = match is_contiguous {
+        let firsts = match has_whole_rows {
             true => columns.start..columns.end.min(columns.start + 1),
             false => columns.clone(),
         };
         let rows = 0..image.kernel_h;
-        rows.flat_map(|row| firsts.clone().map(move |column| run(row, column)))
-            .collect()
+        rows.flat_map(|row| {
+            firsts
+                .clone()
+                .map(move |column| Run::new(image, row, column))
+        })
+        .collect()
     };
     let call = Call {
         g,
         runs: columns.ranges.iter().map(runs).collect(),
-        is_contiguous,
+        has_whole_rows,
         rows,
         columns,
         // Offsets of more images than there are are not used: they may be anything.
@@ -96,7 +96,7 @@ unsafe fn panel_of_images<V: Vector, const N: usize>(
             let runs = &call.runs[call.columns.kinds[column]];
             let per_row = runs.len() / image.kernel_h.max(1);
             let runs = &runs[kernel_rows.start * per_row..kernel_rows.end * per_row];
-            let run_pixels = match call.is_contiguous {
+            let run_pixels = match call.has_whole_rows {
                 true => kernel_columns.len(),
                 false => 1,
             };

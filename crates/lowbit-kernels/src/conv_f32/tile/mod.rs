@@ -126,15 +126,39 @@ macro_rules! of_size {
 }
 use of_size;
 
-/// The runs of contiguous taps of one output pixel, as offsets of their first elements, and their length.
-fn segments(g: &ConvGeometry) -> (Vec<usize>, usize) {
-    if g.in_pixel_stride == g.in_channels || g.kernel_w == 1 {
-        let rows = (0..g.kernel_h).map(|row| row * g.in_row_stride);
-        return (rows.collect(), g.kernel_w * g.in_channels);
+/// Contiguous taps of an output pixel.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    /// Where the first one's input lies, from the pixel's first.
+    offset: usize,
+    /// The first one's number among the kernel's taps.
+    tap: usize,
+}
+
+impl Run {
+    /// The taps from a pixel of the kernel on.
+    fn new(g: &ConvGeometry, row: usize, column: usize) -> Self {
+        Self {
+            offset: row * g.in_row_stride + column * g.in_pixel_stride,
+            tap: (row * g.kernel_w + column) * g.in_channels,
+        }
     }
-    let pixels = (0..g.kernel_h * g.kernel_w)
-        .map(|tap| tap / g.kernel_w * g.in_row_stride + tap % g.kernel_w * g.in_pixel_stride);
-    (pixels.collect(), g.in_channels)
+}
+
+/// Whether the taps of a kernel row follow each other.
+fn has_whole_rows(g: &ConvGeometry) -> bool {
+    g.in_pixel_stride == g.in_channels || g.kernel_w == 1
+}
+
+/// The runs of all taps, row by row, and their length.
+fn runs(g: &ConvGeometry) -> (Vec<Run>, usize) {
+    let (columns, pixels) = match has_whole_rows(g) {
+        true => (g.kernel_w.min(1), g.kernel_w),
+        false => (g.kernel_w, 1),
+    };
+    let of_row = |row| (0..columns).map(move |column| Run::new(g, row, column));
+    let all = (0..g.kernel_h).flat_map(of_row).collect();
+    (all, pixels * g.in_channels)
 }
 
 /// One panel of packed weights: [`NR`] vectors of output channels, or those that are left.

@@ -1,7 +1,7 @@
 //! One-bit products against bytes, buffers shared by many layers, and operators without an integer form.
 
 use super::*;
-use crate::graph::{GraphBuilder, LayerNorm, Op, zoo};
+use crate::graph::{Conv, GraphBuilder, LayerNorm, Op, zoo};
 use crate::quantize::{PtqConfig, quantize};
 use crate::{ActivationBits, Shape, WeightBits, Weights};
 use lowbit_kernels::random;
@@ -52,6 +52,47 @@ fn one_bit_products_give_the_bits_that_bytes_give() {
                 assert_eq!(logits(true, threads), expected, "{name} on {isa}");
             }
         }
+    }
+}
+
+#[test]
+fn groups_of_which_one_is_summed_in_parts_run() {
+    let mut graph = GraphBuilder::new("groups", Shape::new(4, 4, 3), &classes(3));
+    let x = graph.conv("wide", 0, 512, 1, (1, 0), true);
+    let groups = Conv {
+        groups: 2,
+        ..Conv::same(4, 3)
+    };
+    let x = graph.add("groups", Op::Conv(groups), &[x]);
+    let x = graph.add("mean", Op::GlobalAvgPool, &[x]);
+    graph.add("fc", Op::linear(3), &[x]);
+    let graph = graph.finish().unwrap();
+    let weights = Weights::init(&graph, 1);
+    let images = images(&graph, 5);
+    let config = PtqConfig {
+        weight_bits: WeightBits::B16,
+        ..PtqConfig::default()
+    };
+    let isa = Isa::best();
+    let mut model = quantize(&graph, &weights, &config, &images, isa).unwrap();
+    // The sums of the second group's 2304 weights do not fit 32 bits, those of the first do.
+    let layer = model.layers.iter_mut().flatten();
+    let layer = layer.filter(|layer| layer.weights.len() == 4 * 2304).last();
+    let (first, second) = layer.unwrap().weights.split_at_mut(2 * 2304);
+    first.fill(0);
+    second.fill(5000);
+    for isa in Isa::available() {
+        let integer = IntegerModel::compile(&model, isa).unwrap();
+        let logits = |images: &[u8]| {
+            let mut logits = vec![0.0; 3 * integer.count(images)];
+            // Several threads would take an image each.
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(1);
+            let run = || integer.run(images, &mut logits);
+            pool.build().unwrap().install(run).unwrap();
+            logits
+        };
+        let one_by_one = images.chunks(48).flat_map(logits);
+        assert_eq!(logits(&images), one_by_one.collect::<Vec<_>>(), "{isa}");
     }
 }
 

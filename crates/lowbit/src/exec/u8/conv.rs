@@ -12,7 +12,8 @@ use lowbit_kernels::{ConvGeometry, ImagesGeometry, Isa};
 
 pub(super) struct Conv {
     view: ConvView,
-    groups: Vec<LayerProduct>,
+    /// One for each group, or for each part of the channels where taps are gathered.
+    products: Vec<LayerProduct>,
     pointwise: Option<Pointwise>,
     /// How several images with few pixels, or one, are computed.
     together: Option<Together>,
@@ -43,11 +44,12 @@ impl Conv {
         // Parts of the channels of one product are packed as groups are.
         let parts = gathered.map_or(1, |gathered| gathered.parts());
         let groups = (conv.groups * parts, &windows[..]);
-        let groups = LayerProduct::groups(plan, index, groups, layer, values, isa);
+        let products = LayerProduct::groups(plan, index, groups, layer, values, isa);
+        let take_images = products.iter().all(LayerProduct::takes_images);
         Self {
             view,
-            together: together.filter(|_| groups[0].takes_images()),
-            groups,
+            together: together.filter(|_| take_images),
+            products,
             pointwise,
             gathered,
             width: output.w,
@@ -60,7 +62,7 @@ impl Conv {
         let (rectangle, inputs) = ([call.rows, call.columns], call.inputs);
         let (images, input) = (call.images, inputs.u8(0));
         let product = |part: usize, geometry: &ConvGeometry, view: &[u8], out: Out<'_>| {
-            self.groups[part].run(&inputs, geometry, 0..1, view, out);
+            self.products[part].run(&inputs, geometry, 0..1, view, out);
         };
         let to_f32 = |part: usize, geometry: &ConvGeometry, view: &[u8], out: &mut [f32]| {
             product(part, geometry, view, Out::F32(out));
@@ -79,8 +81,8 @@ impl Conv {
     /// Computes several images at once, part by part of the channels.
     fn images(&self, together: &Together, geometry: &ImagesGeometry, call: Call<'_>) {
         let (inputs, mut out) = (call.inputs, call.out);
-        let parts = self.groups.len() / together.groups();
-        for (part, product) in self.groups.iter().enumerate() {
+        let parts = self.products.len() / together.groups();
+        for (part, product) in self.products.iter().enumerate() {
             let (image, _) = part_of(&geometry.image, part, parts);
             let geometry = ImagesGeometry { image, ..*geometry };
             let view = together.view(inputs.u8(0), part / parts);
@@ -94,8 +96,8 @@ impl Conv {
         let (rows, inputs) = (call.rows, call.inputs);
         let view = &inputs.u8(0)[pointwise.input_row(rows.start)..];
         let parts = |geometry: &ConvGeometry, mut out: Out<'_>| {
-            for (part, product) in self.groups.iter().enumerate() {
-                let (geometry, first) = part_of(geometry, part, self.groups.len());
+            for (part, product) in self.products.iter().enumerate() {
+                let (geometry, first) = part_of(geometry, part, self.products.len());
                 product.run(&inputs, &geometry, 0..1, view, out.from(first));
             }
         };
@@ -148,7 +150,7 @@ impl Kernel for Conv {
                 };
                 let out = out.from(to + part.output);
                 let view = &input[from + part.input..];
-                self.groups[part.group].run(inputs, &part.geometry, part.rows, view, out);
+                self.products[part.group].run(inputs, &part.geometry, part.rows, view, out);
             });
         }
     }

@@ -22,8 +22,8 @@ pub(super) struct LayerProduct {
 }
 
 impl LayerProduct {
-    /// The groups of a step, in their order; where there is one, and its pixels see different `windows` of the kernel, it may
-    /// take several images at once.
+    /// The groups of a step, in their order. Where pixels see different `windows` of the kernel, each may take several images at
+    /// once.
     pub(super) fn groups(
         plan: &Plan,
         index: usize,

@@ -8,40 +8,28 @@ use crate::lower::{ExecProgram, Mode, Plan};
 use crate::{Graph, Quantizer, Shape, Weights};
 use lowbit_kernels::{Isa, random};
 
-fn conv(out_channels: usize, kernel: usize) -> Conv {
-    Conv {
-        out_channels,
-        kernel: [kernel; 2],
-        stride: [1; 2],
-        padding: [kernel / 2; 4],
-        dilation: [1; 2],
-        groups: 1,
-        bias: true,
-    }
-}
-
 /// Two windows in one band, of which the first sees beyond the image on each side, and one that steps.
 fn network() -> Graph {
     let classes = ["a", "b", "c"].map(String::from);
     let mut graph = GraphBuilder::new("network", Shape::new(117, 106, 3), &classes);
-    let x = graph.add("stem", Op::Conv(conv(40, 1)), &[0]);
+    let x = graph.add("stem", Op::Conv(Conv::same(40, 1)), &[0]);
     let x = graph.add("swish", Op::Unary(Unary::HardSwish), &[x]);
     let dilated = Conv {
         dilation: [2, 1],
         padding: [2, 1, 2, 1],
         groups: 40,
-        ..conv(40, 3)
+        ..Conv::same(40, 3)
     };
     let x = graph.add("dilated", Op::Conv(dilated), &[x]);
-    let x = graph.add("expand", Op::Conv(conv(48, 1)), &[x]);
+    let x = graph.add("expand", Op::Conv(Conv::same(48, 1)), &[x]);
     let stepping = Conv {
         stride: [2; 2],
         padding: [1, 2, 3, 2],
         groups: 48,
-        ..conv(48, 5)
+        ..Conv::same(48, 5)
     };
     let x = graph.add("stepping", Op::Conv(stepping), &[x]);
-    let x = graph.add("project", Op::Conv(conv(8, 1)), &[x]);
+    let x = graph.add("project", Op::Conv(Conv::same(8, 1)), &[x]);
     let x = graph.add("mean", Op::GlobalAvgPool, &[x]);
     graph.add("fc", Op::linear(3), &[x]);
     graph.finish().unwrap()
@@ -87,17 +75,17 @@ fn two_bands() -> Graph {
     let mut graph = GraphBuilder::new("two", Shape::new(128, 128, 3), &classes);
     let stepping = |channels, kernel| Conv {
         stride: [2; 2],
-        ..conv(channels, kernel)
+        ..Conv::same(channels, kernel)
     };
     let of_groups = |conv: Conv| Conv {
         groups: conv.out_channels,
         ..conv
     };
     let x = graph.add("stem", Op::Conv(stepping(8, 1)), &[0]);
-    let x = graph.add("expand", Op::Conv(conv(192, 1)), &[x]);
-    let x = graph.add("depthwise", Op::Conv(of_groups(conv(192, 3))), &[x]);
-    let x = graph.add("project", Op::Conv(conv(8, 1)), &[x]);
-    let x = graph.add("again", Op::Conv(conv(192, 1)), &[x]);
+    let x = graph.add("expand", Op::Conv(Conv::same(192, 1)), &[x]);
+    let x = graph.add("depthwise", Op::Conv(of_groups(Conv::same(192, 3))), &[x]);
+    let x = graph.add("project", Op::Conv(Conv::same(8, 1)), &[x]);
+    let x = graph.add("again", Op::Conv(Conv::same(192, 1)), &[x]);
     let x = graph.add("half", Op::Conv(of_groups(stepping(192, 3))), &[x]);
     let x = graph.add("mean", Op::GlobalAvgPool, &[x]);
     graph.add("fc", Op::linear(3), &[x]);
