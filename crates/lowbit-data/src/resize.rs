@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 /// How images are brought to one size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Resize {
     /// The whole image, stretched to height and width: `stretch`.
     #[default]

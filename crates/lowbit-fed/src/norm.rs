@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 /// What becomes of batch-norm's four tensors: scale, shift, running mean and running variance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Norm {
     /// They travel like the rest of the model, and the server averages them.
     #[default]

@@ -43,14 +43,13 @@ pub(crate) fn owned<'py, T: Element>(
 }
 
 /// A copy of an array's numbers, in C order.
-pub(crate) fn copied<T: Element + Copy>(
+pub(crate) fn copied<T: Element + Copy + Sync>(
     array: &Bound<'_, PyArrayDyn<T>>,
     what: &str,
 ) -> PyResult<Vec<T>> {
     let found = array.try_readonly();
     let found = found.map_err(|_| Class::Data.error(format!("{what}: being written to")))?;
-    found
-        .as_slice()
-        .map(<[T]>::to_vec)
-        .map_err(|_| Class::Data.error(format!("{what}: not C-contiguous")))
+    let values = found.as_slice();
+    let values = values.map_err(|_| Class::Data.error(format!("{what}: not C-contiguous")))?;
+    Ok(array.py().detach(|| values.to_vec()))
 }

@@ -18,7 +18,7 @@ use lowbit_lab::models::{self, ExportInput, Foreign, ModelFile};
 use lowbit_lab::{Config, LabError};
 use numpy::PyArrayDyn;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyDict;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
@@ -146,6 +146,7 @@ impl PyModel {
     /// A model of the zoo with fresh weights; `shape` is `(h, w, c)`.
     #[staticmethod]
     fn zoo(
+        py: Python<'_>,
         name: &str,
         shape: (usize, usize, usize),
         class_names: Vec<String>,
@@ -160,8 +161,11 @@ impl PyModel {
             );
             return Err(Class::Model.error(line));
         }
-        let graph = zoo::build(name, Shape::new(h, w, c), &class_names).map_err(errors::of)?;
-        let weights = Weights::init(&graph, seed);
+        let (graph, weights) = work(py, || -> Result<_, LabError> {
+            let graph = zoo::build(name, Shape::new(h, w, c), &class_names)?;
+            let weights = Weights::init(&graph, seed);
+            Ok((graph, weights))
+        })?;
         let state = State {
             fresh: Some(seed),
             foreign: unnamed.then(|| unnamed_classes(name)),
@@ -174,11 +178,18 @@ impl PyModel {
     }
 
     /// The same network with a fresh last layer for other classes.
-    fn new_head(&self, class_names: Vec<String>, seed: u64, unnamed: bool) -> PyResult<Self> {
+    fn new_head(
+        &self,
+        py: Python<'_>,
+        class_names: Vec<String>,
+        seed: u64,
+        unnamed: bool,
+    ) -> PyResult<Self> {
         let state = self.state();
         let (graph, weights) = state.float()?;
-        let (graph, weights) = unseen::new_head(graph, weights, &class_names, seed)
-            .map_err(|error| Class::Model.error(format!("{}: {error}", state.name.display())))?;
+        let made = py.detach(|| unseen::new_head(graph, weights, &class_names, seed));
+        let (graph, weights) =
+            made.map_err(|error| Class::Model.error(format!("{}: {error}", state.name.display())))?;
         let foreign = state
             .foreign
             .clone()
@@ -230,11 +241,13 @@ impl PyModel {
     fn decoded(
         py: Python<'_>,
         name: PathBuf,
-        bytes: Vec<u8>,
+        bytes: Bound<'_, PyArrayDyn<u8>>,
         fresh: Option<u64>,
         unnamed: bool,
     ) -> PyResult<Self> {
-        let (stored, record) = work(py, || format::decode(&name, &bytes))?;
+        let bytes = Images::of(&bytes)?;
+        let bytes = bytes.bytes()?;
+        let (stored, record) = work(py, || format::decode(&name, bytes))?;
         Ok(Self::of(State {
             record,
             fresh,
@@ -247,12 +260,20 @@ impl PyModel {
     fn encoded<'py>(
         &self,
         py: Python<'py>,
-    ) -> PyResult<(PathBuf, Bound<'py, PyBytes>, Option<u64>, bool)> {
+    ) -> PyResult<(PathBuf, Bound<'py, PyArrayDyn<u8>>, Option<u64>, bool)> {
         let state = self.state();
         let bytes = work(py, || state.encoded())?;
         let unnamed = state.is_unnamed();
-        let bytes = PyBytes::new(py, &bytes);
+        let count = bytes.len();
+        let bytes = arrays::owned(py, bytes, &[count])?;
         Ok((state.name.clone(), bytes, state.fresh, unnamed))
+    }
+
+    /// Another model in the same state, which either leaves as it is when it takes a new one.
+    fn copied(&self) -> Self {
+        Self {
+            state: RwLock::new(self.state()),
+        }
     }
 
     /// Bits per weight of the layers between the edges; 32 of a float model.
@@ -378,14 +399,19 @@ impl PyModel {
         let (_, weights) = state.float()?;
         let tensors = PyDict::new(py);
         for (name, tensor) in weights.iter() {
-            let array = arrays::owned(py, tensor.data().to_vec(), tensor.shape())?;
+            let values = py.detach(|| tensor.data().to_vec());
+            let array = arrays::owned(py, values, tensor.shape())?;
             tensors.set_item(name, array)?;
         }
         Ok(tensors)
     }
 
     /// Takes f32 tensors: all that the graph needs, and no others.
-    fn set_tensors(&self, tensors: Vec<(String, Bound<'_, PyArrayDyn<f32>>)>) -> PyResult<()> {
+    fn set_tensors(
+        &self,
+        py: Python<'_>,
+        tensors: Vec<(String, Bound<'_, PyArrayDyn<f32>>)>,
+    ) -> PyResult<()> {
         use numpy::PyUntypedArrayMethods;
         let state = self.state();
         let (graph, _) = state.float()?;
@@ -403,8 +429,7 @@ impl PyModel {
             let values = arrays::copied(&array, &name)?;
             weights.insert(name, Tensor::new(array.shape().to_vec(), values));
         }
-        weights
-            .check(graph)
+        py.detach(|| weights.check(graph))
             .map_err(|error| Class::Model.error(format!("{}: {error}", state.name.display())))?;
         let graph = graph.clone();
         self.replace(State {

@@ -142,6 +142,10 @@ def test_files_pickles_and_copies_are_the_same_model(model: lb.Model, data: lb.D
             assert np.array_equal(other(data.test_images), expected)
             assert other.bits == one.bits and other.class_names == data.class_names
             assert lb.evaluate(other, data).seen == 0
+    # A copy is a model of its own.
+    expected, other = model(data.test_images), copy.copy(model)
+    other.load_state_dict({name: 0 * tensor for name, tensor in model.state_dict().items()})
+    assert not other(data.test_images).any() and np.array_equal(model(data.test_images), expected)
     restored = pickle.loads(pickle.dumps(data))
     assert restored.fingerprint == data.fingerprint and repr(restored) == repr(data)
     assert np.array_equal(restored.test_images, data.test_images)

@@ -116,6 +116,7 @@ impl WeightBits {
 /// How a width's integers lie, where there is a choice: at 4 and 2 bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum WeightGrid {
     /// That which measured better (docs/quantization.md): at 2 bits without a zero, at 4 with one.
     #[default]

@@ -13,6 +13,7 @@ use std::str::FromStr;
 /// How training images are spread over clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
+#[non_exhaustive]
 pub enum Partition {
     /// Shuffled and dealt out: every client has a sample of the whole.
     #[default]

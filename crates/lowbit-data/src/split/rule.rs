@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 /// Which images are learned from, which choose (the epoch, the settings), and which are measured.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum SplitRule {
     /// As the data ships its parts; where it has none, a seeded stratified split of which `LoadOptions::test_fraction` is for
     /// testing. Nothing is kept for validation.

@@ -14,6 +14,7 @@ use std::str::FromStr;
 /// How several updates become one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
+#[non_exhaustive]
 pub enum Aggregator {
     /// The mean, weighted by training images.
     #[default]

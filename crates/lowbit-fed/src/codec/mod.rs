@@ -18,6 +18,7 @@ use std::str::FromStr;
 
 /// How a message's differences are encoded: what `--up-bits` and `--down-bits` name.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum MessageBits {
     /// f32, as they are.
     Float,

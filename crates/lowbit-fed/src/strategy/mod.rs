@@ -15,6 +15,7 @@ use std::str::FromStr;
 /// How the mean update changes the global model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
+#[non_exhaustive]
 pub enum Strategy {
     /// Adds it (McMahan et al. 2017).
     #[default]

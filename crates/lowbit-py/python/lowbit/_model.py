@@ -170,13 +170,13 @@ class Model:
         return _decoded, self._inner.encoded()
 
     def __copy__(self) -> Model:
-        return _decoded(*self._inner.encoded())
+        return Model._of(self._inner.copied())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:
         return self.__copy__()
 
 
-def _decoded(name: str, data: bytes, fresh: int | None, unnamed: bool) -> Model:
+def _decoded(name: str, data: NDArray[np.uint8], fresh: int | None, unnamed: bool) -> Model:
     return Model._of(_Inner.decoded(name, data, fresh, unnamed))
 
 

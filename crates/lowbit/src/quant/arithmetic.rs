@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 /// The definition that a quantized model's integers follow (docs/format.md has both, formula by formula).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Arithmetic {
     /// Biases are real numbers behind the accumulator; constants are derived in f64. Models of format versions 1 to 3.
     #[default]

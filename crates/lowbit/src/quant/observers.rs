@@ -9,6 +9,7 @@ pub(crate) const BINS: usize = 4096;
 /// How the range of an activation is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Observer {
     /// From the smallest to the largest value seen.
     #[default]

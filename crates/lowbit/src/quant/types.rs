@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// How many scales a tensor of weights has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Granularity {
     /// One for the whole tensor.
     PerTensor,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// How gradients change parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Optimizer {
     /// Kingma & Ba 2015, algorithm 1.
     Adam {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// The learning rate over the steps of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Schedule {
     /// From the base to zero along half a cosine, step by step (Loshchilov & Hutter 2017, equation 5, one cycle).
     #[default]

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 /// How weights become integers in training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum WeightQuantizer {
     /// [`AbsMax`](Self::AbsMax) in a network of 8 or 16 bits, [`Lsq`](Self::Lsq) below.
     #[default]
@@ -36,6 +37,7 @@ pub enum WeightQuantizer {
 /// How activations become integers in training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ActivationQuantizer {
     /// [`Ema`](Self::Ema) of 8 bits in a network of 8 or 16, [`Lsq`](Self::Lsq) else.
     #[default]
