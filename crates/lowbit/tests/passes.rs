@@ -88,8 +88,12 @@ fn weights(graph: &Graph) -> Weights {
 }
 
 fn images(graph: &Graph) -> Vec<u8> {
+    several(graph, IMAGES)
+}
+
+fn several(graph: &Graph, images: usize) -> Vec<u8> {
     let mut rng = random::stream(6, "test", 0);
-    let count = IMAGES * graph.input().len();
+    let count = images * graph.input().len();
     (0..count)
         .map(|i| (random::below(&mut rng, 128) as usize + i / 48 % 128) as u8)
         .collect()
@@ -178,6 +182,96 @@ fn weights_that_round_badly_are_learned_to_a_tenth_of_their_error() {
                 "{name}, {passes}: {learned} of {nearest}"
             );
         }
+    }
+}
+
+#[test]
+fn reconstructed_blocks_bring_logits_nearer_to_those_of_fp32() {
+    for graph in networks() {
+        let weights = weights(&graph);
+        // The first ones are learned from, the last ones tell.
+        let images = several(&graph, 128);
+        let (seen, unseen) = images.split_at(96 * graph.input().len());
+        let expected = logits(
+            &FloatModel::compile(&graph, &weights, Isa::best()).unwrap(),
+            unseen,
+        );
+        for (bits, before) in [
+            (WeightBits::B4, "mse-weights,bias-correction"),
+            (WeightBits::B2, "mse-weights,bias-correction"),
+            (WeightBits::B2, "mse-weights,adaround:100,bias-correction"),
+        ] {
+            let off = |passes: &str| {
+                let config = PtqConfig {
+                    weight_bits: bits,
+                    passes: passes.parse::<Passes>().unwrap(),
+                    ..PtqConfig::default()
+                };
+                let model = quantize(&graph, &weights, &config, seen, Isa::best()).unwrap();
+                let model = IntegerModel::compile(&model, Isa::best()).unwrap();
+                error(&expected, &logits(&model, unseen))
+            };
+            let with = format!("{before},reconstruct:100");
+            let (before, found) = (off(before), off(&with));
+            let case = format!("{} at {bits}, {with}", graph.name());
+            // Means of thousands are all that counts in that network: what does not help is not kept.
+            let share = match graph.name() {
+                "mobile" => 0.6,
+                _ => 1.001,
+            };
+            assert!(found < share * before, "{case}: {found} of {before}");
+        }
+    }
+}
+
+#[test]
+fn reconstruction_does_not_depend_on_threads_and_refuses_what_it_does_not_know() {
+    let graph = mobile();
+    let learn = || {
+        let method = ActivationQuant::Static;
+        made(&graph, WeightBits::B2, "reconstruct:20", method)
+    };
+    let on = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build().unwrap().install(learn)
+    };
+    assert_eq!(on(1), on(3));
+    let plain = PtqConfig {
+        passes: "reconstruct:1".parse().unwrap(),
+        ..PtqConfig::default()
+    };
+    for (config, part) in [
+        (
+            PtqConfig {
+                exclude: vec!["stem".into()],
+                ..plain.clone()
+            },
+            "excluded",
+        ),
+        (
+            PtqConfig {
+                layer_bits: "stem=4".parse::<LayerBits>().unwrap(),
+                ..plain.clone()
+            },
+            "bits of a layer's own",
+        ),
+        (
+            PtqConfig {
+                granularity: Granularity::PerTensor,
+                ..plain
+            },
+            "scales per tensor",
+        ),
+    ] {
+        let found = quantize(
+            &graph,
+            &weights(&graph),
+            &config,
+            &images(&graph),
+            Isa::best(),
+        );
+        let error = found.unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
     }
 }
 

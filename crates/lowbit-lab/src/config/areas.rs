@@ -269,9 +269,10 @@ area! {
         #[serde(with = "super::text")]
         observer: Observer = Observer::MinMax, Like("NAME", &["minmax", "percentile", "percentile:99.9", "mse"]);
         /// What repairs the rounding, several with commas: bias-correction; mse-weights (below 8 bits, with bias-correction);
-        /// gptq (each weight makes good what those before it have spoilt); adaround, adaround:1000 (learned rounding, in so many steps)
+        /// gptq (each weight makes good what those before it have spoilt); adaround, adaround:1000 (learned rounding, in so many steps);
+        /// reconstruct, reconstruct:1000 (after those: blocks learn to give what they give in f32, in so many steps each)
         #[serde(with = "super::text")]
-        passes: Passes = Passes::default(), Like("LIST", &["none", "bias-correction", "mse-weights,bias-correction", "mse-weights,gptq,bias-correction", "mse-weights,adaround,bias-correction"]);
+        passes: Passes = Passes::default(), Like("LIST", &["none", "bias-correction", "mse-weights,bias-correction", "mse-weights,gptq,bias-correction", "mse-weights,adaround,bias-correction", "mse-weights,adaround,bias-correction,reconstruct"]);
         /// Layers that stay f32, several with commas; * stands for any text (inspect lists their names)
         exclude: String = String::new(), Any("NAMES");
         /// Layers with bits of their own: NAME=BITS with commas, or @FILE with one a line

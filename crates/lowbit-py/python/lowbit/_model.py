@@ -308,7 +308,8 @@ def quantize(
         observer: how ranges are found: ``"minmax"``, ``"percentile"``, ``"percentile:99.9"`` or ``"mse"``.
         passes: what repairs the rounding, several with commas: ``"bias-correction"``; ``"mse-weights"`` (below 8 bits, with
             bias correction); ``"gptq"`` (each weight makes good what those before it have spoilt; seconds); ``"adaround"`` or
-            ``"adaround:1000"`` (learned rounding, in so many steps), instead of ``"gptq"``.
+            ``"adaround:1000"`` (learned rounding, in so many steps), instead of ``"gptq"``; ``"reconstruct"`` (after those: blocks learn to give what
+            they give in f32; a minute).
         layer_bits: bits of layers that have their own, by name: ``{"conv1": 8, "block2.*": 4}``; ``*`` stands for any text.
         exclude: names of layers that stay f32; ``*`` stands for any text.
         calibration_images: how many training images set the ranges, and are what passes learn from.

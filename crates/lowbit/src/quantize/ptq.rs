@@ -11,6 +11,8 @@ use crate::quant::{
     ActivationParams, ActivationQuant, Arithmetic, FloatLayer, FloatParts, Granularity, Observer,
     QuantizedLayer, QuantizedModel, quantizers,
 };
+#[cfg(feature = "train")]
+use crate::train::{QatConfig, reconstruct};
 use crate::{Weights, WeightsError};
 use lowbit_kernels::Isa;
 use serde::{Deserialize, Serialize};
@@ -132,6 +134,18 @@ pub enum QuantError {
     /// Passes that do not go together.
     #[error(transparent)]
     Passes(#[from] PassesError),
+    /// Reconstruction with something that it does not know.
+    #[error(
+        "reconstruct learns all layers, in the bits of all and with a scale for each channel: it knows no {0}"
+    )]
+    Reconstruction(&'static str),
+    /// Reconstruction without training.
+    #[error("reconstruct trains: use the crate with its feature `train`")]
+    NoTraining,
+    /// Reconstruction of a model that cannot be trained.
+    #[cfg(feature = "train")]
+    #[error("reconstruct: {0}")]
+    Training(#[from] crate::train::TrainError),
     /// Static quantization, or a pass that looks at images, without any.
     #[error(
         "static quantization and its passes need calibration images: give at least one, or use the dynamic method"
@@ -176,6 +190,9 @@ pub fn quantize(
     let layers = program.steps().iter().filter(|step| step.has_weights());
     if layers.count() == excluded.len() {
         return Err(QuantError::NothingLeft);
+    }
+    if config.passes.reconstruct.is_some() {
+        check_reconstruction(config)?;
     }
     let float = float_parts(&program, weights, &excluded, config.method);
     let edges = program.edges();
@@ -242,19 +259,76 @@ pub fn quantize(
     if passes != Passes::default() {
         model.provenance.insert("passes".into(), passes.to_string());
     }
-    if passes.need_images() {
+    let layerwise = Passes {
+        reconstruct: None,
+        ..passes
+    };
+    if layerwise.need_images() {
         let images = passes::apply(
-            graph,
             weights,
             &mut model,
-            (passes, config.granularity),
+            (layerwise, config.granularity),
             calibration,
             isa,
         )?;
         let images = images.to_string();
         model.provenance.insert("pass_images".into(), images);
     }
+    if let Some(steps) = passes.reconstruct {
+        let images = reconstructed(weights, &mut model, (config, steps), calibration, isa)?;
+        let images = images.to_string();
+        let key = "reconstruction_images".into();
+        model.provenance.insert(key, images);
+    }
     Ok(model)
+}
+
+/// Whether reconstruction knows all that is asked for.
+fn check_reconstruction(config: &PtqConfig) -> Result<(), QuantError> {
+    let unknown = [
+        (!config.exclude.is_empty(), "excluded ones"),
+        (!config.layer_bits.is_empty(), "bits of a layer's own"),
+        (
+            config.granularity != Granularity::PerChannel,
+            "scales per tensor",
+        ),
+    ];
+    match unknown.into_iter().find(|(is_given, _)| *is_given) {
+        Some((_, what)) => Err(QuantError::Reconstruction(what)),
+        None => Ok(()),
+    }
+}
+
+/// Lets the blocks learn to give what they give in f32; returns how many images it looked at.
+#[cfg(feature = "train")]
+fn reconstructed(
+    weights: &Weights,
+    model: &mut QuantizedModel,
+    (config, steps): (&PtqConfig, u32),
+    calibration: &[u8],
+    isa: Isa,
+) -> Result<usize, QuantError> {
+    let qat = QatConfig {
+        activation_bits: match config.method {
+            ActivationQuant::WeightOnly => ActivationBits::Float,
+            _ => config.activation_bits,
+        },
+        edge_bits: config.edge_bits.on(config.grid),
+        ..QatConfig::of(config.weight_bits.on(config.grid))
+    };
+    let images = reconstruct(weights, model, qat, steps, calibration, isa)?;
+    Ok(images)
+}
+
+#[cfg(not(feature = "train"))]
+fn reconstructed(
+    _: &Weights,
+    _: &mut QuantizedModel,
+    _: (&PtqConfig, u32),
+    _: &[u8],
+    _: Isa,
+) -> Result<usize, QuantError> {
+    Err(QuantError::NoTraining)
 }
 
 /// The layers that stay f32, and of a static model the values between: what a product gives and such layers alone read.

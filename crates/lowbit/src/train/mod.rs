@@ -5,6 +5,7 @@
 
 mod augment;
 mod loss;
+mod network;
 mod ops;
 mod optimizer;
 mod parameter;
@@ -12,6 +13,7 @@ mod pass;
 mod qat;
 #[cfg(test)]
 mod recipe;
+mod reconstruct;
 mod regularization;
 mod schedule;
 mod trainer;
@@ -20,6 +22,7 @@ pub use augment::Augment;
 pub use loss::{Targets, Teacher};
 pub use optimizer::Optimizer;
 pub use qat::{ActivationQuantizer, QatConfig, QuantizerError, WeightQuantizer};
+pub(crate) use reconstruct::reconstruct;
 pub use regularization::Regularization;
 pub use schedule::Schedule;
 pub use trainer::{StepMetrics, Trainer, TrainerState, epoch_order};

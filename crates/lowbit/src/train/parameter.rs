@@ -81,6 +81,11 @@ impl Parameter {
         self.shape.iter().skip(1).any(|&extent| extent > 1)
     }
 
+    /// Whether it is the logarithm of a quantizer's step.
+    pub(super) fn is_of_quantizer(&self) -> bool {
+        self.name.ends_with("_ln_scale")
+    }
+
     /// Adds the gradient of `decay / 2 · ‖value‖²` where that is for it.
     pub(super) fn decay(&mut self, decay: f32) {
         if self.decays() {

@@ -2,21 +2,17 @@
 
 use super::TrainError;
 use super::loss::{Targets, cross_entropy, soft_cross_entropy};
-use super::ops::{self, Layer};
+use super::network::Network;
 use super::optimizer::Optimizer;
-use super::parameter::Parameter;
-use super::pass::{Pass, Statistics};
+use super::pass::Statistics;
 use super::qat::{ActivationState, QatConfig};
 use super::regularization::Regularization;
 use crate::Weights;
 use crate::exec::RuntimeError;
-use crate::graph::{Graph, Pixels};
-use crate::lower::ExecProgram;
-use crate::lower::Plan;
+use crate::graph::Graph;
 use crate::pool::awake;
-use crate::quant::{ActivationQuant, Arithmetic, FloatParts, QuantizedModel};
+use crate::quant::QuantizedModel;
 use lowbit_kernels::{Isa, random};
-use rayon::prelude::*;
 
 /// A model in training.
 ///
@@ -43,15 +39,10 @@ use rayon::prelude::*;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Trainer {
-    graph: Graph,
-    pixels: Pixels,
-    /// What each pixel value is to the network, for all channels or for each.
-    reals: Vec<[f32; 256]>,
+    network: Network,
     optimizer: Optimizer,
     regularization: Regularization,
     steps: u64,
-    layers: Vec<Box<dyn Layer>>,
-    pass: Pass,
 }
 
 /// What a step saw before it changed the weights.
@@ -119,29 +110,11 @@ impl Trainer {
         qat: Option<QatConfig>,
         isa: Isa,
     ) -> Result<Self, TrainError> {
-        let qat = qat.map(QatConfig::chosen);
-        weights.check(graph)?;
-        let pass = Pass::new(
-            Plan::new(ExecProgram::float(graph.program()?))?,
-            isa,
-            qat,
-            graph,
-            weights,
-        );
-        let steps = pass.plan.exec.program.steps().len();
-        let layers = (0..steps)
-            .map(|index| ops::layer(&pass.plan, index, weights, isa, qat.as_ref()))
-            .collect::<Result<Vec<_>, _>>()?;
-        let pixels = Pixels::of(graph);
         Ok(Self {
-            graph: graph.clone(),
-            reals: pixels.reals(),
-            pixels,
+            network: Network::compile(graph, weights, qat, isa)?,
             optimizer,
             regularization: Regularization::default(),
             steps: 0,
-            layers,
-            pass,
         })
     }
 
@@ -186,7 +159,7 @@ impl Trainer {
             clip_norm,
             label_smoothing: _,
         } = self.regularization;
-        self.each_parameter(|parameter, of_layer| {
+        self.network.each_parameter(|parameter, of_layer| {
             if of_layer {
                 parameter.pull();
             }
@@ -194,7 +167,7 @@ impl Trainer {
         if clip_norm > 0.0 {
             self.clip(f64::from(clip_norm));
         }
-        self.each_parameter(|parameter, of_layer| {
+        self.network.each_parameter(|parameter, of_layer| {
             if of_layer && weight_decay > 0.0 {
                 parameter.decay(weight_decay);
             }
@@ -203,25 +176,14 @@ impl Trainer {
         Ok(metrics)
     }
 
-    /// Calls `change` with all that is trained, in order, and whether it is a layer's; quantizers of activations come last.
-    fn each_parameter(&mut self, mut change: impl FnMut(&mut Parameter, bool)) {
-        for layer in &mut self.layers {
-            for parameter in layer.parameters() {
-                change(parameter, true);
-            }
-        }
-        for quantizer in self.pass.quantizers.iter_mut().flatten() {
-            change(quantizer.parameter(), false);
-        }
-    }
-
     /// Scales all gradients so that together they are at most `most` long, with PyTorch's 1e-6 in the denominator.
     fn clip(&mut self, most: f64) {
         let mut square = 0.0;
-        self.each_parameter(|parameter, _| square += parameter.grad_square());
+        self.network
+            .each_parameter(|parameter, _| square += parameter.grad_square());
         let factor = most / (square.sqrt() + 1e-6);
         if factor < 1.0 {
-            self.each_parameter(|parameter, _| {
+            self.network.each_parameter(|parameter, _| {
                 let grads = parameter.grad.iter_mut();
                 grads.for_each(|g| *g = (f64::from(*g) * factor) as f32);
             });
@@ -240,8 +202,8 @@ impl Trainer {
         targets: &Targets<'_>,
     ) -> Result<StepMetrics, TrainError> {
         let labels = targets.labels;
-        let (count, classes) = (labels.len(), self.graph.classes());
-        let expected = count * self.graph.input().len();
+        let (count, classes) = (labels.len(), self.network.graph.classes());
+        let expected = count * self.network.graph.input().len();
         if images.len() != expected || count == 0 {
             return Err(TrainError::Images {
                 labels: count,
@@ -250,9 +212,12 @@ impl Trainer {
             });
         }
         self.check(targets)?;
-        self.forward(images, count);
-        let last = self.layers.len();
-        let (logits, grad) = (&self.pass.values[last], &mut self.pass.grads[last]);
+        self.network.forward(images, count);
+        let last = self.network.layers.len();
+        let (logits, grad) = (
+            &self.network.pass.values[last],
+            &mut self.network.pass.grads[last],
+        );
         let n = count * classes;
         let smoothing = self.regularization.label_smoothing;
         let (logits, grad) = (&logits[..n], &mut grad[..n]);
@@ -266,19 +231,8 @@ impl Trainer {
                 loss,
             });
         }
-        self.pass.written[last] = true;
-        for layer in self.layers.iter_mut().rev() {
-            layer.backward(&mut self.pass);
-        }
+        self.network.backward(0..last);
         Ok(StepMetrics { loss, correct })
-    }
-
-    fn forward(&mut self, images: &[u8], count: usize) {
-        self.pass.begin(count);
-        self.load(images);
-        for layer in &mut self.layers {
-            layer.forward(&mut self.pass);
-        }
     }
 
     /// Shows `images` (`[n, h, w, c]`) to the network as it stands without training it: batch-norm's running statistics become
@@ -289,7 +243,7 @@ impl Trainer {
     /// # Errors
     /// [`TrainError::Images`] when these are no images, or none.
     pub fn observe(&mut self, images: &[u8], earlier: usize) -> Result<(), TrainError> {
-        let size = self.graph.input().len();
+        let size = self.network.graph.input().len();
         let count = images.len() / size;
         if count == 0 || !images.len().is_multiple_of(size) {
             return Err(TrainError::Images {
@@ -299,16 +253,16 @@ impl Trainer {
             });
         }
         let before = std::mem::replace(
-            &mut self.pass.statistics,
+            &mut self.network.pass.statistics,
             Statistics::Take(1.0 / (earlier + 1) as f64),
         );
-        awake(|| self.forward(images, count));
-        self.pass.statistics = before;
+        awake(|| self.network.forward(images, count));
+        self.network.pass.statistics = before;
         Ok(())
     }
 
     fn check(&self, targets: &Targets<'_>) -> Result<(), TrainError> {
-        let classes = self.graph.classes();
+        let classes = self.network.graph.classes();
         let others = targets.mixed.map_or(&[][..], |(others, _)| others);
         for labels in [targets.labels, others] {
             if let Some(index) = labels.iter().position(|&label| label as usize >= classes) {
@@ -336,49 +290,14 @@ impl Trainer {
         }
     }
 
-    fn load(&mut self, images: &[u8]) {
-        let layout = self.pass.plan.layouts[0];
-        let row_len = layout.row_len();
-        let pixels = &self.pixels;
-        if self.pass.qat.is_some() {
-            self.pass
-                .pixels
-                .par_chunks_mut(layout.image_len)
-                .zip(images.par_chunks(layout.dense_len()))
-                .for_each(|(out, image)| {
-                    for (row, of_row) in image.chunks_exact(row_len).enumerate() {
-                        pixels.write_integers(of_row, &mut out[layout.row(0, row)]);
-                    }
-                });
-        }
-        let reals = &self.reals;
-        self.pass.values[0]
-            .par_chunks_mut(layout.image_len)
-            .zip(images.par_chunks(layout.dense_len()))
-            .for_each(|(out, image)| {
-                for (row, of_row) in image.chunks_exact(row_len).enumerate() {
-                    let out = &mut out[layout.row(0, row)];
-                    if let [table] = &reals[..] {
-                        let pairs = out.iter_mut().zip(of_row);
-                        pairs.for_each(|(real, &x)| *real = table[usize::from(x)]);
-                        continue;
-                    }
-                    let channels = reals.iter().cycle();
-                    for ((real, &x), table) in out.iter_mut().zip(of_row).zip(channels) {
-                        *real = table[usize::from(x)];
-                    }
-                }
-            });
-    }
-
     /// The weights as they stand, running statistics included.
     #[must_use]
     pub fn weights(&self) -> Weights {
         let mut weights = Weights::new();
-        for layer in &self.layers {
+        for layer in &self.network.layers {
             layer.save(&mut weights);
         }
-        for quantizer in self.pass.quantizers.iter().flatten() {
+        for quantizer in self.network.pass.quantizers.iter().flatten() {
             quantizer.save(&mut weights);
         }
         weights
@@ -388,12 +307,12 @@ impl Trainer {
     #[must_use]
     pub fn state(&mut self) -> TrainerState {
         let mut tensors = Weights::new();
-        for layer in &mut self.layers {
+        for layer in &mut self.network.layers {
             for parameter in layer.parameters() {
                 parameter.save_moments(&mut tensors);
             }
         }
-        for quantizer in self.pass.quantizers.iter_mut().flatten() {
+        for quantizer in self.network.pass.quantizers.iter_mut().flatten() {
             quantizer.parameter().save_moments(&mut tensors);
         }
         TrainerState {
@@ -407,10 +326,10 @@ impl Trainer {
     /// # Errors
     /// [`TrainError`] when they are of another model.
     pub fn restore(&mut self, weights: &Weights, state: &TrainerState) -> Result<(), TrainError> {
-        weights.check(&self.graph)?;
-        let quantizers = self.pass.quantizers.iter_mut().flatten();
+        weights.check(&self.network.graph)?;
+        let quantizers = self.network.pass.quantizers.iter_mut().flatten();
         let mut parameters: Vec<_> = quantizers.map(ActivationState::parameter).collect();
-        for layer in &mut self.layers {
+        for layer in &mut self.network.layers {
             layer.restore(weights);
             parameters.extend(layer.parameters());
         }
@@ -429,7 +348,7 @@ impl Trainer {
     /// Adds `mu / 2 · ‖w − w₀‖²` to the loss from the next step on, w₀ being all that layers train, as it
     /// stands (Li et al. 2020, FedProx).
     pub fn pull_back(&mut self, mu: f32) {
-        for layer in &mut self.layers {
+        for layer in &mut self.network.layers {
             for parameter in layer.parameters() {
                 parameter.anchor_here(mu);
             }
@@ -439,7 +358,7 @@ impl Trainer {
     /// Makes batch-norm use its running statistics, and leave them and moving activation ranges as they are, from the next
     /// step on.
     pub fn freeze_statistics(&mut self, frozen: bool) {
-        self.pass.statistics = match frozen {
+        self.network.pass.statistics = match frozen {
             true => Statistics::Keep,
             false => Statistics::Move,
         };
@@ -449,43 +368,7 @@ impl Trainer {
     /// or before the first step has set the activations' scales.
     #[must_use]
     pub fn quantized_model(&mut self) -> Option<QuantizedModel> {
-        let config = self.pass.qat?;
-        let method = if config.has_float_activations() {
-            ActivationQuant::WeightOnly
-        } else {
-            ActivationQuant::Static
-        };
-        let mut activations = vec![None; self.layers.len() + 1];
-        if method == ActivationQuant::Static {
-            let inner = 1..self.layers.len();
-            for (params, quantizer) in activations[inner.clone()]
-                .iter_mut()
-                .zip(&self.pass.quantizers[inner])
-            {
-                *params = Some(quantizer.as_ref()?.params()?);
-            }
-        }
-        let provenance = [
-            ("quantized", "while training".to_owned()),
-            ("weight_quantizer", config.quantizer.to_string()),
-            (
-                "activation_quantizer",
-                config.activation_quantizer.to_string(),
-            ),
-        ];
-        let model = QuantizedModel {
-            graph: self.graph.clone(),
-            method,
-            arithmetic: Arithmetic::RealBias,
-            layers: self.layers.iter_mut().map(|layer| layer.export()).collect(),
-            activations,
-            activation_bits: config.activation_bits,
-            float: FloatParts::default(),
-            provenance: provenance
-                .map(|(key, value)| (key.to_owned(), value))
-                .into(),
-        };
-        Some(model.with_integer_biases_of(&self.pass.plan.exec.program))
+        self.network.quantized_model()
     }
 
     /// Steps taken.

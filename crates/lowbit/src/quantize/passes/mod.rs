@@ -8,7 +8,7 @@ mod gptq;
 use crate::Weights;
 use crate::bits::WeightBits;
 use crate::exec::{Layerwise, RuntimeError};
-use crate::graph::{Graph, Step, fold_batch_norm};
+use crate::graph::{Step, fold_batch_norm};
 use crate::quant::{Granularity, QuantizedLayer, QuantizedModel};
 use adaround::Rounding;
 use bias_correction::correct;
@@ -27,12 +27,19 @@ pub struct Passes {
     pub gptq: bool,
     /// Steps in which the rounding of weights below 16 bits is learned, layer by layer (Nagel et al. 2020).
     pub adaround: Option<u32>,
+    /// Steps in which, after all that, weights and steps of each block are learned so that it gives what it gives in FP32 (Li et
+    /// al. 2021).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconstruct: Option<u32>,
     /// Biases that give each channel its mean in FP32 again.
     pub bias_correction: bool,
 }
 
 /// Steps of AdaRound where nobody says how many.
 const STEPS: u32 = 500;
+
+/// Steps of the reconstruction of each block, likewise.
+const RECONSTRUCTION_STEPS: u32 = 500;
 
 /// A text that names no passes, or passes that do not go together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,7 +49,7 @@ pub struct PassesError(String);
 impl PassesError {
     fn unknown(name: &str) -> Self {
         Self(format!(
-            "unknown pass {name}: use bias-correction, mse-weights, gptq, adaround, adaround:1000, several with commas, or none"
+            "unknown pass {name}: use bias-correction, mse-weights, gptq, adaround, adaround:1000, reconstruct, reconstruct:2000, several with commas, or none"
         ))
     }
 }
@@ -51,7 +58,7 @@ impl Passes {
     /// Whether any of them needs images.
     #[must_use]
     pub fn need_images(self) -> bool {
-        self.gptq || self.adaround.is_some() || self.bias_correction
+        self.gptq || self.adaround.is_some() || self.reconstruct.is_some() || self.bias_correction
     }
 
     /// Checks that no two of them round the same weights.
@@ -66,6 +73,12 @@ impl Passes {
             false => Ok(()),
         }
     }
+}
+
+/// Steps that a user gives a pass.
+fn steps(text: &str) -> Option<u32> {
+    let steps = text.parse().ok();
+    steps.filter(|steps| (1..=1_000_000).contains(steps))
 }
 
 impl std::fmt::Display for Passes {
@@ -84,6 +97,11 @@ impl std::fmt::Display for Passes {
         }
         if self.bias_correction {
             names.push("bias-correction".into());
+        }
+        match self.reconstruct {
+            None => {}
+            Some(RECONSTRUCTION_STEPS) => names.push("reconstruct".into()),
+            Some(steps) => names.push(format!("reconstruct:{steps}")),
         }
         match names.is_empty() {
             true => f.write_str("none"),
@@ -106,12 +124,12 @@ impl std::str::FromStr for Passes {
                 None if name == "gptq" => passes.gptq = true,
                 None if name == "bias-correction" => passes.bias_correction = true,
                 None if name == "adaround" => passes.adaround = Some(STEPS),
-                Some(("adaround", steps)) => {
-                    let steps = steps
-                        .parse()
-                        .ok()
-                        .filter(|steps| (1..=1_000_000).contains(steps));
-                    passes.adaround = Some(steps.ok_or_else(unknown)?);
+                None if name == "reconstruct" => passes.reconstruct = Some(RECONSTRUCTION_STEPS),
+                Some(("adaround", text)) => {
+                    passes.adaround = Some(steps(text).ok_or_else(unknown)?);
+                }
+                Some(("reconstruct", text)) => {
+                    passes.reconstruct = Some(steps(text).ok_or_else(unknown)?);
                 }
                 _ => return Err(unknown()),
             }
@@ -179,7 +197,6 @@ pub(super) fn each_alone(
 
 /// Applies the passes that need images to a static or weight-only model; returns how many images they looked at.
 pub(super) fn apply(
-    graph: &Graph,
     weights: &Weights,
     model: &mut QuantizedModel,
     (passes, granularity): (Passes, Granularity),
@@ -187,7 +204,7 @@ pub(super) fn apply(
     isa: Isa,
 ) -> Result<usize, RuntimeError> {
     let (mut float, mut quantized, count) = begin(weights, model, calibration, isa)?;
-    for (index, step) in graph.program()?.steps().iter().enumerate() {
+    for (index, step) in model.graph.program()?.steps().iter().enumerate() {
         let Some(layer) = &mut model.layers[index] else {
             continue;
         };
@@ -246,6 +263,8 @@ mod tests {
                 "mse-weights,gptq,bias-correction",
             ),
             ("adaround:1000", "adaround:1000"),
+            ("reconstruct,bias-correction", "bias-correction,reconstruct"),
+            ("reconstruct:20", "reconstruct:20"),
         ] {
             assert_eq!(given.parse::<Passes>().unwrap().to_string(), shown);
         }

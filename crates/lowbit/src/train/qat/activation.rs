@@ -68,6 +68,12 @@ impl ActivationState {
         })
     }
 
+    /// Begins with these instead of what the first batch shows.
+    pub(in crate::train) fn begin_with(&mut self, params: ActivationParams) {
+        self.ln_scale.value[0] = params.scale.ln();
+        self.zero_point = params.zero_point;
+    }
+
     /// Makes room for `count` images.
     pub(in crate::train) fn reserve(&mut self, layout: &Layout, count: usize) {
         if self.codes.len() < count * layout.image_len {

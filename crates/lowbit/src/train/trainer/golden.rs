@@ -130,7 +130,7 @@ impl Alone {
             }
         }
         let mut trainer = Trainer::new(graph, &all, Optimizer::default()).unwrap();
-        trainer.pass.begin(count);
+        trainer.network.pass.begin(count);
         Self {
             trainer,
             index,
@@ -140,7 +140,7 @@ impl Alone {
 
     /// Calls `visit` with the offset of each row in a value and in a dense tensor, and their length.
     fn rows(&self, value: usize, mut visit: impl FnMut(usize, usize, usize)) {
-        let layout = self.trainer.pass.plan.layouts[value];
+        let layout = self.trainer.network.pass.plan.layouts[value];
         let len = layout.w * layout.c;
         for row in 0..self.count * layout.h {
             let (image, y) = (row / layout.h, row % layout.h);
@@ -152,27 +152,29 @@ impl Alone {
     /// The block's result of `inputs`, in the order of its inputs.
     fn forward(&mut self, inputs: &[Vec<f32>]) -> Vec<f32> {
         for (at, input) in inputs.iter().enumerate() {
-            let value = self.trainer.pass.plan.exec.program.steps()[self.index].inputs[at];
-            let mut values = self.trainer.pass.values[value].clone();
+            let value = self.trainer.network.pass.plan.exec.program.steps()[self.index].inputs[at];
+            let mut values = self.trainer.network.pass.values[value].clone();
             self.rows(value, |to, from, len| {
                 values[to..][..len].copy_from_slice(&input[from..][..len]);
             });
-            self.trainer.pass.values[value] = values;
+            self.trainer.network.pass.values[value] = values;
         }
-        self.trainer.layers[self.index].forward(&mut self.trainer.pass);
+        self.trainer.network.layers[self.index].forward(&mut self.trainer.network.pass);
         let mut result = Vec::new();
         self.rows(self.index + 1, |from, _, len| {
-            result.extend_from_slice(&self.trainer.pass.values[self.index + 1][from..][..len]);
+            result.extend_from_slice(
+                &self.trainer.network.pass.values[self.index + 1][from..][..len],
+            );
         });
         result
     }
 
     /// The gradients of the inputs.
     fn backward(&mut self, dy: &[f32]) -> Vec<Vec<f32>> {
-        let (pass, value) = (&mut self.trainer.pass, self.index + 1);
+        let (pass, value) = (&mut self.trainer.network.pass, self.index + 1);
         pass.grads[value][..dy.len()].copy_from_slice(dy);
         pass.written[value] = true;
-        self.trainer.layers[self.index].backward(pass);
+        self.trainer.network.layers[self.index].backward(pass);
         let inputs = &pass.plan.exec.program.steps()[self.index].inputs;
         let grads = inputs.iter().map(|&input| {
             let len = self.count * pass.plan.layouts[input].dense_len();
@@ -183,7 +185,7 @@ impl Alone {
 
     /// The gradient of the block's parameter number `index`.
     fn gradient(&mut self, index: usize) -> Vec<f32> {
-        self.trainer.layers[self.index].parameters()[index]
+        self.trainer.network.layers[self.index].parameters()[index]
             .grad
             .clone()
     }

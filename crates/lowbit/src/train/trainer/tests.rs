@@ -45,7 +45,7 @@ fn check_gradients(graph: &Graph) {
     let trainer = |weights: &Weights| Trainer::new(graph, weights, Optimizer::default()).unwrap();
     let mut reference = trainer(&weights);
     reference.gradients(&images, &Targets::of(&labels)).unwrap();
-    for layer in &mut reference.layers {
+    for layer in &mut reference.network.layers {
         for parameter in layer.parameters() {
             let largest = parameter
                 .grad
@@ -363,7 +363,7 @@ fn weights_alone_can_be_trained_quantized_and_are_what_is_exported() {
         let (images, labels) = learnable(&graph, 8, 99);
         trainer.freeze_statistics(true);
         trainer.gradients(&images, &Targets::of(&labels)).unwrap();
-        let trained = &trainer.pass.values.last().unwrap()[..8 * 6];
+        let trained = &trainer.network.pass.values.last().unwrap()[..8 * 6];
         let mut logits = vec![0.0; 8 * 6];
         let deployed = IntegerModel::compile(&model, Isa::best()).unwrap();
         deployed.run(&images, &mut logits).unwrap();
@@ -386,7 +386,7 @@ fn without_the_straight_through_estimator_latent_weights_get_no_gradient() {
             ..QatConfig::of(crate::WeightBits::B4)
         };
         let (mut trainer, ..) = qat(&graph, config, 4);
-        let moved = trainer.layers[1].parameters()[0]
+        let moved = trainer.network.layers[1].parameters()[0]
             .grad
             .iter()
             .any(|&g| g != 0.0);
@@ -402,7 +402,7 @@ fn ships_what_was_trained(graph: &Graph, trainer: &mut Trainer, name: &str) {
     // The training forward pass with the running statistics, in float behind the integer products.
     trainer.freeze_statistics(true);
     trainer.gradients(&images, &Targets::of(&labels)).unwrap();
-    let trained = trainer.pass.values.last().unwrap()[..16 * 6].to_vec();
+    let trained = trainer.network.pass.values.last().unwrap()[..16 * 6].to_vec();
     let mut reference = None;
     for isa in Isa::available() {
         let mut logits = vec![0.0; 16 * 6];

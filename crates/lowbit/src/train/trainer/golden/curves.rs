@@ -52,7 +52,7 @@ fn check_regularized(
         // Decay was added to gradients that PyTorch's file has without it.
         if step == 0 && regularization.weight_decay == 0.0 {
             let mut parameters: Vec<&Parameter> = Vec::new();
-            for layer in &mut trainer.layers {
+            for layer in &mut trainer.network.layers {
                 parameters.extend(layer.parameters().into_iter().map(|p| &*p));
             }
             for parameter in parameters {

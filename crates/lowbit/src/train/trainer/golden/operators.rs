@@ -52,7 +52,7 @@ fn check_clip(case: &Case<'_>) {
         };
         let mut step = Alone::new(&finish(graph, y), &[("conv.weight", weights)], 1, count);
         assert_eq!(
-            step.trainer.pass.plan.exec.program.steps()[1]
+            step.trainer.network.pass.plan.exec.program.steps()[1]
                 .epilogue
                 .ceiling,
             Some(max)

@@ -101,7 +101,7 @@ fn a_squeeze_and_excite_block_trains_quantized_and_ships_what_was_trained() {
     let (images, labels) = learnable(&graph, 8, 99);
     trainer.freeze_statistics(true);
     trainer.gradients(&images, &Targets::of(&labels)).unwrap();
-    let trained = trainer.pass.values.last().unwrap()[..8 * 3].to_vec();
+    let trained = trainer.network.pass.values.last().unwrap()[..8 * 3].to_vec();
     let largest = trained.iter().fold(0.0f32, |max, x| max.max(x.abs()));
     let mut expected: Option<Vec<f32>> = None;
     for isa in Isa::available() {
