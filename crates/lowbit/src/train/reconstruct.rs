@@ -71,24 +71,10 @@ pub(crate) fn reconstruct(
             expected: count.max(1) * image_len,
         });
     }
-    let config = QatConfig {
-        quantizer: WeightQuantizer::Lsq,
-        activation_quantizer: ActivationQuantizer::Lsq,
-        ..config
-    };
     let program = graph.program()?;
     let mut float = Network::compile(&graph, weights, None, isa)?;
-    let begun = as_it_stands(&program, weights, model);
-    let mut quantized = Network::compile(&graph, &begun, Some(config), isa)?;
-    let quantizers = quantized.pass.quantizers.iter_mut();
-    for (quantizer, params) in quantizers.zip(&model.activations) {
-        if let (Some(quantizer), Some(params)) = (quantizer, params) {
-            quantizer.begin_with(*params);
-        }
-    }
-    for network in [&mut float, &mut quantized] {
-        network.pass.statistics = Statistics::Keep;
-    }
+    let mut quantized = begin(weights, model, config, isa)?;
+    float.pass.statistics = Statistics::Keep;
     let blocks = blocks(&program);
     let crossing = blocks.iter().map(|block| block.end);
     let largest = crossing.map(|value| float.pass.plan.layouts[value].image_len);
@@ -130,6 +116,31 @@ pub(crate) fn reconstruct(
     model.layers = learned.layers;
     model.activations = learned.activations;
     Ok(count)
+}
+
+/// The network in training that gives what `model` gives.
+fn begin(
+    weights: &Weights,
+    model: &QuantizedModel,
+    config: QatConfig,
+    isa: Isa,
+) -> Result<Network, TrainError> {
+    let config = QatConfig {
+        quantizer: WeightQuantizer::Lsq,
+        activation_quantizer: ActivationQuantizer::Lsq,
+        ..config
+    };
+    let program = model.graph.program()?;
+    let begun = as_it_stands(&program, weights, model);
+    let mut quantized = Network::compile(&model.graph, &begun, Some(config), isa)?;
+    let quantizers = quantized.pass.quantizers.iter_mut();
+    for (quantizer, params) in quantizers.zip(&model.activations) {
+        if let (Some(quantizer), Some(params)) = (quantizer, params) {
+            quantizer.begin_with(*params);
+        }
+    }
+    quantized.pass.statistics = Statistics::Keep;
+    Ok(quantized)
 }
 
 /// Latent weights that round to the model's integers, batch-norm being folded into them, with the steps of its layers.
