@@ -38,10 +38,22 @@ def in_one_process(folder: Path, rounds: int, bits: int) -> Path:
     return found
 
 
-def test_two_nodes_make_the_model_of_the_command_line_and_the_results_that_it_reads(tmp_path: Path) -> None:
-    here = tmp_path / "flower"
-    here.mkdir()
-    found, at_the_socket = counted(here, 2, 8)
+@pytest.fixture(scope="module")
+def of_eight_bits(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], int]:
+    return counted(tmp_path_factory.mktemp("flower"), 2, 8)
+
+
+def messages(found: dict[str, object]) -> int:
+    """Bytes of lowbit's messages in all rounds."""
+    rounds = found["results_per_round"]
+    assert isinstance(rounds, list)
+    return sum(each["bytes_up"] + each["bytes_down"] for each in rounds)
+
+
+def test_two_nodes_make_the_model_of_the_command_line_and_the_results_that_it_reads(
+    of_eight_bits: tuple[dict[str, object], int], tmp_path: Path
+) -> None:
+    found, at_the_socket = of_eight_bits
     folder, expected = Path(str(found["folder"])), in_one_process(tmp_path / "one", 2, 8)
     for name in ("model_fp32.safetensors", "model_8bit.safetensors"):
         assert (folder / name).read_bytes() == (expected / name).read_bytes()
@@ -50,29 +62,20 @@ def test_two_nodes_make_the_model_of_the_command_line_and_the_results_that_it_re
     rounds = found["results_per_round"]
     assert isinstance(rounds, list) and [each["clients"] for each in rounds] == [2, 2]
     # What was counted as messages went over the socket, and Flower's own bytes.
-    messages = sum(each["bytes_up"] + each["bytes_down"] for each in rounds)
-    assert messages < at_the_socket < messages + 2_000_000
+    assert messages(found) < at_the_socket < messages(found) + 2_000_000
     shown = subprocess.run(
         [str(Path(sys.executable).with_name("lowbit")), "analyze", str(folder.parents[1])], capture_output=True, text=True
     )
     assert shown.returncode == 0 and "resnet8" in shown.stdout, shown.stderr
-    print(f"\nbytes at the socket {at_the_socket}, of messages {messages}")
 
 
-@whole
-def test_eight_bits_are_fewer_bytes_at_the_socket_than_32(tmp_path: Path) -> None:
-    bytes_of = {}
-    for bits in (8, 32):
-        folder = tmp_path / str(bits)
-        folder.mkdir()
-        found, bytes_of[bits] = counted(folder, 3, bits)
-        rounds = found["results_per_round"]
-        assert isinstance(rounds, list)
-        print(f"\n{bits} bits: {bytes_of[bits]} at the socket, {sum(each['bytes_up'] + each['bytes_down'] for each in rounds)} of messages")
-    assert bytes_of[8] < bytes_of[32] / 2
+def test_eight_bits_are_fewer_bytes_at_the_socket_than_32(of_eight_bits: tuple[dict[str, object], int], tmp_path: Path) -> None:
+    bytes_of = {8: of_eight_bits, 32: counted(tmp_path, 2, 32)}
+    for bits, (found, at_the_socket) in bytes_of.items():
+        print(f"\n{bits} bits: {at_the_socket} at the socket, {messages(found)} of messages")
+    assert bytes_of[8][1] < bytes_of[32][1] / 2
 
 
-@whole
 def test_a_node_that_is_killed_in_a_round_is_named_and_the_round_goes_on(tmp_path: Path) -> None:
     with Loopback(tmp_path, 2) as here:
         here.submit("num-server-rounds=3", "min-clients=1", "round-timeout=120", *SMALL[:-2], "local-epochs=12", "batch-size=4")

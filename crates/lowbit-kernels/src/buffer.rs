@@ -125,7 +125,7 @@ impl<T: sealed::Number> AlignedBuffer<T> {
         buffer
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(miri)))]
     pub(crate) fn is_in_large_pages(&self) -> bool {
         matches!(self.memory, Memory::Piece(_))
     }
