@@ -22,6 +22,9 @@ use pyo3::types::PyDict;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+/// Bytes of a file, which an array of numpy's owns.
+type Bytes<'py> = Bound<'py, PyArrayDyn<u8>>;
+
 /// One state of a model: whoever runs it keeps it, whatever training makes of the model meanwhile.
 pub(crate) struct State {
     /// What it is called in messages: its file, or the graph's name.
@@ -241,7 +244,7 @@ impl PyModel {
     fn decoded(
         py: Python<'_>,
         name: PathBuf,
-        bytes: Bound<'_, PyArrayDyn<u8>>,
+        bytes: Bytes<'_>,
         fresh: Option<u64>,
         unnamed: bool,
     ) -> PyResult<Self> {
@@ -257,10 +260,7 @@ impl PyModel {
     }
 
     /// Its name, its file's bytes, the seed of its weights if they are fresh, and whether its classes have no names.
-    fn encoded<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<(PathBuf, Bound<'py, PyArrayDyn<u8>>, Option<u64>, bool)> {
+    fn encoded<'py>(&self, py: Python<'py>) -> PyResult<(PathBuf, Bytes<'py>, Option<u64>, bool)> {
         let state = self.state();
         let bytes = work(py, || state.encoded())?;
         let unnamed = state.is_unnamed();
