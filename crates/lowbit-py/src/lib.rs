@@ -9,6 +9,7 @@ mod measure;
 mod model;
 mod recommend;
 mod settings;
+mod state;
 mod threads;
 mod training;
 

@@ -1,7 +1,8 @@
 //! A model over test images, and two models against each other.
 
 use crate::dataset::PyInput;
-use crate::model::{PyModel, State};
+use crate::model::PyModel;
+use crate::state::State;
 use crate::threads::work;
 use lowbit::Isa;
 use lowbit::format::StoredModel;

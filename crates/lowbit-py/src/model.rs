@@ -1,131 +1,32 @@
-//! Models: f32 weights or packed integers, compiled when they are first run.
+//! Models, as Python sees them.
 
 use crate::arrays::{self, Images};
 use crate::dataset::PyInput;
 use crate::errors::{self, Class};
 use crate::settings::{self, Pairs};
+use crate::state::{State, unnamed_classes};
 use crate::threads::work;
-use lowbit::exec::{FloatModel, IntegerModel, Model, RuntimeError};
-use lowbit::format::{self, StoredModel, TrainingRecord};
+use lowbit::exec::RuntimeError;
+use lowbit::format::{self, StoredModel};
 use lowbit::graph::zoo;
-use lowbit::quant::{ActivationQuant, QuantizedModel};
-use lowbit::quantize::quantize;
-use lowbit::{Graph, Isa, Shape, Tensor, Weights};
+use lowbit::{Shape, Tensor, Weights};
+use lowbit_lab::LabError;
 use lowbit_lab::experiments::artifacts::same_file;
-use lowbit_lab::experiments::inputs::Input;
-use lowbit_lab::experiments::unseen::{self, Measured, fit};
+use lowbit_lab::experiments::unseen;
 use lowbit_lab::models::{self, ExportInput, Foreign, ModelFile};
-use lowbit_lab::{Config, LabError};
 use numpy::PyArrayDyn;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// Bytes of a file, which an array of numpy's owns.
 type Bytes<'py> = Bound<'py, PyArrayDyn<u8>>;
-
-/// One state of a model: whoever runs it keeps it, whatever training makes of the model meanwhile.
-pub(crate) struct State {
-    /// What it is called in messages: its file, or the graph's name.
-    pub(crate) name: PathBuf,
-    pub(crate) stored: StoredModel,
-    pub(crate) record: Option<TrainingRecord>,
-    pub(crate) foreign: Option<Foreign>,
-    /// The seed of its weights, where nothing has trained or changed them.
-    pub(crate) fresh: Option<u64>,
-    pub(crate) compiled: OnceLock<Arc<dyn Model>>,
-}
 
 /// The inner part of `lowbit.Model`.
 #[pyclass(frozen, name = "Model", module = "lowbit._lowbit")]
 pub(crate) struct PyModel {
     state: RwLock<Arc<State>>,
-}
-
-impl State {
-    pub(crate) fn new(name: impl Into<PathBuf>, stored: StoredModel) -> Self {
-        Self {
-            name: name.into(),
-            stored,
-            record: None,
-            foreign: None,
-            fresh: None,
-            compiled: OnceLock::new(),
-        }
-    }
-
-    pub(crate) fn graph(&self) -> &Graph {
-        match &self.stored {
-            StoredModel::Float { graph, .. } => graph,
-            StoredModel::Quantized(model) => &model.graph,
-        }
-    }
-
-    /// The model as it runs.
-    pub(crate) fn compiled(&self) -> Result<Arc<dyn Model>, RuntimeError> {
-        if let Some(model) = self.compiled.get() {
-            return Ok(Arc::clone(model));
-        }
-        let isa = Isa::current()?;
-        let model: Arc<dyn Model> = match &self.stored {
-            StoredModel::Float { graph, weights } => {
-                Arc::new(FloatModel::compile(graph, weights, isa)?)
-            }
-            StoredModel::Quantized(model) => Arc::new(IntegerModel::compile(model, isa)?),
-        };
-        // Of two threads that come here at once, one's work is for nothing.
-        Ok(Arc::clone(self.compiled.get_or_init(|| model)))
-    }
-
-    /// Whether nobody has named its classes: they are the data's then, in their order.
-    pub(crate) fn is_unnamed(&self) -> bool {
-        self.foreign
-            .as_ref()
-            .is_some_and(|foreign| !foreign.has_class_names)
-    }
-
-    /// The graph and f32 weights.
-    pub(crate) fn float(&self) -> PyResult<(&Graph, &Weights)> {
-        match &self.stored {
-            StoredModel::Float { graph, weights } => Ok((graph, weights)),
-            StoredModel::Quantized(_) => Err(Class::Model.error(format!(
-                "{}: is quantized already; give an FP32 model",
-                self.name.display()
-            ))),
-        }
-    }
-
-    /// As the experiments know it.
-    pub(crate) fn measured(&self) -> Measured<'_> {
-        Measured {
-            file: &self.name,
-            graph: self.graph(),
-            record: self.record.as_ref(),
-            foreign: self.foreign.as_ref(),
-        }
-    }
-
-    /// Images as it takes them.
-    pub(crate) fn fitted(&self, input: &Arc<Input>) -> Result<Arc<Input>, LabError> {
-        let data = &input.data;
-        let shape = self.graph().input();
-        if input.shape() == shape && data.class_names == self.graph().class_names() {
-            return Ok(Arc::clone(input));
-        }
-        Ok(Arc::new(fit(&self.measured(), Input::clone(input))?))
-    }
-
-    /// The file as bytes.
-    pub(crate) fn encoded(&self) -> Result<Vec<u8>, LabError> {
-        let record = self.record.as_ref();
-        Ok(match &self.stored {
-            StoredModel::Float { graph, weights } => format::encode_float(graph, weights, record),
-            StoredModel::Quantized(model) => {
-                format::encode_quantized(model, record).map_err(RuntimeError::Quantized)?
-            }
-        })
-    }
 }
 
 impl PyModel {
@@ -468,61 +369,4 @@ impl PyModel {
             ..State::new(state.name.clone(), StoredModel::Quantized(stored))
         }))
     }
-}
-
-impl State {
-    fn ptq(
-        &self,
-        config: &Config,
-        input: Option<&Arc<Input>>,
-        images: Option<&[u8]>,
-    ) -> Result<QuantizedModel, LabError> {
-        let StoredModel::Float { graph, weights } = &self.stored else {
-            unreachable!("it was looked at before");
-        };
-        let how = config.ptq(config.widths.bits);
-        let mut graph = graph.clone();
-        let mut calibration = Vec::new();
-        if let Some(input) = input {
-            let input = self.fitted(input)?;
-            graph = graph.with_class_names(&input.data.class_names)?;
-            if how.method == ActivationQuant::Static {
-                calibration = input.calibration(config)?;
-            }
-        }
-        let calibration = images.unwrap_or(&calibration);
-        Ok(quantize(
-            &graph,
-            weights,
-            &how,
-            calibration,
-            Isa::current()?,
-        )?)
-    }
-}
-
-impl State {
-    /// Bits per weight of the layers between the edges; 32 of a float model.
-    pub(crate) fn bits(&self) -> u8 {
-        match &self.stored {
-            StoredModel::Float { .. } => 32,
-            StoredModel::Quantized(model) => narrowest(model),
-        }
-    }
-}
-
-/// What is known of a model whose classes have no names.
-fn unnamed_classes(name: impl Into<PathBuf>) -> Foreign {
-    Foreign {
-        file: name.into(),
-        has_class_names: false,
-        has_preprocessing: true,
-        notes: Vec::new(),
-    }
-}
-
-/// Bits per weight of the layers between the edges: the fewest there are.
-fn narrowest(model: &QuantizedModel) -> u8 {
-    let bits = model.layers.iter().flatten().map(|layer| layer.bits.get());
-    bits.min().unwrap_or(32)
 }

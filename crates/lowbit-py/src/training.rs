@@ -2,8 +2,9 @@
 
 use crate::dataset::PyInput;
 use crate::errors::{self, Class};
-use crate::model::{PyModel, State};
+use crate::model::PyModel;
 use crate::settings::{self, Pairs};
+use crate::state::State;
 use crate::threads;
 use lowbit::format::{StoredModel, TrainingRecord, load_checkpoint};
 use lowbit::{Graph, Isa, ModelBits, Weights};
