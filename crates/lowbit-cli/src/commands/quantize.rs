@@ -4,7 +4,8 @@ use super::Context;
 use crate::failure::Failure;
 use lowbit::format::{self, StoredModel};
 use lowbit::quant::{ActivationQuant, QuantizedModel};
-use lowbit::quantize::quantize;
+use lowbit::quantize::{Passes, quantize};
+use lowbit_lab::Events;
 use lowbit_lab::experiments::artifacts::refuse_own_input;
 use lowbit_lab::experiments::inputs::FloatFile;
 use lowbit_lab::experiments::unseen::{Choice, Measured, Purpose};
@@ -70,7 +71,16 @@ pub(super) fn run(
             calibration = chosen.input.calibration(&context.config)?;
         }
     }
-    let quantized = quantize(&graph, &weights, &config, &calibration, context.isa)?;
+    // Passes may take a minute.
+    if calibrated && context.progress.terminal {
+        context.progress.stage(&match config.passes {
+            passes if passes == Passes::default() => "quantizing".into(),
+            passes => format!("quantizing: {passes}"),
+        });
+    }
+    let quantized = quantize(&graph, &weights, &config, &calibration, context.isa);
+    context.progress.stop();
+    let quantized = quantized?;
     let quantized_bytes = format::save_quantized(&output, &quantized, record.as_ref())?;
     report(
         context,

@@ -136,7 +136,7 @@ pub enum QuantError {
     Passes(#[from] PassesError),
     /// Reconstruction with something that it does not know.
     #[error(
-        "reconstruct learns all layers, in the bits of all and with a scale for each channel: it knows no {0}"
+        "reconstruct cannot take {0}: it learns every layer, all in one width, with a scale for each channel"
     )]
     Reconstruction(&'static str),
     /// Reconstruction without training.
@@ -286,7 +286,7 @@ pub fn quantize(
 /// Whether reconstruction knows all that is asked for.
 fn check_reconstruction(config: &PtqConfig) -> Result<(), QuantError> {
     let unknown = [
-        (!config.exclude.is_empty(), "excluded ones"),
+        (!config.exclude.is_empty(), "excluded layers"),
         (!config.layer_bits.is_empty(), "bits of a layer's own"),
         (
             config.granularity != Granularity::PerChannel,
