@@ -218,6 +218,7 @@ mod tests {
 mod in_large_pages {
     use super::*;
     use crate::pages::{LARGE, LINE, WORTH, WORTH_ALONE, in_large_pages};
+
     /// Where a buffer begins.
     fn place<T: Number>(buffer: &AlignedBuffer<T>) -> usize {
         buffer.as_ptr().addr()

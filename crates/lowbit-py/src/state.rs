@@ -3,7 +3,7 @@
 use crate::errors::Class;
 use lowbit::exec::{FloatModel, IntegerModel, Model, RuntimeError};
 use lowbit::format::{self, StoredModel, TrainingRecord};
-use lowbit::quant::{ActivationQuant, QuantizedModel};
+use lowbit::quant::QuantizedModel;
 use lowbit::quantize::quantize;
 use lowbit::{Graph, Isa, Weights};
 use lowbit_lab::experiments::inputs::Input;
@@ -118,7 +118,7 @@ impl State {
         }
     }
 
-    /// The model in integers.
+    /// The model in integers; activation ranges and passes are those of training images of `input`, or of `images`.
     pub(crate) fn ptq(
         &self,
         config: &Config,
@@ -134,7 +134,7 @@ impl State {
         if let Some(input) = input {
             let input = self.fitted(input)?;
             graph = graph.with_class_names(&input.data.class_names)?;
-            if how.method == ActivationQuant::Static {
+            if how.needs_images() {
                 calibration = input.calibration(config)?;
             }
         }

@@ -151,6 +151,17 @@ def test_files_pickles_and_copies_are_the_same_model(model: lb.Model, data: lb.D
     assert np.array_equal(restored.test_images, data.test_images)
 
 
+def test_passes_of_weights_alone_look_at_training_images(model: lb.Model, data: lb.Dataset) -> None:
+    plain, corrected = (lb.quantize(model, data, bits=4, act_bits="float", passes=passes) for passes in ("none", "bias-correction"))
+    off = [np.abs(q(data.train_images).mean(axis=0) - model(data.train_images).mean(axis=0)).max() for q in (plain, corrected)]
+    assert off[1] < off[0] / 2
+
+
+def test_a_pickle_with_bytes_is_read(model: lb.Model, data: lb.Dataset) -> None:
+    make, (name, array, *rest) = model.__reduce__()
+    assert np.array_equal(make(name, array.tobytes(), *rest)(data.test_images), model(data.test_images))
+
+
 def test_reprs_say_what_a_thing_is(model: lb.Model, data: lb.Dataset) -> None:
     assert "resnet8: float32, 32×32×3 to" in repr(model) and "parameters" in repr(model)
     assert "4-bit weights" in repr(lb.quantize(model, data, bits=4))

@@ -208,11 +208,16 @@ fn reconstructed_blocks_bring_logits_nearer_to_those_of_fp32() {
                     ..PtqConfig::default()
                 };
                 let model = quantize(&graph, &weights, &config, seen, Isa::best()).unwrap();
+                let said = model.provenance.get("reconstruction").cloned();
                 let model = IntegerModel::compile(&model, Isa::best()).unwrap();
-                error(&expected, &logits(&model, unseen))
+                (error(&expected, &logits(&model, unseen)), said)
             };
             let with = format!("{before},reconstruct:100");
-            let (before, found) = (off(before), off(&with));
+            let ((before, nothing), (found, said)) = (off(before), off(&with));
+            assert_eq!(nothing, None);
+            let said = said.unwrap();
+            assert!(graph.name() != "mobile" || said == "kept", "{said}");
+            assert!(said == "kept" || found == before, "{said}");
             let case = format!("{} at {bits}, {with}", graph.name());
             // Means of thousands are all that counts in that network: what does not help is not kept.
             let share = match graph.name() {

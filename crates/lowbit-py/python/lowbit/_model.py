@@ -176,8 +176,11 @@ class Model:
         return self.__copy__()
 
 
-def _decoded(name: str, data: NDArray[np.uint8], fresh: int | None, unnamed: bool) -> Model:
-    return Model._of(_Inner.decoded(name, data, fresh, unnamed))
+def _decoded(name: str, data: NDArray[np.uint8] | bytes, fresh: int | None, unnamed: bool) -> Model:
+    import numpy as np
+
+    # Bytes in pickles of earlier versions.
+    return Model._of(_Inner.decoded(name, np.frombuffer(data, dtype=np.uint8), fresh, unnamed))
 
 
 def load(

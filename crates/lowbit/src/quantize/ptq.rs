@@ -275,16 +275,16 @@ pub fn quantize(
         model.provenance.insert("pass_images".into(), images);
     }
     if let Some(steps) = passes.reconstruct {
-        let images = reconstructed(weights, &mut model, (config, steps), calibration, isa)?;
-        let images = images.to_string();
-        let key = "reconstruction_images".into();
-        model.provenance.insert(key, images);
+        reconstructed(weights, &mut model, (config, steps), calibration, isa)?;
     }
     Ok(model)
 }
 
 /// Whether reconstruction knows all that is asked for.
 fn check_reconstruction(config: &PtqConfig) -> Result<(), QuantError> {
+    if !cfg!(feature = "train") {
+        return Err(QuantError::NoTraining);
+    }
     let unknown = [
         (!config.exclude.is_empty(), "excluded layers"),
         (!config.layer_bits.is_empty(), "bits of a layer's own"),
@@ -299,7 +299,7 @@ fn check_reconstruction(config: &PtqConfig) -> Result<(), QuantError> {
     }
 }
 
-/// Lets the blocks learn to give what they give in f32; returns how many images it looked at.
+/// Lets the blocks learn to give what they give in f32, and says in the model what came of it.
 #[cfg(feature = "train")]
 fn reconstructed(
     weights: &Weights,
@@ -307,7 +307,7 @@ fn reconstructed(
     (config, steps): (&PtqConfig, u32),
     calibration: &[u8],
     isa: Isa,
-) -> Result<usize, QuantError> {
+) -> Result<(), QuantError> {
     let qat = QatConfig {
         activation_bits: match config.method {
             ActivationQuant::WeightOnly => ActivationBits::Float,
@@ -316,8 +316,18 @@ fn reconstructed(
         edge_bits: config.edge_bits.on(config.grid),
         ..QatConfig::of(config.weight_bits.on(config.grid))
     };
-    let images = reconstruct(weights, model, qat, steps, calibration, isa)?;
-    Ok(images)
+    let learned = reconstruct(weights, model, qat, steps, calibration, isa)?;
+    let outcome = match learned.is_kept {
+        true => "kept",
+        false => "no better on images held out, left as it was",
+    };
+    let said = [
+        ("reconstruction", outcome.to_owned()),
+        ("reconstruction_images", learned.images.to_string()),
+    ];
+    let said = said.map(|(key, value)| (key.to_owned(), value));
+    model.provenance.extend(said);
+    Ok(())
 }
 
 #[cfg(not(feature = "train"))]
@@ -327,7 +337,7 @@ fn reconstructed(
     _: (&PtqConfig, u32),
     _: &[u8],
     _: Isa,
-) -> Result<usize, QuantError> {
+) -> Result<(), QuantError> {
     Err(QuantError::NoTraining)
 }
 

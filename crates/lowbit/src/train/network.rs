@@ -54,14 +54,21 @@ impl Network {
         })
     }
 
-    /// Calls `change` with all that is trained, in order, and whether it is a layer's; quantizers of activations come last.
-    pub(super) fn each_parameter(&mut self, mut change: impl FnMut(&mut Parameter, bool)) {
-        for layer in &mut self.layers {
+    /// Calls `change` with what these steps train, in order, and whether it is a layer's; quantizers of the values that they give
+    /// come last.
+    pub(super) fn each_parameter(
+        &mut self,
+        steps: Range<usize>,
+        mut change: impl FnMut(&mut Parameter, bool),
+    ) {
+        for layer in &mut self.layers[steps.clone()] {
             for parameter in layer.parameters() {
                 change(parameter, true);
             }
         }
-        for quantizer in self.pass.quantizers.iter_mut().flatten() {
+        // There are none in f32 training.
+        let given = self.pass.quantizers.get_mut(steps.start + 1..=steps.end);
+        for quantizer in given.into_iter().flatten().flatten() {
             change(quantizer.parameter(), false);
         }
     }

@@ -49,7 +49,7 @@ const RATE: f32 = 0.003;
 const SMALLEST: f32 = 0.01;
 
 /// Learns the blocks of `model`, which was made of `weights` with a scale for each channel and the widths of `config`, in
-/// `steps` steps each; returns how many of the `images` (`[n, h, w, c]`) it looked at.
+/// `steps` steps each, from `images` (`[n, h, w, c]`).
 ///
 /// # Errors
 /// [`TrainError`] when the weights do not fit, a layer cannot be trained, or there is no whole image.
@@ -60,7 +60,7 @@ pub(crate) fn reconstruct(
     steps: u32,
     images: &[u8],
     isa: Isa,
-) -> Result<usize, TrainError> {
+) -> Result<Reconstruction, TrainError> {
     let graph = model.graph.clone();
     let image_len = graph.input().len();
     if images.is_empty() || !images.len().is_multiple_of(image_len) {
@@ -108,14 +108,27 @@ pub(crate) fn reconstruct(
             read = [wanted, given];
         });
     }
-    if squared_error(&expected, &awake(|| quantized.logits(&held_out))) >= before {
-        return Ok(count);
+    let after = squared_error(&expected, &awake(|| quantized.logits(&held_out)));
+    let is_kept = is_less(after, before);
+    if is_kept {
+        let learned = quantized.quantized_model();
+        let learned = learned.expect("every value has been rounded");
+        model.layers = learned.layers;
+        model.activations = learned.activations;
     }
-    let learned = quantized.quantized_model();
-    let learned = learned.expect("every value has been rounded");
-    model.layers = learned.layers;
-    model.activations = learned.activations;
-    Ok(count)
+    Ok(Reconstruction {
+        images: count,
+        is_kept,
+    })
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reconstruction {
+    /// Images that it looked at.
+    pub(crate) images: usize,
+    /// Whether the model is what was learned; else it is as it was.
+    pub(crate) is_kept: bool,
 }
 
 /// The network in training that gives what `model` gives.
@@ -177,8 +190,8 @@ fn as_it_stands(program: &Program, weights: &Weights, model: &QuantizedModel) ->
             begun.insert(name, Tensor::new(shape, values));
         };
         set(&step.name, "weight", kernel);
-        let steps = layer.scale.iter().map(|scale| scale.ln()).collect();
-        set(&step.name, "weight_ln_scale", steps);
+        let ln_scale = layer.scale.iter().map(|scale| scale.ln()).collect();
+        set(&step.name, "weight_ln_scale", ln_scale);
         let Some(norm) = &step.epilogue.batch_norm else {
             set(&step.name, "bias", layer.bias.clone());
             continue;
@@ -207,6 +220,11 @@ fn told_apart(count: usize) -> (Vec<u32>, Vec<u32>) {
 fn squared_error(expected: &[f32], found: &[f32]) -> f64 {
     let pairs = expected.iter().zip(found);
     pairs.map(|(x, y)| f64::from(x - y).powi(2)).sum()
+}
+
+/// Whether an error has become smaller; one that is no number has not.
+fn is_less(after: f64, before: f64) -> bool {
+    after < before
 }
 
 /// The steps between values that alone cross, each range with a step that has weights.
@@ -326,10 +344,11 @@ impl Learner<'_> {
             let lr = Schedule::Cosine.lr(RATE, u64::from(step), u64::from(steps));
             self.step(batch, u64::from(step) + 1, lr);
         }
-        if self.error(&judges) >= before {
+        if !is_less(self.error(&judges), before) {
             self.set_values(start);
         }
     }
+
     /// One step of Adam on the block's squared error over a batch, in that of giving nothing but zeros.
     fn step(&mut self, batch: &[u32], number: u64, lr: f32) {
         self.network.show(self.block.start, self.read, batch);
@@ -379,17 +398,11 @@ impl Learner<'_> {
         sum
     }
 
-    /// What the block learns: its layers' parameters, and the steps of its values.
+    /// Calls `change` with all that the block learns.
     fn each_parameter(&mut self, mut change: impl FnMut(&mut Parameter)) {
-        for layer in &mut self.network.layers[self.block.clone()] {
-            layer.parameters().into_iter().for_each(&mut change);
-        }
-        let own = self.block.start + 1..=self.block.end;
-        if let Some(quantizers) = self.network.pass.quantizers.get_mut(own) {
-            for quantizer in quantizers.iter_mut().flatten() {
-                change(quantizer.parameter());
-            }
-        }
+        let block = self.block.clone();
+        self.network
+            .each_parameter(block, |parameter, _| change(parameter));
     }
 
     /// Makes a rate of one move each tensor in its own measure.

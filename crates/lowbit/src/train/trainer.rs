@@ -159,15 +159,17 @@ impl Trainer {
             clip_norm,
             label_smoothing: _,
         } = self.regularization;
-        self.network.each_parameter(|parameter, of_layer| {
-            if of_layer {
-                parameter.pull();
-            }
-        });
+        let all = 0..self.network.layers.len();
+        self.network
+            .each_parameter(all.clone(), |parameter, of_layer| {
+                if of_layer {
+                    parameter.pull();
+                }
+            });
         if clip_norm > 0.0 {
             self.clip(f64::from(clip_norm));
         }
-        self.network.each_parameter(|parameter, of_layer| {
+        self.network.each_parameter(all, |parameter, of_layer| {
             if of_layer && weight_decay > 0.0 {
                 parameter.decay(weight_decay);
             }
@@ -178,12 +180,14 @@ impl Trainer {
 
     /// Scales all gradients so that together they are at most `most` long, with PyTorch's 1e-6 in the denominator.
     fn clip(&mut self, most: f64) {
+        let all = 0..self.network.layers.len();
         let mut square = 0.0;
-        self.network
-            .each_parameter(|parameter, _| square += parameter.grad_square());
+        self.network.each_parameter(all.clone(), |parameter, _| {
+            square += parameter.grad_square()
+        });
         let factor = most / (square.sqrt() + 1e-6);
         if factor < 1.0 {
-            self.network.each_parameter(|parameter, _| {
+            self.network.each_parameter(all, |parameter, _| {
                 let grads = parameter.grad.iter_mut();
                 grads.for_each(|g| *g = (f64::from(*g) * factor) as f32);
             });

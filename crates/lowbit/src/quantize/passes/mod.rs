@@ -27,8 +27,8 @@ pub struct Passes {
     pub gptq: bool,
     /// Steps in which the rounding of weights below 16 bits is learned, layer by layer (Nagel et al. 2020).
     pub adaround: Option<u32>,
-    /// Steps in which, after all that, weights and steps of each block are learned so that it gives what it gives in FP32 (Li et
-    /// al. 2021).
+    /// Steps in which, after all other passes, weights and steps of each block are learned so that it gives what it gives in
+    /// FP32 (Li et al. 2021).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reconstruct: Option<u32>,
     /// Biases that give each channel its mean in FP32 again.
@@ -36,9 +36,9 @@ pub struct Passes {
 }
 
 /// Steps of AdaRound where nobody says how many.
-const STEPS: u32 = 500;
+const ADAROUND_STEPS: u32 = 500;
 
-/// Steps of the reconstruction of each block, likewise.
+/// Steps of the reconstruction of each block where nobody says how many.
 const RECONSTRUCTION_STEPS: u32 = 500;
 
 /// A text that names no passes, or passes that do not go together.
@@ -92,7 +92,7 @@ impl std::fmt::Display for Passes {
         }
         match self.adaround {
             None => {}
-            Some(STEPS) => names.push("adaround".into()),
+            Some(ADAROUND_STEPS) => names.push("adaround".into()),
             Some(steps) => names.push(format!("adaround:{steps}")),
         }
         if self.bias_correction {
@@ -123,7 +123,7 @@ impl std::str::FromStr for Passes {
                 None if name == "mse-weights" => passes.mse_weights = true,
                 None if name == "gptq" => passes.gptq = true,
                 None if name == "bias-correction" => passes.bias_correction = true,
-                None if name == "adaround" => passes.adaround = Some(STEPS),
+                None if name == "adaround" => passes.adaround = Some(ADAROUND_STEPS),
                 None if name == "reconstruct" => passes.reconstruct = Some(RECONSTRUCTION_STEPS),
                 Some(("adaround", text)) => {
                     passes.adaround = Some(steps(text).ok_or_else(unknown)?);

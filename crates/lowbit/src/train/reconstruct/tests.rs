@@ -119,3 +119,29 @@ fn it_begins_with_the_model_as_it_stands() {
         }
     }
 }
+
+#[test]
+fn what_is_no_better_is_not_kept() {
+    let graph = graph("mlp");
+    let (weights, images) = (weights(&graph), images(&graph, 8));
+    let config = PtqConfig::default();
+    let model = quantize(&graph, &weights, &config, &images, Isa::best()).unwrap();
+    let mut network = begin(&weights, &model, QatConfig::of(WeightBits::B8), Isa::best()).unwrap();
+    let block = blocks(&graph.program().unwrap())[0].clone();
+    let len = network.pass.plan.layouts[block.end].image_len;
+    // Nothing is near to what is no number, and what is learned from it is none either.
+    let wanted = Kept {
+        values: vec![f32::NAN; 8 * len],
+        codes: Vec::new(),
+    };
+    let mut learner = Learner {
+        network: &mut network,
+        block,
+        read: (&Kept::default(), &images),
+        wanted: &wanted,
+        count: 8,
+    };
+    let before = learner.values();
+    learner.learn(0, 3);
+    assert_eq!(learner.values(), before);
+}
