@@ -23,11 +23,11 @@ def main() -> None:
     model = lb.zoo("resnet8", 10, input=(32, 32, 3), seed=3)
     print("float32", digest(model(images)))
     for bits in (16, 8, 4, 2, 1):
-        print(f"{bits} bits", digest(lb.quantize(model, images, bits=bits)(images)))
+        print(f"{bits}-bit", digest(lb.quantize(model, images, bits=bits)(images)))
     data = lb.load_dataset("landcover", limit=96, image_size=32, cache=False)
     fresh = lb.zoo("resnet8", len(data.class_names), input=(32, 32, 3))
     run = lb.train(fresh, data, epochs=1, bits=2, batch_size=16)
-    print("an epoch at 2 bits", digest(run.model(data.test_images)))
+    print("2-bit, an epoch", digest(run.model(data.test_images)))
 
 
 if __name__ == "__main__":
