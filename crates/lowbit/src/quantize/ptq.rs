@@ -14,7 +14,7 @@ use crate::quant::{
     QuantizedLayer, QuantizedModel, quantizers,
 };
 #[cfg(feature = "train")]
-use crate::train::{QatConfig, reconstruct};
+use crate::train::{self, QatConfig};
 use lowbit_kernels::Isa;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -100,7 +100,7 @@ pub fn quantize(
         return Err(QuantError::NothingLeft);
     }
     if config.passes.reconstruct.is_some() {
-        check_reconstruction(config)?;
+        check_reconstruction(graph, weights, config, isa)?;
     }
     let float = float_parts(&program, weights, &excluded, config.method);
     let edges = program.edges();
@@ -188,11 +188,14 @@ pub fn quantize(
     Ok(model)
 }
 
-/// Whether reconstruction knows all that is asked for.
-fn check_reconstruction(config: &PtqConfig) -> Result<(), QuantError> {
-    if !cfg!(feature = "train") {
-        return Err(QuantError::NoTraining);
-    }
+/// Whether reconstruction knows all that is asked for, and every layer, before other passes take their time.
+#[cfg(feature = "train")]
+fn check_reconstruction(
+    graph: &Graph,
+    weights: &Weights,
+    config: &PtqConfig,
+    isa: Isa,
+) -> Result<(), QuantError> {
     let unknown = [
         (!config.exclude.is_empty(), "excluded layers"),
         (!config.layer_bits.is_empty(), "bits of a layer's own"),
@@ -203,7 +206,25 @@ fn check_reconstruction(config: &PtqConfig) -> Result<(), QuantError> {
     ];
     match unknown.into_iter().find(|(is_given, _)| *is_given) {
         Some((_, what)) => Err(QuantError::Reconstruction(what)),
-        None => Ok(()),
+        None => Ok(train::can_reconstruct(graph, weights, qat_of(config), isa)?),
+    }
+}
+
+#[cfg(not(feature = "train"))]
+fn check_reconstruction(_: &Graph, _: &Weights, _: &PtqConfig, _: Isa) -> Result<(), QuantError> {
+    Err(QuantError::NoTraining)
+}
+
+/// The training that reconstruction is.
+#[cfg(feature = "train")]
+fn qat_of(config: &PtqConfig) -> QatConfig {
+    QatConfig {
+        activation_bits: match config.method {
+            ActivationQuant::WeightOnly => ActivationBits::Float,
+            _ => config.activation_bits,
+        },
+        edge_bits: config.edge_bits.on(config.grid),
+        ..QatConfig::of(config.weight_bits.on(config.grid))
     }
 }
 
@@ -216,15 +237,7 @@ fn reconstructed(
     calibration: &[u8],
     isa: Isa,
 ) -> Result<(), QuantError> {
-    let qat = QatConfig {
-        activation_bits: match config.method {
-            ActivationQuant::WeightOnly => ActivationBits::Float,
-            _ => config.activation_bits,
-        },
-        edge_bits: config.edge_bits.on(config.grid),
-        ..QatConfig::of(config.weight_bits.on(config.grid))
-    };
-    let learned = reconstruct(weights, model, qat, steps, calibration, isa)?;
+    let learned = train::reconstruct(weights, model, qat_of(config), steps, calibration, isa)?;
     let outcome = match learned.is_kept {
         true => "kept",
         false => "no better on images held out, left as it was",

@@ -22,7 +22,7 @@ pub use augment::Augment;
 pub use loss::{Targets, Teacher};
 pub use optimizer::Optimizer;
 pub use qat::{ActivationQuantizer, QatConfig, QuantizerError, WeightQuantizer};
-pub(crate) use reconstruct::reconstruct;
+pub(crate) use reconstruct::{can_reconstruct, reconstruct};
 pub use regularization::Regularization;
 pub use schedule::Schedule;
 pub use trainer::{StepMetrics, Trainer, TrainerState, epoch_order};

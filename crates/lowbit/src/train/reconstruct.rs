@@ -19,7 +19,7 @@ use super::pass::Statistics;
 use super::qat::{ActivationQuantizer, QatConfig, WeightQuantizer};
 use super::schedule::Schedule;
 use crate::bits::WeightBits;
-use crate::graph::{Program, ValueId, fold_batch_norm};
+use crate::graph::{Graph, Program, ValueId, fold_batch_norm};
 use crate::pool::awake;
 use crate::quant::QuantizedModel;
 use crate::{Tensor, Weights};
@@ -120,6 +120,19 @@ pub(crate) fn reconstruct(
         images: count,
         is_kept,
     })
+}
+
+/// Whether [`reconstruct`] knows every layer of a graph.
+///
+/// # Errors
+/// [`TrainError`] when the weights do not fit, or a layer cannot be trained.
+pub(crate) fn can_reconstruct(
+    graph: &Graph,
+    weights: &Weights,
+    config: QatConfig,
+    isa: Isa,
+) -> Result<(), TrainError> {
+    Network::compile(graph, weights, Some(config), isa).map(drop)
 }
 
 /// What came of it.
