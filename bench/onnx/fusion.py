@@ -1,17 +1,22 @@
-"""Which nodes of quantized ONNX files ONNX Runtime and OpenVINO run in integers: the answers that `lowbit doctor` is checked against.
+"""Which nodes of quantized ONNX files ONNX Runtime, OpenVINO, tract and rten run in integers: the answers that `lowbit doctor` is
+checked against.
 
-    python bench/onnx/fusion.py DIR [--more FILE.onnx ...] [--golden crates/lowbit-lab/tests/golden/fusion.json]
+    cargo build --release --manifest-path bench/onnx/runtimes/Cargo.toml
+    python bench/onnx/fusion.py DIR [--more FILE.onnx ...] [--golden crates/lowbit-lab/tests/golden/fusion.json] \\
+        [--runtimes bench/onnx/runtimes/target/release/runtimes]
 
 Makes small quantized networks (onnxruntime.quantization, PyTorch's fake quantization, and by hand) in DIR, loads each into ONNX
 Runtime, and looks for every node of the file in the graph that the session really runs (`optimized_model_filepath`). --golden writes
 files and answers for crates/lowbit-lab/tests/doctor_onnx.rs. Needs onnx, onnxruntime and numpy. Two of the files are made by torch,
-and openvino gives answers of its own: without them, those stay that the golden file has.
+openvino gives answers of its own, and so does the program of tract and rten: without them, those stay that the golden file has.
 """
 
 import argparse
 import base64
 import json
 import pathlib
+import re
+import subprocess
 import sys
 import zlib
 
@@ -38,6 +43,8 @@ LOOKED_FOR = {
     "Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu", "Softmax", "HardSwish",
     "HardSigmoid", "Tanh", "BatchNormalization", "ReduceMean",
 }
+# Products of values with weights, of which alone tract and rten are asked.
+PRODUCTS = {"Conv", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger"}
 # Those that are in f32 only where they are nodes of their own: else they went into the product before, or away.
 CLIPS = {"Relu", "Clip"}
 rng = np.random.default_rng(7)
@@ -412,6 +419,8 @@ def make(folder, golden):
     edited(folder, "plain", "read_twice", lambda graph: read_twice(graph, "conv2"))
     torch_fake_quantized(folder, golden)
     faults(folder)
+    static(folder, "operators_of_conv", plain(), form=QuantFormat.QOperator, op_types_to_quantize=["Conv"])
+    static(folder, "operators_of_matmul", branches(), form=QuantFormat.QOperator, op_types_to_quantize=["MatMul"])
 
 
 def placed(file, folder):
@@ -460,11 +469,41 @@ def in_openvino(file, known):
     return {"openvino_integer": integer, "openvino_float": [name for name in names if name not in integer]}
 
 
+def in_rust(runtime, program, file, known):
+    """Names of the products that tract or rten runs in integers and in f32, or why it refuses the file; without the program what is
+    known."""
+    if not program:
+        return {key: value for key, value in known.items() if key.startswith(runtime)}
+    run = subprocess.run([program, runtime, file, "8"], capture_output=True, text=True)
+    if run.returncode:
+        return {f"{runtime}_refused": run.stderr.strip().splitlines()[0][:120]}
+    if run.stdout.startswith("refused"):
+        return {f"{runtime}_refused": run.stdout.strip().split("\t", 1)[1][:120]}
+    products = [node for node in onnx.load(file).graph.node if node.op_type in PRODUCTS]
+    types = {}
+    if runtime == "tract":
+        # One node of a file is one or several of its own, with the file's name or one that begins with it and a dot.
+        for line in run.stdout.splitlines():
+            op, name, inputs = line.split("\t")
+            if op in ("Conv", "EinSum"):
+                types[name.removesuffix(".einsum").removesuffix(".ab")] = inputs.split()[0]
+    else:
+        # A node that was fused has the name of the last of those it is, but reads the weights of the product.
+        by_weights = {node.input[3 if node.op_type.startswith("Q") else 1]: node.name for node in products}
+        for step in re.split(r"^#", run.stdout, flags=re.M):
+            first, weights = (re.search(rf"^  input {i}: (.*) \(tensor\((\w+)\)", step, re.M) for i in (0, 1))
+            if first and weights and weights[1] in by_weights:
+                types[by_weights[weights[1]]] = first[2].upper()
+    integer = [node.name for node in products if types[node.name] != "F32"]
+    return {f"{runtime}_integer": integer, f"{runtime}_float": [node.name for node in products if node.name not in integer]}
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--more", type=pathlib.Path, nargs="*", default=[])
     parser.add_argument("--golden", type=pathlib.Path)
+    parser.add_argument("--runtimes", type=pathlib.Path, help="the program of bench/onnx/runtimes")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     before = json.loads(arguments.golden.read_text()) if arguments.golden and arguments.golden.exists() else {}
@@ -472,7 +511,10 @@ def main():
         make(arguments.folder, before)
     golden = {}
     for file in sorted(arguments.folder.glob("*.onnx")) + arguments.more:
-        found = placed(file, arguments.folder) | in_openvino(file, before.get(file.stem, {}))
+        known = before.get(file.stem, {})
+        found = placed(file, arguments.folder) | in_openvino(file, known)
+        for runtime in ("tract", "rten"):
+            found |= in_rust(runtime, arguments.runtimes, file, known)
         print(file.name, json.dumps(found))
         if file in arguments.more:
             continue

@@ -4,7 +4,7 @@
 use base64::Engine;
 use lowbit_kernels::Isa;
 use lowbit_lab::doctor::{
-    Diagnosis, Level, Patient, RULES, diagnose, float_in_openvino, placements,
+    Diagnosis, Level, Patient, RULES, RustRuntime, diagnose, float_in_openvino, placements,
 };
 use lowbit_onnx::Contents;
 use serde::Deserialize;
@@ -26,6 +26,16 @@ struct Case {
     openvino_integer: BTreeSet<String>,
     #[serde(default)]
     openvino_float: BTreeSet<String>,
+    #[serde(default)]
+    tract_integer: BTreeSet<String>,
+    #[serde(default)]
+    tract_float: BTreeSet<String>,
+    tract_refused: Option<String>,
+    #[serde(default)]
+    rten_integer: BTreeSet<String>,
+    #[serde(default)]
+    rten_float: BTreeSet<String>,
+    rten_refused: Option<String>,
 }
 
 fn cases() -> BTreeMap<String, Case> {
@@ -133,6 +143,52 @@ fn convolutions_run_where_openvino_runs_them() {
     assert!(files >= 40, "{files}");
 }
 
+/// Files that are wrong by ONNX itself (`channel-axis` says so), which tract and rten refuse for that.
+const WRONG: [&str; 2] = ["fewer_scales", "wrong_axis"];
+
+#[test]
+fn products_run_where_tract_and_rten_run_them() {
+    let mut files = 0;
+    for (name, case) in cases() {
+        if WRONG.contains(&name.as_str()) {
+            continue;
+        }
+        files += 1;
+        let contents = contents(&case);
+        for (runtime, integer, float, refused) in [
+            (
+                RustRuntime::Tract,
+                &case.tract_integer,
+                &case.tract_float,
+                &case.tract_refused,
+            ),
+            (
+                RustRuntime::Rten,
+                &case.rten_integer,
+                &case.rten_float,
+                &case.rten_refused,
+            ),
+        ] {
+            let found = runtime.refuses(&contents);
+            assert_eq!(
+                found.is_some(),
+                refused.is_some(),
+                "{name}, {runtime:?}: {found:?}, {refused:?}"
+            );
+            if refused.is_some() {
+                continue;
+            }
+            let of = |integers: bool| -> BTreeSet<String> {
+                let nodes = contents.nodes.iter();
+                let nodes = nodes.filter(|node| runtime.in_integers(node) == Some(integers));
+                nodes.map(|node| node.name.clone()).collect()
+            };
+            assert_eq!((&of(true), &of(false)), (integer, float), "{name}");
+        }
+    }
+    assert!(files >= 50, "{files}");
+}
+
 /// For each rule files that show it, at which level, and files that do not.
 const SHOWN: [(&str, Level, &[&str], &[&str]); 14] = [
     (
@@ -222,7 +278,18 @@ const SHOWN: [(&str, Level, &[&str], &[&str]); 14] = [
 ];
 
 /// The same of rules about weights and files.
-const SHOWN_OF_WEIGHTS: [(&str, Level, &[&str], &[&str]); 7] = [
+const SHOWN_OF_WEIGHTS: [(&str, Level, &[&str], &[&str]); 8] = [
+    (
+        "tract-rten",
+        Level::Note,
+        &[
+            "per_channel",
+            "operators",
+            "operators_of_conv",
+            "s4_weights",
+        ],
+        &["dynamic", "dynamic_s8"],
+    ),
     (
         "openvino",
         Level::Note,

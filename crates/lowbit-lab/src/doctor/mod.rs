@@ -17,7 +17,7 @@ mod weights;
 pub use finding::{Finding, Level};
 pub use images::permuted_labels::{Order, reordered};
 pub use looks_at::LooksAt;
-pub use onnx::{Placement, float_in_openvino, placements};
+pub use onnx::{Placement, RustRuntime, float_in_openvino, placements};
 pub use patient::{Images, Patient};
 pub use rule::Rule;
 
@@ -25,7 +25,7 @@ use crate::LabError;
 use serde::{Deserialize, Serialize};
 
 /// All rules, in the order of what they cost.
-pub const RULES: [Rule; 29] = [
+pub const RULES: [Rule; 30] = [
     onnx::scales::RULE,
     onnx::channel_axis::RULE,
     onnx::bias::RULE,
@@ -51,6 +51,7 @@ pub const RULES: [Rule; 29] = [
     training::batch_norm_statistics::RULE,
     training::slower_layers::RULE,
     onnx::openvino::RULE,
+    onnx::rust_runtimes::RULE,
     weights::size::RULE,
     images::silent_channels::RULE,
     weights::dead_channels::RULE,

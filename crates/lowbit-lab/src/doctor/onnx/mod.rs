@@ -12,9 +12,11 @@ pub(super) mod openvino;
 mod products;
 pub(super) mod quantized_at_load;
 pub(super) mod relu;
+pub(super) mod rust_runtimes;
 pub(super) mod scales;
 pub(super) mod softmax;
 
 pub use onnx_runtime::{Placement, placements};
 pub use openvino::float_in_openvino;
 pub(super) use products::products;
+pub use rust_runtimes::RustRuntime;
