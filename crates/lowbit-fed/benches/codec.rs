@@ -28,11 +28,12 @@ fn main() {
         count as f64 * 4e-6
     );
     println!(
-        "{:<34} {:>9} {:>9} {:>10} {:>9}",
+        "{:<42} {:>9} {:>9} {:>10} {:>9}",
         "codec", "encode", "decode", "bytes", "bits each"
     );
     let stochastic = Rounding::Stochastic;
     let nearest = Rounding::Nearest;
+    let unbiased = Rounding::NearestUnbiased;
     let codecs = [
         Codec::Plain,
         Codec::Half,
@@ -64,6 +65,14 @@ fn main() {
             bits: 1,
             rounding: nearest,
         },
+        Codec::Rotated {
+            bits: 2,
+            rounding: unbiased,
+        },
+        Codec::Rotated {
+            bits: 1,
+            rounding: unbiased,
+        },
         Codec::Ternary { share: 0.01 },
     ];
     for codec in codecs {
@@ -89,7 +98,7 @@ fn main() {
         });
         let speed = |time: Duration| 4e-9 * count as f64 / time.as_secs_f64();
         println!(
-            "{:<34} {:>6.2} GB/s {:>4.2} GB/s {:>8} {:>9.3}",
+            "{:<42} {:>6.2} GB/s {:>4.2} GB/s {:>8} {:>9.3}",
             format!("{codec:?}").replace("rounding: ", ""),
             speed(encode),
             speed(read),

@@ -181,7 +181,8 @@ pub struct Encoding {
     /// Width of the weights' differences.
     pub bits: MessageBits,
     /// Whether the sender keeps what was lost and adds it to the next message. Below 4 bits rounding is then to the nearest
-    /// level, else (and from 4 bits up always) stochastic.
+    /// level (of clients, whose messages are averaged, by [`Rounding::NearestUnbiased`]), else, and from 4 bits up always,
+    /// stochastic.
     pub feedback: bool,
     /// Whether differences are rotated below 4 bits.
     pub rotate: bool,
@@ -189,7 +190,7 @@ pub struct Encoding {
 
 impl Encoding {
     /// The entries of a message: codec and tensors.
-    fn entries(self, schema: &Schema, kind: Kind) -> Vec<(Codec, Range<usize>)> {
+    fn entries(self, schema: &Schema, kind: Kind, sender: u32) -> Vec<(Codec, Range<usize>)> {
         let [matrix, vector, statistic] =
             [Role::Matrix, Role::Vector, Role::Statistic].map(|role| schema.of_role(role));
         let entries = match (kind, self.bits) {
@@ -205,7 +206,9 @@ impl Encoding {
             ],
             (Kind::Update, MessageBits::Uniform(bits)) => {
                 let rounding = match self.feedback && bits < 4 {
-                    true => Rounding::Nearest,
+                    // The server's message is one; those of clients are averaged.
+                    true if sender == SERVER => Rounding::Nearest,
+                    true => Rounding::NearestUnbiased,
                     false => Rounding::Stochastic,
                 };
                 let codec = match self.rotate && bits < 4 {
@@ -238,7 +241,7 @@ pub fn encode(
     encoding: Encoding,
     dither: &mut Dither,
 ) -> Vec<u8> {
-    let entries = encoding.entries(schema, header.kind);
+    let entries = encoding.entries(schema, header.kind, header.sender);
     let mut out = Vec::with_capacity(HEADER + 64 + values.len());
     out.extend(MAGIC);
     let kind = match header.kind {

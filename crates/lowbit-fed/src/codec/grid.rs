@@ -9,6 +9,9 @@ use super::dither::{Dither, LANES};
 /// Adding and subtracting it rounds an f32 below 2²² to the nearest integer, ties to even.
 const ROUNDER: f32 = 12_582_912.0;
 
+/// Most by which the unbiased scale may exceed that of least error; π / 2 is what normal numbers have at 1 bit.
+const MOST_SPREAD: f32 = 1.8;
+
 /// The largest level.
 pub(super) fn limit(bits: u8) -> f32 {
     match bits {
@@ -132,20 +135,18 @@ fn encode_odd(
     let count = values.len() as f32;
     let start = codes.len();
     match (rounding, bits) {
-        (Rounding::Nearest, 1) => {
+        (Rounding::Nearest | Rounding::NearestUnbiased, 1) => {
             codes.extend(values.iter().map(|&x| u8::from(x >= 0.0)));
-            sum(values, f32::abs) / count
+            scale(rounding, values, sum(values, f32::abs), count)
         }
-        (Rounding::Nearest, _) => {
+        (Rounding::Nearest | Rounding::NearestUnbiased, _) => {
             // The best step for normal numbers, 0.9957 σ (Max 1960, table I, N = 4), is 2 scales.
-            let scale = 0.497_85 * (sum(values, |x| x * x) / count).sqrt();
-            let border = 2.0 * scale;
+            let border = 2.0 * 0.497_85 * (sum(values, |x| x * x) / count).sqrt();
             codes.extend(values.iter().map(|&x| {
                 let outer = u8::from(x.abs() > border);
                 // −3, −1, 1, 3 are codes 0 to 3.
                 if x >= 0.0 { 2 + outer } else { 1 - outer }
             }));
-            // The best scale for the levels as chosen: <x, level> / <level, level>.
             let product = sum(values, |x| {
                 if x.abs() > border {
                     3.0 * x.abs()
@@ -154,7 +155,7 @@ fn encode_odd(
                 }
             });
             let square = sum(values, |x| if x.abs() > border { 9.0 } else { 1.0 });
-            product / square
+            scale(rounding, values, product, square)
         }
         (Rounding::Stochastic, _) => {
             let Look { largest, finite } = look(values);
@@ -175,6 +176,20 @@ fn encode_odd(
             }
             scale
         }
+    }
+}
+
+/// The scale of levels of which ⟨x, levels⟩ and ⟨levels, levels⟩ are known: that of least error, or the unbiased one.
+fn scale(rounding: Rounding, values: &[f32], product: f32, square: f32) -> f32 {
+    let least_error = product / square;
+    if rounding != Rounding::NearestUnbiased || product <= 0.0 {
+        return least_error;
+    }
+    let unbiased = sum(values, |x| x * x) / product;
+    // The squared error in that of the numbers is unbiased / least_error − 1: error feedback needs it below 1.
+    match unbiased < MOST_SPREAD * least_error {
+        true => unbiased,
+        false => least_error,
     }
 }
 

@@ -4,7 +4,7 @@
 pub(super) const BLOCK: usize = 4096;
 
 /// A rest below this is not rotated.
-const SMALLEST: usize = 64;
+pub(super) const SMALLEST: usize = 64;
 
 /// Lengths of the blocks of `len` numbers: 4096 as often as it fits, then the powers of two of the rest, largest first, down
 /// to 64; what remains is one block that is not rotated.

@@ -79,6 +79,12 @@ pub enum Rounding {
     /// To the nearer one. At 1 and 2 bits the step is the one of least squared error, and what lies beyond the levels is
     /// clipped: biased, but never further from the number than zero is, which error feedback needs.
     Nearest,
+    /// To the nearer one, for messages that are averaged: at 1 and 2 bits the scale is ‖x‖² / ⟨x, levels⟩, so that what is lost
+    /// lies at right angles to what was meant, and the mean over random rotations is the number (Vargaftik et al. 2021, "DRIVE:
+    /// One-bit Distributed Mean Estimation", theorem 2; 2022, "EDEN", for more bits). A message alone is further from the
+    /// number than by `Nearest` (0.57 against 0.36 of its square at 1 bit), but nothing of it shrinks, and errors of several
+    /// senders cancel. Numbers that are not rotated, and blocks of which this would spoil most, are rounded as by `Nearest`.
+    NearestUnbiased,
 }
 
 /// A codec and its settings, as an entry of a message names them.

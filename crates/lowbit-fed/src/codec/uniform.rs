@@ -13,6 +13,11 @@ pub(super) fn encode(
     out: &mut Vec<u8>,
 ) -> Lengths {
     let start = out.len();
+    // What is not rotated has no mean over rotations.
+    let rounding = match rounding {
+        Rounding::NearestUnbiased => Rounding::Nearest,
+        rounding => rounding,
+    };
     let mut codes = Vec::with_capacity(values.len() * grid::code_bytes(bits));
     let mut left = values;
     for row in rows {
@@ -41,6 +46,11 @@ pub(super) fn encode_rotated(
         let block = &mut scratch[..len];
         block.copy_from_slice(&values[first..][..len]);
         hadamard::rotate(seed, first, block);
+        let rounding = match rounding {
+            // What remains of the last block is not rotated.
+            Rounding::NearestUnbiased if len < hadamard::SMALLEST => Rounding::Nearest,
+            rounding => rounding,
+        };
         let scale = grid::encode(bits, rounding, block, dither, &mut codes);
         out.extend(scale.to_le_bytes());
         first += len;

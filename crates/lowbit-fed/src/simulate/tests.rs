@@ -127,7 +127,7 @@ fn every_width_ends_near_the_same_model() {
             .clone()
             .map(|at| (f64::from(federation.server().global()[at]) - goal(10, at)).powi(2));
         let off = (off.sum::<f64>() / trained.len() as f64).sqrt();
-        assert!(off < 0.15, "{up}/{down}: {off}");
+        assert!(off < 0.2, "{up}/{down}: {off}");
     }
 }
 
