@@ -424,5 +424,8 @@ fn the_order_of_classes_is_changed_for_a_good_reason_alone() {
     // A model that always says the first class knows nothing in any order.
     let first = vec![vec![10, 0, 0]; 3];
     assert_eq!(reordered(&first), None);
+    // Nor does one that always says a rare class, where another is frequent.
+    let rare = vec![vec![0, 60, 0], vec![0, 5, 0], vec![0, 5, 0]];
+    assert_eq!(reordered(&rare), None);
     assert_eq!(reordered(&[vec![3]]), None);
 }

@@ -63,6 +63,8 @@ pub struct Chosen {
     pub evaluated: Evaluated,
     /// Whether these are the data that the model was trained on.
     pub same_data: bool,
+    /// Whether the model is known to have learned from some of the training images.
+    pub knows_train: bool,
 }
 
 /// Loads the images that `config` names, as `model` may be measured on them.
@@ -218,6 +220,7 @@ fn as_trained_on(model: &Measured<'_>, mut input: Input, limit: usize) -> Result
         ),
         input,
         same_data: true,
+        knows_train: true,
     })
 }
 
@@ -258,6 +261,7 @@ fn of_other_data(
     let found = overlap(model.record, model.file, &input.data.test)?;
     Ok(Chosen {
         evaluated: evaluated(which, &input, found),
+        knows_train: knows_train(model, &input)?,
         input,
         same_data: false,
     })
@@ -274,8 +278,15 @@ fn as_told(model: &Measured<'_>, input: Input) -> Result<Chosen, LabError> {
     Ok(Chosen {
         evaluated: evaluated(which, &input, found),
         same_data: is_same(model, &input),
+        knows_train: knows_train(model, &input)?,
         input,
     })
+}
+
+/// Whether one of the training images at least was one of the model's.
+fn knows_train(model: &Measured<'_>, input: &Input) -> Result<bool, LabError> {
+    let found = overlap(model.record, model.file, &input.data.train)?;
+    Ok(found.is_some_and(|found| found.seen > 0))
 }
 
 /// All images.
@@ -287,6 +298,7 @@ fn whole(model: &Measured<'_>, mut input: Input, which: Which) -> Result<Chosen,
     let found = overlap(model.record, model.file, &input.data.test)?;
     Ok(Chosen {
         evaluated: evaluated(which, &input, found),
+        knows_train: knows_train(model, &input)?,
         input,
         same_data,
     })

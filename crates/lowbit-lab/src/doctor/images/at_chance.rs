@@ -4,6 +4,7 @@ use super::super::finding::{Finding, Level};
 use super::super::looks_at::LooksAt;
 use super::super::patient::{Patient, spread};
 use super::super::rule::Rule;
+use super::limit;
 use super::permuted_labels::reordered;
 use crate::LabError;
 use crate::evaluate::evaluate;
@@ -19,12 +20,6 @@ pub(in super::super) const RULE: Rule = Rule {
 /// Images that tell it, and the fewest that do.
 pub(super) const IMAGES: usize = 200;
 const FEWEST: usize = 20;
-
-/// Three standard deviations above guessing.
-pub(super) fn limit(classes: usize, count: usize) -> f64 {
-    let chance = 1.0 / classes.max(1) as f64;
-    chance + 3.0 * (chance * (1.0 - chance) / count.max(1) as f64).sqrt()
-}
 
 fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
     let (Some(images), Some(model)) = (patient.seen(), patient.compiled()?) else {

@@ -4,6 +4,7 @@ use super::super::finding::{Finding, Level};
 use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
 use super::super::rule::Rule;
+use super::limit;
 use crate::LabError;
 use crate::evaluate::evaluate;
 
@@ -15,7 +16,8 @@ pub(in super::super) const RULE: Rule = Rule {
     look,
 };
 
-/// The share of right images that a renaming must gain, and reach, to be no accident.
+/// The share of right images that a renaming must gain, also over saying the most frequent class always, and reach, to be no
+/// accident.
 const GAIN: f64 = 0.2;
 const REACH: f64 = 0.5;
 
@@ -60,13 +62,15 @@ pub fn reordered(confusion: &[Vec<usize>]) -> Option<Order> {
     let share = |count: usize| count as f64 / all as f64;
     let before = share((0..classes).map(|class| confusion[class][class]).sum());
     let after = share(right);
+    let most_frequent = share(confusion.iter().map(|row| row.iter().sum()).max()?);
     let means: Option<Vec<usize>> = means.into_iter().collect();
     let order = Order {
         means: means?,
         before,
         after,
     };
-    (after >= REACH && after - before >= GAIN).then_some(order)
+    let is_gain = after - before.max(most_frequent) >= GAIN;
+    (after >= REACH && after > limit(classes, all) && is_gain).then_some(order)
 }
 
 fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {

@@ -4,7 +4,7 @@ use super::super::finding::{Finding, Level, places};
 use super::super::looks_at::LooksAt;
 use super::super::patient::{Patient, spread};
 use super::super::rule::Rule;
-use crate::{LabError, timing};
+use crate::{LabError, plural, timing};
 use lowbit::exec::{FloatModel, IntegerModel};
 use lowbit::format::StoredModel;
 use lowbit::quant::ActivationQuant;
@@ -20,7 +20,8 @@ pub(in super::super) const RULE: Rule = Rule {
 /// Images of a timed call.
 const IMAGES: usize = 16;
 
-/// A layer is slower if it takes so much longer, and so much of the model's time that it matters.
+/// A layer is slower if it takes so much longer, and so much of the model's time that it matters; the whole, if it takes so much
+/// longer.
 const LONGER: f64 = 1.1;
 const MATTERS: f64 = 0.02;
 
@@ -45,7 +46,7 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
         })
         .collect();
     slower.sort_by(|a, b| longer(b).total_cmp(&longer(a)));
-    let whole = integer_ms > float_ms;
+    let whole = integer_ms > LONGER * float_ms;
     if slower.is_empty() && !whole {
         return Ok(vec![]);
     }
@@ -56,15 +57,24 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
         )
     });
     let names: Vec<&str> = slower.iter().map(|layer| layer.name.as_str()).collect();
-    let lost: f64 = slower.iter().map(|layer| longer(layer)).sum();
+    let lost = match whole {
+        true => integer_ms - float_ms,
+        false => slower.iter().map(|layer| longer(layer)).sum(),
+    };
     Ok(vec![Finding {
         level: Level::Warning,
         rule: RULE.name.into(),
         evidence: format!(
-            "{} images on one thread take {integer_ms:.3} ms in integers, {float_ms:.3} in f32; {} layers are slower: {}",
+            "{} images on one thread take {integer_ms:.3} ms in integers, {float_ms:.3} in f32{}",
             some.len(),
-            slower.len(),
-            each.collect::<Vec<_>>().join(", ")
+            match slower.len() {
+                0 => String::new(),
+                layers => format!(
+                    "; {} slower: {}",
+                    plural::of(layers, "layer"),
+                    each.collect::<Vec<_>>().join(", ")
+                ),
+            }
         ),
         places: places(&names),
         cost: format!("{lost:.3} ms of {integer_ms:.3}"),

@@ -44,13 +44,16 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
         (None, Ok(StoredModel::Float { graph, .. })) => {
             (4 * graph.parameter_count() as u64, "parameters of 32 bits")
         }
-        (None, Ok(StoredModel::Quantized(_))) => {
+        (None, Ok(StoredModel::Quantized(model))) => {
             let bytes = patient.products.iter().map(|product| {
                 let row = (product.taps() as u64 * u64::from(product.bits)).div_ceil(8);
                 // A scale and a bias for each channel.
                 (row + 8) * product.filters as u64
             });
-            (bytes.sum(), "packed weights, scales and biases")
+            let float = model.float.layers.values();
+            let float = float.map(|layer| 4 * (layer.weights.len() + layer.bias.len()) as u64);
+            let bytes = bytes.sum::<u64>() + float.sum::<u64>();
+            (bytes, "packed weights, scales and biases")
         }
         (None, Err(_)) => return Ok(vec![]),
     };

@@ -4,8 +4,9 @@ use super::{FP32, Parts, Request, Row, score};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::statistics::Summary;
 use crate::timing::SpeedCell;
-use crate::{LabError, timing};
+use crate::{LabError, models, timing};
 use lowbit::exec::{FloatModel, IntegerModel, Model};
+use lowbit_onnx::Contents;
 use std::time::Instant;
 
 /// FP32 on both parts.
@@ -62,7 +63,13 @@ impl<'a> Float<'a> {
 
     /// FP32's row; its time comes from the rounds with the others.
     pub(super) fn row(&self, request: &Request<'_>) -> Row {
-        let bytes = std::fs::metadata(request.file).map_or(0, |file| file.len());
+        // Of an ONNX file with its weights beside it, those too.
+        let bytes = match models::is_onnx(request.file) {
+            true => Contents::read(request.file).ok().map(|it| it.bytes),
+            false => None,
+        };
+        let on_disk = || std::fs::metadata(request.file).map_or(0, |file| file.len());
+        let bytes = bytes.unwrap_or_else(on_disk);
         Row {
             name: FP32.into(),
             group: FP32.into(),

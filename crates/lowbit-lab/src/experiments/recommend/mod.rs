@@ -314,7 +314,8 @@ pub fn recommend(
         target: request.target,
         max_drop_points: request.max_drop,
         threads: rayon::current_num_threads(),
-        batch: request.batch,
+        // A call takes no more images than there are.
+        batch: request.batch.min(parts.verdict.len()),
         images: [
             parts.calibration_images,
             parts.choosing.len(),

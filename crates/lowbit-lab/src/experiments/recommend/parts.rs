@@ -49,8 +49,11 @@ pub fn parts(chosen: &Chosen, config: &Config, trains: bool) -> Result<Parts, La
     let (train, test) = (&data.train, &data.test);
     let calibrating = calibrating(chosen, config);
     let labelled: Vec<(&Split, usize)> = match chosen.evaluated.images {
-        // The model may have learned from the rest.
+        // The model has learned from the rest, or may have.
         Which::TestOfTraining | Which::ShippedTest => {
+            (0..test.len()).map(|index| (test, index)).collect()
+        }
+        Which::TestOfThisSplit if chosen.knows_train => {
             (0..test.len()).map(|index| (test, index)).collect()
         }
         which => {
@@ -110,11 +113,23 @@ mod tests {
                 seen: None,
             },
             same_data: images == Which::TestOfTraining,
+            knows_train: images == Which::TestOfTraining,
         }
     }
 
     fn of(pixels: &[u8]) -> BTreeSet<&[u8]> {
         pixels.chunks(4).collect()
+    }
+
+    #[test]
+    fn images_that_the_model_learned_from_measure_nothing() {
+        let mut chosen = chosen(Which::TestOfThisSplit, 240, 60);
+        chosen.knows_train = true;
+        let parts = parts(&chosen, &Config::default(), false).unwrap();
+        assert_eq!(parts.choosing.len() + parts.verdict.len(), 60);
+        let train = chosen.input.data.train.images().unwrap();
+        let choosing = parts.choosing.images().unwrap();
+        assert!(of(&train).is_disjoint(&of(&choosing)));
     }
 
     #[test]

@@ -265,6 +265,7 @@ fn bright() -> Chosen {
             seen: None,
         },
         same_data: false,
+        knows_train: false,
     }
 }
 

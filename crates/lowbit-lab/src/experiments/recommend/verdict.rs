@@ -200,7 +200,9 @@ fn keep(fp32: &Row, candidates: &[&Row], target: Target, max_drop: f64, images: 
 /// Nothing is shown to fit: because it does not, or because too few images say so.
 fn unproven(fp32: &Row, best: Option<&Row>, max_drop: f64, images: usize) -> Verdict {
     let sentence = match best {
-        None => "Keep FP32: nothing that was tried comes near it on the images that choose.".into(),
+        None => {
+            "Keep FP32: nothing else was tried in the time that there was; give more --time.".into()
+        }
         Some(best) => {
             let for_now = if may_fit(best, max_drop) {
                 " for now"

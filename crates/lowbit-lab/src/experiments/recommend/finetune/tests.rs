@@ -33,6 +33,7 @@ fn gray() -> Chosen {
             seen: None,
         },
         same_data: false,
+        knows_train: false,
     }
 }
 
