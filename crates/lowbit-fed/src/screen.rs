@@ -65,6 +65,9 @@ impl std::fmt::Display for Failure {
 /// An update this many times as long as the median one is refused.
 pub const LARGEST: f64 = 10.0;
 
+/// A number of an update beyond this is refused: the model with it could not be sent on.
+const LARGEST_NUMBER: f32 = 1e30;
+
 /// Reads `client`'s message for `round` into `values`.
 ///
 /// # Errors
@@ -89,6 +92,10 @@ pub fn open(
             "its message says client {} with {} images",
             header.sender, header.images
         )));
+    }
+    if let Some(index) = values.iter().position(|x| x.abs() > LARGEST_NUMBER) {
+        let number = values[index];
+        return Err(refuse(format!("its number {index} is {number:e}")));
     }
     let statistics = schema.of_role(Role::Statistic);
     for index in statistics {

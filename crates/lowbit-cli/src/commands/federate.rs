@@ -80,6 +80,12 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
             "{key} = {value}: clients of a federation train without a recipe's settings; leave it out"
         )));
     }
+    if config.qat.freeze_bn_epochs != 0 {
+        return Err(Failure::Input(
+            "freeze_bn_epochs: clients of a federation never freeze batch-norm; leave it out"
+                .into(),
+        ));
+    }
     if config.chain.warm_start {
         return Err(Failure::Input(
             "warm_start: a federation begins with the fresh weights of its seed; leave it out"

@@ -214,7 +214,16 @@ impl Run<'_> {
             let found = found.get(key).map_or("nothing", String::as_str);
             (found != expected).then(|| (key.clone(), found.to_owned(), expected.clone()))
         };
-        match self.identity.iter().find_map(differs) {
+        // What only the stopped run has differs, too.
+        let only_there = |(key, value): (&String, &String)| {
+            let is_here = self.identity.contains_key(key);
+            (!is_here).then(|| (key.clone(), value.clone(), "nothing".to_owned()))
+        };
+        let mut here = self.identity.iter();
+        let differing = here
+            .find_map(differs)
+            .or_else(|| found.iter().find_map(only_there));
+        match differing {
             None => Ok(()),
             Some((key, found, expected)) => Err(LabError::OtherRun {
                 path,
