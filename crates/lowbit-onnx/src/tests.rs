@@ -10,6 +10,7 @@ use lowbit::exec::{FloatModel, Model};
 use lowbit::graph::{Normalization, Op};
 use prost::Message;
 
+mod equivalent;
 mod external;
 mod integers;
 mod names;

@@ -1,7 +1,7 @@
 //! Operators that compute on constants.
 
 use super::movement::expand;
-use crate::constant::{Constant, Data};
+use crate::constant::{Constant, Data, Stored};
 
 /// The shape that two shapes broadcast to.
 pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
@@ -23,6 +23,7 @@ pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> 
 /// A function of two constants' elements; none where the operator is none.
 pub(super) fn binary(op: &str, a: &Constant, b: &Constant) -> Result<Option<Constant>, String> {
     let dims = broadcast(&a.dims, &b.dims)?;
+    let narrow = a.stored.or(b.stored);
     let (a, b) = (expand(a, dims.clone())?, expand(b, dims.clone())?);
     match (&a.data, &b.data) {
         (Data::Float(a), Data::Float(b)) => {
@@ -77,6 +78,19 @@ pub(super) fn binary(op: &str, a: &Constant, b: &Constant) -> Result<Option<Cons
             let pairs = a.iter().zip(b.iter());
             let data: Option<Vec<i64>> = pairs.map(|(&a, &b)| f(a, b)).collect();
             let data = data.ok_or("a number that does not fit into 64 bits comes of it")?;
+            if let Some(Stored { bits, is_signed }) = narrow {
+                let half = 1 << (bits - 1);
+                let [low, high] = if is_signed {
+                    [-half, half]
+                } else {
+                    [0, 2 * half]
+                };
+                if data.iter().any(|x| !(low..high).contains(x)) {
+                    return Err(format!(
+                        "a number that does not fit into its {bits} bits comes of it"
+                    ));
+                }
+            }
             Ok(Some(Constant::int(dims, data)))
         }
         // A power of another type is allowed; nothing else is.

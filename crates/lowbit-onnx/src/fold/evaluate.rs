@@ -3,7 +3,7 @@
 use super::arithmetic::{binary, reduce, unary};
 use super::movement::{concat, expand, gather, reshape, strides, transpose};
 use super::shapes::{axes_of, axis_of, infer, order_of, sizes_of, slice_of, to_dims};
-use crate::constant::{Constant, Data, count};
+use crate::constant::{Constant, Data, Stored, count};
 use crate::error::Fault;
 use crate::model::{Attribute, Model, Node};
 
@@ -53,6 +53,17 @@ pub(super) fn evaluate(model: &Model, node: &Node) -> Result<Option<Vec<Constant
         Ok(shape)
     };
     let computed = match node.op.as_str() {
+        "Dropout"
+            if inputs
+                .get(2)
+                .and_then(|it| it.ints())
+                .is_some_and(|it| it != [0]) =>
+        {
+            return Err(node.wrong("training_mode: export the model for inference (model.eval())"));
+        }
+        "Mod" if node.int_or("fmod", 0)? != 0 => {
+            return Err(node.wrong("fmod=1 is not supported"));
+        }
         "Identity" | "Dropout" => x.clone(),
         "Cast" => cast(node, x)?,
         "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => reshape(x, dims()?),
@@ -154,6 +165,32 @@ pub(crate) fn is_float(kind: i64) -> bool {
     matches!(kind, 1 | 10 | 11 | 16)
 }
 
+/// The integers of a type by ONNX's number; of 64 bits, those that are i64.
+fn limits(kind: i64) -> (i64, i64) {
+    match kind {
+        2 => (0, u8::MAX.into()),
+        3 => (i8::MIN.into(), i8::MAX.into()),
+        4 => (0, u16::MAX.into()),
+        5 => (i16::MIN.into(), i16::MAX.into()),
+        6 => (i32::MIN.into(), i32::MAX.into()),
+        12 => (0, u32::MAX.into()),
+        13 => (0, i64::MAX),
+        _ => (i64::MIN, i64::MAX),
+    }
+}
+
+/// A type of at most 16 bits by ONNX's number.
+fn narrow(kind: i64) -> Option<Stored> {
+    let (bits, is_signed) = match kind {
+        2 => (8, false),
+        3 => (8, true),
+        4 => (16, false),
+        5 => (16, true),
+        _ => return None,
+    };
+    Some(Stored { bits, is_signed })
+}
+
 fn cast(node: &Node, x: &Constant) -> Result<Constant, Fault> {
     let to = node.int_or("to", 0)?;
     let is_int = matches!(to, 2..=7 | 9 | 12 | 13);
@@ -166,7 +203,15 @@ fn cast(node: &Node, x: &Constant) -> Result<Constant, Fault> {
         Data::Int(data) if to == 9 => {
             Constant::int(dims, data.iter().map(|&x| (x != 0).into()).collect())
         }
-        Data::Int(_) if is_int => x.clone(),
+        Data::Int(data) if is_int => {
+            let (low, high) = limits(to);
+            if let Some(number) = data.iter().find(|&&x| x < low || x > high) {
+                return Err(node.wrong(format!(
+                    "it casts {number} to a type that has no such number"
+                )));
+            }
+            x.clone().stored_as(narrow(to))
+        }
         Data::Float(data) if to == 9 => {
             Constant::int(dims, data.iter().map(|&x| (x != 0.0).into()).collect())
         }

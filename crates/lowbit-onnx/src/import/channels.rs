@@ -77,8 +77,12 @@ pub(super) fn concat(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fau
 pub(super) fn shuffle(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {
     let value = importer.bare_image(node)?;
     let groups = node.int_or("groups", 1)?.max(1) as usize;
-    importer.unary(node, Op::ChannelShuffle(ChannelShuffle { groups }))?;
-    must_be_channels(node, &value, 1)
+    must_be_channels(node, &value, 1)?;
+    let op = Op::ChannelShuffle(ChannelShuffle { groups });
+    let shape = importer.shape(&value);
+    let item = importer.draft.op(&node.name, op, &[value.item], shape);
+    importer.set(node, item, value.axes);
+    Ok(())
 }
 
 pub(super) fn split(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fault> {

@@ -261,7 +261,11 @@ pub(super) fn batch_norm(importer: &mut Importer<'_>, node: &Node) -> Result<(),
     if node.int_or("spatial", 1)? != 1 {
         return Err(node.wrong("spatial=0 is not supported: export with a newer opset"));
     }
-    if value.axes.len() < 2 || !matches!(value.axes[1], Axis::Channel) && value.dims[1] != 1 {
+    let is_channel = |axis: Axis, dim: usize| match axis {
+        Axis::Channel => true,
+        _ => dim == 1 && importer.shape(&value).c() == 1,
+    };
+    if value.axes.len() < 2 || !is_channel(value.axes[1], value.dims[1]) {
         return Err(node.wrong("its channels are not in its second axis"));
     }
     let channels = value.dims[1];

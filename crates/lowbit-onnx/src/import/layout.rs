@@ -1,6 +1,6 @@
 //! Operators that move no data here: they rename axes, take some together or apart.
 
-use super::axes::{Axis, regroup};
+use super::axes::{Axis, extents, regroup};
 use super::{Importer, Value};
 use crate::error::Fault;
 use crate::fold::order_of;
@@ -34,6 +34,17 @@ pub(super) fn reshape(importer: &mut Importer<'_>, node: &Node) -> Result<(), Fa
             value.dims
         )));
     };
+    let [rows, columns, channels] = extents(&axes, &to);
+    if importer.shape(&value).is_vector() && rows * columns > 1 {
+        // A flattened image becomes one again: its elements lie as they lay.
+        let image = Shape::new(rows, columns, channels);
+        if image.len() != importer.shape(&value).len() {
+            return Err(node.wrong(format!("it makes the image {to:?} of a part of a vector")));
+        }
+        let item = importer.reshaped(node, value.item, image);
+        importer.set(node, item, axes);
+        return Ok(());
+    }
     let flattens = !importer.shape(&value).is_vector()
         && !axes
             .iter()

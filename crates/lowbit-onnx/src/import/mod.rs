@@ -125,6 +125,13 @@ impl Importer<'_> {
     pub(crate) fn framed(&self, node: &Node, index: usize) -> Result<Value, Fault> {
         let name = node.need(index)?;
         match self.values.get(name) {
+            // Constants with more axes than the value beside them add some.
+            Some(value) if value.axes.len() != value.dims.len() => Err(node.wrong(format!(
+                "its input {} has the shape {:?}, with {} axes of the image: only as many are supported",
+                index + 1,
+                value.dims,
+                value.axes.len()
+            ))),
             Some(value) => Ok(value.clone()),
             None if self.model.constants.contains_key(name) => Err(node.wrong(format!(
                 "its input {} is constant: only values of the image are supported",

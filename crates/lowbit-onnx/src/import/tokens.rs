@@ -40,7 +40,8 @@ impl Importer<'_> {
         }
     }
 
-    fn reshaped(&mut self, node: &Node, item: usize, shape: Shape) -> usize {
+    /// Adds a step that takes an item's elements, in their order, for those of `shape`.
+    pub(super) fn reshaped(&mut self, node: &Node, item: usize, shape: Shape) -> usize {
         let (h, w, c) = (shape.h(), shape.w(), shape.c());
         let reshape = Op::Reshape(Reshape { h, w, c });
         self.draft.op(&node.name, reshape, &[item], shape)

@@ -1,6 +1,7 @@
 //! Clip, Max and Min with numbers, one behind the other: one Clip with attributes, or a Relu.
 
 use super::pattern::{Patterns, instead, replace_all};
+use crate::constant::Constant;
 use crate::error::Fault;
 use crate::model::{Attribute, Model, Node};
 
@@ -8,15 +9,14 @@ pub(super) fn rewrite(model: &mut Model) -> Result<(), Fault> {
     for node in &model.nodes {
         // Limits that are computed from the image are not supported.
         let limit = |index: usize| {
+            let one = |constant: &Constant| constant.scalar().is_some();
             node.op != "Clip"
                 || node
                     .input(index)
-                    .is_none_or(|_| model.constant(node, index).is_some())
+                    .is_none_or(|_| model.constant(node, index).is_some_and(one))
         };
         if !limit(1) || !limit(2) {
-            return Err(
-                node.wrong("its limits come from other nodes: only constants are supported")
-            );
+            return Err(node.wrong("only limits that are constants of one float are supported"));
         }
     }
     replace_all(model, |patterns, node| {
