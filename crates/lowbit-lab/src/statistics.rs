@@ -83,6 +83,14 @@ impl std::ops::Neg for Difference {
     }
 }
 
+/// The share of right answers that guessing among `classes` stays below: three standard deviations of `count` guesses above their
+/// mean.
+#[must_use]
+pub fn above_guessing(classes: usize, count: usize) -> f64 {
+    let chance = 1.0 / classes.max(1) as f64;
+    chance + 3.0 * (chance * (1.0 - chance) / count.max(1) as f64).sqrt()
+}
+
 /// The difference of two accuracies on the same images, `a − b`, with its 95 % interval.
 ///
 /// The interval is Wald's for matched pairs with half an observation added to each cell (Agresti & Min 2005, "Simple

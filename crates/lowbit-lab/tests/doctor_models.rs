@@ -1,8 +1,9 @@
 //! `lowbit doctor` on lowbit's own models, with models and images made here: one that shows the fault, and one that does not.
 
-use lowbit::format::{Checkpoint, StoredModel};
+use lowbit::format::{Checkpoint, StoredModel, encode_quantized};
 use lowbit::graph::{Conv, GraphBuilder, Op};
 use lowbit::quant::{Granularity, QuantizedModel};
+use lowbit::quantize::{PtqConfig, quantize};
 use lowbit::{Graph, Quantizer, Shape, Tensor, WeightBits, Weights};
 use lowbit_data::Split;
 use lowbit_kernels::Isa;
@@ -109,6 +110,35 @@ fn quantized(graph: &Graph, weights: &Weights, calibration: &Split) -> Quantized
     Quantizer::new(graph, weights)
         .calibrate(&calibration.images().unwrap())
         .unwrap()
+}
+
+#[test]
+fn layers_that_were_left_in_f32_are_no_ballast() {
+    let mut graph = GraphBuilder::new("wide", Shape::new(SIDE, SIDE, 3), &names());
+    let x = graph.add("flatten", Op::Flatten, &[0]);
+    let x = graph.add("wide", Op::linear(32), &[x]);
+    graph.add("fc", Op::linear(3), &[x]);
+    let graph = graph.finish().unwrap();
+    let weights = Weights::init(&graph, 1);
+    let config = PtqConfig {
+        exclude: vec!["wide".into()],
+        ..PtqConfig::default()
+    };
+    let calibration = images(6, 200).images().unwrap().into_owned();
+    let isa = Isa::current().unwrap();
+    let model = quantize(&graph, &weights, &config, &calibration, isa).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let found = |more: usize| {
+        let file = folder.path().join("m.safetensors");
+        let mut bytes = encode_quantized(&model, None).unwrap();
+        bytes.resize(bytes.len() + more, 0);
+        std::fs::write(&file, bytes).unwrap();
+        let stored = StoredModel::Quantized(model.clone());
+        let patient = Patient::lowbit(&file, stored, isa).unwrap();
+        levels(&diagnose(&patient).unwrap(), "size")
+    };
+    assert_eq!(found(0), []);
+    assert_eq!(found(300_000), [Level::Warning]);
 }
 
 #[test]

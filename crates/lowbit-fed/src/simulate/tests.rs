@@ -146,6 +146,20 @@ fn bytes_by_hand() {
 }
 
 #[test]
+fn of_two_clients_one_with_numbers_that_cannot_be_sent_on_is_refused() {
+    let local = local(2);
+    let mut settings = bits("32", "8");
+    (settings.clients, settings.min_clients) = (2, 1);
+    settings.faults = vec!["0=x3e38".parse().unwrap()];
+    let mut federation = start(settings, &local);
+    for summary in run(&mut federation, 3) {
+        assert_eq!(summary.accepted, [1]);
+        let failure = summary.failures[0].failure.to_string();
+        assert!(failure.contains("its number 0 is"), "{failure}");
+    }
+}
+
+#[test]
 fn faulty_clients_are_named_and_do_no_harm() {
     let local = local(10);
     for bits_up in ["32", "8", "1"] {

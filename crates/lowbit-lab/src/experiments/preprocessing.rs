@@ -3,6 +3,7 @@
 use super::inputs::Input;
 use crate::evaluate::evaluate;
 use crate::models::{Foreign, PREPROCESSINGS, open_onnx};
+use crate::statistics::above_guessing;
 use crate::{Config, LabError};
 use lowbit::exec::{FloatModel, IntegerModel, Model};
 use lowbit::format::StoredModel;
@@ -51,11 +52,8 @@ impl<'a> Tried<'a> {
         Ok(evaluate(&*model, &self.some)?.accuracy())
     }
 
-    /// Three standard deviations above guessing.
     fn limit(&self) -> f64 {
-        let chance = 1.0 / self.classes as f64;
-        let count = self.some.len().max(1) as f64;
-        chance + 3.0 * (chance * (1.0 - chance) / count).sqrt()
+        above_guessing(self.classes, self.some.len())
     }
 
     /// The accuracies of the preprocessings that have a name but this one.

@@ -63,7 +63,8 @@ pub struct Chosen {
     pub evaluated: Evaluated,
     /// Whether these are the data that the model was trained on.
     pub same_data: bool,
-    /// Whether the model is known to have learned from some of the training images.
+    /// Whether the model is known to have learned from some of the training images; looked up for a split that was asked for, of
+    /// which these may be measured, too.
     pub knows_train: bool,
 }
 
@@ -261,7 +262,7 @@ fn of_other_data(
     let found = overlap(model.record, model.file, &input.data.test)?;
     Ok(Chosen {
         evaluated: evaluated(which, &input, found),
-        knows_train: knows_train(model, &input)?,
+        knows_train: knows_train(model, which, &input)?,
         input,
         same_data: false,
     })
@@ -278,13 +279,16 @@ fn as_told(model: &Measured<'_>, input: Input) -> Result<Chosen, LabError> {
     Ok(Chosen {
         evaluated: evaluated(which, &input, found),
         same_data: is_same(model, &input),
-        knows_train: knows_train(model, &input)?,
+        knows_train: knows_train(model, which, &input)?,
         input,
     })
 }
 
 /// Whether one of the training images at least was one of the model's.
-fn knows_train(model: &Measured<'_>, input: &Input) -> Result<bool, LabError> {
+fn knows_train(model: &Measured<'_>, which: Which, input: &Input) -> Result<bool, LabError> {
+    if which != Which::TestOfThisSplit {
+        return Ok(false);
+    }
     let found = overlap(model.record, model.file, &input.data.train)?;
     Ok(found.is_some_and(|found| found.seen > 0))
 }
@@ -298,7 +302,7 @@ fn whole(model: &Measured<'_>, mut input: Input, which: Which) -> Result<Chosen,
     let found = overlap(model.record, model.file, &input.data.test)?;
     Ok(Chosen {
         evaluated: evaluated(which, &input, found),
-        knows_train: knows_train(model, &input)?,
+        knows_train: false,
         input,
         same_data,
     })

@@ -4,10 +4,10 @@ use super::super::finding::{Finding, Level};
 use super::super::looks_at::LooksAt;
 use super::super::patient::{Patient, spread};
 use super::super::rule::Rule;
-use super::limit;
 use super::permuted_labels::reordered;
 use crate::LabError;
 use crate::evaluate::evaluate;
+use crate::statistics::above_guessing;
 
 pub(in super::super) const RULE: Rule = Rule {
     name: "at-chance",
@@ -31,7 +31,7 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
     }
     let found = evaluate(&*model, &some)?;
     let (classes, count) = (images.class_names.len(), some.len());
-    let limit = limit(classes, count);
+    let limit = above_guessing(classes, count);
     // Another rule says it where the classes stand in another order.
     if found.accuracy() > limit || reordered(&found.confusion).is_some() {
         return Ok(vec![]);

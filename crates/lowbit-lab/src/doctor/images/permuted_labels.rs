@@ -4,9 +4,9 @@ use super::super::finding::{Finding, Level};
 use super::super::looks_at::LooksAt;
 use super::super::patient::Patient;
 use super::super::rule::Rule;
-use super::limit;
 use crate::LabError;
 use crate::evaluate::evaluate;
+use crate::statistics::above_guessing;
 
 pub(in super::super) const RULE: Rule = Rule {
     name: "permuted-labels",
@@ -70,7 +70,7 @@ pub fn reordered(confusion: &[Vec<usize>]) -> Option<Order> {
         after,
     };
     let is_gain = after - before.max(most_frequent) >= GAIN;
-    (after >= REACH && after > limit(classes, all) && is_gain).then_some(order)
+    (after >= REACH && after > above_guessing(classes, all) && is_gain).then_some(order)
 }
 
 fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {

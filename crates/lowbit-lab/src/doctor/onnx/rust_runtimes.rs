@@ -25,9 +25,9 @@ pub(in super::super) const RULE: Rule = Rule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RustRuntime {
-    /// Sonos's.
+    /// tract, by Sonos.
     Tract,
-    /// Robert Knight's.
+    /// rten, by Robert Knight.
     Rten,
 }
 
@@ -54,7 +54,7 @@ impl RustRuntime {
         }
     }
 
-    /// Why it does not read a quantized file, as far as that is because it is quantized.
+    /// Says why it does not read a quantized file, as far as that is because it is quantized.
     #[must_use]
     pub fn refuses(self, contents: &Contents) -> Option<String> {
         let lacks = |node: &StoredNode| {
@@ -73,7 +73,7 @@ impl RustRuntime {
         lacking.find_map(|node| Some(format!("it has no {} ({})", lacks(node)?, node.name)))
     }
 
-    /// Whether it runs a node in integers; nothing of a node that is no product.
+    /// Says whether it runs a node in integers; nothing of one that is no product.
     #[must_use]
     pub fn in_integers(self, node: &StoredNode) -> Option<bool> {
         let op = plain(&node.op);

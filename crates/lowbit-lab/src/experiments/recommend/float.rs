@@ -2,7 +2,7 @@
 
 use super::{FP32, Parts, Request, Row, score};
 use crate::evaluate::{Evaluation, evaluate};
-use crate::statistics::Summary;
+use crate::statistics::{Summary, above_guessing};
 use crate::timing::SpeedCell;
 use crate::{LabError, models, timing};
 use lowbit::exec::{FloatModel, IntegerModel, Model};
@@ -39,9 +39,8 @@ impl<'a> Float<'a> {
         }
         let choosing = evaluate(model, &parts.choosing)?;
         let classes = model.graph().classes();
-        let (chance, count) = (1.0 / classes as f64, parts.choosing.len() as f64);
-        let limit = chance + 3.0 * (chance * (1.0 - chance) / count).sqrt();
-        if choosing.accuracy() <= limit {
+        let count = parts.choosing.len();
+        if choosing.accuracy() <= above_guessing(classes, count) {
             return Err(LabError::Mismatch(format!(
                 "{file}: FP32 has {:.1} % of {count} images right, on {classes} classes no more than chance: nothing can be said about quantization; are these its classes, in its order (--labels), and its preprocessing (--preprocess)?",
                 100.0 * choosing.accuracy(),

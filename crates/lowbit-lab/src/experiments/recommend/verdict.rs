@@ -201,7 +201,7 @@ fn keep(fp32: &Row, candidates: &[&Row], target: Target, max_drop: f64, images: 
 fn unproven(fp32: &Row, best: Option<&Row>, max_drop: f64, images: usize) -> Verdict {
     let sentence = match best {
         None => {
-            "Keep FP32: nothing else was tried in the time that there was; give more --time.".into()
+            "Keep FP32: nothing else could be measured in the time that there was; give more --time.".into()
         }
         Some(best) => {
             let for_now = if may_fit(best, max_drop) {
