@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::doctor_args::Doctor;
-use crate::federate_args::{Federate, Flagged, only_federated};
+use crate::federate_args::{Federate, only_federated};
 use crate::jobs_args::{Submit, TaskArgs, Which};
 use crate::recommend_args::Recommend;
 use crate::settings::{Flags, Given, of};
@@ -102,7 +102,7 @@ A run that was stopped goes on with --resume; a finished seed is not run again."
         settings: Flags<of::QatVsPtq>,
     },
     /// Train one model per width, 32 to 1 bit, each a real file and a real kernel
-    #[command(mut_arg("seeds", |arg| arg.default_value("1")), mut_args(only_federated), after_help = "Examples:
+    #[command(mut_arg("seeds", |arg| arg.default_value("1")), mut_args(only_federated), mut_arg("bits", hidden), after_help = "Examples:
   lowbit sweep                                     six widths on the built-in synthetic data, one seed
   lowbit sweep --quick                             the same in a few minutes, to see how it looks
   lowbit sweep --widths 32,8,2 --seeds 3 --data EuroSAT_RGB.zip
@@ -113,7 +113,12 @@ A run that was stopped goes on with --resume; a finished seed is not run again."
 Writes OUT/<b>bit/run_<hash of what decides>_seed<n>/, then OUT/report.html, roofline.svg and tables as `lowbit analyze` does. A width that is finished with the same settings is not run again, a stopped one goes on.")]
     Sweep {
         /// Bits per weight
-        #[arg(long, value_delimiter = ',', default_values_t = ModelBits::ALL, value_name = "LIST")]
+        #[arg(
+            long,
+            value_delimiter = ',',
+            default_value = "32,16,8,4,2,1",
+            value_name = "LIST"
+        )]
         widths: Vec<ModelBits>,
         /// 3 epochs on 1,500 images per split, one seed
         #[arg(long)]
@@ -133,12 +138,10 @@ Writes OUT/<b>bit/run_<hash of what decides>_seed<n>/, then OUT/report.html, roo
         #[arg(long, conflicts_with_all = ["jobs", "from"])]
         federated: bool,
         #[command(flatten)]
-        federation: Box<Flagged>,
-        #[command(flatten)]
         settings: Flags<of::Sweep>,
     },
     /// Train across clients that keep their images: rounds, packed messages, every byte counted
-    #[command(mut_arg("schedule", |arg| arg.default_value("constant")), after_help = "Examples:
+    #[command(mut_arg("schedule", |arg| arg.default_value("constant")), mut_arg("epochs", hidden), mut_arg("freeze_bn_epochs", hidden), after_help = "Examples:
   lowbit federate                                  ten clients, five rounds, 8 bits each way, synthetic data
   lowbit federate --data EuroSAT_RGB.zip --up-bits 1 --down-bits 4
   lowbit federate --partition dirichlet:0.3 --show-partitions
@@ -414,6 +417,11 @@ pub(crate) struct Manners {
     /// Print nothing but errors and where the results are
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
+}
+
+/// An argument that is there to be refused with a better reason than that nobody knows it.
+pub(crate) fn hidden(arg: clap::Arg) -> clap::Arg {
+    arg.hide(true)
 }
 
 /// A price: finite, and not negative.

@@ -31,12 +31,21 @@ impl Failure {
 impl From<LabError> for Failure {
     fn from(error: LabError) -> Self {
         use lowbit::format::FormatError;
+        use lowbit_lab::models::{Fault, OnnxError};
         let mut text = error.to_string();
-        if let LabError::Format(FormatError::Damaged { path, .. }) = &error
-            && let Some(kind) = lowbit_data::what_is(path)
-                .filter(|kind| !kind.contains("safetensors") && kind != "a text")
+        let unreadable = match &error {
+            LabError::Format(FormatError::Damaged { path, .. }) => Some((path, "safetensors")),
+            LabError::Onnx(OnnxError {
+                path,
+                fault: Fault::Damaged(_),
+            }) => Some((path, "ONNX")),
+            _ => None,
+        };
+        if let Some((path, own)) = unreadable
+            && let Some(kind) =
+                lowbit_data::what_is(path).filter(|kind| !kind.contains(own) && kind != "a text")
         {
-            text = format!("{}: no model file of lowbit's, but {kind}", path.display());
+            text = format!("{}: no model, but {kind}", path.display());
         }
         match error {
             LabError::Format(FormatError::Write { .. })
@@ -46,8 +55,11 @@ impl From<LabError> for Failure {
             | LabError::Unquantizable { .. }
             | LabError::Busy { .. }
             | LabError::Stopped { .. }
-            | LabError::Federation(lowbit_fed::FedError::TooFew { .. })
-            | LabError::Io { .. } => Self::Run(text),
+            | LabError::Federation(lowbit_fed::FedError::TooFew { .. }) => Self::Run(text),
+            // What is not there was named wrongly.
+            LabError::Io { source, .. } if source.kind() != std::io::ErrorKind::NotFound => {
+                Self::Run(text)
+            }
             _ => Self::Input(text),
         }
     }

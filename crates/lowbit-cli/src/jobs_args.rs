@@ -1,7 +1,8 @@
 //! Arguments of the commands that send experiments away.
 
+use crate::args::hidden;
 use crate::failure::Failure;
-use crate::federate_args::{Flagged, only_federated};
+use crate::federate_args::only_federated;
 use crate::settings::{Flags, Given, of};
 use clap::builder::Resettable;
 use clap::{Arg, Args, Subcommand, ValueHint};
@@ -113,9 +114,7 @@ impl Submit {
     /// Whether `--partition` was meant for the images of a federation.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         match &self.partition {
-            Some(name)
-                if self.experiment.federation().is_some() && name.parse::<Partition>().is_ok() =>
-            {
+            Some(name) if self.experiment.is_federation() && name.parse::<Partition>().is_ok() => {
                 Err(Failure::Input(format!(
                     "--partition {name}: it names a partition of Slurm here; use --deal {name} to spread the images"
                 )))
@@ -151,10 +150,15 @@ impl Submit {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Experiment {
     /// Train one model per width and seed, a task each; then measure their speeds, then analyze
-    #[command(mut_arg("seeds", |arg| arg.default_value("1")), mut_args(only_federated), mut_arg("deal", deal))]
+    #[command(mut_arg("seeds", |arg| arg.default_value("1")), mut_args(only_federated), mut_arg("bits", hidden), mut_arg("deal", deal))]
     Sweep {
         /// Bits per weight
-        #[arg(long, value_delimiter = ',', default_values_t = ModelBits::ALL, value_name = "LIST")]
+        #[arg(
+            long,
+            value_delimiter = ',',
+            default_value = "32,16,8,4,2,1",
+            value_name = "LIST"
+        )]
         widths: Vec<ModelBits>,
         /// 3 epochs on 1,500 images per split, one seed
         #[arg(long)]
@@ -163,12 +167,10 @@ pub(crate) enum Experiment {
         #[arg(long)]
         federated: bool,
         #[command(flatten)]
-        federation: Box<Flagged>,
-        #[command(flatten)]
         settings: Flags<of::Sweep>,
     },
     /// Train across clients that keep their images: as one task, or with a task for each client
-    #[command(mut_arg("schedule", |arg| arg.default_value("constant")), mut_arg("deal", deal))]
+    #[command(mut_arg("schedule", |arg| arg.default_value("constant")), mut_arg("epochs", hidden), mut_arg("freeze_bn_epochs", hidden), mut_arg("deal", deal))]
     Federate {
         /// Bits per weight of the model that clients train and the server deploys: 32, 16, 8, 4, 2 or 1
         #[arg(
@@ -181,8 +183,6 @@ pub(crate) enum Experiment {
         /// process: all clients in one task; flower: a task for the server, one for each client, joined by Flower (Slurm only)
         #[arg(long, value_enum, default_value_t = Transport::Process, help_heading = "Federation")]
         transport: Transport,
-        #[command(flatten)]
-        federation: Box<Flagged>,
         #[command(flatten)]
         settings: Flags<of::Federate>,
     },
@@ -219,16 +219,15 @@ pub(crate) enum Transport {
 }
 
 impl Experiment {
-    /// The federation whose clients are tasks of their own, if it is one.
-    pub(crate) fn on_flower(&self) -> Option<&Flagged> {
-        match self {
+    /// Whether it is a federation whose clients are tasks of their own.
+    pub(crate) fn on_flower(&self) -> bool {
+        matches!(
+            self,
             Self::Federate {
                 transport: Transport::Flower,
-                federation,
                 ..
-            } => Some(federation),
-            _ => None,
-        }
+            }
+        )
     }
 
     /// The settings that a user gave.
@@ -241,17 +240,15 @@ impl Experiment {
         }
     }
 
-    /// The federation's settings, if it is one.
-    fn federation(&self) -> Option<&Flagged> {
-        match self {
+    /// Whether it is a federation.
+    pub(crate) fn is_federation(&self) -> bool {
+        matches!(
+            self,
             Self::Sweep {
                 federated: true,
-                federation,
                 ..
-            }
-            | Self::Federate { federation, .. } => Some(federation),
-            _ => None,
-        }
+            } | Self::Federate { .. }
+        )
     }
 }
 

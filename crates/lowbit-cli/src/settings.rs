@@ -167,12 +167,17 @@ impl<A: Areas> clap::FromArgMatches for Flags<A> {
         let groups = A::groups();
         let settings = groups.iter().flat_map(|group| group.settings);
         let given =
-            |setting: &Setting| matches.value_source(setting.key) == Some(ValueSource::CommandLine);
+            |setting: &Setting| matches.value_source(id(setting)) == Some(ValueSource::CommandLine);
         let value = |setting: &Setting| match setting.values {
             Values::Off(_) => "false".to_owned(),
             Values::On => "true".to_owned(),
+            Values::List(_) => {
+                let all = matches.get_many::<String>(id(setting));
+                let all: Vec<String> = all.into_iter().flatten().cloned().collect();
+                all.join(",")
+            }
             _ => matches
-                .get_one::<String>(setting.key)
+                .get_one::<String>(id(setting))
                 .cloned()
                 .unwrap_or_default(),
         };
@@ -209,15 +214,24 @@ fn trains(groups: &[&Group]) -> bool {
     settings.any(|setting| setting.key == "weight_decay")
 }
 
+/// The name by which clap knows a setting. Slurm's partition is an argument too.
+fn id(setting: &Setting) -> &'static str {
+    match setting.key {
+        "partition" => "deal",
+        key => key,
+    }
+}
+
 /// A setting as an argument of clap. Its value is read by the lab, as one of a file is, so that the same error comes of it.
 fn flag(setting: &'static Setting, heading: &'static str, defaults: &toml::Table) -> Arg {
-    let arg = Arg::new(setting.key)
+    let arg = Arg::new(id(setting))
         .long(setting.flag())
         .help_heading(heading)
         .help(setting.help.trim());
     // A size that is cut out of larger images has the name that others give it.
     let arg = match setting.key {
         "image_size" => arg.visible_alias("crop"),
+        "partition" => arg.visible_alias("deal"),
         _ => arg,
     };
     match setting.values {
@@ -237,6 +251,7 @@ fn flag(setting: &'static Setting, heading: &'static str, defaults: &toml::Table
         Values::Any(name) => arg.value_name(name),
         Values::Path(name) => arg.value_name(name).value_hint(ValueHint::AnyPath),
         Values::OneOf(list) => arg.value_name("NAME").value_parser(Suggested(list())),
+        Values::List(name) => arg.value_name(name).action(ArgAction::Append),
         Values::Like(name, list) => arg
             .value_name(name)
             .hide_possible_values(true)
@@ -249,8 +264,15 @@ fn flag(setting: &'static Setting, heading: &'static str, defaults: &toml::Table
 pub(crate) fn shown(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),
-        // Settings are f32: as f64 they have digits that nobody wrote.
-        toml::Value::Float(number) => (*number as f32).to_string(),
+        // Most settings are f32: as f64 they have digits that nobody wrote.
+        toml::Value::Float(number) => {
+            let (short, whole) = ((*number as f32).to_string(), number.to_string());
+            if short.len() < whole.len() && f64::from(*number as f32) == *number {
+                short
+            } else {
+                whole
+            }
+        }
         other => other.to_string(),
     }
 }
@@ -333,12 +355,14 @@ pub(crate) mod of {
         Widths,
         OtherWidths,
         Qat,
+        Federation,
         Run,
         Repeats,
         Results,
         Curves,
     );
     pub(crate) type Federate = (
+        Federation,
         Network,
         Images,
         Input,

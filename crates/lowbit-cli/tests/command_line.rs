@@ -128,9 +128,44 @@ fn what_is_left_out_of_the_data_is_said_and_stands_in_the_results() {
     std::fs::write(path.join("m.safetensors"), "<!DOCTYPE html><html>").unwrap();
     let line = refused(path, &["eval", "m.safetensors"], 2);
     assert!(
-        line.contains("m.safetensors: no model file of lowbit's, but an HTML page"),
+        line.contains("m.safetensors: no model, but an HTML page"),
         "{line}"
     );
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:1";
+    std::fs::write(path.join("m.onnx"), pointer).unwrap();
+    let line = refused(path, &["eval", "m.onnx"], 2);
+    assert!(line.contains("m.onnx: no model, but a Git LFS"), "{line}");
+}
+
+#[test]
+fn what_cannot_be_written_or_chosen_is_refused_before_the_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    for (line, part) in [
+        (
+            &["quantize", "m.safetensors", "-o", "none/q.safetensors"][..],
+            "none/q.safetensors: lies in a folder that is not there",
+        ),
+        (
+            &["export", "m.safetensors", "--to", "."],
+            ".: is a folder; give the name of a file in it",
+        ),
+        (
+            &["compare", "--all"],
+            "--all: which images a trained model is measured on; give the model with --from",
+        ),
+        (&["analyze", "none"], "none: "),
+    ] {
+        let found = refused(path, line, 2);
+        assert!(found.contains(part), "{found}");
+    }
+    // A model that is named as the one to compare is measured on what is chosen.
+    let line = refused(path, &["compare", "--model", "m.onnx", "--all"], 2);
+    assert!(line.contains("m.onnx: cannot read"), "{line}");
+    // The first words of a file whose rest is missing.
+    std::fs::write(path.join("m.safetensors"), [200, 0, 0, 0, 0, 0, 0, 0, b'{']).unwrap();
+    let line = refused(path, &["inspect", "m.safetensors"], 2);
+    assert!(line.contains("it is cut off"), "{line}");
 }
 
 #[test]
@@ -463,10 +498,10 @@ fn a_full_disk_is_one_line_with_the_file_and_leaves_nothing() {
             "-o",
             "/dev/full/x",
         ],
-        1,
+        2,
     );
     assert!(
-        line.contains("/dev/full/x") && line.contains("cannot write"),
+        line.contains("/dev/full/x") && line.contains("a folder that is not there"),
         "{line}"
     );
 }

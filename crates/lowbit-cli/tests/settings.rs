@@ -68,6 +68,71 @@ fn a_value_that_cannot_be_is_refused_in_one_line() {
 }
 
 #[test]
+fn a_federation_has_its_settings_from_a_file_and_from_pairs_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let clients = |more: &[&str]| {
+        let line = ["federate", "--show-partitions", "--json", "--limit", "60"];
+        let output = lowbit(path, &[&line[..], more].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        let rows: Vec<Vec<usize>> = serde_json::from_slice(&output.stdout).unwrap();
+        rows.len()
+    };
+    std::fs::write(
+        path.join("run.toml"),
+        "clients = 3\nup-bits = 4\ndeadline = 30\nfault = \"1=nan,2=cut\"\npartition = \"shards:2\"",
+    )
+    .unwrap();
+    assert_eq!(clients(&["--config", "run.toml"]), 3);
+    assert_eq!(clients(&["--config", "run.toml", "--set", "clients=4"]), 4);
+    assert_eq!(
+        clients(&["--set", "clients=4", "--clients", "5", "--deal", "iid"]),
+        5
+    );
+    std::fs::write(path.join("four.toml"), "bits = 4").unwrap();
+    let line = ["federate", "--config", "four.toml"];
+    let found = refused(path, &line, 2);
+    assert!(found.contains("--bits 4"), "{found}");
+    // What is printed is read.
+    std::fs::write(
+        path.join("table.csv"),
+        "2,0,1,0,0,0,0,0,0,0\n0,3,0,0,0,0,0,0,0,1",
+    )
+    .unwrap();
+    assert_eq!(clients(&["--partition", "@table.csv", "--clients", "2"]), 2);
+    std::fs::write(path.join("run.toml"), "up_bits = 7").unwrap();
+    for (line, part) in [
+        (
+            &["federate", "--config", "run.toml"][..],
+            "run.toml:1:1: up_bits: message bits 7: use 32, 16, 8, 4, 2, 1, or ternary:P",
+        ),
+        (
+            &["federate", "--fault", "3=nan", "--fault", "4=odd"],
+            "--fault 3=nan,4=odd: fault 4=odd: use CLIENT=nan",
+        ),
+        (
+            &["federate", "--partition", "@none.json"],
+            "none.json: No such file",
+        ),
+        (
+            &["federate", "--partition", "@table.csv"],
+            "counts for 2 clients and 10 classes, where there are 10 and 10",
+        ),
+        (
+            &["federate", "--rounds", "0"],
+            "rounds must lie in 1..100000",
+        ),
+        (
+            &["sweep", "--set", "rounds=3"],
+            "rounds: a setting of a federation; add --federated",
+        ),
+    ] {
+        let found = refused(path, line, 2);
+        assert!(found.contains(part), "{found}");
+    }
+}
+
+#[test]
 fn one_file_serves_several_commands_and_a_pair_serves_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();

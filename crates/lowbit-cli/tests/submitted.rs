@@ -199,6 +199,41 @@ fn data_that_a_task_cannot_see_are_one_clear_line_and_no_more_than_a_second_subm
 }
 
 #[test]
+fn other_files_that_a_task_reads_make_another_job() {
+    let place = Place::new();
+    let path = place.path();
+    for class in ["cats", "dogs"] {
+        let folder = path.join("photos").join(class);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("1.png"), class).unwrap();
+    }
+    std::fs::write(path.join("train.txt"), "cats/1.png").unwrap();
+    std::fs::write(path.join("test.txt"), "dogs/1.png").unwrap();
+    let line = "submit sweep --data photos --split train.txt,test.txt --on local --dry-run --json";
+    let job = || -> serde_json::Value {
+        let output = place.good(line);
+        serde_json::from_str(&output).unwrap()
+    };
+    let first = job();
+    assert_eq!(first["job"], job()["job"]);
+    assert_eq!(first["header"]["files"].as_array().unwrap().len(), 2);
+    // Tasks of Flower start in another folder.
+    let here = path.canonicalize().unwrap().join("train.txt");
+    let argv = first["tasks"][0]["argv"].to_string();
+    assert!(argv.contains(here.to_str().unwrap()), "{argv}");
+    std::fs::write(path.join("train.txt"), "dogs/1.png").unwrap();
+    assert_ne!(first["job"], job()["job"]);
+    let found = place.refused(
+        &words("submit sweep --data photos --on local --out photos/outputs"),
+        2,
+    );
+    assert!(
+        found.contains("photos/outputs: it lies in the data"),
+        "{found}"
+    );
+}
+
+#[test]
 fn bad_input_gets_one_line() {
     let place = Place::new();
     let cores = std::thread::available_parallelism().unwrap();
@@ -221,6 +256,22 @@ fn bad_input_gets_one_line() {
         ("--data nowhere", "nowhere: cannot see the data"),
         ("--data eurosat", "fetch it once with `lowbit data eurosat`"),
         ("--site none.toml", "none.toml: cannot read"),
+        (
+            "--model nothing",
+            "--model nothing: no model of the zoo; use ",
+        ),
+        (
+            "--teacher none.safetensors",
+            "--teacher none.safetensors: there is no such file",
+        ),
+        (
+            "--start-from none.safetensors",
+            "--start-from none.safetensors: there is no such file",
+        ),
+        (
+            "--split train.txt,test.txt",
+            "--split train.txt: there is no such file",
+        ),
         ("--lr fast", "lr"),
         (
             "--federated --partition shards:2",

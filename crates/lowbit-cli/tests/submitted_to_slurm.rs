@@ -10,6 +10,9 @@ use common::stdout;
 const SWEEP: &str =
     "sweep --model mlp --limit 60 --image-size 16 --batch-size 16 --epochs 2 --widths 8,1";
 
+/// What Slurm and the shell read otherwise stands in it.
+const OUT: &str = r#"o%'"q$x"#;
+
 fn words(line: &str) -> Vec<&str> {
     line.split(' ').collect()
 }
@@ -44,8 +47,10 @@ fn flags_and_the_site_file_arrive_at_slurm() {
         )
         .unwrap();
     let held = held.trim();
+    let line = place.refused(&words(&format!(r"submit {SWEEP} --out o\b")), 2);
+    assert!(line.contains("a path without a backslash"), "{line}");
     // Slurm's own words, once.
-    let line = place.refused(&words(&format!("submit {SWEEP} --out o")), 2);
+    let line = place.refused(&words(&format!("submit {SWEEP} --out {OUT}")), 2);
     assert!(
         line.starts_with("error: sbatch: ") && line.matches("nowhere").count() <= 1,
         "{line}"
@@ -53,7 +58,7 @@ fn flags_and_the_site_file_arrive_at_slurm() {
     assert!(line.contains("Invalid partition name specified"), "{line}");
     // Flags go over the site's file.
     let sent = place.json(&format!(
-        "submit {SWEEP} --out o --partition test --cpus 1 --gpus 1 --max-parallel 1 --dependency afterany:{held}"
+        "submit {SWEEP} --out {OUT} --partition test --cpus 1 --gpus 1 --max-parallel 1 --dependency afterany:{held}"
     ));
     let arrays: Vec<&str> = sent["arrays"]
         .as_array()
@@ -104,16 +109,16 @@ fn flags_and_the_site_file_arrive_at_slurm() {
     );
     // Slurm has a reason as soon as it has looked at the array, and is asked every ten seconds.
     let begun = std::time::Instant::now();
-    while !place.tasks("o")[0]["reason"]
+    while !place.tasks(OUT)[0]["reason"]
         .as_str()
         .is_some_and(|reason| reason.contains("Dependency"))
     {
-        assert!(begun.elapsed().as_secs() < 40, "{}", place.tasks("o")[0]);
+        assert!(begun.elapsed().as_secs() < 40, "{}", place.tasks(OUT)[0]);
         std::thread::sleep(std::time::Duration::from_millis(500));
     }
     place.tool("scontrol", &["release", held]).unwrap();
-    place.good("collect --out o --quiet");
-    let log = place.log("o", 0);
+    place.good(&format!("collect --out {OUT} --quiet"));
+    let log = place.log(OUT, 0);
     assert!(log.starts_with("from-the-setup\n"), "{log}");
     assert!(
         log.contains("time limit: 00:00:45") && log.contains("Slurm job "),
@@ -130,8 +135,8 @@ fn flags_and_the_site_file_arrive_at_slurm() {
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     // The whole view, from Slurm's tasks.
-    assert_eq!(place.states("o"), ["done"; 4]);
-    let text = place.good("jobs --out o");
+    assert_eq!(place.states(OUT), ["done"; 4]);
+    let text = place.good(&format!("jobs --out {OUT}"));
     assert!(text.contains(": 4 done"), "{text}");
 }
 

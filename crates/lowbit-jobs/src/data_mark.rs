@@ -38,7 +38,11 @@ impl DataMark {
             reason,
         };
         let mut files = Vec::new();
-        list(path, &mut files).map_err(|error| wrong(format!("cannot see the data: {error}")))?;
+        list(path, &mut Vec::new(), &mut files)
+            .map_err(|error| wrong(format!("cannot see the data: {error}")))?;
+        if files.is_empty() {
+            return Err(wrong("there is no file in it".into()));
+        }
         files.sort();
         let mut hasher = crc32fast::Hasher::new();
         let mut bytes = 0;
@@ -76,20 +80,27 @@ impl DataMark {
     }
 }
 
-fn list(path: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+/// The files below `path`, links followed, without hidden ones. `open` are the folders that it lies in: a link to one of them
+/// would lead around for ever.
+fn list(path: &Path, open: &mut Vec<PathBuf>, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     if !std::fs::metadata(path)?.is_dir() {
         files.push(path.to_owned());
         return Ok(());
     }
+    let real = std::fs::canonicalize(path)?;
+    if open.contains(&real) {
+        return Ok(());
+    }
+    open.push(real);
     for entry in std::fs::read_dir(path)? {
         let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            list(&entry.path(), files)?;
-        } else if kind.is_file() || entry.path().is_file() {
-            files.push(entry.path());
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        // A link that leads nowhere is no file.
+        if !hidden && entry.path().exists() {
+            list(&entry.path(), open, files)?;
         }
     }
+    open.pop();
     Ok(())
 }
 
@@ -143,5 +154,30 @@ mod tests {
             "{error}"
         );
         assert!(!error.contains('\n'));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn linked_folders_are_data_and_hidden_files_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, linked) = (folder.path().join("real"), folder.path().join("linked"));
+        std::fs::create_dir_all(&real).unwrap();
+        std::fs::create_dir_all(&linked).unwrap();
+        assert!(
+            DataMark::of(&linked)
+                .unwrap_err()
+                .to_string()
+                .contains("no file in it")
+        );
+        std::fs::write(real.join("1.png"), "one").unwrap();
+        std::os::unix::fs::symlink(&real, linked.join("cats")).unwrap();
+        std::os::unix::fs::symlink(&linked, real.join("around")).unwrap();
+        std::os::unix::fs::symlink("nowhere", linked.join("gone")).unwrap();
+        let mark = DataMark::of(&linked).unwrap();
+        assert_eq!((mark.files, mark.bytes), (1, 3));
+        std::fs::write(linked.join(".DS_Store"), "left behind").unwrap();
+        mark.check().unwrap();
+        std::fs::write(real.join("2.png"), "two").unwrap();
+        assert!(mark.check().is_err());
     }
 }

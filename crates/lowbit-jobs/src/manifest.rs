@@ -32,6 +32,9 @@ pub struct Header {
     pub out: PathBuf,
     /// The data, where they are a path.
     pub data: Option<DataMark>,
+    /// Other files that decide what comes out: models to begin with, lists of a split.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<DataMark>,
 }
 
 /// The program, by what it is recognized.
@@ -119,12 +122,27 @@ impl Manifest {
         folder: PathBuf,
         out: PathBuf,
         data: Option<DataMark>,
+        files: Vec<DataMark>,
         mut tasks: Vec<Task>,
     ) -> Result<Self, JobError> {
+        // They stand in batch scripts.
+        for path in [&folder, &out] {
+            if path.display().to_string().contains(char::is_control) {
+                return Err(JobError::Value {
+                    what: "folder".into(),
+                    value: format!("{path:?}"),
+                    expected: "a name without line breaks and other control characters".into(),
+                });
+            }
+        }
         for (index, task) in tasks.iter_mut().enumerate() {
             task.index = index as u32;
         }
-        let identity = serde_json::to_vec(&(&data, &tasks)).expect("a manifest is plain data");
+        let identity = match files.is_empty() {
+            true => serde_json::to_vec(&(&data, &tasks)),
+            false => serde_json::to_vec(&(&data, &files, &tasks)),
+        };
+        let identity = identity.expect("a manifest is plain data");
         let header = Header {
             format: FORMAT,
             lowbit: env!("CARGO_PKG_VERSION").into(),
@@ -135,6 +153,7 @@ impl Manifest {
             folder,
             out,
             data,
+            files,
         };
         Ok(Self { header, tasks })
     }
@@ -236,7 +255,15 @@ pub(crate) mod tests {
 
     pub(crate) fn manifest(count: usize) -> Manifest {
         let tasks = (0..count).map(|i| task(0, &format!("t{i}"))).collect();
-        Manifest::freeze("sweep", "/tmp".into(), "/tmp/out".into(), None, tasks).unwrap()
+        Manifest::freeze(
+            "sweep",
+            "/tmp".into(),
+            "/tmp/out".into(),
+            None,
+            vec![],
+            tasks,
+        )
+        .unwrap()
     }
 
     #[test]
@@ -264,13 +291,29 @@ pub(crate) mod tests {
             bytes,
             crc32: 1,
         };
-        let with = |data| {
-            Manifest::freeze("sweep", "/".into(), "/o".into(), data, vec![task(0, "t")])
+        let with = |data, files| {
+            let tasks = vec![task(0, "t")];
+            Manifest::freeze("sweep", "/".into(), "/o".into(), data, files, tasks)
                 .unwrap()
                 .header
                 .name
         };
-        assert_ne!(with(Some(mark(1))), with(Some(mark(2))));
+        assert_ne!(with(Some(mark(1)), vec![]), with(Some(mark(2)), vec![]));
+        assert_ne!(with(None, vec![mark(1)]), with(None, vec![mark(2)]));
+    }
+
+    #[test]
+    fn a_folder_that_would_break_a_script_is_refused() {
+        let made =
+            |out: &str| Manifest::freeze("sweep", "/".into(), out.into(), None, vec![], vec![]);
+        let error = made("/o\ntouch x").unwrap_err();
+        assert!(error.is_input(), "{error}");
+        let error = error.to_string();
+        assert!(
+            error.contains("line breaks") && !error.contains('\n'),
+            "{error}"
+        );
+        assert!(made("/o \"q\" \\ %").is_ok());
     }
 
     #[test]

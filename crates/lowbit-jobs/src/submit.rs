@@ -36,6 +36,7 @@ pub fn submit(
     open: Open<'_>,
 ) -> Result<Sent, JobError> {
     let scheduler = open(engine)?;
+    check_out(&manifest, engine)?;
     if engine == Engine::Local {
         // Before anything is written: what this machine can never run leaves no job behind.
         crate::local::Room::of_machine().check(&resources)?;
@@ -86,6 +87,19 @@ pub fn submit(
     scheduler.send(&job, &mut submission, &batches)?;
     sent.job = Job::open(job.folder)?;
     Ok(sent)
+}
+
+/// Slurm leaves the numbers out of the names of logs whose path has a backslash in it: all tasks would share one, or none start.
+fn check_out(manifest: &Manifest, engine: Engine) -> Result<(), JobError> {
+    let out = manifest.header.out.display().to_string();
+    match engine == Engine::Slurm && out.contains('\\') {
+        true => Err(JobError::Value {
+            what: "--out".into(),
+            value: out,
+            expected: "a path without a backslash, which Slurm takes for a word of its own".into(),
+        }),
+        false => Ok(()),
+    }
 }
 
 fn count(states: &[State], sent: &[u32], wanted: impl Fn(State) -> bool) -> usize {
@@ -182,6 +196,7 @@ pub fn preview(
     engine: Engine,
     resources: &Resources,
 ) -> Result<String, JobError> {
+    check_out(manifest, engine)?;
     let mut job = Job {
         folder: JobFolder::of(manifest),
         manifest: manifest.clone(),
@@ -284,7 +299,7 @@ mod tests {
             task(1, "measure"),
             task(2, "analysis"),
         ];
-        Manifest::freeze("sweep", "/".into(), "/o".into(), None, tasks).unwrap()
+        Manifest::freeze("sweep", "/".into(), "/o".into(), None, vec![], tasks).unwrap()
     }
 
     fn sent(states: [State; 5]) -> Vec<u32> {

@@ -117,6 +117,14 @@ pub enum LabError {
         /// What is read.
         input: PathBuf,
     },
+    /// A file that cannot be written where it was to be.
+    #[error("{}: {reason}", path.display())]
+    Output {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: &'static str,
+    },
     /// A training that does not fit into memory.
     #[error(
         "{model} on {input}: training its {parameters} parameters takes some {needed_gb:.1} GB, {available_gb:.1} GB are free: use a smaller --image-size or another model"

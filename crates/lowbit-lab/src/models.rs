@@ -5,7 +5,7 @@ use lowbit::exec::RuntimeError;
 use lowbit::format::{StoredModel, TrainingRecord, load_with_record};
 use lowbit::graph::Normalization;
 pub use lowbit_onnx::Input as ExportInput;
-pub use lowbit_onnx::{ExportError, Exported};
+pub use lowbit_onnx::{ExportError, Exported, Fault, OnnxError};
 use lowbit_onnx::{Options, Preprocessing};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};

@@ -4,19 +4,25 @@ use super::Context;
 use crate::failure::Failure;
 use crate::output::bold;
 use crate::table::table;
+use crate::which_images::WhichOfFrom;
 use lowbit::{ActivationBits, WeightBits};
 use lowbit_lab::experiments::compare::{self, CompareResults, FOLDER, From, Start};
 use lowbit_lab::experiments::inputs::Input;
-use lowbit_lab::experiments::unseen::{Choice, Purpose};
+use lowbit_lab::experiments::unseen::Purpose;
 use lowbit_lab::models::is_onnx;
 use lowbit_lab::plural::grouped;
 use lowbit_lab::timing::{LayerSpeed, SpeedCell};
 use std::path::PathBuf;
 
-pub(super) fn run(context: &Context, from: Option<PathBuf>, choice: Choice) -> Result<(), Failure> {
+pub(super) fn run(
+    context: &Context,
+    from: Option<PathBuf>,
+    which: WhichOfFrom,
+) -> Result<(), Failure> {
     // A model that is trained already may be named as the model.
     let named = || Some(PathBuf::from(&context.config.network.model)).filter(|file| is_onnx(file));
     let from = from.or_else(named);
+    let choice = which.of(from.as_deref())?;
     let bits = context.config.widths.bits;
     if bits != WeightBits::B8 {
         return Err(Failure::Input(format!(

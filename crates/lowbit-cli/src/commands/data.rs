@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::table::table;
 use lowbit::format::write_atomically;
 use lowbit_data::contact_sheet;
-use lowbit_lab::experiments::artifacts::refuse_own_input;
+use lowbit_lab::experiments::artifacts::check_output;
 use serde::Serialize;
 use std::path::Path;
 
@@ -37,7 +37,7 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     if let Some(sheet) = sheet {
         let spec = path.unwrap_or(&context.config.images.data);
-        refuse_own_input(sheet, &[Path::new(spec)])?;
+        check_output(sheet, &[Path::new(spec)])?;
     }
     let data = context.load_data(path)?;
     let classes = data.class_names.len();

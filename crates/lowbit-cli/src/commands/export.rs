@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::failure::Failure;
-use lowbit_lab::experiments::artifacts::refuse_own_input;
+use lowbit_lab::experiments::artifacts::check_output;
 use lowbit_lab::models::{ExportInput, ModelFile, export, is_onnx};
 use lowbit_lab::plural::grouped;
 use serde::Serialize;
@@ -26,7 +26,7 @@ pub(super) fn run(
     reduce_range: bool,
 ) -> Result<(), Failure> {
     // Before anything is computed.
-    refuse_own_input(output, &[model])?;
+    check_output(output, &[model])?;
     if !is_onnx(output) {
         return Err(Failure::Input(format!(
             "--to {}: ONNX files are written: give a name that ends with .onnx",

@@ -27,6 +27,7 @@ mod train;
 
 use crate::args::{Cli, Command, Manners};
 use crate::failure::Failure;
+use crate::federate_args;
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::which_images::Beginning;
@@ -100,21 +101,20 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
         resume,
     };
     pool.install(|| match command {
-        Command::Compare { from, which, .. } => compare::run(&context, from, which.into()),
+        Command::Compare { from, which, .. } => compare::run(&context, from, which),
         Command::Train { beginning, .. } => train::run(&context, &beginning),
         Command::QatVsPtq {
             from, runs, which, ..
-        } => qat_vs_ptq::run(&context, from, runs, which.into()),
+        } => qat_vs_ptq::run(&context, from, runs, which),
         Command::Sweep {
             widths,
             federated: true,
-            federation,
             part,
             of_seed,
             ..
         } => {
             let part = part.map(|part| (part, of_seed));
-            federate::sweep(&context, &widths, &federation, part)
+            federate::sweep(&context, &widths, part)
         }
         Command::Sweep {
             widths,
@@ -122,8 +122,12 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
             part,
             of_seed,
             beginning,
+            settings,
             ..
         } => {
+            if let Some(key) = federate_args::keys().find(|key| settings.given.sets(key)) {
+                return Err(federate_args::needs_federated(key));
+            }
             let part = part.map(|part| (part, of_seed));
             sweep::run(&context, &widths, jobs, part, &beginning)
         }

@@ -4,12 +4,13 @@ use super::Context;
 use crate::failure::Failure;
 use crate::output::bold;
 use crate::table::table;
+use crate::which_images::WhichOfFrom;
 use lowbit::WeightBits;
 use lowbit_lab::Events;
 use lowbit_lab::experiments::compare::From;
 use lowbit_lab::experiments::inputs::Input;
 use lowbit_lab::experiments::qat_vs_ptq::{self, FOLDER, MethodResults, Results, Start};
-use lowbit_lab::experiments::unseen::{Choice, Purpose};
+use lowbit_lab::experiments::unseen::Purpose;
 use lowbit_lab::plural::grouped;
 use lowbit_lab::tensorboard::TensorBoard;
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ pub(super) fn run(
     context: &Context,
     from: Option<PathBuf>,
     runs: Option<PathBuf>,
-    choice: Choice,
+    which: WhichOfFrom,
 ) -> Result<(), Failure> {
     if context.config.widths.bits == WeightBits::B16 {
         return Err(Failure::Input("--bits 16: use 8, 4, 2 or 1".into()));
@@ -28,6 +29,7 @@ pub(super) fn run(
             "start_from: qat-vs-ptq begins with fresh weights, or takes a trained FP32 model with --from".into(),
         ));
     }
+    let choice = which.of(from.as_deref())?;
     let start = Start {
         from: None,
         runs: runs.as_deref(),

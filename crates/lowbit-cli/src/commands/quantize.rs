@@ -6,7 +6,7 @@ use lowbit::format::{self, StoredModel};
 use lowbit::quant::{ActivationQuant, QuantizedModel};
 use lowbit::quantize::{Passes, quantize};
 use lowbit_lab::Events;
-use lowbit_lab::experiments::artifacts::refuse_own_input;
+use lowbit_lab::experiments::artifacts::check_output;
 use lowbit_lab::experiments::inputs::FloatFile;
 use lowbit_lab::experiments::unseen::{Choice, Measured, Purpose};
 use lowbit_lab::models::Foreign;
@@ -43,8 +43,8 @@ pub(super) fn run(
     // Before anything is computed.
     let calibrated = config.needs_images();
     match calibrated {
-        true => refuse_own_input(&output, &[model, data])?,
-        false => refuse_own_input(&output, &[model])?,
+        true => check_output(&output, &[model, data])?,
+        false => check_output(&output, &[model])?,
     }
     let opened = context.open(model)?;
     if let (StoredModel::Quantized(quantized), Some(foreign)) = (&opened.stored, &opened.foreign) {

@@ -3,11 +3,12 @@
 use super::jobs::open;
 use super::{federate, flower};
 use crate::failure::Failure;
-use crate::federate_args::Flagged;
+use crate::federate_args;
 use crate::jobs_args::{Experiment, Submit, Transport};
 use crate::output::{Output, print};
 use crate::settings::shown;
 use lowbit::ModelBits;
+use lowbit::graph::zoo;
 use lowbit_jobs::data_mark::DataMark;
 use lowbit_jobs::scheduler::Engine;
 use lowbit_jobs::site::Wishes;
@@ -28,13 +29,23 @@ pub(super) fn run(output: Output, arguments: &Submit) -> Result<(), Failure> {
     if wishes.on.is_none() && engine == Engine::Local {
         output.note("no sbatch on the PATH: the tasks go to this machine's own queue (--on local)");
     }
-    if let Some(federation) = arguments.experiment.on_flower() {
-        flower::check(engine, &resources, federation)?;
+    let config = config(&arguments.experiment)?;
+    if arguments.experiment.on_flower() {
+        flower::check(engine, &resources, &config.federation)?;
     }
-    let manifest = freeze(&arguments.experiment)?;
+    let manifest = freeze(&arguments.experiment, config)?;
     if arguments.dry_run {
         let text = preview(&manifest, engine, &resources)?;
-        return print(&format!("{}\n", text.trim_end()));
+        let value = serde_json::json!({
+            "job": manifest.header.name,
+            "header": manifest.header,
+            "tasks": manifest.tasks,
+            "text": text,
+        });
+        return match output.json {
+            true => output.results(&value, String::new),
+            false => print(&format!("{}\n", text.trim_end())),
+        };
     }
     let sent = submit(manifest, engine, resources, &open)?;
     let name = sent.job.folder.name();
@@ -91,10 +102,18 @@ fn summary(sent: &Sent, engine: Engine) -> String {
     )
 }
 
-/// Freezes an experiment: every setting of every task stands in its arguments.
-fn freeze(experiment: &Experiment) -> Result<Manifest, Failure> {
+/// The settings of an experiment.
+fn config(experiment: &Experiment) -> Result<Config, Failure> {
     let given = experiment.given();
-    let mut config = given.over(defaults(experiment))?;
+    let config = given.over(defaults(experiment))?;
+    match federate_args::keys().find(|key| given.sets(key)) {
+        Some(key) if !experiment.is_federation() => Err(federate_args::needs_federated(key)),
+        _ => Ok(config),
+    }
+}
+
+/// Freezes an experiment: every setting of every task stands in its arguments.
+fn freeze(experiment: &Experiment, mut config: Config) -> Result<Manifest, Failure> {
     let folder = std::env::current_dir()
         .map_err(|error| Failure::Run(format!("no current folder: {error}")))?;
     if let Experiment::Federate { .. } = experiment {
@@ -103,32 +122,30 @@ fn freeze(experiment: &Experiment) -> Result<Manifest, Failure> {
     config.results.out = full(&config.results.out)?;
     config.images.data_dir = full(&config.images.data_dir)?;
     let data = mark(&mut config)?;
+    refuse_results_in(&data, &config.results.out)?;
+    let files = files(&mut config, experiment)?;
+    // A federation on Flower has names of its own for what makes it.
+    let own = experiment.is_federation() && !experiment.on_flower();
+    let used = experiment.given().used().iter().copied();
     let frozen = Frozen {
         config: &config,
-        used: given.used(),
+        used: used
+            .filter(|key| own || federate_args::keys().all(|other| other != *key))
+            .collect(),
     };
     let (name, tasks) = match experiment {
         Experiment::Sweep {
-            widths,
-            federated,
-            federation,
-            ..
-        } => {
-            let federation = federated.then(|| federation.argv());
-            ("sweep", frozen.sweep(widths, federation)?)
-        }
+            widths, federated, ..
+        } => ("sweep", frozen.sweep(widths, *federated)?),
         Experiment::Federate {
             bits,
-            federation,
             transport: Transport::Process,
             ..
-        } => ("federate", vec![frozen.federate(*bits, federation)]),
-        Experiment::Federate {
-            bits, federation, ..
-        } => {
+        } => ("federate", vec![frozen.federate(*bits)]),
+        Experiment::Federate { bits, .. } => {
             let shown = frozen.shown(&config, &[("bits", bits.to_string())]);
             let settings = frozen.values(&config);
-            let tasks = flower::tasks(*bits, federation, settings, &shown)?;
+            let tasks = flower::tasks(*bits, &config.federation, settings, &shown)?;
             ("federate", tasks)
         }
         Experiment::Compare { from, .. } => (
@@ -145,6 +162,7 @@ fn freeze(experiment: &Experiment) -> Result<Manifest, Failure> {
         folder,
         config.results.out.clone(),
         data,
+        files,
         tasks,
     )?)
 }
@@ -204,9 +222,97 @@ fn mark(config: &mut Config) -> Result<Option<DataMark>, Failure> {
     }
 }
 
+/// Results among the data would make other data of them.
+fn refuse_results_in(data: &Option<DataMark>, out: &Path) -> Result<(), Failure> {
+    let Some(mark) = data else {
+        return Ok(());
+    };
+    let real = |path: &Path| {
+        let known = path.ancestors().find_map(|above| {
+            let rest = path.strip_prefix(above).ok()?;
+            Some(above.canonicalize().ok()?.join(rest))
+        });
+        known.unwrap_or_else(|| path.to_owned())
+    };
+    match real(out).starts_with(real(&mark.path)) {
+        true => Err(Failure::Input(format!(
+            "--out {}: it lies in the data, which would be other data with it; give an --out beside {}",
+            out.display(),
+            mark.path.display()
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// Makes the paths of all other files that an experiment reads absolute, and looks at them: tasks that begin with others would
+/// come to something else.
+fn files(config: &mut Config, experiment: &Experiment) -> Result<Vec<DataMark>, Failure> {
+    use lowbit_data::SplitRule;
+    let mut marks = Vec::new();
+    let mut look = |flag: &str, path: &mut PathBuf| {
+        if path.as_os_str().is_empty() {
+            return Ok(());
+        }
+        let here = full(path)?;
+        if !here.is_file() {
+            let line = format!("{flag} {}: there is no such file", path.display());
+            return Err(Failure::Input(line));
+        }
+        marks.push(DataMark::of(&here)?);
+        *path = here;
+        Ok(())
+    };
+    let model = &mut config.network.model;
+    let mut file = PathBuf::from(&*model);
+    if lowbit_lab::models::is_onnx(&file) && matches!(experiment, Experiment::Compare { .. }) {
+        look("--model", &mut file)?;
+        *model = file.display().to_string();
+    } else if !zoo::names().any(|name| name == model) {
+        let names: Vec<&str> = zoo::names().collect();
+        return Err(Failure::Input(format!(
+            "--model {model}: no model of the zoo; use {}",
+            names.join(", ")
+        )));
+    }
+    if !config.recipe.own_teacher() {
+        look("--teacher", &mut config.recipe.teacher)?;
+    }
+    look("--start-from", &mut config.recipe.start_from)?;
+    look("--labels", &mut config.onnx.labels)?;
+    let mut preprocess = PathBuf::from(&config.onnx.preprocess);
+    if preprocess.extension().is_some_and(|end| end == "toml") {
+        look("--preprocess", &mut preprocess)?;
+        config.onnx.preprocess = preprocess.display().to_string();
+    }
+    if let SplitRule::Lists {
+        train,
+        validation,
+        test,
+    } = &mut config.images.split
+    {
+        for list in [Some(train), validation.as_mut(), Some(test)]
+            .into_iter()
+            .flatten()
+        {
+            look("--split", list)?;
+            if list.display().to_string().contains(',') {
+                return Err(Failure::Input(format!(
+                    "--split {}: a comma parts the lists, so none may stand in the path of one",
+                    list.display()
+                )));
+            }
+        }
+    }
+    if let Experiment::Compare { from, .. } | Experiment::QatVsPtq { from, .. } = experiment {
+        let mut from = from.clone().unwrap_or_default();
+        look("--from", &mut from)?;
+    }
+    Ok(marks)
+}
+
 struct Frozen<'a> {
     config: &'a Config,
-    used: &'a [&'static str],
+    used: Vec<&'static str>,
 }
 
 impl Frozen<'_> {
@@ -249,11 +355,7 @@ impl Frozen<'_> {
 
     /// A training per width and seed, or, where widths need others, per seed; then all speeds, with the machine to themselves; then the analysis of what there is.
     /// A federated sweep measures no speeds.
-    fn sweep(
-        &self,
-        widths: &[ModelBits],
-        federation: Option<Vec<String>>,
-    ) -> Result<Vec<Task>, Failure> {
+    fn sweep(&self, widths: &[ModelBits], federated: bool) -> Result<Vec<Task>, Failure> {
         let mut unique: Vec<ModelBits> = Vec::new();
         for &width in widths {
             if !unique.contains(&width) {
@@ -267,9 +369,8 @@ impl Frozen<'_> {
             let mut argv: Vec<String> = ["sweep", "--widths", widths, "--part", part]
                 .map(ToOwned::to_owned)
                 .into();
-            if let Some(federation) = &federation {
+            if federated {
                 argv.push("--federated".into());
-                argv.extend(federation.iter().cloned());
             }
             argv.extend(self.settings(config));
             argv
@@ -307,7 +408,7 @@ impl Frozen<'_> {
             self.config,
             &[("bits", list.clone()), ("seeds", seeds.len().to_string())],
         );
-        if federation.is_none() {
+        if !federated {
             tasks.push(Task {
                 index: 0,
                 stage: 1,
@@ -332,10 +433,9 @@ impl Frozen<'_> {
     }
 
     /// A federation, which goes on behind its last round.
-    fn federate(&self, bits: ModelBits, federation: &Flagged) -> Task {
+    fn federate(&self, bits: ModelBits) -> Task {
         let mut argv = vec!["federate".to_owned(), format!("--bits={bits}")];
         argv.push("--resume".into());
-        argv.extend(federation.argv());
         argv.extend(self.settings(self.config));
         Task {
             index: 0,

@@ -1,8 +1,11 @@
 //! Which client of a federation holds which training images: one file per way.
 
+mod counts;
 mod dirichlet;
 mod iid;
 mod shards;
+
+pub use counts::Counts;
 
 use crate::DataError;
 use lowbit_kernels::random::{shuffle, stream};
@@ -11,7 +14,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// How training images are spread over clients.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 #[non_exhaustive]
 pub enum Partition {
@@ -31,6 +34,8 @@ pub enum Partition {
         /// Pieces per client.
         per_client: usize,
     },
+    /// As a table says; images beyond its sums no client has.
+    Counts(Counts),
 }
 
 /// The images of one client, as indices into all training images, in rising order.
@@ -46,13 +51,14 @@ impl Partition {
     /// Share of its images that a client keeps apart, unless told otherwise.
     pub const HELD: f64 = 0.2;
 
-    /// Deals out the images with these labels to `clients` clients; every image to one, at least two to each. Each keeps a
+    /// Deals out the images with these labels to `clients` clients; every image to one (but see
+    /// [`Partition::Counts`]), at least two to each. Each keeps a
     /// share of `held` apart, at least one unless `held` is 0.
     ///
     /// # Errors
     /// [`DataError::BadOption`] when there are too few images, a client would have none, or `held` is not in 0..1.
     pub fn deal(
-        self,
+        &self,
         labels: &[u32],
         classes: usize,
         clients: usize,
@@ -73,12 +79,13 @@ impl Partition {
                 expected: "at least 1 and at most half the number of training images",
             });
         }
-        let dealt = match self {
+        let dealt = match *self {
             Self::Iid => iid::deal(labels.len(), clients, seed),
             Self::Dirichlet { alpha, balanced } => {
                 dirichlet::deal(labels, classes, clients, (alpha, balanced), seed)?
             }
             Self::Shards { per_client } => shards::deal(labels, clients, per_client, seed)?,
+            Self::Counts(ref counts) => counts.deal(labels, classes, clients, seed)?,
         };
         Ok(dealt
             .into_iter()
@@ -136,6 +143,7 @@ impl fmt::Display for Partition {
                 write!(f, "dirichlet:{alpha}{balanced}")
             }
             Self::Shards { per_client } => write!(f, "shards:{per_client}"),
+            Self::Counts(counts) => write!(f, "counts:{counts}"),
         }
     }
 }
@@ -146,7 +154,7 @@ impl FromStr for Partition {
     fn from_str(text: &str) -> Result<Self, String> {
         let refuse = || {
             format!(
-                "unknown partition {text}: use iid, dirichlet:0.3, dirichlet:0.3:balanced or shards:2"
+                "unknown partition {text}: use iid, dirichlet:0.3, dirichlet:0.3:balanced, shards:2, or a table of images per client and class: @FILE"
             )
         };
         match text.split_once(':') {
@@ -167,6 +175,7 @@ impl FromStr for Partition {
                 }
                 _ => Err(refuse()),
             },
+            Some(("counts", rows)) => rows.parse().map(Self::Counts),
             _ => Err(refuse()),
         }
     }
@@ -347,7 +356,7 @@ mod tests {
             let partition: Partition = text.parse().unwrap();
             assert_eq!(partition.to_string(), text);
             // In files, they are the same text.
-            assert_eq!(String::from(partition), text);
+            assert_eq!(String::from(partition.clone()), text);
             assert_eq!(Partition::try_from(text.to_owned()), Ok(partition));
         }
         for text in [
@@ -365,7 +374,7 @@ mod tests {
         ] {
             let error = text.parse::<Partition>().unwrap_err();
             assert!(
-                error.contains("use iid, dirichlet:0.3, dirichlet:0.3:balanced or shards:2"),
+                error.contains("use iid, dirichlet:0.3, dirichlet:0.3:balanced, shards:2, or a table of images per client and class: @FILE"),
                 "{error}"
             );
         }

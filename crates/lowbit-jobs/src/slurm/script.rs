@@ -30,7 +30,7 @@ pub fn script(
     let mut options = vec![
         format!("--job-name={name}"),
         format!("--array={}{parallel}", ranges(&batch.tasks, offset)),
-        // A percent sign of the path's own is written twice; those of the pattern stand behind the last slash.
+        // What the path has of the pattern's and the quotes' own signs is escaped; the pattern stands behind the last slash.
         format!(
             "--output=\"{}/{experiment}_%A_%a.out\"",
             escaped(log.parent().unwrap_or(Path::new(".")))
@@ -124,7 +124,10 @@ pub(super) fn command(job: &Job, resources: &Resources, index: &str, log: Option
 }
 
 fn escaped(path: &Path) -> String {
-    path.display().to_string().replace('%', "%%")
+    path.display()
+        .to_string()
+        .replace('%', "%%")
+        .replace('"', "\\\"")
 }
 
 /// Writes ascending indices, less `offset`, as Slurm writes them: `0-3,7`.
@@ -155,7 +158,7 @@ mod tests {
 
     fn text(resources: Resources, batch: &Batch, offset: u32) -> String {
         let job = Job {
-            folder: JobFolder::new("/out put/100%/jobs/sweep-1"),
+            folder: JobFolder::new("/out \"put\"/100%/jobs/sweep-1"),
             manifest: manifest(3),
             submissions: vec![],
         };
@@ -189,7 +192,7 @@ mod tests {
             "#SBATCH --requeue\n",
             "#SBATCH --kill-on-invalid-dep=yes\n",
             "#SBATCH --open-mode=append\n",
-            "#SBATCH --output=\"/out put/100%%/jobs/sweep-1/logs/sweep_%A_%a.out\"\n",
+            "#SBATCH --output=\"/out \\\"put\\\"/100%%/jobs/sweep-1/logs/sweep_%A_%a.out\"\n",
         ] {
             assert!(text.contains(line), "{line}: {text}");
         }
@@ -200,7 +203,7 @@ mod tests {
         );
         assert!(
             text.contains(
-                " task '/out put/100%/jobs/sweep-1/manifest.jsonl' \"$SLURM_ARRAY_TASK_ID\""
+                " task '/out \"put\"/100%/jobs/sweep-1/manifest.jsonl' \"$SLURM_ARRAY_TASK_ID\""
             ),
             "{text}"
         );

@@ -3,6 +3,7 @@
 use super::GO_ON_LATER;
 use super::attempt::{Attempt, Deadline, Ended, Signals};
 use super::requeue::Place;
+use crate::data_mark::DataMark;
 use crate::files::{Lock, host, unix_now, utc};
 use crate::folder::{JobFolder, TaskFolder};
 use crate::manifest::Binary;
@@ -112,9 +113,9 @@ impl Wrapper<'_> {
             if self.folder.cancel().exists() {
                 return self.end(&started, End::Cancelled, None, None);
             }
-            if let Some(data) = &self.manifest.header.data
-                && let Err(error) = data.check()
-            {
+            let header = &self.manifest.header;
+            let mut marks = header.data.iter().chain(&header.files);
+            if let Err(error) = marks.try_for_each(DataMark::check) {
                 self.say(&format!("error: {error}"));
                 return self.end(&started, End::Failed, Some(error.to_string()), Some(2));
             }
@@ -303,13 +304,18 @@ impl Wrapper<'_> {
             format!("settings: {}", settings.join(" ")),
             format!("command: {}", manifest.by_hand(task)),
         ];
-        if let Some(data) = &header.data {
+        let data = header.data.iter().map(|mark| ("data", mark));
+        let files = header.files.iter().map(|mark| ("reads", mark));
+        for (what, mark) in data.chain(files) {
             lines.push(format!(
-                "data: {}, {} files, {} bytes, checksum {:08x}",
-                data.path.display(),
-                data.files,
-                data.bytes,
-                data.crc32
+                "{what}: {}, {}, {} bytes, checksum {:08x}",
+                mark.path.display(),
+                match mark.files {
+                    1 => "1 file".to_owned(),
+                    files => format!("{files} files"),
+                },
+                mark.bytes,
+                mark.crc32
             ));
         }
         if let Some(limit) = self.options.time_limit_s {

@@ -65,7 +65,7 @@ impl TestJob {
         let tasks = plans.iter().map(task).collect();
         let path = folder.path().to_owned();
         let manifest =
-            Manifest::freeze("chain", path.clone(), path.join("out"), data, tasks).unwrap();
+            Manifest::freeze("chain", path.clone(), path.join("out"), data, vec![], tasks).unwrap();
         Self {
             folder,
             engine,

@@ -6,9 +6,14 @@ use lowbit::quant::{ActivationQuant, Observer};
 use lowbit::quantize::{LayerBits, Passes};
 use lowbit::train::{ActivationQuantizer, Augment, Optimizer, Schedule, WeightQuantizer};
 use lowbit::{ActivationBits, WeightBits, WeightGrid};
-use lowbit_data::{Resize, SplitRule};
+use lowbit_data::{Partition, Resize, SplitRule};
+use lowbit_fed::codec::MessageBits;
+use lowbit_fed::simulate::ClientFault;
+use lowbit_fed::{Aggregator, Norm, Strategy};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// One setting, as the help and the command line need it.
 #[derive(Debug)]
@@ -32,6 +37,8 @@ pub enum Values {
     OneOf(fn() -> Vec<&'static str>),
     /// These and others of their kind.
     Like(&'static str, &'static [&'static str]),
+    /// Several, with commas; the flag may be repeated. The help calls one of them by this name.
+    List(&'static str),
     /// It is on; the flag `--no-KEY` turns it off, and the help of that flag says this.
     Off(&'static str),
     /// It is off; the flag `--KEY` turns it on.
@@ -302,6 +309,106 @@ area! {
         ste: bool = true, Off("Round without a straight-through gradient, to see what that mistake costs");
         /// Last epochs that leave batch-norm statistics and moving activation ranges as they are
         freeze_bn_epochs: usize = 0, Any("N");
+    }
+}
+
+area! {
+    /// Who takes part in a federation, what they send each other, and what may fail.
+    Federation, "Federation" {
+        /// Clients that hold the training images
+        clients: u32 = 10, Any("N");
+        /// Rounds: clients train, the server averages
+        rounds: u32 = 5, Any("N");
+        /// Passes of a client over its images in a round
+        local_epochs: u32 = 2, Any("N");
+        /// Share of the clients that is chosen for a round
+        fraction: f64 = 1.0, Any("SHARE");
+        /// Bits per weight of messages from the clients: 32, 16, 8, 4, 2, 1, or ternary:1 for the largest 1 percent
+        #[serde(serialize_with = "super::text::serialize", deserialize_with = "super::text_or_number")]
+        up_bits: MessageBits = MessageBits::Uniform(8), Like("N", &["32", "16", "8", "4", "2", "1", "ternary:1"]);
+        /// The same for messages to the clients
+        #[serde(serialize_with = "super::text::serialize", deserialize_with = "super::text_or_number")]
+        down_bits: MessageBits = MessageBits::Uniform(8), Like("N", &["32", "16", "8", "4", "2", "1", "ternary:1"]);
+        /// How images are spread over clients: iid, dirichlet:0.3, dirichlet:0.3:balanced (no further class for
+        /// clients that have a fair share of all images), shards:2, or @FILE, a table of images per client and class as
+        /// --show-partitions --json prints it
+        #[serde(serialize_with = "super::text::serialize", deserialize_with = "super::partition")]
+        partition: Partition = Partition::Iid, Like("HOW", &["iid", "dirichlet:0.3", "dirichlet:0.3:balanced", "shards:2"]);
+        /// Share of its images that a client keeps apart, to measure its own model on; 0 for none
+        local_test: f64 = Partition::HELD, Any("SHARE");
+        /// What the server does with the mean update: fedavg, fedprox:0.01, fedavgm:0.9 or fedadam:0.01
+        #[serde(with = "super::text")]
+        strategy: Strategy = Strategy::FedAvg, Like("NAME", &["fedavg", "fedprox:0.01", "fedavgm:0.9", "fedadam:0.01"]);
+        /// How updates become one: mean, median, trimmed-mean:0.1 or krum:1
+        #[serde(with = "super::text")]
+        aggregator: Aggregator = Aggregator::Mean, Like("NAME", &["mean", "median", "trimmed-mean:0.1", "krum:1"]);
+        /// Whose batch-norm is: server (averaged), or local (each client keeps its own, and its own model is measured)
+        #[serde(with = "super::text")]
+        norm: Norm = Norm::Server, Like("WHOSE", &["server", "local"]);
+        /// Probability that a client drops out of a round after it received the model
+        dropout: f64 = 0.0, Any("SHARE");
+        /// Time after which a client's answer does not count, e.g. 30s; with it, runs do not repeat to the bit
+        #[serde(serialize_with = "super::text::serialize", deserialize_with = "super::text_or_number")]
+        deadline: Deadline = Deadline::default(), Any("TIME");
+        /// Fewest clients that must answer in a round
+        min_clients: u32 = 2, Any("N");
+        /// A client that misbehaves in every round: 3=nan, 3=x100 or 3=cut (may be repeated)
+        #[serde(with = "super::text")]
+        fault: Faults = Faults::default(), Values::List("CLIENT=WHAT");
+        /// Send what rounding lost with the next message
+        feedback: bool = true, Off("Forget what rounding lost instead of sending it with the next message");
+        /// Rotate messages below 4 bits
+        rotation: bool = true, Off("Do not rotate messages below 4 bits");
+        /// Clients that train at the same time, each on its share of the threads; 0 for as many as there are threads
+        at_a_time: usize = 0, Any("N");
+    }
+}
+
+/// Seconds after which an answer does not count, if any; written `30s`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Deadline(pub Option<f64>);
+
+impl fmt::Display for Deadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(seconds) => write!(f, "{seconds}s"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl FromStr for Deadline {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        let seconds = text.strip_suffix('s').unwrap_or(text).parse();
+        let seconds = seconds.map_err(|_| format!("{text}: use seconds, e.g. 30s"))?;
+        Ok(Self(Some(seconds)))
+    }
+}
+
+/// Clients that misbehave, with commas.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Faults(pub Vec<ClientFault>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, fault) in self.0.iter().enumerate() {
+            write!(f, "{}{fault}", if index > 0 { "," } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Faults {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let faults = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+        faults.map(str::parse).collect::<Result<_, _>>().map(Self)
     }
 }
 

@@ -119,18 +119,23 @@ impl Layers {
             (toml::Value::Boolean(_), _) => Some("true or false"),
             _ => Some("a text"),
         };
+        let is_text = matches!(known, toml::Value::String(_));
         all.insert(key.to_owned(), value.clone());
         let config: Config = all.try_into().map_err(|error: toml::de::Error| {
             let reason = error.message().replace('\n', " ");
+            // A text that takes numbers too says itself what is wrong with one.
+            let is_of_kind = is_text
+                && !reason.starts_with("invalid type")
+                && !reason.starts_with("data did not match");
             match (expected, &value) {
-                (Some(expected), _) => wrong(format!("{key} must be {expected}")),
+                (Some(expected), _) if !is_of_kind => wrong(format!("{key} must be {expected}")),
                 (None, toml::Value::Integer(_)) if reason.starts_with("invalid value") => {
                     wrong(format!("{key} = {value} is out of range"))
                 }
                 (None, _) if reason.starts_with("invalid type") => {
                     wrong(format!("{key} must be a whole number"))
                 }
-                (None, _) => wrong(format!("{named}{reason}")),
+                _ => wrong(format!("{named}{reason}")),
             }
         })?;
         config.check().map_err(wrong)?;

@@ -15,13 +15,14 @@ pub use error::ConfigError;
 pub use layers::Layers;
 
 use areas::{
-    Calibration, Chain, Curves, Images, Input, Network, Onnx, OtherWidths, Ptq, Qat, Recipe,
-    Repeats, Results, Run, Training, Widths,
+    Calibration, Chain, Curves, Federation, Images, Input, Network, Onnx, OtherWidths, Ptq, Qat,
+    Recipe, Repeats, Results, Run, Training, Widths,
 };
 use lowbit::quant::ActivationQuant;
 use lowbit::quantize::{LayerBits, PtqConfig};
 use lowbit::train::QatConfig;
 use lowbit::{ActivationBits, WeightBits};
+use lowbit_data::{Counts, Partition};
 use serde::{Deserialize, Serialize};
 
 /// Defines [`Config`] and the list of its groups, so that an area stands in both.
@@ -63,6 +64,8 @@ config! {
     calibration: Calibration,
     /// How it is trained with quantization.
     qat: Qat,
+    /// Across whom it is trained.
+    federation: Federation,
     /// Seed and threads.
     run: Run,
     /// How often.
@@ -173,6 +176,14 @@ impl Config {
                 (1..=1000).contains(&self.repeats.seeds),
                 "seeds must lie in 1..1000",
             ),
+            (
+                (1..=100_000).contains(&self.federation.rounds),
+                "rounds must lie in 1..100000",
+            ),
+            (
+                (1..=10_000).contains(&self.federation.local_epochs),
+                "local_epochs must lie in 1..10000",
+            ),
             (self.run.threads <= 1024, "threads must be at most 1024"),
         ];
         match rules.iter().find(|(holds, _)| !holds) {
@@ -195,6 +206,42 @@ fn activation_bits<'de, D: serde::Deserializer<'de>>(d: D) -> Result<ActivationB
         Ok(Bits::Text(text)) if text == "float" => Ok(ActivationBits::Float),
         _ => Err(serde::de::Error::custom("use 8, 4, 2, 1 or float")),
     }
+}
+
+/// How images are spread, or a file with a table of it behind `@`.
+fn partition<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Partition, D::Error> {
+    use serde::de::Error;
+    let text = String::deserialize(d)?;
+    let Some(path) = text.strip_prefix('@') else {
+        return text.parse().map_err(D::Error::custom);
+    };
+    let counts = std::fs::read_to_string(path)
+        .map_err(|error| error.to_string())
+        .and_then(|text| Counts::from_file(&text));
+    counts
+        .map(Partition::Counts)
+        .map_err(|reason| D::Error::custom(format!("{path}: {reason}")))
+}
+
+/// A text, which may be given as a number where it looks like one.
+fn text_or_number<'de, T, D>(d: D) -> Result<T, D::Error>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+    D: serde::Deserializer<'de>,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        Whole(i64),
+        Fraction(f64),
+        Text(String),
+    }
+    let text = match Given::deserialize(d)? {
+        Given::Whole(number) => number.to_string(),
+        Given::Fraction(number) => number.to_string(),
+        Given::Text(text) => text,
+    };
+    text.parse().map_err(serde::de::Error::custom)
 }
 
 /// Bits of weights as a number: their grid is a setting of its own.

@@ -1,6 +1,6 @@
 //! Folders and files of experiments: made, held, written.
 
-use crate::LabError;
+use crate::{Events, LabError};
 use lowbit::format::write_atomically;
 use lowbit_files::FolderLock;
 use serde::Serialize;
@@ -69,11 +69,35 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), LabError> {
     Ok(())
 }
 
-/// Refuses to write `output` where it is one of the files that are read, or lies in a folder that is read.
+/// Says that there is no checkpoint where one was to be gone on from.
+pub(super) fn say_if_new(resume: bool, checkpoint: &Path, events: &dyn Events) {
+    if resume && !checkpoint.exists() {
+        events.note(&format!(
+            "--resume: {} is not there, so this begins anew",
+            checkpoint.display()
+        ));
+    }
+}
+
+/// Refuses an `output` that cannot be written, before anything is computed for it: where it is one of the files that are
+/// read, or lies in a folder that is read, or is a folder itself, or lies in none.
 ///
 /// # Errors
-/// [`LabError::OwnInput`].
-pub fn refuse_own_input(output: &Path, inputs: &[&Path]) -> Result<(), LabError> {
+/// [`LabError::OwnInput`], [`LabError::Output`].
+pub fn check_output(output: &Path, inputs: &[&Path]) -> Result<(), LabError> {
+    let refuse = |reason: &'static str| {
+        Err(LabError::Output {
+            path: output.to_owned(),
+            reason,
+        })
+    };
+    if output.is_dir() {
+        return refuse("is a folder; give the name of a file in it");
+    }
+    match output.parent() {
+        Some(folder) if folder.as_os_str().is_empty() || folder.is_dir() => {}
+        _ => return refuse("lies in a folder that is not there; make it first"),
+    }
     let Ok(target) = std::fs::canonicalize(output) else {
         // Nothing is there that could be lost.
         return Ok(());
@@ -145,7 +169,7 @@ mod tests {
         std::fs::create_dir_all(path.join("photos/a")).unwrap();
         std::fs::write(path.join("photos/a/1.png"), "pixels").unwrap();
         let photos = path.join("photos");
-        let refused = |output: PathBuf| refuse_own_input(&output, &[&input, &photos]).is_err();
+        let refused = |output: PathBuf| check_output(&output, &[&input, &photos]).is_err();
         assert!(refused(input.clone()));
         assert!(refused(path.join("photos/../m.safetensors")));
         assert!(refused(path.join("photos/a/1.png")));
@@ -162,6 +186,12 @@ mod tests {
             std::os::unix::fs::symlink(&photos, path.join("p")).unwrap();
             assert!(refused(path.join("p/a/1.png")));
         }
+        let reason = |output: &str| {
+            let error = check_output(&path.join(output), &[]).unwrap_err();
+            error.to_string()
+        };
+        assert!(reason("photos").contains("is a folder"));
+        assert!(reason("none/m.safetensors").contains("lies in a folder that is not there"));
         assert!(!same_file(&input, &path.join("n.safetensors")));
         assert!(!same_file(&path.join("none"), &path.join("none")));
     }

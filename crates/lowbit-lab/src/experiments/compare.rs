@@ -1,6 +1,8 @@
 //! Trains in FP32, makes a real INT8 model of it, and measures both.
 
-use super::artifacts::{CHECKPOINT, COMPARISON_RESULTS, FP32, Held, same_file, write_json};
+use super::artifacts::{
+    CHECKPOINT, COMPARISON_RESULTS, FP32, Held, same_file, say_if_new, write_json,
+};
 use super::inputs::{FloatFile, Input};
 use super::learning::Outcome;
 use super::results::{DataResults, TrainingResults};
@@ -197,6 +199,7 @@ fn float_model(
     let graph = input.graph(&config.network.model)?;
     events.stage("training");
     let checkpoint = folder.join(CHECKPOINT);
+    say_if_new(start.resume, &checkpoint, events);
     let plan = Plan {
         start: start_weights(config, &graph)?,
         checkpoint: Some(&checkpoint),

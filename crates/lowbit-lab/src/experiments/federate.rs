@@ -14,6 +14,7 @@ use self::results::{overhead, record, write};
 use super::artifacts::Held;
 use super::inputs::Input;
 use super::sweep::{CompressionMetrics, RunResults};
+use crate::config::areas;
 use crate::decisive::Decisive;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::machine::Machine;
@@ -27,7 +28,7 @@ use lowbit_fed::client::{Images, LocalTraining, Shard};
 use lowbit_fed::norm::Norm;
 use lowbit_fed::round::FedEvents;
 use lowbit_fed::server::Start;
-use lowbit_fed::wire::Parts;
+use lowbit_fed::wire::{Encoding, Parts};
 use lowbit_fed::{FedError, Federation, Schema, Settings, checkpoint};
 use lowbit_kernels::Isa;
 use std::borrow::Cow;
@@ -52,6 +53,65 @@ pub struct FederateConfig {
     pub settings: Settings,
     /// Whether to go on from the last round of a run that was stopped.
     pub resume: Resume,
+}
+
+impl FederateConfig {
+    /// The federation of the settings, with a model of so many bits.
+    #[must_use]
+    pub fn of(config: &Config, bits: ModelBits, resume: Resume) -> Self {
+        // All by name: a new one must be passed on.
+        let areas::Federation {
+            clients,
+            rounds,
+            local_epochs,
+            fraction,
+            up_bits,
+            down_bits,
+            partition,
+            local_test,
+            strategy,
+            aggregator,
+            norm,
+            dropout,
+            deadline,
+            min_clients,
+            fault,
+            feedback,
+            rotation,
+            at_a_time,
+        } = config.federation.clone();
+        let encoding = |bits| Encoding {
+            bits,
+            feedback,
+            rotate: rotation,
+        };
+        Self {
+            rounds,
+            local_epochs,
+            bits,
+            partition,
+            local_test,
+            settings: Settings {
+                clients,
+                fraction,
+                up: encoding(up_bits),
+                down: encoding(down_bits),
+                strategy,
+                aggregator,
+                norm,
+                dropout,
+                deadline: deadline.0,
+                min_clients,
+                seed: config.run.seed,
+                faults: fault.0,
+                at_a_time: match at_a_time {
+                    0 => rayon::current_num_threads(),
+                    given => given,
+                },
+            },
+            resume,
+        }
+    }
 }
 
 /// What becomes of a run that was stopped.

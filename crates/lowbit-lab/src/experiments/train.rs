@@ -1,6 +1,6 @@
 //! Training in f32 alone: from fresh weights, or a model that somebody has trained before.
 
-use super::artifacts::{CHECKPOINT, FP32, Held, TRAINING_RESULTS, write_json};
+use super::artifacts::{CHECKPOINT, FP32, Held, TRAINING_RESULTS, say_if_new, write_json};
 use super::compare::From;
 use super::inputs::Input;
 use super::learning::Outcome;
@@ -78,6 +78,7 @@ pub fn train(
     };
     let folder = Held::take(config.results.out.join(FOLDER))?;
     let checkpoint = folder.join(CHECKPOINT);
+    say_if_new(resume, &checkpoint, events);
     let plan = Plan {
         start: match from {
             Some(from) => Some(StartWeights {

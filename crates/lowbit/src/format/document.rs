@@ -9,7 +9,7 @@ use crate::quant::{
     QuantizedModel, QuantizedModelError,
 };
 use crate::{Tensor, Weights};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -241,8 +241,17 @@ fn open<'a>(path: &'a Path, bytes: &'a [u8]) -> Result<Opened<'a>, FormatError> 
         path: path.to_owned(),
         reason,
     };
-    let (_, metadata) =
-        SafeTensors::read_metadata(bytes).map_err(|error| damaged(error.to_string()))?;
+    let unread = |error: SafeTensorError| {
+        damaged(match error {
+            SafeTensorError::HeaderTooSmall
+            | SafeTensorError::InvalidHeaderLength
+            | SafeTensorError::MetadataIncompleteBuffer => {
+                "it is cut off, or no safetensors file; fetch or copy it again".into()
+            }
+            error => error.to_string(),
+        })
+    };
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(unread)?;
     let json = metadata
         .metadata()
         .as_ref()
@@ -265,7 +274,7 @@ fn open<'a>(path: &'a Path, bytes: &'a [u8]) -> Result<Opened<'a>, FormatError> 
     }
     let header: Header = serde_json::from_str(json)
         .map_err(|error| damaged(format!("its `lowbit` metadata: {error}")))?;
-    let tensors = SafeTensors::deserialize(bytes).map_err(|error| damaged(error.to_string()))?;
+    let tensors = SafeTensors::deserialize(bytes).map_err(unread)?;
     Ok(Opened {
         path,
         header,
