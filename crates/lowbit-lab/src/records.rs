@@ -1,7 +1,7 @@
 //! What one epoch of training came to.
 
 use crate::evaluate::Score;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What one epoch came to.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,4 +89,9 @@ impl Watched {
             Self::Validation { .. } => "val",
         }
     }
+}
+
+/// A number that JSON has as null where it was none.
+pub(crate) fn number_or_nan<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(d)?.unwrap_or(f64::NAN))
 }

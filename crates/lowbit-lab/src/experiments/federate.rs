@@ -257,11 +257,19 @@ impl Run<'_> {
         if self.federate.resume != Resume::Expected || self.folder.join(CHECKPOINT).exists() {
             return Ok(());
         }
-        let stopped = std::fs::read_dir(parent)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
+        let entries = |folder: &Path| {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path()).collect::<Vec<_>>()
+        };
+        // Then those of models of other widths.
+        let of_widths = entries(&self.config.results.out);
+        let of_widths = of_widths.iter().filter(|folder| {
+            let name = folder.file_name().unwrap_or_default().to_string_lossy();
+            name.ends_with("bit")
+        });
+        let stopped = std::iter::once(parent)
+            .chain(of_widths.map(PathBuf::as_path))
+            .flat_map(entries)
             .filter(|path| !path.join(RESULTS).exists())
             .find_map(|path| {
                 let path = path.join(CHECKPOINT);

@@ -20,7 +20,9 @@ pub struct FederatedRound {
     pub train_loss: f64,
     /// The same for accuracy, 0–1.
     pub train_accuracy: f64,
-    /// Of the global model as deployed; where clients keep their batch-norm, the mean over all clients' own models.
+    /// Of the global model as deployed; where clients keep their batch-norm, the mean over all clients' own models. NaN, in
+    /// files null, where the model gives no numbers any more.
+    #[serde(deserialize_with = "crate::records::number_or_nan")]
     pub test_loss: f64,
     /// The same for accuracy, 0–1.
     pub test_accuracy: f64,
@@ -37,7 +39,7 @@ pub struct FederatedRound {
     pub up: Parts,
     /// The latter by what they hold.
     pub down: Parts,
-    /// Part of `down` that clients needed who had missed rounds.
+    /// Part of `down` that went to clients who had missed rounds, this round's own message to them with it.
     pub catch_up: Parts,
     /// Clients whose updates count.
     pub clients: usize,

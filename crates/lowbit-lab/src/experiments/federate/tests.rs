@@ -132,6 +132,14 @@ fn the_overhead_is_the_share_of_the_time_that_is_neither_training_nor_measuring(
         clients: 2,
         failures: vec![],
     };
+    // A model that has gone wrong leaves a record that can be read.
+    let lost = FederatedRound {
+        test_loss: f64::NAN,
+        ..round(1.0, 1.0, 1.0)
+    };
+    let json = serde_json::to_string(&lost).unwrap();
+    let read: FederatedRound = serde_json::from_str(&json).unwrap();
+    assert!(read.test_loss.is_nan());
     // 1 of 10 seconds, and 1 + 2 of 10 + 10.
     assert_eq!(overhead(&[round(7.0, 2.0, 1.0)]), 0.1);
     assert_eq!(

@@ -178,6 +178,16 @@ fn clients_go_on_with_their_batch_norm_where_a_run_was_stopped() {
     };
     let whole = run(one.path(), "resnet8", &settings, &copy).unwrap();
     settings.resume = Resume::Expected;
+    let other_width = FederateConfig {
+        resume: Resume::Expected,
+        ..local(8, Norm::Local)
+    };
+    let refused = run(other.path(), "resnet8", &other_width, &Silent);
+    let line = refused.err().map(|error| error.to_string()).unwrap();
+    assert!(
+        line.contains("4bit") && line.contains("bits = 4, this run has 8"),
+        "{line}"
+    );
     let resumed = run(other.path(), "resnet8", &settings, &Silent).unwrap();
     assert_eq!(whole.folder.file_name(), resumed.folder.file_name());
     for client in 0..3 {
