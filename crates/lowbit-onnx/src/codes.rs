@@ -117,7 +117,10 @@ pub(crate) fn of_constant(
         .ok_or_else(|| node.wrong("it dequantizes floats"))?;
     let mut codes = Codes {
         values: Vec::with_capacity(ints.len()),
-        bits: x.stored.map(|stored| stored.bits),
+        bits: x
+            .stored
+            .map(|stored| stored.bits)
+            .filter(|&bits| bits <= 16),
         scale: parameters.scale.to_vec(),
         axis: parameters.axis,
     };

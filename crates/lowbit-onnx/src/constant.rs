@@ -11,15 +11,26 @@ pub(crate) const MAX_ELEMENTS: usize = 1 << 28;
 pub(crate) struct Constant {
     pub(crate) dims: Vec<usize>,
     pub(crate) data: Data,
-    /// Which integers they were in the file, where those are of 16 bits or fewer.
+    /// Which integers they were in the file, where those are of 32 bits or fewer.
     pub(crate) stored: Option<Stored>,
 }
 
-/// A type of integers.
+/// A type of integers, of 32 bits or fewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stored {
     pub(crate) bits: u8,
     pub(crate) is_signed: bool,
+}
+
+impl Stored {
+    /// Whether it has this number.
+    pub(crate) fn holds(self, number: i64) -> bool {
+        let half = 1i64 << (self.bits - 1);
+        match self.is_signed {
+            true => (-half..half).contains(&number),
+            false => (0..2 * half).contains(&number),
+        }
+    }
 }
 
 /// A type of 8 bits that a zero point tells for the integers of a value.

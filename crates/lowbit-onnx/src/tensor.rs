@@ -170,8 +170,14 @@ pub(crate) fn bytes_of(elements: usize, bits: usize) -> usize {
 
 fn stored(kind: DataType) -> Option<Stored> {
     let is_signed = match kind {
-        DataType::Int16 | DataType::Int8 | DataType::Int4 | DataType::Int2 => true,
-        DataType::Uint16 | DataType::Uint8 | DataType::Uint4 | DataType::Uint2 => false,
+        DataType::Int32 | DataType::Int16 | DataType::Int8 | DataType::Int4 | DataType::Int2 => {
+            true
+        }
+        DataType::Uint32
+        | DataType::Uint16
+        | DataType::Uint8
+        | DataType::Uint4
+        | DataType::Uint2 => false,
         _ => return None,
     };
     let bits = bits(kind)? as u8;

@@ -1,7 +1,7 @@
 //! Operators that compute on constants.
 
 use super::movement::expand;
-use crate::constant::{Constant, Data, Stored};
+use crate::constant::{Constant, Data};
 
 /// The shape that two shapes broadcast to.
 pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
@@ -78,20 +78,25 @@ pub(super) fn binary(op: &str, a: &Constant, b: &Constant) -> Result<Option<Cons
             let pairs = a.iter().zip(b.iter());
             let data: Option<Vec<i64>> = pairs.map(|(&a, &b)| f(a, b)).collect();
             let data = data.ok_or("a number that does not fit into 64 bits comes of it")?;
-            if let Some(Stored { bits, is_signed }) = narrow {
-                let half = 1 << (bits - 1);
-                let [low, high] = if is_signed {
-                    [-half, half]
-                } else {
-                    [0, 2 * half]
-                };
-                if data.iter().any(|x| !(low..high).contains(x)) {
-                    return Err(format!(
-                        "a number that does not fit into its {bits} bits comes of it"
-                    ));
-                }
+            const OF_TRUTH: [&str; 7] = [
+                "And",
+                "Or",
+                "Equal",
+                "Less",
+                "Greater",
+                "LessOrEqual",
+                "GreaterOrEqual",
+            ];
+            let stored = narrow.filter(|_| !OF_TRUTH.contains(&op));
+            if let Some(kind) = stored
+                && !data.iter().all(|&x| kind.holds(x))
+            {
+                return Err(format!(
+                    "a number that does not fit into its {} bits comes of it",
+                    kind.bits
+                ));
             }
-            Ok(Some(Constant::int(dims, data)))
+            Ok(Some(Constant::int(dims, data).stored_as(stored)))
         }
         // A power of another type is allowed; nothing else is.
         (Data::Float(x), Data::Int(y)) if op == "Pow" => {
@@ -131,8 +136,10 @@ pub(super) fn unary(op: &str, x: &Constant) -> Option<Constant> {
                 "Not" => |x| (x == 0).into(),
                 _ => return None,
             };
-            let data = data.iter().map(|&x| f(x)).collect();
-            Some(Constant::int(x.dims.clone(), data))
+            let data: Vec<i64> = data.iter().map(|&x| f(x)).collect();
+            let stored = x.stored.filter(|_| op != "Not");
+            let fits = stored.is_none_or(|kind| data.iter().all(|&x| kind.holds(x)));
+            fits.then(|| Constant::int(x.dims.clone(), data).stored_as(stored))
         }
     }
 }
@@ -147,5 +154,6 @@ pub(super) fn reduce(op: &str, x: &Constant) -> Option<Constant> {
         "ReduceMax" => *ints.iter().max()?,
         _ => return None,
     };
-    Some(Constant::int(vec![], vec![value]))
+    let fits = x.stored.is_none_or(|kind| kind.holds(value));
+    fits.then(|| Constant::int(vec![], vec![value]).stored_as(x.stored))
 }

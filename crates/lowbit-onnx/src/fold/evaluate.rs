@@ -179,13 +179,15 @@ fn limits(kind: i64) -> (i64, i64) {
     }
 }
 
-/// A type of at most 16 bits by ONNX's number.
+/// A type of at most 32 bits by ONNX's number.
 fn narrow(kind: i64) -> Option<Stored> {
     let (bits, is_signed) = match kind {
         2 => (8, false),
         3 => (8, true),
         4 => (16, false),
         5 => (16, true),
+        6 => (32, true),
+        12 => (32, false),
         _ => return None,
     };
     Some(Stored { bits, is_signed })
@@ -195,6 +197,11 @@ fn cast(node: &Node, x: &Constant) -> Result<Constant, Fault> {
     let to = node.int_or("to", 0)?;
     let is_int = matches!(to, 2..=7 | 9 | 12 | 13);
     let dims = x.dims.clone();
+    let none_such = |number: &dyn std::fmt::Display| {
+        node.wrong(format!(
+            "it casts {number} to a type that has no such number"
+        ))
+    };
     Ok(match &x.data {
         Data::Float(_) if is_float(to) => x.clone(),
         Data::Int(data) if is_float(to) => {
@@ -206,9 +213,7 @@ fn cast(node: &Node, x: &Constant) -> Result<Constant, Fault> {
         Data::Int(data) if is_int => {
             let (low, high) = limits(to);
             if let Some(number) = data.iter().find(|&&x| x < low || x > high) {
-                return Err(node.wrong(format!(
-                    "it casts {number} to a type that has no such number"
-                )));
+                return Err(none_such(number));
             }
             x.clone().stored_as(narrow(to))
         }
@@ -216,7 +221,13 @@ fn cast(node: &Node, x: &Constant) -> Result<Constant, Fault> {
             Constant::int(dims, data.iter().map(|&x| (x != 0.0).into()).collect())
         }
         Data::Float(data) if is_int => {
-            Constant::int(dims, data.iter().map(|&x| x as i64).collect())
+            let (low, high) = limits(to);
+            let has = |x: f32| (low as f64..=high as f64).contains(&f64::from(x).trunc());
+            if let Some(number) = data.iter().find(|&&x| !has(x)) {
+                return Err(none_such(number));
+            }
+            let data = data.iter().map(|&x| x as i64).collect();
+            Constant::int(dims, data).stored_as(narrow(to))
         }
         _ => return Err(node.wrong(format!("it casts to type {to}, which is not supported"))),
     })

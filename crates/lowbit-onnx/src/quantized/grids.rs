@@ -6,7 +6,11 @@ use lowbit::quant::ActivationParams;
 
 /// Takes a draft's roundings away, each into the operator before it.
 pub(crate) fn settle(draft: &mut Draft) {
-    let only = only_grids(draft);
+    let mut only = only_grids(draft);
+    // Layers of f32 read the image as it is: before them it is rounded by an operator of its own.
+    if draft.items[0].grid.is_none() && only_floats_read(draft, 0) {
+        only[0] = None;
+    }
     let items = std::mem::take(&mut draft.items);
     let mut settled = Settled {
         only,
@@ -73,6 +77,16 @@ fn only_grids(draft: &Draft) -> Vec<Option<ActivationParams>> {
         }
     }
     found.into_iter().map(Option::flatten).collect()
+}
+
+/// Whether nothing but layers without integers reads an item, or what moves or rounds it alone.
+fn only_floats_read(draft: &Draft, read: usize) -> bool {
+    let readers = draft.items.iter().enumerate();
+    let mut readers = readers.filter(|(_, item)| item.inputs.contains(&read));
+    readers.all(|(index, item)| match item.work {
+        Work::Grid(_) | Work::Op(Op::Flatten | Op::Reshape(_)) => only_floats_read(draft, index),
+        _ => item.weight.is_some() && item.codes.is_none(),
+    })
 }
 
 /// A draft in the making, without roundings of their own.

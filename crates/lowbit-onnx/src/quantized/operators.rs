@@ -12,7 +12,7 @@ pub(crate) fn normalize(model: &mut Model) -> Result<(), Fault> {
     let mut names = model.names();
     let mut nodes = Vec::with_capacity(model.nodes.len());
     for node in std::mem::take(&mut model.nodes) {
-        Expansion::of(node, &mut nodes, &mut names)?;
+        Expansion::of(node, model.opset, &mut nodes, &mut names)?;
     }
     model.nodes = nodes;
     Ok(())
@@ -26,7 +26,12 @@ struct Expansion<'a> {
 }
 
 impl<'a> Expansion<'a> {
-    fn of(mut node: Node, into: &'a mut Vec<Node>, names: &'a mut Names) -> Result<(), Fault> {
+    fn of(
+        mut node: Node,
+        opset: i64,
+        into: &'a mut Vec<Node>,
+        names: &'a mut Names,
+    ) -> Result<(), Fault> {
         let op = node.op.clone();
         let plain = op.strip_prefix(OWN).unwrap_or(&op);
         let mut this = match plain {
@@ -58,7 +63,17 @@ impl<'a> Expansion<'a> {
             "QLinearSigmoid" => this.unary("Sigmoid"),
             "QLinearLeakyRelu" => this.unary("LeakyRelu"),
             "QLinearSoftmax" => {
-                this.node.attributes.remove("opset");
+                // Over one axis since opset 13, over all from it on before: as the node says, not the file.
+                if let Some(of_node) = this.node.attributes.remove("opset")
+                    && let Attribute::Int(of_node) = of_node
+                    && (of_node < 13) != (opset < 13)
+                {
+                    let reason = format!(
+                        "its opset is {of_node} and the file's {opset}, which mean different sums: export the file with opset {}",
+                        of_node.max(13)
+                    );
+                    return Err(this.node.wrong(reason));
+                }
                 this.unary("Softmax")
             }
             _ => {

@@ -92,6 +92,17 @@ fn what_would_be_computed_differently_is_refused() {
         cast.contains("the_Cast") && cast.contains("casts -1"),
         "{cast}"
     );
+    let wraps = refused(|model| {
+        let graph = graph(model);
+        graph.node[3] = node("Reshape", &["g", "shape"], "f");
+        let factor = |name: &str| integers(name, DataType::Int32, &[2], &[70_000, 4]);
+        graph.initializer.extend([factor("a"), factor("b")]);
+        graph.node.insert(0, node("Mul", &["a", "b"], "shape"));
+    });
+    assert!(
+        wraps.contains("the_Mul") && wraps.contains("its 32 bits"),
+        "{wraps}"
+    );
     let fmod = refused(|model| {
         let graph = graph(model);
         graph.node[3] = node("Reshape", &["g", "shape"], "f");

@@ -105,6 +105,49 @@ fn nor_one_that_is_made_for_integers_on_the_move() {
 }
 
 #[test]
+fn an_image_that_layers_of_f32_read_is_rounded_and_cut_off() {
+    let mut model = small();
+    let graph = graph(&mut model);
+    graph.node[0].input[0] = "d".into();
+    graph.node.splice(
+        0..0,
+        [
+            node("QuantizeLinear", &["x", "xs", "xz"], "q"),
+            node("DequantizeLinear", &["q", "xs", "xz"], "d"),
+        ],
+    );
+    graph.initializer.extend([
+        // Its largest number is half of white.
+        float("xs", &[], &[1.0 / 510.0]),
+        bytes("xz", DataType::Uint8, &[], &[0]),
+    ]);
+    let cut: Vec<u8> = noise().iter().map(|&pixel| pixel.min(128)).collect();
+    let logits = run(&model, &noise());
+    assert_eq!(logits, run(&model, &cut));
+    assert_ne!(logits, run(&model, &[0; 8 * 8 * 3]));
+}
+
+#[test]
+fn a_softmax_over_other_axes_than_the_file_s_is_refused() {
+    let with = |opset: i64| {
+        let mut model = of_integers("v");
+        let mut softmax = node("QLinearSoftmax", &["c", "cs", "xz", "cs", "xz"], "s");
+        softmax.domain = Some("com.microsoft".into());
+        softmax.attribute = vec![int("axis", 1), int("opset", opset)];
+        let graph = graph(&mut model);
+        graph.node[2].input[0] = "s".into();
+        graph.node.insert(2, softmax);
+        import(&model)
+    };
+    assert!(with(13).is_ok());
+    let error = with(11).unwrap_err();
+    assert!(
+        error.contains("QLinearSoftmax") && error.contains("its opset is 11 and the file's 13"),
+        "{error}"
+    );
+}
+
+#[test]
 fn what_is_said_of_types_is_f32_or_refused() {
     let with = |index: usize, key: &str, value: i64| {
         let mut model = of_integers("v");
