@@ -224,7 +224,7 @@ fn bad_input_gets_one_line() {
         ),
         (
             &["--partition", "random"],
-            "use iid, dirichlet:0.3, dirichlet:0.3:balanced or shards:2",
+            "use iid, dirichlet:0.3, dirichlet:0.3:balanced, shards:2, or a table",
         ),
         (&["--up-bits", "3"], "use 32, 16, 8, 4, 2, 1, or ternary"),
         (&["--bits", "5"], "use 32, 16, 8, 4, 2 or 1"),

@@ -64,7 +64,8 @@ pub(crate) fn of(error: impl Into<LabError>) -> PyErr {
         LabError::Config(_) | LabError::Isa(_) => Class::Setting,
         LabError::Format(FormatError::Write { .. } | FormatError::Read { .. })
         | LabError::Io { .. }
-        | LabError::OwnInput { .. } => Class::File,
+        | LabError::OwnInput { .. }
+        | LabError::Output { .. } => Class::File,
         LabError::Format(_)
         | LabError::Graph(_)
         | LabError::Quant(_)

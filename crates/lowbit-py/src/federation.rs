@@ -9,9 +9,11 @@ use lowbit::{Isa, WeightBits};
 use lowbit_fed::codec::{Dither, MessageBits};
 use lowbit_fed::screen::{self, ClientFailure, Failure};
 use lowbit_fed::wire::{self, Encoding, Header, Kind, Report};
-use lowbit_fed::{Role, Schema, Settings, TensorSpec};
-use lowbit_lab::LabError;
+use lowbit_fed::{Role, Schema, TensorSpec};
+use lowbit_lab::config::Area;
+use lowbit_lab::config::areas::Federation;
 use lowbit_lab::experiments::federate::{self as lab, ClientState, FederateConfig, Resume};
+use lowbit_lab::{Config, LabError};
 use numpy::PyArrayDyn;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -19,67 +21,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 type Flat<'py> = Bound<'py, PyArrayDyn<f32>>;
 
-/// A federation's own settings, by the names of the command line.
-fn federation(pairs: &Pairs, seed: u64) -> PyResult<FederateConfig> {
-    let mut made = FederateConfig {
-        rounds: 5,
-        local_epochs: 2,
-        bits: WeightBits::B8.into(),
-        partition: lowbit_data::Partition::Iid,
-        local_test: lowbit_data::Partition::HELD,
-        settings: Settings {
-            seed,
-            ..Settings::default()
-        },
-        resume: Resume::No,
+/// A federation's own settings over the others, by the names of the command line.
+fn federation(pairs: &Pairs, config: &Config) -> PyResult<FederateConfig> {
+    let mut bits = WeightBits::B8.into();
+    // Its clients are processes of their own.
+    let mut own: Pairs = vec![("at_a_time".into(), "1".into())];
+    let refuse = |key: &str, text: &str, reason: &str| {
+        Err(Class::Setting.error(format!("{key}={text}: {reason}")))
     };
     for (key, text) in pairs {
-        set(&mut made, key, text)
-            .map_err(|reason| Class::Setting.error(format!("{key}={text}: {reason}")))?;
-    }
-    Ok(made)
-}
-
-fn set(made: &mut FederateConfig, key: &str, text: &str) -> Result<(), String> {
-    fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
-        text.parse().map_err(|_| "must be a number".to_owned())
-    }
-    let switch = || match text {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err("must be true or false".to_owned()),
-    };
-    let settings = &mut made.settings;
-    match key {
-        "rounds" => {
-            let rounds = number(text)
-                .ok()
-                .filter(|rounds| (1..=100_000).contains(rounds));
-            made.rounds = rounds.ok_or("use 1 to 100000")?;
+        let known = |key: &str| Federation::GROUP.settings.iter().any(|one| one.key == key);
+        match key.as_str() {
+            "bits" => match text.parse() {
+                Ok(given) => bits = given,
+                Err(_) => return refuse(key, text, "use 32, 16, 8, 4, 2 or 1"),
+            },
+            "rotate" => own.push(("rotation".into(), text.clone())),
+            key if known(key) => own.push((key.into(), text.clone())),
+            _ => return refuse(key, text, "unknown setting of a federation"),
         }
-        "local_epochs" => {
-            let epochs = number(text)
-                .ok()
-                .filter(|epochs| (1..=10_000).contains(epochs));
-            made.local_epochs = epochs.ok_or("use 1 to 10000")?;
-        }
-        "bits" => {
-            made.bits = text.parse().map_err(|_| "use 32, 16, 8, 4, 2 or 1")?;
-        }
-        "partition" => made.partition = text.parse()?,
-        "clients" => settings.clients = number(text)?,
-        "fraction" => settings.fraction = number(text)?,
-        "up_bits" => settings.up.bits = text.parse()?,
-        "down_bits" => settings.down.bits = text.parse()?,
-        "strategy" => settings.strategy = text.parse()?,
-        "aggregator" => settings.aggregator = text.parse()?,
-        "norm" => settings.norm = text.parse()?,
-        "min_clients" => settings.min_clients = number(text)?,
-        "feedback" => (settings.up.feedback, settings.down.feedback) = (switch()?, switch()?),
-        "rotate" => (settings.up.rotate, settings.down.rotate) = (switch()?, switch()?),
-        _ => return Err("unknown setting of a federation".into()),
     }
-    Ok(())
+    let config = settings::over(config.clone(), &own)?;
+    Ok(FederateConfig::of(&config, bits, Resume::No))
 }
 
 /// The server's side of a federation whose clients are elsewhere.
@@ -103,7 +66,7 @@ impl PyServer {
     #[new]
     fn new(py: Python<'_>, input: &PyInput, settings: Pairs, own: Pairs) -> PyResult<Self> {
         let config = settings::config(&settings)?;
-        let federate = federation(&own, config.run.seed)?;
+        let federate = federation(&own, &config)?;
         let input = Arc::clone(&input.input);
         let isa = Isa::current().map_err(errors::of)?;
         let server = work(py, || lab::Server::new(config, federate, input, isa))?;
@@ -176,7 +139,7 @@ impl PyClient {
         own_images: bool,
     ) -> PyResult<Self> {
         let config = settings::config(&settings)?;
-        let federate = federation(&own, config.run.seed)?;
+        let federate = federation(&own, &config)?;
         let input = Arc::clone(&input.input);
         let isa = Isa::current().map_err(errors::of)?;
         let client = work(py, || {

@@ -11,7 +11,12 @@ pub(crate) type Pairs = Vec<(String, String)>;
 
 /// The settings that are not defaults, laid over these.
 pub(crate) fn config(pairs: &Pairs) -> PyResult<Config> {
-    let mut layers = Layers::over(Config::default());
+    over(Config::default(), pairs)
+}
+
+/// The same over others.
+pub(crate) fn over(defaults: Config, pairs: &Pairs) -> PyResult<Config> {
+    let mut layers = Layers::over(defaults);
     for (key, value) in pairs {
         let pair = format!("{key}={value}");
         layers.pair(&pair).map_err(|error| {
