@@ -15,11 +15,11 @@ use std::time::Instant;
 const SWEEP: &str = "sweep --model mlp --limit 60 --image-size 16 --batch-size 16 --seeds 2";
 const FEDERATION: &str = "--model mlp --limit 120 --image-size 16 --clients 3 --local-epochs 2 --up-bits 4 --partition shards:4 --fault 1=x3";
 
-/// Epochs that take about nine seconds on this machine: long enough to be disturbed, and to be late.
+/// Epochs that take about six seconds on this machine: long enough to be disturbed, and to be late.
 fn epochs(place: &Place) -> u64 {
     let begun = Instant::now();
     place.good("sweep --model mlp --limit 60 --image-size 16 --batch-size 16 --widths 8 --part train --epochs 8 --threads 1 --out trial --quiet");
-    ((9.0 * 8.0 / begun.elapsed().as_secs_f64()) as u64).clamp(16, 600)
+    ((6.0 * 8.0 / begun.elapsed().as_secs_f64()) as u64).clamp(16, 600)
 }
 
 /// Every run folder below `out`.

@@ -81,7 +81,7 @@ pub(crate) fn compare(
         let drop = paired_difference(&found.correct, &against.correct).in_percent();
         let side = |state: &State, bytes: usize, e: &lowbit_lab::evaluate::Evaluation| {
             json!({
-                "name": state.name,
+                "name": state.name.display().to_string(),
                 "label": label(state),
                 "bits": state.bits(),
                 "size_bytes": bytes,

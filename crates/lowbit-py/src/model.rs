@@ -243,7 +243,8 @@ impl PyModel {
         let bytes = work(py, || state.encoded())?.len();
         let mut value = serde_json::json!({
             "name": graph.name(),
-            "file": state.name,
+            // JSON is text, a file's name bytes.
+            "file": state.name.display().to_string(),
             "input": [input.h(), input.w(), input.c()],
             "class_names": graph.class_names(),
             "parameters": graph.parameter_count(),
@@ -269,21 +270,7 @@ impl PyModel {
     ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
         let state = self.state();
         let images = Images::of(&images)?;
-        let input = state.graph().input();
-        let expected = [input.h(), input.w(), input.c()];
-        if images.shape().len() != 4 || images.shape()[1..] != expected {
-            let [h, w, c] = expected;
-            let mut line = format!(
-                "{}: images have shape {:?}, expected [n, {h}, {w}, {c}]",
-                state.name.display(),
-                images.shape()
-            );
-            if images.shape().get(1..) == Some(&[c, h, w][..]) {
-                line +=
-                    ": the channels come last here; move them with numpy.moveaxis(images, 1, -1)";
-            }
-            return Err(Class::Data.error(line));
-        }
+        state.check_shape(&images)?;
         let (count, classes) = (images.shape()[0], state.graph().classes());
         let bytes = images.bytes()?;
         let logits = work(py, || -> Result<Vec<f32>, RuntimeError> {
@@ -355,6 +342,9 @@ impl PyModel {
             None => None,
             Some(images) => Some(Images::of(images)?),
         };
+        if let Some(images) = &given {
+            state.check_shape(images)?;
+        }
         let bytes = match &given {
             None => None,
             Some(images) => Some(images.bytes()?),

@@ -1,5 +1,6 @@
 //! What a model is at a time: f32 weights or packed integers, compiled when they are first run.
 
+use crate::arrays::Images;
 use crate::errors::Class;
 use lowbit::exec::{FloatModel, IntegerModel, Model, RuntimeError};
 use lowbit::format::{self, StoredModel, TrainingRecord};
@@ -23,6 +24,8 @@ pub(crate) struct State {
     pub(crate) foreign: Option<Foreign>,
     /// The seed of its weights, where nothing has trained or changed them.
     pub(crate) fresh: Option<u64>,
+    /// What the training began with that was stopped and left these weights: its checkpoint names that.
+    pub(crate) before: Option<Arc<State>>,
     pub(crate) compiled: OnceLock<Arc<dyn Model>>,
 }
 
@@ -34,6 +37,7 @@ impl State {
             record: None,
             foreign: None,
             fresh: None,
+            before: None,
             compiled: OnceLock::new(),
         }
     }
@@ -42,6 +46,16 @@ impl State {
         match &self.stored {
             StoredModel::Float { graph, .. } => graph,
             StoredModel::Quantized(model) => &model.graph,
+        }
+    }
+
+    /// The same without what is not needed to train it: what it was before, and how it runs.
+    pub(crate) fn bare(&self) -> Self {
+        Self {
+            record: self.record.clone(),
+            foreign: self.foreign.clone(),
+            fresh: self.fresh,
+            ..Self::new(self.name.clone(), self.stored.clone())
         }
     }
 
@@ -97,6 +111,24 @@ impl State {
             return Ok(Arc::clone(input));
         }
         Ok(Arc::new(fit(&self.measured(), Input::clone(input))?))
+    }
+
+    /// Refuses arrays of another shape than `[n, h, w, c]` of its images.
+    pub(crate) fn check_shape(&self, images: &Images<'_>) -> PyResult<()> {
+        let input = self.graph().input();
+        let [h, w, c] = [input.h(), input.w(), input.c()];
+        let shape = images.shape();
+        if shape.len() == 4 && shape[1..] == [h, w, c] {
+            return Ok(());
+        }
+        let mut line = format!(
+            "{}: images have shape {shape:?}, expected [n, {h}, {w}, {c}]",
+            self.name.display(),
+        );
+        if shape.get(1..) == Some(&[c, h, w][..]) {
+            line += ": the channels come last here; move them with numpy.moveaxis(images, 1, -1)";
+        }
+        Err(Class::Data.error(line))
     }
 
     /// The file as bytes.

@@ -5,8 +5,6 @@ use lowbit_lab::LabError;
 use pyo3::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,18 +15,30 @@ static THREADS: AtomicUsize = AtomicUsize::new(0);
 /// Most threads that can be asked for.
 const MOST: usize = 1024;
 
-/// Pools of one process. After a fork the child has none of the parent's threads, so that a pool that was made before would
-/// never answer.
+/// Most pools of different sizes that are kept.
+const KEPT: usize = 3;
+
+/// Pools of one process by their size, the one that was asked for last at the end. After a fork the child has none of the
+/// parent's threads, so that a pool that was made before would never answer.
 struct Pools {
     process: u32,
-    of: HashMap<usize, Arc<ThreadPool>>,
+    of: Vec<(usize, Arc<ThreadPool>)>,
 }
 
-static SHARED: Mutex<Option<ManuallyDrop<Pools>>> = Mutex::new(None);
+impl Drop for Pools {
+    fn drop(&mut self) {
+        // Ending a pool takes locks that its threads may have held when the process was forked: a parent's is left as it is.
+        if self.process != std::process::id() {
+            std::mem::forget(std::mem::take(&mut self.of));
+        }
+    }
+}
+
+static SHARED: Mutex<Option<Pools>> = Mutex::new(None);
 
 thread_local! {
-    /// Calls of one thread each do not wait for each other: every Python thread has its own.
-    static ALONE: RefCell<Option<ManuallyDrop<Pools>>> = const { RefCell::new(None) };
+    /// Calls of one thread each do not wait for each other: every Python thread has its own, which ends with it.
+    static ALONE: RefCell<Option<Pools>> = const { RefCell::new(None) };
 }
 
 /// Sets the number of threads of later calls.
@@ -66,21 +76,24 @@ pub(crate) fn pool() -> PyResult<Arc<ThreadPool>> {
     )
 }
 
-fn of(pools: &mut Option<ManuallyDrop<Pools>>, threads: usize) -> PyResult<Arc<ThreadPool>> {
+fn of(pools: &mut Option<Pools>, threads: usize) -> PyResult<Arc<ThreadPool>> {
     let process = std::process::id();
     if pools.as_ref().is_none_or(|pools| pools.process != process) {
-        // What was there is a parent's, whose threads nobody can end from here.
-        *pools = Some(ManuallyDrop::new(Pools {
+        *pools = Some(Pools {
             process,
-            of: HashMap::new(),
-        }));
+            of: Vec::new(),
+        });
     }
-    let pools = pools.as_mut().expect("it was just made");
-    if let Some(pool) = pools.of.get(&threads) {
-        return Ok(Arc::clone(pool));
+    let pools = &mut pools.as_mut().expect("it was just made").of;
+    let pool = match pools.iter().position(|&(size, _)| size == threads) {
+        Some(at) => pools.remove(at).1,
+        None => Arc::new(made(threads)?),
+    };
+    pools.push((threads, Arc::clone(&pool)));
+    if pools.len() > KEPT {
+        // It ends with the last call that works on it.
+        pools.remove(0);
     }
-    let pool = Arc::new(made(threads)?);
-    pools.of.insert(threads, Arc::clone(&pool));
     Ok(pool)
 }
 

@@ -24,6 +24,9 @@ use std::time::Duration;
 /// How often Python is asked whether somebody wants to stop.
 const PATIENCE: Duration = Duration::from_millis(50);
 
+/// What a checkpoint calls the weights that its training began with.
+const START: &str = "start";
+
 /// What a training tells.
 enum Told {
     Epoch(EpochRecord),
@@ -107,11 +110,10 @@ pub(crate) fn train(
     // Callbacks may call lowbit: on the shared pool they would wait for the training, which waits for them.
     let pool = threads::own_pool()?;
     let isa = Isa::current().map_err(errors::of)?;
-    let prepared = threads::work(py, || Prepared::new(&state, &input.input, &config))?;
     let bits =
         ModelBits::try_from(bits).map_err(|error| Class::Setting.error(error.to_string()))?;
     let packed = bits.packed();
-    let plan = Plan {
+    let plan_of = |prepared: &Prepared| Plan {
         qat: packed.map(|bits| config.qat(bits)),
         start: prepared.start.clone(),
         frozen_norm_epochs: packed.map_or(0, |_| config.qat.freeze_bn_epochs),
@@ -119,6 +121,25 @@ pub(crate) fn train(
         resume,
         ..Plan::default()
     };
+    let begun = threads::work(py, || -> Result<_, LabError> {
+        // A training that was stopped goes on from what it began with, if the checkpoint is its own.
+        if let Some(before) = state
+            .before
+            .as_ref()
+            .filter(|_| resume && checkpoint.exists())
+        {
+            let prepared = Prepared::new(before, &input.input, &config)?;
+            let saved = load_checkpoint(&checkpoint)?;
+            let ours = plan_of(&prepared).decisive(&config, &prepared.input, &prepared.graph);
+            if ours.get(START) == saved.metadata.get(START).map(String::as_str) {
+                return Ok((Arc::clone(before), prepared));
+            }
+        }
+        let prepared = Prepared::new(&state, &input.input, &config)?;
+        Ok((Arc::clone(&state), prepared))
+    });
+    let (begun, prepared) = begun?;
+    let plan = plan_of(&prepared);
     let (tell, told) = channel();
     let (hear, heard) = channel();
     let stop = AtomicBool::new(false);
@@ -146,11 +167,12 @@ pub(crate) fn train(
     });
     let done = done.map_err(|panic| threads::internal(&*panic))?;
     let name = state.name.clone();
-    let kept = |weights: &Weights, record: Option<TrainingRecord>| {
+    let kept = |weights: &Weights, record: Option<TrainingRecord>, stopped: bool| {
         let graph = prepared.graph.clone();
         let weights = deployable(&graph, weights);
         model.replace(State {
             record,
+            before: stopped.then(|| Arc::new(begun.bare())),
             ..State::new(name.clone(), StoredModel::Float { graph, weights })
         });
     };
@@ -165,7 +187,7 @@ pub(crate) fn train(
                 record,
             } = trained;
             let record = prepared.record(record, &config);
-            kept(&weights, record.clone());
+            kept(&weights, record.clone(), raised.is_some());
             if let Some(error) = raised {
                 return Err(error);
             }
@@ -186,12 +208,18 @@ pub(crate) fn train(
         Err(LabError::Stopped { kept: epochs }) => {
             if epochs > 0 {
                 let saved = load_checkpoint(&checkpoint).map_err(errors::of)?;
-                kept(&saved.weights, prepared.record(saved.record, &config));
+                let record = prepared.record(saved.record, &config);
+                kept(&saved.weights, record, true);
             }
             let line = LabError::Stopped { kept: epochs }.to_string();
             Err(raised.unwrap_or_else(|| Class::Training.error(line)))
         }
-        Err(error) => Err(raised.unwrap_or_else(|| errors::of(error))),
+        Err(error) => Err(raised.unwrap_or_else(|| match &error {
+            LabError::OtherRun { key, .. } if key == START => Class::Training.error(format!(
+                "{error}; give the model as it was before that training"
+            )),
+            _ => errors::of(error),
+        })),
     }
 }
 

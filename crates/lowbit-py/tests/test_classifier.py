@@ -48,3 +48,36 @@ def test_scikit_learns_own_checks_pass() -> None:
     results = checks.check_estimator(made, on_fail=None)
     failed = {each["check_name"]: str(each["exception"])[:300] for each in results if each["status"] == "failed"}
     assert len(results) > 40 and not failed, failed
+
+
+def test_numbers_and_images_are_not_taken_for_each_other(data: lb.Dataset) -> None:
+    images, classes = data.train_images[:40, :8, :8], np.arange(40) % 2
+    numbers = np.random.default_rng(1).normal(size=(40, 8))
+    made = lb.Classifier(model="mlp", epochs=1).fit(images, classes)
+    with pytest.raises(lb.DataError, match="fitted on images"):
+        made.predict(numbers)
+    made.fit(numbers, classes)
+    with pytest.raises(lb.DataError, match="fitted on numbers"):
+        made.predict(images)
+    with pytest.raises(lb.DataError, match="8"):
+        made.predict(numbers[:, :1])
+    # Neither's traits stay; a list of images is images.
+    made.fit(list(images), classes)
+    assert not hasattr(made, "n_features_in_") and (made.predict(list(images)) == made.predict(images)).all()
+
+
+def test_what_names_no_class_is_refused(data: lb.Dataset) -> None:
+    images = data.train_images[:40, :8, :8]
+    numbers = np.random.default_rng(1).normal(size=(40, 8))
+    classes = np.arange(40) % 2
+    nothing, mixed = classes.astype(object), classes.astype(object)
+    nothing[3], mixed[3] = None, "three"
+    for X in (images, numbers):
+        for y in [classes + 0.25, np.where(classes, np.nan, 0.0), nothing, mixed, classes * 1j]:
+            with pytest.raises(lb.DataError) as error:
+                lb.Classifier(model="mlp", epochs=1).fit(X, y)
+            assert "\n" not in str(error.value)
+    with pytest.raises(lb.SettingError, match="seed=-1"):
+        lb.Classifier(model="mlp", epochs=1, seed=-1).fit(images, classes)
+    # Whole numbers of any type are classes.
+    assert set(lb.Classifier(model="mlp", epochs=1).fit(images, classes.astype(float)).classes_) == {0.0, 1.0}

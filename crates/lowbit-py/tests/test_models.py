@@ -325,6 +325,16 @@ def test_calibration_images_may_be_an_array(model: lb.Model, data: lb.Dataset) -
     assert dynamic.about["method"] == "dynamic"
     with pytest.raises(lb.DataError):
         lb.quantize(model, data.train_images[:8].astype(np.float32))
+    # As many bytes in another shape are other images.
+    first = data.train_images[:8]
+    for images, part in [
+        (np.moveaxis(first, -1, 1), r"expected \[n, 32, 32, 3\]: the channels come last"),
+        (first.reshape(32, 16, 16, 3), r"expected \[n, 32, 32, 3\]"),
+        (first.reshape(8, 32, 96), r"expected \[n, 32, 32, 3\]"),
+    ]:
+        with pytest.raises(lb.DataError, match=part) as error:
+            lb.quantize(model, images)
+        assert "\n" not in str(error.value)
     with pytest.raises(lb.Error):
         lb.quantize(model, data.train_images[:0])
     with pytest.raises(lb.ModelError, match="quantized already"):
@@ -432,3 +442,48 @@ def test_settings_that_cannot_be_are_named(model: lb.Model, data: lb.Dataset) ->
         with pytest.raises(lb.SettingError, match=part):
             wrong()  # type: ignore[no-untyped-call]
     assert len(lb.zoo("mlp", np.int64(3), input=(8, 8, 3)).class_names) == 3  # type: ignore[arg-type]
+
+
+def test_whatever_is_refused_is_an_error_of_lowbits(model: lb.Model, data: lb.Dataset, tmp_path: Path) -> None:
+    images, labels = data.train_images, data.train_labels
+    wrong: list[tuple[Any, type[lb.Error], str]] = [
+        (lambda: lb.Dataset(images, labels, seed=-1), lb.SettingError, "seed=-1: must lie in 0"),
+        (lambda: lb.Dataset(images, labels, seed=2**64), lb.SettingError, "seed=18446744073709551616"),
+        (lambda: lb.Dataset(images, labels, name="\udcff"), lb.SettingError, "name='.udcff': is not UTF-8"),
+        (lambda: lb.Dataset(images, labels, class_names=5), lb.DataError, "class_names=5"),
+        (lambda: lb.Dataset(images, labels, test_fraction="x"), lb.SettingError, "test_fraction='x': must be a number"),
+        (lambda: lb.zoo("mlp", input=(-1, 16, 3)), lb.SettingError, "input=-1"),
+        (lambda: lb.zoo("mlp", input=(16, 16)), lb.SettingError, r"input=\(16, 16\): give"),
+        (lambda: lb.zoo("mlp", input=16), lb.SettingError, "input=16: give"),
+        (lambda: lb.set_num_threads(2**70), lb.SettingError, "must lie in 0..1024"),
+        (lambda: lb.set_num_threads(1.5), lb.SettingError, "threads=1.5: must be a whole number"),
+        (lambda: lb.load_dataset("/\udcff"), lb.SettingError, "is not UTF-8"),
+        (lambda: lb.load_dataset(None), lb.SettingError, "path=None"),
+        (lambda: lb.recommend("m", "landcover", split_seed=-1), lb.SettingError, "split_seed=-1"),
+        (lambda: lb.evaluate(model, images), lb.DataError, "ndarray is no lowbit.Dataset"),
+        (lambda: lb.compare(model, "m.safetensors", data), lb.ModelError, "str is no lowbit.Model"),
+        (lambda: lb.train(model, images), lb.DataError, "ndarray is no lowbit.Dataset"),
+        (lambda: lb.quantize("m.safetensors", data), lb.ModelError, "str is no lowbit.Model"),
+        (lambda: lb.quantize(model, data, layer_bits=["fc=4"]), lb.SettingError, "layer_bits"),
+        (lambda: lb.quantize(model, data, exclude=3), lb.SettingError, "exclude=3"),
+        (lambda: model.load_state_dict([1]), lb.ModelError, "by name"),
+        (lambda: model.save(3), lb.SettingError, "path=3"),
+    ]  # fmt: skip
+    for call, kind, part in wrong:
+        with pytest.raises(kind, match=part) as error:
+            call()
+        assert "\n" not in str(error.value)
+    # Names of files may be bytes, and truth numpy's.
+    file = bytes(tmp_path / "m.safetensors")
+    model.save(file)
+    assert np.array_equal(lb.load(file)(data.test_images), model(data.test_images))
+    runs = [lb.train(lb.zoo("mlp", data.class_names, input=data.image_shape), data, epochs=1, bits=2, ste=ste) for ste in (False, np.False_)]
+    assert runs[0].epochs[0].logits_digest == runs[1].epochs[0].logits_digest
+
+
+def test_a_file_whose_name_is_not_utf_8_is_a_file(model: lb.Model, data: lb.Dataset, tmp_path: Path) -> None:
+    path = bytes(tmp_path) + b"/\xff.safetensors"
+    model.save(path)
+    one = lb.load(path)
+    assert repr(one) == repr(model) and one.about["file"].endswith("/\ufffd.safetensors")
+    assert lb.compare(one, pickle.loads(pickle.dumps(one)), data, speed=False).predictions_changed == 0

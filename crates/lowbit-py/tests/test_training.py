@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import multiprocessing
 import os
@@ -76,6 +77,48 @@ def test_callbacks_come_in_the_calling_thread_and_may_stop_a_training(data: lb.D
     assert all(np.array_equal(a, b) for a, b in zip(again.state_dict().values(), whole.state_dict().values()))
     with pytest.raises(lb.TrainingError, match="resume"):
         lb.train(fresh(data), data, epochs=3, batch_size=16, checkpoint=checkpoint, resume=True)
+
+
+def test_a_cell_that_was_interrupted_goes_on_where_it_was(data: lb.Dataset, tmp_path: Path) -> None:
+    """Ctrl-C in a notebook, and the same cell again: the model is the one that was interrupted."""
+
+    def cell(model: lb.Model, checkpoint: Path, stop: int = 0, **how: object) -> lb.Run:
+        def hear(record: lb.EpochRecord) -> None:
+            if record.epoch == stop:
+                raise KeyboardInterrupt
+
+        return lb.train(model, data, batch_size=32, checkpoint=checkpoint, on_epoch=hear, **{"epochs": 4, **how})  # type: ignore[arg-type]
+
+    def interrupted(model: lb.Model, checkpoint: Path, stop: int, **how: object) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            cell(model, checkpoint, stop, **how)
+
+    # A fresh model, and one that had learned before.
+    learned = fresh(data)
+    cell(learned, tmp_path / "before.safetensors", epochs=1, seed=2)
+    for number, begin in enumerate([fresh(data), learned]):
+        whole, model, checkpoint = copy.copy(begin), copy.copy(begin), tmp_path / f"{number}.safetensors"
+        expected = cell(whole, tmp_path / f"whole{number}.safetensors")
+        interrupted(model, checkpoint, 1)
+        interrupted(model, checkpoint, 2, resume=True)
+        # In the last epoch too: what comes then is what it came to.
+        interrupted(model, checkpoint, 4, resume=True)
+        run = cell(model, checkpoint, resume=True)
+        assert [epoch.logits_digest for epoch in run.epochs] == [epoch.logits_digest for epoch in expected.epochs]
+        assert all(np.array_equal(a, b) for a, b in zip(model.state_dict().values(), whole.state_dict().values()))
+        assert model.about["trained_on"] == whole.about["trained_on"]
+    # Without a checkpoint there, a training begins with what the model has.
+    model, again = fresh(data), tmp_path / "again.safetensors"
+    interrupted(model, tmp_path / "first.safetensors", 1)
+    same, state = copy.copy(model), model.state_dict()
+    expected = cell(same, tmp_path / "other.safetensors", epochs=2)
+    interrupted(model, again, 1, epochs=2, resume=True)
+    assert cell(model, again, epochs=2, resume=True).epochs[-1].logits_digest == expected.epochs[-1].logits_digest
+    # Weights that were put into a model are no interrupted training's.
+    interrupted(other := fresh(data), tmp_path / "third.safetensors", 1)
+    other.load_state_dict(state)
+    with pytest.raises(lb.TrainingError, match="start = scratch.*give the model as it was before that training"):
+        cell(other, tmp_path / "third.safetensors", resume=True)
 
 
 def test_batches_are_told_as_well(data: lb.Dataset) -> None:
@@ -205,6 +248,51 @@ def test_a_forked_process_has_threads_of_its_own(model: lb.Model, data: lb.Datas
     finally:
         process.kill()
         process.join()
+
+
+THREADS = """
+import os, threading, lowbit as lb
+lb.set_num_threads(1)
+model = lb.zoo("mlp", 2, input=(8, 8, 3))
+images = __import__("numpy").zeros((1, 8, 8, 3), "uint8")
+def count(): return len(os.listdir("/proc/self/task"))
+def call(threads):
+    lb.set_num_threads(threads)
+    model(images)
+def settled(most):
+    # A thread ends a moment after it was told.
+    for _ in range(200):
+        if count() <= most: break
+        __import__("time").sleep(0.05)
+    return count()
+call(1)
+begun = count()
+for _ in range(50):
+    each = threading.Thread(target=call, args=(1,))
+    each.start()
+    each.join()
+print(settled(begun) - begun, flush=True)
+for threads in range(2, 12): call(threads)
+print(settled(begun + 9 + 10 + 11) - begun, flush=True)
+# A child of a thread that had a pool ends like any other, as does one that makes its own.
+def fork(again):
+    call(1)
+    child = os.fork()
+    if child == 0:
+        if again: call(1)
+        raise SystemExit(0)
+    print(os.waitpid(child, 0)[1], flush=True)
+for again in (False, True):
+    fork(again)
+    each = threading.Thread(target=fork, args=(again,))
+    each.start()
+    each.join()
+"""
+
+
+def test_threads_end_with_the_python_thread_that_had_them() -> None:
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", THREADS], capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines() == ["0", "30", "0", "0", "0", "0"], (done.stdout, done.stderr)
 
 
 def test_importing_takes_no_time_and_brings_no_numpy() -> None:

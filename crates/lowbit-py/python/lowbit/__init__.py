@@ -26,10 +26,11 @@ from ._errors import (
     TrainingError,
     WireError,
 )
-from ._lowbit import __version__, num_threads, set_num_threads
+from ._lowbit import __version__, num_threads
 from ._measure import Comparison, Evaluation, compare, evaluate
 from ._model import Exported, Model, load, new_head, quantize, zoo, zoo_names
 from ._recommend import Recommendation, recommend
+from ._settings import set_num_threads
 from ._train import EpochRecord, Run, recipe, train
 
 TYPE_CHECKING = False

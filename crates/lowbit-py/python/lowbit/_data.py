@@ -6,7 +6,9 @@ from . import _arrays
 from ._errors import DataError
 from ._lowbit import Input
 from ._record import parsed
-from ._settings import pairs
+from ._settings import number, pairs, text
+from ._settings import path as path_of
+from ._settings import seed as seed_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class Dataset:
 
     Raises:
         DataError: arrays of another type or shape, fewer than two classes, a class without training images.
+        SettingError: a seed that is none.
     """
 
     __slots__ = ("_about", "_inner")
@@ -49,6 +52,7 @@ class Dataset:
         seed: int = 1,
         name: str = "arrays",
     ) -> None:
+        name, seed = text("name", name), seed_of(seed)
         pixels = _arrays.images(images)
         classes = _arrays.labels(labels, len(pixels))
         if (test_images is None) != (test_labels is None):
@@ -62,8 +66,10 @@ class Dataset:
             if most > 100_000:
                 raise DataError(f"{name}: label {most} without class_names: give class_names, or number classes from 0")
             class_names = [str(index) for index in range(most + 1)]
-        names = [str(each) for each in class_names]
-        self._set(Input.of_arrays(name, names, (pixels, classes), test, test_fraction, seed))
+        if isinstance(class_names, str) or not hasattr(class_names, "__iter__"):
+            raise DataError(f"class_names={class_names!r}: give a list of names")
+        names = [text("class_names", each) for each in class_names]
+        self._set(Input.of_arrays(name, names, (pixels, classes), test, number("test_fraction", test_fraction), seed))
 
     def _set(self, inner: Input) -> None:
         self._inner = inner
@@ -159,6 +165,13 @@ class Dataset:
         return _restored, (self._inner.describe(), train, validation, test)
 
 
+def inner(data: Any) -> Input:
+    """The inner part of a data set."""
+    if not isinstance(data, Dataset):
+        raise DataError(f"data: {type(data).__name__} is no lowbit.Dataset: use lowbit.Dataset(images, labels) or lowbit.load_dataset")
+    return data._inner
+
+
 def _restored(
     description: str, train: tuple[Any, Any], validation: tuple[Any, Any], test: tuple[Any, Any]
 ) -> Dataset:
@@ -198,7 +211,7 @@ def load_dataset(
         SettingError: a value that a setting cannot have.
     """
     settings = pairs(
-        data=path,
+        data=path_of("path", path),
         seed=seed,
         limit=limit,
         split=split,

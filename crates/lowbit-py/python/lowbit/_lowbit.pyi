@@ -69,9 +69,7 @@ def recommend(
     train: float | None,
 ) -> tuple[str, list[str], list[list[str]], str | None]: ...
 def recipe(name: str) -> str: ...
-def set_num_threads(threads: int) -> None:
-    """Set the number of threads of later calls; 0 for one per core."""
-
+def set_num_threads(threads: int) -> None: ...
 def num_threads() -> int:
     """The number of threads of later calls."""
 

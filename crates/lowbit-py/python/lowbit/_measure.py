@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from . import _lowbit
 from ._data import Dataset
+from ._data import inner as data_of
 from ._model import Model
+from ._model import inner as model_of
 from ._record import Record, parsed
 
 TYPE_CHECKING = False
@@ -64,7 +66,7 @@ def evaluate(model: Model, data: Dataset, *, all: bool = False) -> Evaluation:
     """
     import numpy as np
 
-    found: dict[str, Any] = parsed(_lowbit.evaluate(model._inner, data._inner, all))
+    found: dict[str, Any] = parsed(_lowbit.evaluate(model_of(model), data_of(data), all))
     found["predictions"] = np.array(found["predictions"], dtype=np.uint32)
     found["correct"] = np.array(found["correct"], dtype=np.bool_)
     found["confusion"] = np.array(found["confusion"], dtype=np.int64)
@@ -180,7 +182,7 @@ def compare(a: Model, b: Model, data: Dataset, *, speed: bool = True, all: bool 
         SeenError: they were, and ``all`` is not set.
         DataError: classes or shapes are others than the models'.
     """
-    found, figures = _lowbit.compare(a._inner, b._inner, data._inner, all, speed)
+    found, figures = _lowbit.compare(model_of(a), model_of(b), data_of(data), all, speed)
     return Comparison(**parsed(found), _figures=figures)
 
 

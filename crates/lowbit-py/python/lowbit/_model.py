@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
-
 from . import _arrays
 from ._data import Dataset
 from ._errors import ModelError, SettingError
 from ._lowbit import Model as _Inner
 from ._record import Record, parsed
-from ._settings import pairs, whole
+from ._settings import pairs, text, whole
+from ._settings import path as path_of
+from ._settings import seed as seed_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Iterable, Mapping, Sequence
+    import os
+    from typing import Any, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -116,7 +117,7 @@ class Model:
         Raises:
             FileError: it cannot be written.
         """
-        return self._inner.save(os.fspath(path))
+        return self._inner.save(path_of("path", path))
 
     def export_onnx(
         self, path: str | os.PathLike[str], *, input: str = "normalized", reduce_range: bool = False
@@ -137,7 +138,7 @@ class Model:
         """
         if input not in ("normalized", "pixels"):
             raise SettingError(f"input={input}: use normalized or pixels")
-        size, opset, notes = self._inner.export(os.fspath(path), input == "pixels", reduce_range)
+        size, opset, notes = self._inner.export(path_of("path", path), input == "pixels", reduce_range)
         return Exported(size_bytes=size, opset=opset, notes=notes)
 
     def state_dict(self) -> dict[str, NDArray[np.float32]]:
@@ -155,7 +156,9 @@ class Model:
             ModelError: a tensor is missing, unknown, of another shape or not finite.
             DataError: a tensor of another type than float32.
         """
-        self._inner.set_tensors([(name, _arrays.floats(given, name)) for name, given in tensors.items()])
+        if not hasattr(tensors, "items"):
+            raise ModelError(f"{type(tensors).__name__}: give tensors by name, as state_dict does")
+        self._inner.set_tensors([(text("name", name), _arrays.floats(given, name)) for name, given in tensors.items()])
 
     def __repr__(self) -> str:
         about = self.about
@@ -206,7 +209,7 @@ def load(
         SettingError: nothing says how pixels become the input of an ONNX model.
     """
     settings = pairs(preprocess=preprocess, labels=labels, image_size=image_size)
-    return Model._of(_Inner.open(os.fspath(path), settings))
+    return Model._of(_Inner.open(path_of("path", path), settings))
 
 
 def zoo(
@@ -222,14 +225,30 @@ def zoo(
 
     Raises:
         ModelError: no such model, or images too small for it.
+        SettingError: a shape, a number of classes or a seed that is none.
     """
     names, unnamed = _classes(classes)
-    return Model._of(_Inner.zoo(name, input, names, whole("seed", seed, 0, MOST_SEED), unnamed))
+    return Model._of(_Inner.zoo(text("name", name), _shape(input), names, seed_of(seed), unnamed))
 
 
 #: Names are made of each.
 MOST_CLASSES = 100_000
-MOST_SEED = 2**64 - 1
+
+
+def inner(model: Any) -> _Inner:
+    """The inner part of a model."""
+    if not isinstance(model, Model):
+        raise ModelError(f"model: {type(model).__name__} is no lowbit.Model: use lowbit.load(file) or lowbit.zoo(name)")
+    return model._inner
+
+
+def _shape(input: Any) -> tuple[int, int, int]:
+    """Height, width and channels."""
+    try:
+        height, width, channels = input
+    except (TypeError, ValueError):
+        raise SettingError(f"input={input!r}: give (height, width, channels)") from None
+    return whole("input", height, 1, 4096), whole("input", width, 1, 4096), whole("input", channels, 1, 4096)
 
 
 def _classes(classes: int | Sequence[str]) -> tuple[list[str], bool]:
@@ -237,7 +256,7 @@ def _classes(classes: int | Sequence[str]) -> tuple[list[str], bool]:
     if isinstance(classes, str):
         raise SettingError(f"classes={classes!r}: give a list of names, or how many there are")
     if hasattr(classes, "__iter__"):
-        return [str(each) for each in classes], False
+        return [text("classes", each) for each in classes], False
     return [str(index) for index in range(whole("classes", classes, 1, MOST_CLASSES))], True
 
 
@@ -263,7 +282,7 @@ def new_head(
         raise SettingError("new_head: say how many classes=, or their class_names=")
     if classes is not None and classes != len(names):
         raise SettingError(f"new_head: classes={classes}, and {len(names)} class_names: leave one of them out")
-    return Model._of(model._inner.new_head(names, whole("seed", seed, 0, MOST_SEED), unnamed))
+    return Model._of(inner(model).new_head(names, seed_of(seed), unnamed))
 
 
 def zoo_names() -> list[str]:
@@ -271,13 +290,24 @@ def zoo_names() -> list[str]:
     return _Inner.zoo_names()
 
 
-def _listed(setting: str, entries: Iterable[str]) -> str | None:
+def _listed(setting: str, entries: Any) -> str | None:
     """A list as the command line takes it; none for an empty one."""
-    found = [str(each) for each in entries]
+    try:
+        found = [str(each) for each in entries]
+    except TypeError:
+        raise SettingError(f"{setting}={entries!r}: give a list of names") from None
     for each in found:
         if "," in each or "\n" in each or each.startswith("@"):
             raise SettingError(f"{setting}={each!r}: a name with a comma, a line's end or an @ before it; use * in their place")
     return ",".join(found) or None
+
+
+def _widths(layer_bits: Any) -> list[str]:
+    """Layers and their bits, each as the command line takes it."""
+    try:
+        return [f"{name}={width}" for name, width in (layer_bits or {}).items()]
+    except AttributeError:
+        raise SettingError(f"layer_bits={layer_bits!r}: give names with their bits, as {{'conv1': 8}}") from None
 
 
 def quantize(
@@ -331,12 +361,12 @@ def quantize(
         method=method,
         observer=observer,
         passes=passes,
-        layer_bits=_listed("layer_bits", [f"{name}={width}" for name, width in (layer_bits or {}).items()]),
+        layer_bits=_listed("layer_bits", _widths(layer_bits)),
         exclude=_listed("exclude", [exclude] if isinstance(exclude, str) else exclude),
         calibration_images=calibration_images,
         seed=seed,
     )
     if data is None or isinstance(data, Dataset):
-        inner = None if data is None else data._inner
-        return Model._of(model._inner.quantized(inner, None, settings))
-    return Model._of(model._inner.quantized(None, _arrays.images(data), settings))
+        images = None if data is None else data._inner
+        return Model._of(inner(model).quantized(images, None, settings))
+    return Model._of(inner(model).quantized(None, _arrays.images(data), settings))

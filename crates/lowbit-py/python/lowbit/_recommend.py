@@ -6,7 +6,8 @@ import os
 
 from . import _lowbit
 from ._record import Record, parsed
-from ._settings import pairs
+from ._settings import MOST_SEED, number, pairs, whole
+from ._settings import path as path_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,9 +122,9 @@ def recommend(
         DataError: too few images, others than the model's, or a preprocessing that cannot be right.
         SettingError: a value that a setting cannot have.
     """
-    path = os.fspath(model)
+    path = path_of("model", model)
     settings = pairs(
-        data=data,
+        data=path_of("data", data),
         calibration_images=calibration_images,
         preprocess=preprocess,
         labels=labels,
@@ -139,14 +140,14 @@ def recommend(
     text, header, rows, preprocessing = _lowbit.recommend(
         path,
         settings,
-        float(max_drop),
-        float(seconds),
-        target,
-        batch,
+        number("max_drop", max_drop),
+        number("seconds", seconds),
+        str(target),
+        None if batch is None else whole("batch", batch, 1, 4096),
         all,
-        split_seed,
+        None if split_seed is None else whole("split_seed", split_seed, 0, MOST_SEED),
         resume,
-        None if train is None else float(train),
+        None if train is None else number("train", train),
     )
     about: dict[str, Any] = parsed(text)
     verdict = about["verdict"]
@@ -155,7 +156,7 @@ def recommend(
         next=verdict.get("next"),
         ship=verdict["ship"],
         fits=verdict["fits"],
-        folder=os.path.join(os.fspath(out), "recommend"),
+        folder=os.path.join(path_of("out", out), "recommend"),
         about=about,
         table=[header, *rows],
         preprocessing=preprocessing,

@@ -7,10 +7,13 @@ import os
 
 from . import _lowbit
 from ._data import Dataset
+from ._data import inner as data_of
 from ._errors import ModelError
 from ._model import Model
+from ._model import inner as model_of
 from ._record import Record, parsed
-from ._settings import pairs, whole
+from ._settings import pairs, text, whole
+from ._settings import path as path_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,7 +123,8 @@ def train(
     ``lowbit train`` does, with the same bits; any other goes on from its weights.
 
     Ctrl-C, or an exception in a callback, stops it within a batch; the model then has the weights of the last whole epoch,
-    and ``resume=True`` with the same ``checkpoint`` goes on and ends with the bits of a training that was never stopped.
+    and ``resume=True`` with the same ``checkpoint`` goes on and ends with the bits of a training that was never stopped: with
+    this model, or, in another process, with one as it was before the training.
 
     Args:
         model: f32 weights.
@@ -208,11 +212,11 @@ def train(
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
-        path = os.path.join(folder, "checkpoint.safetensors") if checkpoint is None else os.fspath(checkpoint)
+        path = os.path.join(folder, "checkpoint.safetensors") if checkpoint is None else path_of("checkpoint", checkpoint)
         for name, given in (("start_from", start_from), ("teacher", teacher)):
             settings += pairs(**{name: _file(name, given, folder)})
         records, packed = _lowbit.train(
-            model._inner, data._inner, settings, whole("bits", bits, 0, 255), path, resume, call, on_batch
+            model_of(model), data_of(data), settings, whole("bits", bits, 0, 255), path, resume, call, on_batch
         )
     told = parsed(records)
     return Run(
@@ -248,5 +252,5 @@ def recipe(name: str) -> dict[str, Any]:
     Raises:
         SettingError: there is none of that name.
     """
-    found: dict[str, Any] = parsed(_lowbit.recipe(name))
+    found: dict[str, Any] = parsed(_lowbit.recipe(text("name", name)))
     return found

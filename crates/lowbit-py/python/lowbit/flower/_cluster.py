@@ -11,6 +11,7 @@ import ctypes
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import socket
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from .._errors import WireError
+from .._settings import text
 from . import _keys
 
 ADDRESS, ENDED = "address.json", "ended.json"
@@ -147,8 +149,8 @@ def _number(arguments: list[str]) -> int:
 
 def line(error: Exception) -> str:
     """An error as one line."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, (WireError, OSError, ValueError)) and text else f"{type(error).__name__}: {text}".rstrip(": ")
+    said = " ".join(str(error).split())
+    return said if isinstance(error, (WireError, OSError, ValueError)) and said else f"{type(error).__name__}: {said}".rstrip(": ")
 
 
 def write(path: Path, value: dict[str, Any]) -> None:
@@ -222,8 +224,15 @@ def _die_together() -> None:
 def _last_line(log: Path) -> str:
     if not log.exists():
         return "it said nothing"
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "it said nothing"
+    # Flower colors its errors, and draws a box around them.
+    said = re.sub(r"\x1b\[[0-9;]*m|[\u2500-\u257f]", "", log.read_text(errors="replace"))
+    lines = [line.strip() for line in said.splitlines() if any(map(str.isalpha, line))]
+    return lines[-1] if lines else "it said nothing"
+
+
+def _toml(value: Path) -> str:
+    """A path as a string of TOML, which has no pairs of surrogates, and no bare DEL."""
+    return json.dumps(text("out", value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _environment(home: Path) -> dict[str, str]:
@@ -281,9 +290,10 @@ class Server:
         port = _free_port()
         environment = _environment(self.folder / f"home-{self.attempt}")
         here = f"127.0.0.1:{port}"
-        trust = json.dumps(str(self.folder / "ca.crt"))
+        trust = _toml(self.folder / "ca.crt")
         (Path(environment["FLWR_HOME"]) / "config.toml").write_text(
-            f'[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = "{here}"\nroot-certificates = {trust}\n'
+            f'[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = "{here}"\nroot-certificates = {trust}\n',
+            encoding="utf-8",
         )
         self.link = link = Child(
             self.folder / "superlink.log", environment, "flower-superlink",
@@ -336,22 +346,22 @@ class Server:
             time.sleep(PAUSE)
 
     def _setting(self, key: str, default: int) -> int:
-        text = self.config.get(key, str(default))
+        said = self.config.get(key, str(default))
         try:
-            return math.ceil(float(text))
+            return math.ceil(float(said))
         except (OverflowError, ValueError) as error:
-            raise WireError(f"{key}={text}: must be a number") from error
+            raise WireError(f"{key}={said}: must be a number") from error
 
     def _app(self) -> Path:
         """The app, with this run's configuration."""
         app = self.folder / f"app-{self.attempt}"
         shutil.rmtree(app, ignore_errors=True)
-        for name, text in _APP.items():
+        for name, content in _APP.items():
             (app / name).parent.mkdir(parents=True, exist_ok=True)
-            (app / name).write_text(text)
-        config = {**self.config, "done": json.dumps(str(self.done))}
+            (app / name).write_text(content)
+        config = {**self.config, "done": _toml(self.done)}
         lines = "".join(f"{key} = {value}\n" for key, value in config.items())
-        (app / "pyproject.toml").write_text(_PROJECT + lines)
+        (app / "pyproject.toml").write_text(_PROJECT + lines, encoding="utf-8")
         return app
 
     def _call(self, environment: dict[str, str], name: str, *arguments: str) -> None:
@@ -369,11 +379,12 @@ class Client:
         node: Child | None = None
         joined = heard = None
         since = patience = time.monotonic()
+        # An end that an earlier server has left says nothing about the next one, unless it came to results.
+        left = (read(self.folder / ENDED) or {}).get("attempt")
         try:
             while True:
                 ended, place = read(self.folder / ENDED), read(self.folder / ADDRESS)
-                # An end that an earlier server has left says nothing about the next one, unless it came to results.
-                if ended is not None and ("error" not in ended or ended["attempt"] == joined):
+                if ended is not None and ("error" not in ended or ended["attempt"] == joined or ended["attempt"] != left):
                     if "error" in ended:
                         raise WireError(f"the server failed: {ended['error']}")
                     return

@@ -80,12 +80,12 @@ def serve(grid: Grid, context: Context) -> Path:
             content = RecordDict({"model": carried(parts), "round": ConfigRecord({"round": round, "counted": counted, "client": client})})
             messages.append(Message(content=content, message_type="train", dst_node_id=nodes[client]))
         asked = {places[message.metadata.dst_node_id] for message in messages}
-        answers, reason = [], "its node did not answer in time"
+        answers, gone = [], "its node is gone"
         for reply in grid.send_and_receive(messages, timeout=float(config.get("round-timeout", 3600))):
             sender = places.get(reply.metadata.src_node_id)
             if sender is None or sender not in asked:
-                # Of a node that is gone the SuperLink says so, in its own name.
-                reason = f"its node is gone: {one_line(str(reply.error.reason))}" if reply.has_error() else reason
+                # Of a node that is gone the SuperLink says so, in its own name, and not which node it is.
+                gone = f"its node is gone: {one_line(str(reply.error.reason))}" if reply.has_error() else gone
                 continue
             asked.discard(sender)
             if reply.has_error():
@@ -99,7 +99,8 @@ def serve(grid: Grid, context: Context) -> Path:
                 lost.append((sender, f"its answer cannot be read: {type(error).__name__}: {one_line(str(error))}"))
                 continue
             answers.append((sender, seconds, b"".join(parts)))
-        lost += [(client, reason) for client in asked]
+        there = set(grid.get_node_ids()) if asked else set()
+        lost += [(client, "its node did not answer in time" if nodes[client] in there else gone) for client in sorted(asked)]
         # Whose node failed may come again as another node.
         for client, _ in lost:
             nodes.pop(client, None)

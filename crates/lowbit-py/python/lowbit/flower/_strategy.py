@@ -13,6 +13,8 @@ from flwr.serverapp.strategy import Strategy
 
 from .._errors import WireError
 from .._lowbit import Codec, too_large
+from .._settings import seed as seed_of
+from .._settings import text
 from ._tensors import RECORD, SERVER, Layout, apply, arrays_key, carried, carried_messages, one_line
 
 if TYPE_CHECKING:
@@ -252,6 +254,6 @@ def compressed(strategy: Strategy, *, up_bits: str | int = "8", down_bits: str |
         seed: seed of rounding.
 
     Raises:
-        SettingError: no such width.
+        SettingError: no such width, or a seed that is none.
     """
-    return Compressed(strategy, str(up_bits), str(down_bits), seed)
+    return Compressed(strategy, text("up_bits", up_bits), text("down_bits", down_bits), seed_of(seed))
