@@ -4,19 +4,15 @@ use crate::failure::Failure;
 use crate::settings::{Flags, of};
 use clap::Args;
 use lowbit::ModelBits;
+use lowbit_lab::Config;
 use lowbit_lab::config::{Area, areas::Federation};
 
 /// What makes a federation.
 #[derive(Debug, Args)]
 pub(crate) struct Federate {
-    /// Bits per weight of the model that clients train and the server deploys: 32, 16, 8, 4, 2 or 1
-    #[arg(
-        long,
-        default_value = "8",
-        value_name = "N",
-        help_heading = "Federation"
-    )]
-    pub(crate) bits: ModelBits,
+    /// Bits per weight of the model that clients train and the server deploys: 32, 16, 8, 4, 2 or 1 [default: 8]
+    #[arg(long, value_name = "N", help_heading = "Federation")]
+    pub(crate) bits: Option<ModelBits>,
     /// Go on with a run that was stopped
     #[arg(long)]
     pub(crate) resume: bool,
@@ -25,6 +21,11 @@ pub(crate) struct Federate {
     pub(crate) show_partitions: bool,
     #[command(flatten)]
     pub(crate) settings: Flags<of::Federate>,
+}
+
+/// The bits of a federation's model: of the flag, or as a file says them for all commands.
+pub(crate) fn bits(flag: Option<ModelBits>, config: &Config) -> ModelBits {
+    flag.unwrap_or(config.widths.bits.into())
 }
 
 /// The settings of a federation: a sweep takes their flags with `--federated` alone.

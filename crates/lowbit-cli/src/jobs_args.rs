@@ -114,7 +114,10 @@ impl Submit {
     /// Whether `--partition` was meant for the images of a federation.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         match &self.partition {
-            Some(name) if self.experiment.is_federation() && name.parse::<Partition>().is_ok() => {
+            Some(name)
+                if self.experiment.is_federation()
+                    && (name.starts_with('@') || name.parse::<Partition>().is_ok()) =>
+            {
                 Err(Failure::Input(format!(
                     "--partition {name}: it names a partition of Slurm here; use --deal {name} to spread the images"
                 )))
@@ -172,14 +175,9 @@ pub(crate) enum Experiment {
     /// Train across clients that keep their images: as one task, or with a task for each client
     #[command(mut_arg("schedule", |arg| arg.default_value("constant")), mut_arg("epochs", hidden), mut_arg("freeze_bn_epochs", hidden), mut_arg("deal", deal))]
     Federate {
-        /// Bits per weight of the model that clients train and the server deploys: 32, 16, 8, 4, 2 or 1
-        #[arg(
-            long,
-            default_value = "8",
-            value_name = "N",
-            help_heading = "Federation"
-        )]
-        bits: ModelBits,
+        /// Bits per weight of the model that clients train and the server deploys: 32, 16, 8, 4, 2 or 1 [default: 8]
+        #[arg(long, value_name = "N", help_heading = "Federation")]
+        bits: Option<ModelBits>,
         /// process: all clients in one task; flower: a task for the server, one for each client, joined by Flower (Slurm only)
         #[arg(long, value_enum, default_value_t = Transport::Process, help_heading = "Federation")]
         transport: Transport,

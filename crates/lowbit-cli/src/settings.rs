@@ -1,6 +1,6 @@
 //! Settings as flags: the lab's groups, flattened into the commands that use them.
 
-use clap::builder::PossibleValue;
+use clap::builder::{NonEmptyStringValueParser, PossibleValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, ValueHint, value_parser};
 use lowbit_lab::config::{
@@ -31,7 +31,7 @@ impl Given {
     pub(crate) fn sets(&self, key: &str) -> bool {
         let pair = |pair: &String| {
             pair.split_once('=')
-                .is_some_and(|(set, _)| set.trim() == key)
+                .is_some_and(|(set, _)| set.trim().replace('-', "_") == key)
         };
         self.flags.iter().any(|(_, set, _)| *set == key) || self.pairs.iter().any(pair)
     }
@@ -248,10 +248,17 @@ fn flag(setting: &'static Setting, heading: &'static str, defaults: &toml::Table
         arg.default_value(default)
     };
     match &setting.values {
+        // Unset variables of a shell are no settings.
+        Values::Any(name) if setting.key == "deadline" => arg
+            .value_name(name)
+            .value_parser(NonEmptyStringValueParser::new()),
         Values::Any(name) => arg.value_name(name),
         Values::Path(name) => arg.value_name(name).value_hint(ValueHint::AnyPath),
         Values::OneOf(list) => arg.value_name("NAME").value_parser(Suggested(list())),
-        Values::List(name) => arg.value_name(name).action(ArgAction::Append),
+        Values::List(name) => arg
+            .value_name(name)
+            .action(ArgAction::Append)
+            .value_parser(NonEmptyStringValueParser::new()),
         Values::Like(name, list) => arg
             .value_name(name)
             .hide_possible_values(true)

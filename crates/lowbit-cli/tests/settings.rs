@@ -89,10 +89,6 @@ fn a_federation_has_its_settings_from_a_file_and_from_pairs_too() {
         clients(&["--set", "clients=4", "--clients", "5", "--deal", "iid"]),
         5
     );
-    std::fs::write(path.join("four.toml"), "bits = 4").unwrap();
-    let line = ["federate", "--config", "four.toml"];
-    let found = refused(path, &line, 2);
-    assert!(found.contains("--bits 4"), "{found}");
     // What is printed is read.
     std::fs::write(
         path.join("table.csv"),
@@ -122,6 +118,11 @@ fn a_federation_has_its_settings_from_a_file_and_from_pairs_too() {
             &["federate", "--rounds", "0"],
             "rounds must lie in 1..100000",
         ),
+        (
+            &["sweep", "--set", "up-bits=4"],
+            "up_bits: a setting of a federation; add --federated",
+        ),
+        (&["federate", "--deadline", ""], "--deadline: needs a value"),
         (
             &["sweep", "--set", "rounds=3"],
             "rounds: a setting of a federation; add --federated",

@@ -274,6 +274,11 @@ fn bad_input_gets_one_line() {
         ),
         ("--lr fast", "lr"),
         (
+            "--federated --partition @table.json",
+            "use --deal @table.json to spread the images",
+        ),
+        ("--federated --epochs 3", "--rounds and --local-epochs"),
+        (
             "--federated --partition shards:2",
             "use --deal shards:2 to spread the images",
         ),

@@ -56,7 +56,7 @@ pub enum JobError {
         count: usize,
     },
     /// The data cannot be seen, or are not those that were submitted.
-    #[error("{}: {reason} (on {host}); put the data where every node sees them, or submit again with another --data", path.display())]
+    #[error("{}: {reason} (on {host}); put it where every node sees it, or submit again", path.display())]
     Data {
         /// The data path.
         path: PathBuf,

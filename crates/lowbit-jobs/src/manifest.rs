@@ -11,6 +11,9 @@ use std::sync::OnceLock;
 /// Version of the manifest's format.
 pub const FORMAT: u32 = 1;
 
+/// Bytes of one argument that Linux does not start a program with.
+const MOST_OF_WORD: usize = 128 << 10;
+
 /// What all tasks share: the first line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
@@ -132,6 +135,19 @@ impl Manifest {
                     what: "folder".into(),
                     value: format!("{path:?}"),
                     expected: "a name without line breaks and other control characters".into(),
+                });
+            }
+        }
+        for word in tasks.iter().flat_map(|task| &task.argv) {
+            if word.len() >= MOST_OF_WORD {
+                return Err(JobError::Value {
+                    what: "an argument of a task".into(),
+                    value: format!("{}…", word.chars().take(60).collect::<String>()),
+                    expected: format!(
+                        "less than {} KiB, which is what systems take; it has {}",
+                        MOST_OF_WORD >> 10,
+                        word.len() >> 10
+                    ),
                 });
             }
         }

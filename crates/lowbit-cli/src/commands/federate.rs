@@ -3,7 +3,7 @@
 use super::{Context, analyze};
 use crate::args::Part;
 use crate::failure::Failure;
-use crate::federate_args::Federate;
+use crate::federate_args::{Federate, bits};
 use crate::federate_progress::{FederateProgress, megabytes, round_line};
 use crate::table::table;
 use lowbit::ModelBits;
@@ -18,12 +18,6 @@ use lowbit_lab::{Config, plural};
 pub(super) fn run(context: &Context, args: &Federate) -> Result<(), Failure> {
     let config = &context.config;
     check(config)?;
-    let of_file = config.widths.bits;
-    if of_file != Config::default().widths.bits && ModelBits::from(of_file) != args.bits {
-        return Err(Failure::Input(format!(
-            "bits = {of_file}: the bits of a federation's model are given by the flag alone: --bits {of_file}"
-        )));
-    }
     let input = context.input()?;
     say_unused(context, &input.data);
     let resume = match args.resume {
@@ -32,7 +26,7 @@ pub(super) fn run(context: &Context, args: &Federate) -> Result<(), Failure> {
         true => Resume::Expected,
         false => Resume::No,
     };
-    let federation = FederateConfig::of(config, args.bits, resume);
+    let federation = FederateConfig::of(config, bits(args.bits, config), resume);
     federation
         .settings
         .check()
@@ -116,6 +110,7 @@ pub(crate) fn sweep(
     part: Option<(Part, Option<u64>)>,
 ) -> Result<(), Failure> {
     check(&context.config)?;
+    super::sweep::check_bits(&context.config)?;
     let input = context.input()?;
     say_unused(context, &input.data);
     let first = context.config.run.seed;

@@ -1,7 +1,7 @@
 //! `lowbit submit`: an experiment as tasks of a cluster or of this machine's queue.
 
 use super::jobs::open;
-use super::{federate, flower};
+use super::{federate, flower, sweep};
 use crate::failure::Failure;
 use crate::federate_args;
 use crate::jobs_args::{Experiment, Submit, Transport};
@@ -116,8 +116,11 @@ fn config(experiment: &Experiment) -> Result<Config, Failure> {
 fn freeze(experiment: &Experiment, mut config: Config) -> Result<Manifest, Failure> {
     let folder = std::env::current_dir()
         .map_err(|error| Failure::Run(format!("no current folder: {error}")))?;
-    if let Experiment::Federate { .. } = experiment {
+    if experiment.is_federation() {
         federate::check(&config)?;
+    }
+    if let Experiment::Sweep { .. } = experiment {
+        sweep::check_bits(&config)?;
     }
     config.results.out = full(&config.results.out)?;
     config.images.data_dir = full(&config.images.data_dir)?;
@@ -141,11 +144,15 @@ fn freeze(experiment: &Experiment, mut config: Config) -> Result<Manifest, Failu
             bits,
             transport: Transport::Process,
             ..
-        } => ("federate", vec![frozen.federate(*bits)]),
+        } => (
+            "federate",
+            vec![frozen.federate(federate_args::bits(*bits, &config))],
+        ),
         Experiment::Federate { bits, .. } => {
+            let bits = federate_args::bits(*bits, &config);
             let shown = frozen.shown(&config, &[("bits", bits.to_string())]);
             let settings = frozen.values(&config);
-            let tasks = flower::tasks(*bits, &config.federation, settings, &shown)?;
+            let tasks = flower::tasks(bits, &config.federation, settings, &shown)?;
             ("federate", tasks)
         }
         Experiment::Compare { from, .. } => (

@@ -13,6 +13,17 @@ use lowbit_lab::experiments::sweep::{Subject, measure, sweep, train_widths};
 use lowbit_lab::tensorboard::TensorBoard;
 use lowbit_lab::{Config, Events, roofline};
 
+/// Refuses bits of one model.
+pub(super) fn check_bits(config: &Config) -> Result<(), Failure> {
+    let bits = config.widths.bits;
+    match bits == Config::default().widths.bits {
+        true => Ok(()),
+        false => Err(Failure::Input(format!(
+            "bits {bits}: a sweep has a model per width; use --widths 32,{bits}"
+        ))),
+    }
+}
+
 pub(super) fn run(
     context: &Context,
     widths: &[ModelBits],
@@ -20,12 +31,7 @@ pub(super) fn run(
     part: Option<(Part, Option<u64>)>,
     beginning: &Beginning,
 ) -> Result<(), Failure> {
-    let bits = context.config.widths.bits;
-    if bits != Config::default().widths.bits {
-        return Err(Failure::Input(format!(
-            "bits {bits}: a sweep has a model per width; use --widths 32,{bits}"
-        )));
-    }
+    check_bits(&context.config)?;
     let input;
     let subject = match context.beginning(beginning)? {
         Some((model, chosen)) => {

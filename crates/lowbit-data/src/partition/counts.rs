@@ -56,7 +56,8 @@ impl Counts {
                 "a row for each client with a number for each class",
             ));
         }
-        let few = |row: &Vec<usize>| row.iter().sum::<usize>() < 2;
+        let sum = |counts: &mut dyn Iterator<Item = usize>| counts.fold(0, usize::saturating_add);
+        let few = |row: &Vec<usize>| sum(&mut row.iter().copied()) < 2;
         if let Some(client) = self.0.iter().position(few) {
             let value = format!("counts with hardly an image for client {client}");
             return Err(refuse(value, "at least two images for every client"));
@@ -66,7 +67,7 @@ impl Counts {
             let of_class = |&index: &usize| labels[index] as usize == class;
             let mut images: Vec<usize> = (0..labels.len()).filter(of_class).collect();
             shuffle(&mut stream(seed, "partition", class as u64), &mut images);
-            let wanted: usize = self.0.iter().map(|row| row[class]).sum();
+            let wanted = sum(&mut self.0.iter().map(|row| row[class]));
             if wanted > images.len() {
                 let value = format!(
                     "counts with {wanted} images of class {class}, of which {} are there",
@@ -139,6 +140,9 @@ mod tests {
         assert!(
             refused(3, &labels).contains("for 2 clients and 3 classes, where there are 3 and 3")
         );
+        let most = format!("counts:{},3,3;6,3,3", usize::MAX);
+        let most: Partition = most.parse().unwrap();
+        assert!(most.deal(&labels, 3, 2, 0.2, 1).is_err());
         assert!(
             refused(2, &labels[..30]).contains("with 20 images of class 1, of which 10 are there")
         );

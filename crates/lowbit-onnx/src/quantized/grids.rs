@@ -6,14 +6,13 @@ use lowbit::quant::ActivationParams;
 
 /// Takes a draft's roundings away, each into the operator before it.
 pub(crate) fn settle(draft: &mut Draft) {
-    let mut only = only_grids(draft);
-    // Layers of f32 read the image as it is: before them it is rounded by an operator of its own.
-    if draft.items[0].grid.is_none() && only_floats_read(draft, 0) {
-        only[0] = None;
-    }
+    let only = only_grids(draft);
+    // Integers are made of the image by who reads it with some; before others it is rounded by an operator of its own.
+    let rounds_image = draft.items[0].grid.is_none() && !only_codes_read(draft, 0);
     let items = std::mem::take(&mut draft.items);
     let mut settled = Settled {
         only,
+        rounds_image,
         places: Vec::with_capacity(items.len()),
         draft,
     };
@@ -79,13 +78,13 @@ fn only_grids(draft: &Draft) -> Vec<Option<ActivationParams>> {
     found.into_iter().map(Option::flatten).collect()
 }
 
-/// Whether nothing but layers without integers reads an item, or what moves or rounds it alone.
-fn only_floats_read(draft: &Draft, read: usize) -> bool {
+/// Whether nothing but layers of integers reads an item, or what moves or rounds it alone.
+fn only_codes_read(draft: &Draft, read: usize) -> bool {
     let readers = draft.items.iter().enumerate();
     let mut readers = readers.filter(|(_, item)| item.inputs.contains(&read));
     readers.all(|(index, item)| match item.work {
-        Work::Grid(_) | Work::Op(Op::Flatten | Op::Reshape(_)) => only_floats_read(draft, index),
-        _ => item.weight.is_some() && item.codes.is_none(),
+        Work::Grid(_) | Work::Op(Op::Flatten | Op::Reshape(_)) => only_codes_read(draft, index),
+        _ => item.codes.is_some(),
     })
 }
 
@@ -93,6 +92,8 @@ fn only_floats_read(draft: &Draft, read: usize) -> bool {
 struct Settled<'a> {
     /// The grid to which all readers of an item of the one before round it, if there is one.
     only: Vec<Option<ActivationParams>>,
+    /// Whether an operator of its own rounds the image.
+    rounds_image: bool,
     draft: &'a mut Draft,
     /// The new place of each item.
     places: Vec<usize>,
@@ -151,7 +152,8 @@ impl Settled<'_> {
     fn round(&mut self, from: usize, grid: ActivationParams) -> usize {
         let place = self.places[from];
         let root = self.root(place);
-        if self.draft.items[root].grid == Some(grid) {
+        let is_there = self.draft.items[root].grid == Some(grid);
+        if is_there && !(root == 0 && self.rounds_image) {
             return place;
         }
         self.on_grid(place, Some(grid))

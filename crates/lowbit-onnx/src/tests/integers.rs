@@ -128,6 +128,63 @@ fn an_image_that_layers_of_f32_read_is_rounded_and_cut_off() {
 }
 
 #[test]
+fn whatever_reads_a_rounded_image_reads_its_levels() {
+    let with = |between: Vec<NodeProto>, levels: bool| {
+        let mut model = small();
+        let graph = graph(&mut model);
+        graph.node[0].input[0] = "m".into();
+        let from = if levels { "d" } else { "x" };
+        let mut nodes = vec![];
+        if levels {
+            nodes.push(node("QuantizeLinear", &["x", "xs", "xz"], "q"));
+            nodes.push(node("DequantizeLinear", &["q", "xs", "xz"], "d"));
+        }
+        nodes.extend(between.into_iter().map(|mut node| {
+            for input in &mut node.input {
+                if input == "image" {
+                    *input = from.into();
+                }
+            }
+            node
+        }));
+        graph.node.splice(0..0, nodes);
+        graph.initializer.extend([
+            // Three levels to a pixel, up to a third of white.
+            float("xs", &[], &[1.0 / 765.0]),
+            bytes("xz", DataType::Uint8, &[], &[0]),
+            float("one", &[], &[1.0]),
+        ]);
+        run(
+            &model,
+            &match levels {
+                true => noise(),
+                false => noise().iter().map(|&p| p.min(85)).collect(),
+            },
+        )
+    };
+    let named = |mut node: NodeProto, name: &str| {
+        node.name = Some(name.into());
+        node
+    };
+    for between in [
+        vec![named(node("Sigmoid", &["image"], "m"), "s")],
+        vec![named(node("Add", &["image", "image"], "m"), "s")],
+        vec![named(node("Add", &["image", "one"], "m"), "s")],
+        vec![named(node("Mul", &["image", "image"], "m"), "s")],
+    ] {
+        let (rounded, plain) = (with(between.clone(), true), with(between.clone(), false));
+        let name = between[0].op_type.clone();
+        for (a, b) in rounded.iter().zip(&plain) {
+            // Sums are products of 16-bit weights.
+            assert!(
+                (a - b).abs() < 2e-4 * a.abs(),
+                "{name:?}: {rounded:?} {plain:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_softmax_over_other_axes_than_the_file_s_is_refused() {
     let with = |opset: i64| {
         let mut model = of_integers("v");
