@@ -4,7 +4,7 @@ use crate::doctor_args::Doctor;
 use crate::federate_args::{Federate, only_federated};
 use crate::jobs_args::{Submit, TaskArgs, Which};
 use crate::recommend_args::Recommend;
-use crate::settings::{Flags, Given, of};
+use crate::settings::{Flags, Given, hidden, of};
 use crate::which_images::{Beginning, WhichImages, WhichOfFrom};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
@@ -417,11 +417,6 @@ pub(crate) struct Manners {
     /// Print nothing but errors and where the results are
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
-}
-
-/// An argument that is there to be refused with a better reason than that nobody knows it.
-pub(crate) fn hidden(arg: clap::Arg) -> clap::Arg {
-    arg.hide(true)
 }
 
 /// A price: finite, and not negative.

@@ -5,7 +5,7 @@ use crate::settings::{Flags, of};
 use clap::Args;
 use lowbit::ModelBits;
 use lowbit_lab::Config;
-use lowbit_lab::config::{Area, areas::Federation};
+use lowbit_lab::config::{Area, areas::Federating};
 
 /// What makes a federation.
 #[derive(Debug, Args)]
@@ -30,7 +30,7 @@ pub(crate) fn bits(flag: Option<ModelBits>, config: &Config) -> ModelBits {
 
 /// The settings of a federation: a sweep takes their flags with `--federated` alone.
 pub(crate) fn only_federated(arg: clap::Arg) -> clap::Arg {
-    match arg.get_help_heading() == Some(Federation::GROUP.heading) {
+    match arg.get_help_heading() == Some(Federating::GROUP.heading) {
         true => arg.requires("federated"),
         false => arg,
     }
@@ -38,7 +38,7 @@ pub(crate) fn only_federated(arg: clap::Arg) -> clap::Arg {
 
 /// The keys of those settings.
 pub(crate) fn keys() -> impl Iterator<Item = &'static str> {
-    Federation::GROUP.settings.iter().map(|setting| setting.key)
+    Federating::GROUP.settings.iter().map(|setting| setting.key)
 }
 
 /// What a sweep without a federation says to one of them.

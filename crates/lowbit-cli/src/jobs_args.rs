@@ -1,9 +1,8 @@
 //! Arguments of the commands that send experiments away.
 
-use crate::args::hidden;
 use crate::failure::Failure;
 use crate::federate_args::only_federated;
-use crate::settings::{Flags, Given, of};
+use crate::settings::{Flags, Given, hidden, of};
 use clap::builder::Resettable;
 use clap::{Arg, Args, Subcommand, ValueHint};
 use lowbit::ModelBits;

@@ -267,18 +267,18 @@ fn flag(setting: &'static Setting, heading: &'static str, defaults: &toml::Table
     }
 }
 
+/// An argument that is there to be refused with a better reason than that nobody knows it.
+pub(crate) fn hidden(arg: Arg) -> Arg {
+    arg.hide(true)
+}
+
 /// A default as a user would write it.
 pub(crate) fn shown(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),
         // Most settings are f32: as f64 they have digits that nobody wrote.
-        toml::Value::Float(number) => {
-            let (short, whole) = ((*number as f32).to_string(), number.to_string());
-            if short.len() < whole.len() && f64::from(*number as f32) == *number {
-                short
-            } else {
-                whole
-            }
+        toml::Value::Float(number) if f64::from(*number as f32) == *number => {
+            (*number as f32).to_string()
         }
         other => other.to_string(),
     }
@@ -362,14 +362,14 @@ pub(crate) mod of {
         Widths,
         OtherWidths,
         Qat,
-        Federation,
+        Federating,
         Run,
         Repeats,
         Results,
         Curves,
     );
     pub(crate) type Federate = (
-        Federation,
+        Federating,
         Network,
         Images,
         Input,

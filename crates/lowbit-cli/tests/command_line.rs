@@ -138,37 +138,6 @@ fn what_is_left_out_of_the_data_is_said_and_stands_in_the_results() {
 }
 
 #[test]
-fn what_cannot_be_written_or_chosen_is_refused_before_the_work() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    for (line, part) in [
-        (
-            &["quantize", "m.safetensors", "-o", "none/q.safetensors"][..],
-            "none/q.safetensors: lies in a folder that is not there",
-        ),
-        (
-            &["export", "m.safetensors", "--to", "."],
-            ".: is a folder; give the name of a file in it",
-        ),
-        (
-            &["compare", "--all"],
-            "--all: which images a trained model is measured on; give the model with --from",
-        ),
-        (&["analyze", "none"], "none: "),
-    ] {
-        let found = refused(path, line, 2);
-        assert!(found.contains(part), "{found}");
-    }
-    // A model that is named as the one to compare is measured on what is chosen.
-    let line = refused(path, &["compare", "--model", "m.onnx", "--all"], 2);
-    assert!(line.contains("m.onnx: cannot read"), "{line}");
-    // The first words of a file whose rest is missing.
-    std::fs::write(path.join("m.safetensors"), [200, 0, 0, 0, 0, 0, 0, 0, b'{']).unwrap();
-    let line = refused(path, &["inspect", "m.safetensors"], 2);
-    assert!(line.contains("it is cut off"), "{line}");
-}
-
-#[test]
 fn an_unknown_instruction_set_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let output = command(folder.path(), &["bench"])

@@ -1,9 +1,9 @@
-//! Outputs that are full or that nobody reads: one line and exit code 1, or a run that goes on; never a panic.
+//! Outputs that are full, that nobody reads or that cannot be: one line and an exit code, or a run that goes on; never a panic.
 #![cfg(target_os = "linux")]
 
 mod common;
 
-use common::{QUICK, command, stderr, stdout};
+use common::{QUICK, command, refused, stderr, stdout};
 use std::fs::File;
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -157,4 +157,35 @@ fn the_timing_protocol_ends_when_its_output_is_full() {
         command.stdin(lines);
     });
     assert!(stdout(&output).starts_with("ok 0."), "{}", stdout(&output));
+}
+
+#[test]
+fn what_cannot_be_written_or_chosen_is_refused_before_the_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    for (line, part) in [
+        (
+            &["quantize", "m.safetensors", "-o", "none/q.safetensors"][..],
+            "none/q.safetensors: lies in a folder that is not there",
+        ),
+        (
+            &["export", "m.safetensors", "--to", "."],
+            ".: is a folder; give the name of a file in it",
+        ),
+        (
+            &["compare", "--all"],
+            "--all: which images a trained model is measured on; give the model with --from",
+        ),
+        (&["analyze", "none"], "none: "),
+    ] {
+        let found = refused(path, line, 2);
+        assert!(found.contains(part), "{found}");
+    }
+    // A model that is named as the one to compare is measured on what is chosen.
+    let line = refused(path, &["compare", "--model", "m.onnx", "--all"], 2);
+    assert!(line.contains("m.onnx: cannot read"), "{line}");
+    // The first words of a file whose rest is missing.
+    std::fs::write(path.join("m.safetensors"), [200, 0, 0, 0, 0, 0, 0, 0, b'{']).unwrap();
+    let line = refused(path, &["inspect", "m.safetensors"], 2);
+    assert!(line.contains("it is cut off"), "{line}");
 }

@@ -35,7 +35,7 @@ pub use foreign::what_is;
 pub use identity::{Identity, Overlap, Sketch};
 pub use in_memory::{InMemory, Labelled};
 pub use options::{LoadOptions, default_cache_dir};
-pub use partition::{ClientImages, Counts, Partition, labels_per_client};
+pub use partition::{ClassCounts, ClientImages, Partition, labels_per_client};
 pub use progress::{Progress, Silent, Unit};
 pub use resize::Resize;
 pub use sources::load;

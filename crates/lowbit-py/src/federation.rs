@@ -11,7 +11,7 @@ use lowbit_fed::screen::{self, ClientFailure, Failure};
 use lowbit_fed::wire::{self, Encoding, Header, Kind, Report};
 use lowbit_fed::{Role, Schema, TensorSpec};
 use lowbit_lab::config::Area;
-use lowbit_lab::config::areas::Federation;
+use lowbit_lab::config::areas::Federating;
 use lowbit_lab::experiments::federate::{self as lab, ClientState, FederateConfig, Resume};
 use lowbit_lab::{Config, LabError};
 use numpy::PyArrayDyn;
@@ -30,7 +30,7 @@ fn federation(pairs: &Pairs, config: &Config) -> PyResult<FederateConfig> {
         Err(Class::Setting.error(format!("{key}={text}: {reason}")))
     };
     for (key, text) in pairs {
-        let known = |key: &str| Federation::GROUP.settings.iter().any(|one| one.key == key);
+        let known = |key: &str| Federating::GROUP.settings.iter().any(|one| one.key == key);
         match key.as_str() {
             "bits" => match text.parse() {
                 Ok(given) => bits = given,

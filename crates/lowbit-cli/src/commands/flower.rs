@@ -9,7 +9,7 @@ use lowbit_jobs::Task;
 use lowbit_jobs::manifest::Binary;
 use lowbit_jobs::resources::Resources;
 use lowbit_jobs::scheduler::Engine;
-use lowbit_lab::config::areas::Federation;
+use lowbit_lab::config::areas::Federating;
 use std::collections::BTreeMap;
 
 /// Why the program alone does not do it.
@@ -24,7 +24,7 @@ pub(super) fn needs_python() -> Failure {
 pub(super) fn check(
     engine: Engine,
     resources: &Resources,
-    federation: &Federation,
+    federation: &Federating,
 ) -> Result<(), Failure> {
     if !Binary::is_script() {
         return Err(needs_python());
@@ -48,7 +48,7 @@ pub(super) fn check(
 /// The server's task, and one for each client; `settings` are the experiment's, in TOML.
 pub(super) fn tasks(
     bits: ModelBits,
-    federation: &Federation,
+    federation: &Federating,
     settings: Vec<(String, String)>,
     shown: &BTreeMap<String, String>,
 ) -> Result<Vec<Task>, Failure> {
@@ -78,9 +78,9 @@ pub(super) fn tasks(
 ///
 /// # Errors
 /// A line about a setting that is about clients of one process.
-fn run_config(federation: &Federation, bits: ModelBits) -> Result<Vec<(String, String)>, String> {
+fn run_config(federation: &Federating, bits: ModelBits) -> Result<Vec<(String, String)>, String> {
     // All by name: a new one must be passed on.
-    let Federation {
+    let Federating {
         clients,
         rounds,
         local_epochs,
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn batch_norm_of_clients_does_not_go_with_flower() {
-        let mut federation = Federation::default();
+        let mut federation = Federating::default();
         assert!(run_config(&federation, ModelBits::Fp32).is_ok());
         federation.norm = Norm::Local;
         let line = run_config(&federation, ModelBits::Fp32).unwrap_err();

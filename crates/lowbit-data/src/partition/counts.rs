@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 /// Images of each class (column) for each client (row): `60,568;214,73`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counts(Arc<[Vec<usize>]>);
+pub struct ClassCounts(Arc<[Vec<usize>]>);
 
-impl Counts {
+impl ClassCounts {
     /// Reads the rows of a file: a JSON array of arrays, as `lowbit federate --show-partitions --json` prints them, or a line
     /// of numbers with commas for each client.
     ///
@@ -95,7 +95,7 @@ fn rows<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Vec<Vec<usize>>, Str
         .collect()
 }
 
-impl fmt::Display for Counts {
+impl fmt::Display for ClassCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, row) in self.0.iter().enumerate() {
             let row: Vec<String> = row.iter().map(usize::to_string).collect();
@@ -105,7 +105,7 @@ impl fmt::Display for Counts {
     }
 }
 
-impl FromStr for Counts {
+impl FromStr for ClassCounts {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -122,8 +122,8 @@ mod tests {
     fn each_client_has_what_the_table_says_and_the_rest_nobody() {
         let labels: Vec<u32> = (0..60).map(|index| index % 3).collect();
         let table = "[[5, 0, 7], [1, 20, 2]]";
-        let counts = Counts::from_file(table).unwrap();
-        assert_eq!(counts, Counts::from_file("5,0, 7\n1,20,2\n").unwrap());
+        let counts = ClassCounts::from_file(table).unwrap();
+        assert_eq!(counts, ClassCounts::from_file("5,0, 7\n1,20,2\n").unwrap());
         let partition = Partition::Counts(counts);
         assert_eq!(partition.to_string(), "counts:5,0,7;1,20,2");
         assert_eq!(partition.to_string().parse(), Ok(partition.clone()));
@@ -147,7 +147,7 @@ mod tests {
             refused(2, &labels[..30]).contains("with 20 images of class 1, of which 10 are there")
         );
         for wrong in ["[[1], [2, 3]]", "[[-1]]", "", "1,x", "{}"] {
-            assert!(Counts::from_file(wrong).is_err(), "{wrong}");
+            assert!(ClassCounts::from_file(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -5,7 +5,7 @@ mod dirichlet;
 mod iid;
 mod shards;
 
-pub use counts::Counts;
+pub use counts::ClassCounts;
 
 use crate::DataError;
 use lowbit_kernels::random::{shuffle, stream};
@@ -35,7 +35,7 @@ pub enum Partition {
         per_client: usize,
     },
     /// As a table says; images beyond its sums no client has.
-    Counts(Counts),
+    Counts(ClassCounts),
 }
 
 /// The images of one client, as indices into all training images, in rising order.

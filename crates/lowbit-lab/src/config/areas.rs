@@ -314,7 +314,7 @@ area! {
 
 area! {
     /// Who takes part in a federation, what they send each other, and what may fail.
-    Federation, "Federation" {
+    Federating, "Federation" {
         /// Clients that hold the training images
         clients: u32 = 10, Any("N");
         /// Rounds: clients train, the server averages
@@ -349,7 +349,7 @@ area! {
         dropout: f64 = 0.0, Any("SHARE");
         /// Time after which a client's answer does not count, e.g. 30s; with it, runs do not repeat to the bit
         #[serde(serialize_with = "super::text::serialize", deserialize_with = "super::text_or_number")]
-        deadline: Deadline = Deadline::default(), Any("TIME");
+        deadline: AnswerTime = AnswerTime::default(), Any("TIME");
         /// Fewest clients that must answer in a round
         min_clients: u32 = 2, Any("N");
         /// A client that misbehaves in every round: 3=nan, 3=x100 or 3=cut (may be repeated)
@@ -366,9 +366,9 @@ area! {
 
 /// Seconds after which an answer does not count, if any; written `30s`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Deadline(pub Option<f64>);
+pub struct AnswerTime(pub Option<f64>);
 
-impl fmt::Display for Deadline {
+impl fmt::Display for AnswerTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(seconds) => write!(f, "{seconds}s"),
@@ -377,7 +377,7 @@ impl fmt::Display for Deadline {
     }
 }
 
-impl FromStr for Deadline {
+impl FromStr for AnswerTime {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {

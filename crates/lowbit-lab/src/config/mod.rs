@@ -15,14 +15,14 @@ pub use error::ConfigError;
 pub use layers::Layers;
 
 use areas::{
-    Calibration, Chain, Curves, Federation, Images, Input, Network, Onnx, OtherWidths, Ptq, Qat,
+    Calibration, Chain, Curves, Federating, Images, Input, Network, Onnx, OtherWidths, Ptq, Qat,
     Recipe, Repeats, Results, Run, Training, Widths,
 };
 use lowbit::quant::ActivationQuant;
 use lowbit::quantize::{LayerBits, PtqConfig};
 use lowbit::train::QatConfig;
 use lowbit::{ActivationBits, WeightBits};
-use lowbit_data::{Counts, Partition};
+use lowbit_data::{ClassCounts, Partition};
 use serde::{Deserialize, Serialize};
 
 /// Defines [`Config`] and the list of its groups, so that an area stands in both.
@@ -65,7 +65,7 @@ config! {
     /// How it is trained with quantization.
     qat: Qat,
     /// Across whom it is trained.
-    federation: Federation,
+    federation: Federating,
     /// Seed and threads.
     run: Run,
     /// How often.
@@ -217,7 +217,7 @@ fn partition<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Partition, D::Err
     };
     let counts = std::fs::read_to_string(path)
         .map_err(|error| error.to_string())
-        .and_then(|text| Counts::from_file(&text));
+        .and_then(|text| ClassCounts::from_file(&text));
     counts
         .map(Partition::Counts)
         .map_err(|reason| D::Error::custom(format!("{path}: {reason}")))

@@ -60,7 +60,7 @@ impl FederateConfig {
     #[must_use]
     pub fn of(config: &Config, bits: ModelBits, resume: Resume) -> Self {
         // All by name: a new one must be passed on.
-        let areas::Federation {
+        let areas::Federating {
             clients,
             rounds,
             local_epochs,
