@@ -65,14 +65,24 @@ fn a_model_that_guesses_gets_no_verdict() {
     let path = folder.path();
     // Labels mean nothing: after one pass nobody knows more than a guess.
     photos(&path.join("p"), &CLASSES, 40, 7, false);
-    let common = [
-        "--data", "p", "--model", "mlp", "--epochs", "1", "--lr", "1e-6",
-    ];
+    let common = ["--data", "p", "--model", "mlp", "--lr", "1e-6"];
     for experiment in [
-        &["train"][..],
-        &["compare"],
-        &["qat-vs-ptq", "--seeds", "1"],
-        &["sweep", "--widths", "32,8"],
+        &["train", "--epochs", "1"][..],
+        &["compare", "--epochs", "1"],
+        &["qat-vs-ptq", "--epochs", "1", "--seeds", "1"],
+        &["sweep", "--epochs", "1", "--widths", "32,8"],
+        &[
+            "sweep",
+            "--federated",
+            "--rounds",
+            "1",
+            "--clients",
+            "2",
+            "--widths",
+            "32,8",
+            "--out",
+            "fed",
+        ],
     ] {
         let (code, text) = run(path, &[experiment, &common].concat());
         assert_eq!(code, Some(0), "{text}");

@@ -13,6 +13,7 @@ use self::identity::{identity, name};
 use self::results::{overhead, record, write};
 use super::artifacts::Held;
 use super::inputs::Input;
+use super::learning::Outcome;
 use super::sweep::{CompressionMetrics, RunResults};
 use crate::config::areas;
 use crate::decisive::Decisive;
@@ -425,6 +426,12 @@ impl Run<'_> {
 
     fn results(&self, rounds: &[FederatedRound], original: u64, compressed: u64) -> RunResults {
         let last = rounds.last();
+        let outcome = |round: &FederatedRound| {
+            let classes = self.data.class_names.len();
+            let loss = Some(round.train_loss);
+            let recipe = &self.config.recipe;
+            Outcome::of(round.test_accuracy, &self.data.test, classes, loss, recipe)
+        };
         RunResults {
             bit_width: self.federate.bits.get(),
             num_rounds: rounds.len(),
@@ -449,7 +456,7 @@ impl Run<'_> {
             synthetic: self.data.synthetic,
             img_per_s: None,
             speedup: None,
-            learning: None,
+            learning: last.map(|round| outcome(round).learning()),
             images: None,
             evaluated: None,
             began_with: None,
