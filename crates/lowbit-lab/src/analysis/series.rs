@@ -2,6 +2,7 @@
 
 use super::runs::Run;
 use crate::experiments::sweep::RunResults;
+use crate::plural;
 use lowbit::train::{ActivationQuantizer, QatConfig, WeightQuantizer};
 use lowbit::{ActivationBits, WeightBits, WeightGrid};
 use lowbit_data::SplitRule;
@@ -103,8 +104,16 @@ fn title(run: &RunResults) -> String {
         parts.push(format!("split {}", config.images.split));
     }
     if run.num_rounds > 0 {
-        let plural = if run.num_rounds == 1 { "" } else { "s" };
-        parts.push(format!("{} epoch{plural}", run.num_rounds));
+        // A federation's list has its clients.
+        let clients = run.decisive.as_ref().and_then(|list| list.get("clients"));
+        parts.push(match clients {
+            None => plural::of(run.num_rounds, "epoch"),
+            Some(clients) => format!(
+                "{} of {} on {clients} clients",
+                plural::of(run.num_rounds, "round"),
+                plural::of(run.local_epochs, "epoch"),
+            ),
+        });
     }
     if run.batch_size > 0 {
         parts.push(format!(

@@ -317,6 +317,15 @@ fn a_title_says_what_the_rows_are_of() {
         title.starts_with("mlp on photos (synthetic data), ") && title.contains("5 epochs"),
         "{title}"
     );
+    let mut federated = run(&input(), &config, 8, 0.9, "1");
+    federated.results.local_epochs = 2;
+    let clients = ("clients".to_owned(), "10".to_owned());
+    federated.results.decisive = Some(Decisive::of_named([clients].into()));
+    let title = series(&[federated])[0].title.clone();
+    assert!(
+        title.contains(", 1 round of 2 epochs on 10 clients, "),
+        "{title}"
+    );
     let bare = Run {
         folder: "old".into(),
         results: serde_json::from_str("{\"bit_width\": 8, \"final_test_accuracy\": 0.5}").unwrap(),
