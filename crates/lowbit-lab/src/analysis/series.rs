@@ -104,9 +104,7 @@ fn title(run: &RunResults) -> String {
         parts.push(format!("split {}", config.images.split));
     }
     if run.num_rounds > 0 {
-        // A federation's list has its clients.
-        let clients = run.decisive.as_ref().and_then(|list| list.get("clients"));
-        parts.push(match clients {
+        parts.push(match run.clients() {
             None => plural::of(run.num_rounds, "epoch"),
             Some(clients) => format!(
                 "{} of {} on {clients} clients",

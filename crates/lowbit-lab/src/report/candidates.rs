@@ -1,8 +1,9 @@
 //! Charts of the models that a recommendation has measured.
 
-use super::charts::{Axis, Chart, Point, Series, short};
+use super::charts::{Axis, Chart, Point, Series};
 use super::figure;
 use super::figures::Figure;
+use super::ticks::short;
 use maud::{Markup, html};
 
 /// A model that was measured.

@@ -4,6 +4,7 @@
 //! dark value. Hover values lie over the drawing as transparent circles and rectangles with a `<title>`.
 
 use super::labels::Labels;
+use super::ticks::{digits, short, spread, with_digits};
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
 use plotters::prelude::*;
@@ -91,8 +92,12 @@ impl Chart {
             false => short,
         };
         let mut svg = drawing(|area| {
+            let digits = match self.y.logarithmic {
+                true => None,
+                false => Some(digits(y.1 - y.0)),
+            };
             let (x, y) = (x.0..x.1, y.0..y.1);
-            let out = (name, &mut hits);
+            let out = (name, digits, &mut hits);
             match (self.x.logarithmic, self.y.logarithmic) {
                 (false, false) => self.draw(area, x, y, out),
                 (true, false) => self.draw(area, x.log_scale(), y, out),
@@ -104,13 +109,13 @@ impl Chart {
         Some(svg)
     }
 
-    /// `name` gives the text at a tick of the x axis.
+    /// `name` gives the text at a tick of the x axis; those of the y axis have so many digits, if it is linear.
     fn draw<X, Y>(
         &self,
         area: &Area<'_>,
         x: X,
         y: Y,
-        (name, hits): (fn(&f64) -> String, &mut String),
+        (name, digits, hits): (fn(&f64) -> String, Option<usize>, &mut String),
     ) where
         X: AsRangedCoord<Value = f64>,
         Y: AsRangedCoord<Value = f64>,
@@ -136,7 +141,10 @@ impl Chart {
             .x_labels(if self.x.logarithmic { 24 } else { 8 })
             .y_labels(7)
             .x_label_formatter(&name)
-            .y_label_formatter(&short)
+            .y_label_formatter(&|value| match digits {
+                Some(digits) => with_digits(*value, digits),
+                None => short(value),
+            })
             .draw()
             .expect(MEMORY);
         let (columns, _) = chart.plotting_area().get_pixel_range();
@@ -250,7 +258,7 @@ impl Bars {
                 .x_labels(0)
                 .y_desc(self.y_label)
                 .y_labels(7)
-                .y_label_formatter(&short)
+                .y_label_formatter(&|value| with_digits(*value, digits(high - low)))
                 .draw()
                 .expect(MEMORY);
             let (_, bottom) = chart.backend_coord(&(0.0, low));
@@ -377,32 +385,6 @@ fn range(values: impl Iterator<Item = f64>, logarithmic: bool) -> Option<(f64, f
     Some((low - margin, high + margin))
 }
 
-/// A number with as many digits as a tick needs.
-pub(super) fn short(value: &f64) -> String {
-    let digits = match value.abs() {
-        size if size >= 100.0 || size == 0.0 => 0,
-        size if size >= 10.0 => 1,
-        size if size >= 1.0 => 2,
-        _ => 3,
-    };
-    let text = format!("{value:.digits$}");
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    } else {
-        text
-    }
-}
-
-/// The same for 1, 2 and 5 of each decade, and nothing for others, which lie too close on a logarithmic axis.
-fn spread(value: &f64) -> String {
-    let first = value / 10f64.powf(value.log10().floor());
-    let is_named = [1.0, 2.0, 5.0, 10.0].map(|of| (first - of).abs() < 1e-6);
-    match is_named.contains(&true) {
-        true => short(value),
-        false => String::new(),
-    }
-}
-
 /// Text as HTML and SVG want it.
 pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
@@ -472,13 +454,5 @@ mod tests {
         assert!(chart(&[(1.0, f64::NAN)]).svg().is_none());
         let svg = chart(&[(1.0, f64::NAN), (2.0, 1.0)]).svg().unwrap();
         assert_eq!(svg.matches("class=\"hit\"").count(), 1);
-    }
-
-    #[test]
-    fn numbers_are_as_short_as_they_may_be() {
-        assert_eq!(short(&0.0), "0");
-        assert_eq!(short(&92.5), "92.5");
-        assert_eq!(short(&0.125), "0.125");
-        assert_eq!(short(&1740.4), "1740");
     }
 }

@@ -1,7 +1,8 @@
 //! What each chart of the page shows.
 
-use super::charts::{Axis, Bars, Chart, Point, Series, short};
+use super::charts::{Axis, Bars, Chart, Point, Series};
 use super::layers::{Layer, WidthLayers};
+use super::ticks::short;
 use crate::analysis::runs::Run;
 use crate::analysis::{Kind, Table, WidthRow};
 use crate::experiments::sweep::RoundRecord;
@@ -177,6 +178,11 @@ pub(super) fn learning(
     title: &str,
     of: impl Fn(&RoundRecord) -> f64,
 ) -> Figure {
+    let mut all = groups.iter().flat_map(|(_, runs)| runs);
+    let unit = match all.any(|run| run.results.clients().is_some()) {
+        true => "round",
+        false => "epoch",
+    };
     let line = |(index, (kind, runs)): (usize, &(Kind, Vec<&Run>))| {
         let first = &runs.first()?.results;
         let points = first.results_per_round.iter().map(|round| Point {
@@ -185,7 +191,7 @@ pub(super) fn learning(
             interval: None,
             label: String::new(),
             tip: format!(
-                "{}, epoch {}: {}",
+                "{}, {unit} {}: {}",
                 plural::bits(kind.label()),
                 round.round,
                 short(&of(round))
@@ -201,8 +207,8 @@ pub(super) fn learning(
     };
     let percent = title.contains("accuracy");
     Chart {
-        title: format!("{title} by epoch, first seed"),
-        x: axis("epoch", false),
+        title: format!("{title} by {unit}, first seed"),
+        x: axis(unit, false),
         y: axis(if percent { "%" } else { "cross-entropy" }, false),
         series: groups.iter().enumerate().filter_map(line).collect(),
     }

@@ -9,6 +9,7 @@ mod figures;
 mod labels;
 mod layers;
 mod pair;
+mod ticks;
 
 use crate::analysis::{Analysis, Table, UNEQUAL, WidthRow, runs::Runs, series};
 use crate::roofline::Roofline;

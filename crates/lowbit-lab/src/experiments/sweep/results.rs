@@ -139,6 +139,14 @@ pub struct RoundRecord {
     pub validation_accuracy: Option<f64>,
 }
 
+impl RunResults {
+    /// How many clients a federation had; none of a training in one place.
+    #[must_use]
+    pub fn clients(&self) -> Option<&str> {
+        self.decisive.as_ref()?.get("clients")
+    }
+}
+
 impl RoundRecord {
     /// Accuracy of the deployed model on the images that watch over the training, share of 1.
     #[must_use]
