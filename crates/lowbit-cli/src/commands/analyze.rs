@@ -148,13 +148,17 @@ fn table_and_summary(found: &Table) -> String {
         true => format!("\n{UNEQUAL}"),
         false => String::new(),
     };
+    // Of 32 bits alone there is no average.
+    let smaller = match summary.average_compression {
+        average if average.is_finite() => format!(", {average:.1}× smaller on average"),
+        _ => String::new(),
+    };
     format!(
-        "\n{}\n\n{}\n{spot}{guesses}{unequal}\nbest accuracy at {}, smallest file at {}, {:.1}× smaller on average; overfitting {:.2} points on average, {:.2} at most\n",
+        "\n{}\n\n{}\n{spot}{guesses}{unequal}\nbest accuracy at {}, smallest file at {}{smaller}; overfitting {:.2} points on average, {:.2} at most\n",
         bold(&found.title),
         table(&header, &rows),
         bits(&summary.best_accuracy),
         bits(&summary.best_compression),
-        summary.average_compression,
         summary.average_overfitting,
         summary.largest_overfitting,
     )

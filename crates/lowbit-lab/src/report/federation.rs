@@ -4,6 +4,7 @@ use super::charts::{Axis, Bars, Chart, Point, Series};
 use super::figures::Figure;
 use super::{figure, table};
 use crate::analysis::runs::Runs;
+use crate::digest::{FNV_START, fnv};
 use crate::experiments::federate::{self, Federated, FederatedRound};
 use maud::{Markup, html};
 
@@ -61,6 +62,18 @@ fn setting<'a>(run: &'a Federated, key: &str) -> &'a str {
     run.federation.settings.get(key).map_or("?", String::as_str)
 }
 
+/// How images are spread, in a few letters: a table of counts by a hash of it.
+fn partition(run: &Federated) -> String {
+    let text = setting(run, "partition");
+    match text.strip_prefix("counts:") {
+        Some(counts) => {
+            let hash = fnv(FNV_START, counts.bytes());
+            format!("table {:08x}", (hash ^ (hash >> 32)) as u32)
+        }
+        None => text.to_owned(),
+    }
+}
+
 /// The model's bits, the messages' bits up and down, how images are spread, the seed.
 fn name(run: &Federated) -> String {
     let mut name = format!(
@@ -68,7 +81,7 @@ fn name(run: &Federated) -> String {
         run.results.bit_width,
         setting(run, "up-bits"),
         setting(run, "down-bits"),
-        setting(run, "partition"),
+        partition(run),
         run.results.seed
     );
     for (key, usual) in [
@@ -252,7 +265,7 @@ fn labels_figure(run: &Federated) -> Figure {
     let bars = Bars {
         title: format!(
             "Images per client, {}, seed {}",
-            setting(run, "partition"),
+            partition(run),
             run.results.seed
         ),
         y_label: "images",
@@ -291,13 +304,10 @@ fn labels(run: &Federated) -> Markup {
         })
         .collect();
     let seed = run.results.seed;
-    let id = format!(
-        "labels-{seed}-{}",
-        setting(run, "partition").replace(':', "-")
-    );
+    let id = format!("labels-{seed}-{}", partition(run).replace([':', ' '], "-"));
     html! {
         details {
-            summary { "Images per client and class: " (setting(run, "partition")) ", seed " (seed) }
+            summary { "Images per client and class: " (partition(run)) ", seed " (seed) }
             (figure(&labels_figure(run)))
             (table(&id, &header, &rows))
         }
@@ -431,6 +441,15 @@ mod tests {
             chart.series[0].points[1].tip,
             "8 · 8/8 · iid · seed 3: round 2, 75.00 %, 3.00 MB sent"
         );
+    }
+
+    #[test]
+    fn a_table_of_counts_has_a_short_name() {
+        let of = |counts: &str| partition(&run(8, 8, &[("partition", counts)], vec![]));
+        let name = of("counts:60,568;214,73");
+        assert_eq!(name.len(), "table 01234567".len(), "{name}");
+        assert_ne!(name, of("counts:60,568;214,74"));
+        assert_eq!(of("dirichlet:0.3"), "dirichlet:0.3");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::{FederateConfig, qat};
 use crate::Config;
+use crate::digest::{FNV_START, fnv};
 use crate::experiments::inputs::Input;
 use lowbit_data::Partition;
 use lowbit_fed::Norm;
@@ -84,10 +85,6 @@ pub(super) fn name(identity: &BTreeMap<String, String>) -> String {
     let text = identity
         .iter()
         .flat_map(|(key, value)| [key.as_str(), "=", value, "\n"]);
-    let hash = text
-        .flat_map(str::bytes)
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+    let hash = fnv(FNV_START, text.flat_map(str::bytes));
     format!("{:08x}", (hash ^ (hash >> 32)) as u32)
 }
