@@ -4,7 +4,8 @@
 //! The bytes go to a draft beside the file's place, are flushed to the disk, and take the place by a rename. On Linux the
 //! draft has no name until it is whole, so that it vanishes with its process; elsewhere, and on file systems that cannot do
 //! that, it is called `.NAME.<process>-<number>.tmp`. A draft is locked as long as its process lives: whoever writes the same
-//! file removes the drafts that nobody holds any longer.
+//! file removes the drafts that nobody holds any longer. A link stays a link: what it leads to is replaced. What is no file (a
+//! pipe, a terminal, `/dev/null`) is written to and stays what it is.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
@@ -16,11 +17,18 @@ mod folder_lock;
 
 pub use folder_lock::{FolderLock, FolderTaken};
 
-/// Writes `bytes` beside `path`, flushes them to the disk and puts them into its place.
+/// Writes `bytes` beside `path`, flushes them to the disk and puts them into its place; into `path` itself where a pipe or a
+/// device stands there.
 ///
 /// # Errors
 /// The system's reason; nothing is left behind, and an older file under `path` is as it was.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(mut stream) = stream(path)? {
+        return stream.write_all(bytes);
+    }
+    // Otherwise the rename would replace the link.
+    let target = fs::canonicalize(path);
+    let path = target.as_deref().unwrap_or(path);
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let folder = folder_of(path);
     clear_abandoned(folder, name);
@@ -31,6 +39,16 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // So that the name outlives a power cut too. Not every system lets a folder be flushed; the file is whole anyway.
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())
+}
+
+/// What stands under `path`, open for writing, where that is no file and no folder: it must not be replaced by one.
+fn stream(path: &Path) -> io::Result<Option<File>> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() && !found.is_dir() => {
+            OpenOptions::new().write(true).open(path).map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -219,6 +237,37 @@ mod tests {
         write_atomically(&path, b"newer").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"newer");
         assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_and_what_it_leads_to_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("file"), "old").unwrap();
+        std::os::unix::fs::symlink("file", at("link")).unwrap();
+        write_atomically(&at("link"), b"new").unwrap();
+        assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink());
+        assert_eq!(fs::read(at("file")).unwrap(), b"new");
+        assert_eq!(names(folder.path()), ["file", "link"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_written_to_and_stays() {
+        use std::os::unix::fs::FileTypeExt;
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || fs::read(pipe).unwrap()
+        });
+        write_atomically(&pipe, b"whole").unwrap();
+        assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+        assert_eq!(reader.join().unwrap(), b"whole");
+        assert_eq!(names(folder.path()), ["pipe"]);
     }
 
     #[test]
