@@ -44,6 +44,17 @@ pub fn is_onnx(file: &Path) -> bool {
         .is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
 }
 
+/// Returns the files beside a model's own that hold weights of it, which only ONNX's have.
+///
+/// # Errors
+/// [`LabError::Onnx`] saying what is wrong with the file, or what is not there.
+pub fn files_beside(file: &Path) -> Result<Vec<PathBuf>, LabError> {
+    match is_onnx(file) {
+        true => Ok(lowbit_onnx::external_files(file)?),
+        false => Ok(vec![]),
+    }
+}
+
 /// Reads a model file.
 ///
 /// # Errors
@@ -195,11 +206,30 @@ fn names_in(file: &Path) -> Result<Vec<String>, LabError> {
 struct InFile {
     /// What pixels are multiplied with; 1/255 where it is not said.
     scale: Option<f64>,
+    #[serde(deserialize_with = "one_or_more")]
     mean: Vec<f64>,
+    #[serde(deserialize_with = "one_or_more")]
     std: Vec<f64>,
     /// Order of the channels, `rgb` where it is not said; mean and std are in the same.
     #[serde(default)]
     channels: Channels,
+}
+
+/// A number, or one per channel.
+fn one_or_more<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<f64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(
+        untagged,
+        expecting = "expected a number, or a list of one per channel"
+    )]
+    enum Numbers {
+        One(f64),
+        Each(Vec<f64>),
+    }
+    Ok(match Numbers::deserialize(d)? {
+        Numbers::One(number) => vec![number],
+        Numbers::Each(numbers) => numbers,
+    })
 }
 
 #[derive(Default, Deserialize, PartialEq)]

@@ -8,8 +8,8 @@ use crate::proto::attribute_proto::AttributeType;
 use crate::proto::tensor_proto::{DataLocation, DataType};
 use crate::proto::{NodeProto, TensorProto};
 use crate::tensor::{Tensors, dims};
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The type of a tensor's elements.
@@ -88,6 +88,33 @@ pub struct Contents {
     pub bytes: u64,
     makers: HashMap<String, usize>,
     readers: HashMap<String, Vec<usize>>,
+}
+
+/// Returns the files beside a model that hold weights of it, in order and each once.
+///
+/// # Errors
+/// [`OnnxError`] saying what cannot be decoded, is not there, or lies outside the model's folder.
+pub fn external_files(path: &Path) -> Result<Vec<PathBuf>, OnnxError> {
+    let fail = |fault: Fault| OnnxError {
+        path: path.to_owned(),
+        fault,
+    };
+    let files = || {
+        let (bytes, folder) = read_bytes(path)?;
+        let proto = parse(bytes)?;
+        let graph = graph(&proto)?;
+        let reader = Tensors {
+            folder: Some(folder),
+        };
+        let attributes = graph.node.iter().flat_map(|node| &node.attribute);
+        let of_nodes = attributes.filter_map(|attribute| attribute.t.as_ref());
+        let mut files = BTreeSet::new();
+        for tensor in graph.initializer.iter().chain(of_nodes) {
+            files.extend(reader.external_file(tensor)?);
+        }
+        Ok(files.into_iter().collect())
+    };
+    files().map_err(fail)
 }
 
 impl ElementType {

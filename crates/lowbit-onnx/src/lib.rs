@@ -34,7 +34,7 @@ mod tensor;
 mod window;
 mod wire;
 
-pub use contents::{Contents, ElementType, StoredNode, StoredTensor, Values};
+pub use contents::{Contents, ElementType, StoredNode, StoredTensor, Values, external_files};
 pub use error::{Fault, OnnxError};
 pub use export::{ExportError, Exported, Input, export_float, export_quantized};
 

@@ -54,24 +54,34 @@ impl Tensors<'_> {
         }
     }
 
+    /// The file of the model's folder that a tensor's bytes stand in; none if they stand in the model's own.
+    pub(crate) fn external_file(&self, proto: &TensorProto) -> Result<Option<PathBuf>, Fault> {
+        match proto.data_location() {
+            DataLocation::External => self.located(proto).map(|(_, path)| Some(path)),
+            DataLocation::Default => Ok(None),
+        }
+    }
+
+    /// Where the bytes of an external tensor stand: as the model says it, and the file.
+    fn located<'p>(&self, proto: &'p TensorProto) -> Result<(&'p str, PathBuf), Fault> {
+        let fail = |reason: String| wrong(proto.name(), reason);
+        let location = entry(proto, "location")
+            .ok_or_else(|| fail("its external data have no place".into()))?;
+        Ok((location, self.within(location).map_err(fail)?))
+    }
+
     /// The bytes of a tensor that stand in another file of the model's folder.
     fn external(&self, proto: &TensorProto, bytes: usize) -> Result<Vec<u8>, Fault> {
         let name = proto.name();
         let fail = |reason: String| wrong(name, reason);
-        let entry = |key: &str| {
-            let found = proto.external_data.iter().find(|entry| entry.key() == key);
-            found.map(|entry| entry.value())
-        };
-        let number = |key: &str| match entry(key) {
+        let number = |key: &str| match entry(proto, key) {
             None => Ok(None),
             Some(text) => match text.parse::<u64>() {
                 Ok(number) => Ok(Some(number)),
                 Err(_) => Err(fail(format!("the {key} of its external data is {text:?}"))),
             },
         };
-        let location =
-            entry("location").ok_or_else(|| fail("its external data have no place".into()))?;
-        let path = self.within(location).map_err(fail)?;
+        let (location, path) = self.located(proto)?;
         let offset = number("offset")?.unwrap_or(0);
         if let Some(length) = number("length")?
             && length != bytes as u64
@@ -134,6 +144,12 @@ impl Tensors<'_> {
             )),
         }
     }
+}
+
+/// What an external tensor says of its place under `key`.
+fn entry<'p>(proto: &'p TensorProto, key: &str) -> Option<&'p str> {
+    let found = proto.external_data.iter().find(|entry| entry.key() == key);
+    found.map(|entry| entry.value())
 }
 
 /// The extents of a tensor and the number of its elements.

@@ -266,6 +266,9 @@ fn files(config: &mut Config, experiment: &Experiment) -> Result<Vec<DataMark>, 
             return Err(Failure::Input(line));
         }
         marks.push(DataMark::of(&here)?);
+        for beside in lowbit_lab::models::files_beside(&here)? {
+            marks.push(DataMark::of(&beside)?);
+        }
         *path = here;
         Ok(())
     };

@@ -38,6 +38,8 @@ fn external_data_are_read_from_the_models_folder_and_from_nowhere_else() {
     let whole = logits(&import(&small()).unwrap());
     let found = with(&[("location", "m.data"), ("offset", "16"), ("length", "32")]).unwrap();
     assert_eq!(logits(&found), whole);
+    let beside = crate::external_files(&path).unwrap();
+    assert_eq!(beside, [inner.join("m.data").canonicalize().unwrap()]);
     let absolute = folder.path().join("outside").display().to_string();
     for place in [
         "../outside",
