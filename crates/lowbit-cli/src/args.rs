@@ -158,7 +158,7 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
         #[arg(value_hint = ValueHint::DirPath)]
         folder: Option<PathBuf>,
         /// Points that the sweet spot may lose against 32 bits
-        #[arg(long, default_value_t = 1.0, value_name = "POINTS")]
+        #[arg(long, default_value_t = 1.0, value_name = "POINTS", value_parser = points)]
         max_drop: f64,
         /// What a megabyte costs that federations send, in any currency: the report says what each run cost
         #[arg(long, value_name = "PRICE", value_parser = price)]
@@ -421,11 +421,16 @@ pub(crate) struct Manners {
 
 /// A price: finite, and not negative.
 fn price(text: &str) -> Result<f64, String> {
-    let price = text
-        .parse()
-        .ok()
-        .filter(|price: &f64| price.is_finite() && *price >= 0.0);
-    price.ok_or_else(|| "use a number that is not negative, e.g. 0.05".into())
+    not_negative(text).ok_or_else(|| "use a number that is not negative, e.g. 0.05".into())
+}
+
+fn points(text: &str) -> Result<f64, String> {
+    not_negative(text).ok_or_else(|| "use points that are not negative, e.g. 0.5".into())
+}
+
+fn not_negative(text: &str) -> Option<f64> {
+    let number = text.parse().ok();
+    number.filter(|number: &f64| number.is_finite() && *number >= 0.0)
 }
 
 impl Command {

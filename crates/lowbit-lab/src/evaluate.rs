@@ -124,14 +124,21 @@ pub fn evaluate(model: &dyn Model, split: &Split) -> Result<Evaluation, DataErro
         digest = fnv(digest, bytes);
         for (row, &label) in logits.chunks_exact(classes).zip(labels) {
             let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let predicted = row.iter().position(|&x| x == best).unwrap_or(0);
+            // A model that gives no numbers is right of nothing: it says a class that this image is not of.
+            let is_number = row.iter().all(|x| !x.is_nan()) && best.is_finite();
+            let predicted = match is_number {
+                true => row.iter().position(|&x| x == best).unwrap_or(0),
+                false => usize::from(label == 0) % classes,
+            };
             let sum: f64 = row
                 .iter()
                 .map(|&x| (f64::from(x) - f64::from(best)).exp())
                 .sum();
             evaluation.loss += sum.ln() + f64::from(best) - f64::from(row[label as usize]);
             evaluation.predictions.push(predicted as u32);
-            evaluation.correct.push(predicted == label as usize);
+            evaluation
+                .correct
+                .push(is_number && predicted == label as usize);
             evaluation.confusion[label as usize][predicted] += 1;
         }
     }

@@ -122,10 +122,13 @@ pub fn paired_difference(a: &[bool], b: &[bool]) -> Difference {
 /// Resamples of [`bootstrap_difference`].
 const RESAMPLES: u64 = 2000;
 
-/// The mean difference of two accuracies over seeds and test images, `a − b`, with its 95 % percentile interval.
+/// The mean difference of two accuracies over seeds and test images, `a − b`, with its 95 % interval.
 ///
 /// `pairs` holds one pair of hit lists per seed, over the same images. Each resample draws seeds and images with
-/// replacement (Efron & Tibshirani 1993, chapter 8: a two-level bootstrap), the same for `a` and `b`.
+/// replacement (Efron & Tibshirani 1993, chapter 8: a two-level bootstrap, percentiles), the same for `a` and `b`. The interval is
+/// no narrower than that of [`paired_difference`] for the images' means over seeds: where nothing differs resamples say that nothing
+/// can. Of few seeds it covers less than it says: of three whose differences vary by half a point (one point) and 5,400 images 93.5 %
+/// (86 %) in simulations.
 ///
 /// # Panics
 /// If there are no seeds or images, or lists differ in length.
@@ -169,11 +172,28 @@ pub fn bootstrap_difference(pairs: &[(Vec<bool>, Vec<bool>)], seed: u64) -> Diff
         .collect();
     means.sort_by(f64::total_cmp);
     let at = |share: f64| means[((means.len() - 1) as f64 * share).round() as usize];
+    let of_images = (0..images).map(|image| {
+        let over_seeds: i64 = differences.iter().map(|of| i64::from(of[image])).sum();
+        over_seeds as f64 / pairs.len() as f64
+    });
+    let [low, high] = wald(of_images);
     Difference {
         value: total as f64 / count,
-        low: at(0.025),
-        high: at(0.975),
+        low: at(0.025).min(low.max(-1.0)),
+        high: at(0.975).max(high.min(1.0)),
     }
+}
+
+/// The interval of [`paired_difference`] for the differences of images, −1 to 1 each: half an image more on either side.
+fn wald(differences: impl Iterator<Item = f64>) -> [f64; 2] {
+    let (mut sum, mut squares, mut m) = (0.0, 1.0, 2.0);
+    for difference in differences {
+        sum += difference;
+        squares += difference * difference;
+        m += 1.0;
+    }
+    let half = 1.959_964 * (squares - sum * sum / m).sqrt() / m;
+    [sum / m - half, sum / m + half]
 }
 
 /// Mean and 95 % interval of a mean over a few runs (Student's t).
@@ -199,7 +219,7 @@ pub fn mean_interval(runs: &[f64]) -> Difference {
     let t = T
         .get(runs.len() - 2)
         .copied()
-        .unwrap_or(1.96 + 2.4 / (n - 1.0));
+        .unwrap_or_else(|| t_beyond_10(n - 1.0));
     let variance = runs.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
     let half = t * (variance / n).sqrt();
     Difference {
@@ -207,6 +227,14 @@ pub fn mean_interval(runs: &[f64]) -> Difference {
         low: mean - half,
         high: mean + half,
     }
+}
+
+/// The 97.5 % quantile of Student's t with more than 10 degrees of freedom (Cornish-Fisher's expansion: Abramowitz & Stegun 1964,
+/// 26.7.5).
+fn t_beyond_10(freedom: f64) -> f64 {
+    const Z: f64 = 1.959_964;
+    Z + (Z.powi(3) + Z) / (4.0 * freedom)
+        + (5.0 * Z.powi(5) + 16.0 * Z.powi(3) + 3.0 * Z) / (96.0 * freedom * freedom)
 }
 
 #[cfg(test)]
@@ -322,20 +350,27 @@ mod tests {
         };
         assert!((spread(11) - 2.228).abs() < 1e-9);
         assert!((spread(31) - 2.042).abs() < 0.01, "{}", spread(31));
-        // Beyond the table 1.96 + 2.4 / (n − 1).
-        assert!((spread(31) - 2.04).abs() < 1e-9, "{}", spread(31));
-        assert!((spread(13) - 2.16).abs() < 1e-9, "{}", spread(13));
+        // SciPy's stats.t.ppf(0.975, …) of 11, 12 and 30.
+        for (runs, t) in [(12, 2.200_985), (13, 2.178_813), (31, 2.042_272)] {
+            assert!((spread(runs) - t).abs() < 3e-3, "{}", spread(runs));
+        }
     }
 
     #[test]
-    fn a_bootstrap_of_equal_differences_has_no_width() {
+    fn a_bootstrap_of_equal_differences_has_the_width_of_its_images() {
         // `a` is right everywhere, `b` nowhere: every resample says one.
         let pairs = vec![(vec![true; 10], vec![false; 10]); 2];
         let difference = bootstrap_difference(&pairs, 1);
-        assert_eq!(
-            (difference.value, difference.low, difference.high),
-            (1.0, 1.0, 1.0)
-        );
+        // (10 / 12) − 1.96·√(11 − 100 / 12) / 12; no accuracy differs by more than one.
+        assert!((difference.low - 0.566_611).abs() < 1e-5, "{difference:?}");
+        assert_eq!((difference.value, difference.high), (1.0, 1.0));
+        // One image says next to nothing, and equal answers are no proof.
+        let one = bootstrap_difference(&[(vec![true], vec![true])], 1);
+        assert!(one.low < -0.6 && one.high > 0.6, "{one:?}");
+        let same = (vec![true; 60], vec![true; 60]);
+        let paired = paired_difference(&same.0, &same.1);
+        let found = bootstrap_difference(&[same], 1);
+        assert!((found.low - paired.low).abs() < 1e-12 && found.high == -found.low);
         let swapped: Vec<_> = pairs.into_iter().map(|(a, b)| (b, a)).collect();
         assert_eq!(bootstrap_difference(&swapped, 1).value, -1.0);
     }

@@ -110,8 +110,13 @@ fn table_and_summary(found: &Table) -> String {
             } else {
                 format!("{:.2}", accuracy.value)
             },
-            row.accuracy_delta
-                .map_or("–".into(), |delta| format!("{delta:+.2}")),
+            match (row.accuracy_delta, row.accuracy_delta_interval) {
+                (None, _) => "–".into(),
+                (Some(delta), None) => format!("{delta:+.2}"),
+                (Some(delta), Some([low, high])) => {
+                    format!("{delta:+.2} ±{:.2}", (high - low) / 2.0)
+                }
+            },
             number(row.overfitting_gap, 2, ""),
             number(row.img_per_s, 0, ""),
             number(row.speedup, 2, "×"),
@@ -153,13 +158,23 @@ fn table_and_summary(found: &Table) -> String {
         average if average.is_finite() => format!(", {average:.1}× smaller on average"),
         _ => String::new(),
     };
+    // Older runs do not say what they reached on the training images.
+    let gap = match [summary.average_overfitting, summary.largest_overfitting] {
+        [average, most] if average.is_finite() => {
+            format!("; train − test {average:.2} points on average, {most:.2} at most")
+        }
+        _ => String::new(),
+    };
+    let notes: String = summary
+        .notes
+        .iter()
+        .map(|note| format!("\n{note}"))
+        .collect();
     format!(
-        "\n{}\n\n{}\n{spot}{guesses}{unequal}\nbest accuracy at {}, smallest file at {}{smaller}; overfitting {:.2} points on average, {:.2} at most\n",
+        "\n{}\n\n{}\n{spot}{notes}{guesses}{unequal}\nbest accuracy at {}, smallest file at {}{smaller}{gap}\n",
         bold(&found.title),
         table(&header, &rows),
         bits(&summary.best_accuracy),
         bits(&summary.best_compression),
-        summary.average_overfitting,
-        summary.largest_overfitting,
     )
 }

@@ -10,7 +10,7 @@ use lowbit_lab::experiments::compare::{self, CompareResults, FOLDER, From, Start
 use lowbit_lab::experiments::inputs::Input;
 use lowbit_lab::experiments::unseen::Purpose;
 use lowbit_lab::models::is_onnx;
-use lowbit_lab::plural::grouped;
+use lowbit_lab::plural::{self, grouped};
 use lowbit_lab::timing::{LayerSpeed, SpeedCell};
 use std::path::PathBuf;
 
@@ -93,7 +93,7 @@ fn report(results: &CompareResults) -> String {
     let drop = ratios.accuracy_drop_points;
     let gained = -drop;
     let title = format!(
-        "\n{} on {}{}, {} test images, {}",
+        "\n{} on {}{}, {}, {}",
         results.training.model,
         results.data.name,
         if results.data.synthetic {
@@ -101,7 +101,7 @@ fn report(results: &CompareResults) -> String {
         } else {
             ""
         },
-        results.data.test_images,
+        plural::of(results.data.test_images, "test image"),
         results.machine.summary(),
     );
     let change = match format!("{:.2}", drop.value.abs()) {
@@ -224,8 +224,13 @@ fn verdict(results: &CompareResults) -> String {
     } else {
         "Look closer"
     };
+    let [slowest, fastest] = [slowest, fastest].map(|times| format!("{times:.1}"));
+    let faster = match slowest == fastest {
+        true => slowest,
+        false => format!("{slowest}–{fastest}"),
+    };
     format!(
-        "{}: it is {:.2}× smaller, {slowest:.1}–{fastest:.1}× faster here, and {accuracy} (95 % interval {:+.2} to {:+.2} points).",
+        "{}: it is {:.2}× smaller, {faster}× faster here, and {accuracy} (95 % interval {:+.2} to {:+.2} points).",
         bold(ship),
         ratios.compression_ratio,
         gained.low,

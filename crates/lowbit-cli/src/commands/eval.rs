@@ -9,6 +9,7 @@ use lowbit::quant::ActivationQuant;
 use lowbit_lab::evaluate::evaluate;
 use lowbit_lab::experiments::unseen::{Choice, Evaluated, Measured, Purpose};
 use lowbit_lab::models::ModelFile;
+use lowbit_lab::plural;
 use lowbit_lab::training::bit_exact;
 use serde::Serialize;
 use std::path::Path;
@@ -114,11 +115,11 @@ fn report(results: &Results) -> String {
         }
     };
     format!(
-        "{} ({}): {:.2} % of {} images right, loss {:.4}{exact}\nmeasured on {}\n\n{}",
+        "{} ({}): {:.2} % of {} right, loss {:.4}{exact}\nmeasured on {}\n\n{}",
         results.model,
         results.kind,
         results.accuracy_percent,
-        results.test_images,
+        plural::of(results.test_images, "image"),
         results.loss,
         results.measured,
         table(&["class", "images", "recall %", "precision %"], &rows)

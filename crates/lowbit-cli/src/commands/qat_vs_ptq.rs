@@ -11,7 +11,7 @@ use lowbit_lab::experiments::compare::From;
 use lowbit_lab::experiments::inputs::Input;
 use lowbit_lab::experiments::qat_vs_ptq::{self, FOLDER, MethodResults, Results, Start};
 use lowbit_lab::experiments::unseen::Purpose;
-use lowbit_lab::plural::grouped;
+use lowbit_lab::plural::{self, grouped};
 use lowbit_lab::tensorboard::TensorBoard;
 use std::path::PathBuf;
 
@@ -122,12 +122,17 @@ fn report(results: &Results) -> String {
         &format!("QAT {bits}-bit"),
     ];
     let verdict = &results.comparison.comparison;
-    let [low, high] = verdict.accuracy_ptq_minus_qat_points_interval;
-    let seeds = results.config.repeats.seeds;
+    let seeds = plural::of(results.config.repeats.seeds, "seed");
+    let interval =
+        verdict
+            .accuracy_ptq_minus_qat_points_interval
+            .map_or(String::new(), |[low, high]| {
+                format!(", 95 % interval [{low:+.2}, {high:+.2}] over {seeds} and the test images")
+            });
     format!(
-        "\n{}\n\n{}\nPTQ − QAT: {:+.2} points, 95 % interval [{low:+.2}, {high:+.2}] over {seeds} seed{} and the test images\n{}: {}. {}\n",
+        "\n{}\n\n{}\nPTQ − QAT: {:+.2} points{interval}\n{}: {}. {}\n",
         bold(&format!(
-            "{} on {}{}, {} test images, {}",
+            "{} on {}{}, {}, {}",
             results.model,
             results.data.name,
             if results.data.synthetic {
@@ -135,12 +140,11 @@ fn report(results: &Results) -> String {
             } else {
                 ""
             },
-            results.data.test_images,
+            plural::of(results.data.test_images, "test image"),
             results.machine.summary()
         )),
         table(&header, &rows),
         verdict.accuracy_ptq_minus_qat_points,
-        if seeds == 1 { "" } else { "s" },
         bold(&verdict.winner.to_string()),
         verdict.reason,
         verdict.advice,

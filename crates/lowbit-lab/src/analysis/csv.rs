@@ -4,7 +4,7 @@ use super::{Analysis, WidthRow};
 
 const HEADER: &str = "bit_width,label,runs,size_mb,compression_ratio,size_reduction_percent,test_accuracy_percent,\
      test_accuracy_percent_low,test_accuracy_percent_high,train_accuracy_percent,overfitting_gap_points,\
-     accuracy_delta_points,img_per_s,speedup,training_time_seconds,folder,sweep\n";
+     accuracy_delta_points,accuracy_delta_points_low,accuracy_delta_points_high,img_per_s,speedup,training_time_seconds,folder,sweep\n";
 
 impl Analysis {
     /// The rows of all tables as comma-separated values with a header; the last column says which sweep they are of.
@@ -21,7 +21,7 @@ impl Analysis {
     }
 }
 
-fn fields(row: &WidthRow, sweep: &str) -> [String; 17] {
+fn fields(row: &WidthRow, sweep: &str) -> [String; 19] {
     let finite = |x: f64| {
         if x.is_finite() {
             format!("{x:.4}")
@@ -43,6 +43,10 @@ fn fields(row: &WidthRow, sweep: &str) -> [String; 17] {
         finite(row.train_accuracy),
         finite(row.overfitting_gap),
         row.accuracy_delta.map_or(String::new(), finite),
+        row.accuracy_delta_interval
+            .map_or(String::new(), |[low, _]| finite(low)),
+        row.accuracy_delta_interval
+            .map_or(String::new(), |[_, high]| finite(high)),
         finite(row.img_per_s),
         finite(row.speedup),
         finite(row.training_time_seconds),

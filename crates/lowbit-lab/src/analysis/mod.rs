@@ -10,10 +10,10 @@ mod series;
 
 pub use rows::{Summary, UNEQUAL, WidthRow};
 
-pub(crate) use series::{Kind, series};
+pub(crate) use series::{Kind, federation_words, named_partition, series};
 
 use crate::experiments::sweep::Finished;
-use rows::{mean, row, summarize};
+use rows::{notes, row, summarize};
 use runs::{Run, Runs};
 use serde::{Deserialize, Serialize};
 use series::Series;
@@ -99,12 +99,12 @@ impl Series<'_> {
             .groups
             .iter()
             .find(|(kind, _)| kind.bits == 32)
-            .map(|(_, runs)| mean(runs, |run| Some(100.0 * run.final_test_accuracy)));
+            .map(|(_, runs)| &runs[..]);
         let rows = self.groups.iter();
         let widths: Vec<_> = rows.map(|(kind, runs)| row(kind, runs, baseline)).collect();
         Table {
             title: self.title.clone(),
-            summary: summarize(&widths, max_drop),
+            summary: summarize(&widths, max_drop, self.is_federated(), notes(&self.groups)),
             widths,
         }
     }

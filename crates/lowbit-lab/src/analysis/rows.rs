@@ -6,6 +6,7 @@ use crate::experiments::learning::Learning;
 use crate::experiments::sweep::{CompressionMetrics, RunResults};
 use crate::statistics::{Difference, mean_interval};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// One width over its runs (seeds).
@@ -32,9 +33,17 @@ pub struct WidthRow {
     /// Train − test, points.
     #[serde(rename = "overfitting_gap_points", alias = "overfitting_gap")]
     pub overfitting_gap: f64,
-    /// Test accuracy − that of 32 bits, points; none without a 32-bit run.
+    /// Test accuracy − that of 32 bits, points: the mean over the seeds that both have, or the difference of the means where they
+    /// share none; none without a 32-bit run.
     #[serde(rename = "accuracy_delta_points", alias = "accuracy_delta")]
     pub accuracy_delta: Option<f64>,
+    /// Its 95 % interval over two or more seeds that both have (Student's t, paired).
+    #[serde(
+        rename = "accuracy_delta_points_interval",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub accuracy_delta_interval: Option<[f64; 2]>,
     /// Images per second at batch 64 on one thread.
     pub img_per_s: f64,
     /// How much faster than FP32.
@@ -81,6 +90,9 @@ pub struct Summary {
     /// Rows whose training did not learn.
     #[serde(default)]
     pub not_learned: Vec<String>,
+    /// What a reader of the rows must know, a sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// Mean over the runs that know; not a number if none does.
@@ -89,12 +101,39 @@ pub(super) fn mean(runs: &[&Run], of: impl Fn(&RunResults) -> Option<f64>) -> f6
     known.iter().sum::<f64>() / known.len() as f64
 }
 
-pub(super) fn row(kind: &Kind, runs: &[&Run], baseline: Option<f64>) -> WidthRow {
-    let accuracies: Vec<f64> = runs
-        .iter()
-        .map(|run| 100.0 * run.results.final_test_accuracy)
-        .collect();
-    let test = mean_interval(&accuracies);
+/// Without what floating-point sums leave: equal accuracies differ by nothing.
+fn clean(points: f64) -> f64 {
+    (1e9 * points).round() / 1e9 + 0.0
+}
+
+fn percent(run: &Run) -> f64 {
+    100.0 * run.results.final_test_accuracy
+}
+
+/// What a width loses against 32 bits, in points, with the interval that its seeds give.
+fn delta(runs: &[&Run], baseline: &[&Run]) -> (f64, Option<[f64; 2]>) {
+    let of_seed = |run: &&Run| {
+        let mut same = baseline
+            .iter()
+            .filter(|other| other.results.seed == run.results.seed);
+        Some(percent(run) - percent(same.next()?))
+    };
+    let pairs: Vec<f64> = runs.iter().filter_map(of_seed).map(clean).collect();
+    if pairs.is_empty() {
+        let mean = |runs: &[&Run]| mean(runs, |run| Some(100.0 * run.final_test_accuracy));
+        return (clean(mean(runs) - mean(baseline)), None);
+    }
+    let found = mean_interval(&pairs);
+    let interval = (pairs.len() > 1).then_some([found.low, found.high].map(clean));
+    (clean(found.value), interval)
+}
+
+pub(super) fn row(kind: &Kind, runs: &[&Run], baseline: Option<&[&Run]>) -> WidthRow {
+    let accuracies: Vec<f64> = runs.iter().map(|run| percent(run)).collect();
+    let mut test = mean_interval(&accuracies);
+    test.value = clean(test.value);
+    let delta = baseline.map(|baseline| delta(runs, baseline));
+    let newest = runs.iter().max_by_key(|run| &run.results.timestamp);
     let train = mean(runs, |run| {
         // Of the epoch that the test accuracy is of.
         let kept = match run.chosen_epoch {
@@ -115,17 +154,55 @@ pub(super) fn row(kind: &Kind, runs: &[&Run], baseline: Option<f64>) -> WidthRow
         size_reduction_percent: metric(|metrics| metrics.size_reduction_percent),
         test_accuracy: test,
         train_accuracy: train,
-        overfitting_gap: train - test.value,
-        accuracy_delta: baseline.map(|baseline| test.value - baseline),
+        overfitting_gap: clean(train - test.value),
+        accuracy_delta: delta.map(|(points, _)| points),
+        accuracy_delta_interval: delta
+            .and_then(|(_, interval)| interval)
+            .filter(|_| kind.bits < 32),
         img_per_s: mean(runs, |run| run.img_per_s),
         speedup: mean(runs, |run| run.speedup),
         training_time_seconds: mean(runs, |run| run.training_time_seconds),
         learning: worst(runs),
         warm_started: kind.is_warm_started(),
-        folder: runs
-            .last()
-            .map(|run| run.folder.clone())
-            .unwrap_or_default(),
+        folder: newest.map(|run| run.folder.clone()).unwrap_or_default(),
+    }
+}
+
+/// What must be said of the runs that rows were made of.
+pub(super) fn notes(groups: &[(Kind, Vec<&Run>)]) -> Vec<String> {
+    let timed = groups
+        .iter()
+        .flat_map(|(_, runs)| runs)
+        .filter(|run| run.results.img_per_s.is_some());
+    let machines: BTreeSet<&str> = timed
+        .filter_map(|run| Some(&*run.results.machine.as_ref()?.cpu))
+        .collect();
+    match machines.len() {
+        0 | 1 => vec![],
+        _ => {
+            let all: Vec<&str> = machines.into_iter().collect();
+            vec![format!(
+                "speeds are of different processors ({}) and tell nothing side by side",
+                all.join("; ")
+            )]
+        }
+    }
+}
+
+/// What the seeds leave open of a row that is within the drop in the mean.
+fn doubt(row: &WidthRow, max_drop: f64) -> Option<String> {
+    let (label, points) = (crate::plural::bits(&row.label), row.accuracy_delta?);
+    if row.bit_width == 32 {
+        return None;
+    }
+    match row.accuracy_delta_interval {
+        None => Some(format!(
+            "{label}: one seed, so nothing tells how far another training would lie"
+        )),
+        Some([low, high]) if low < -max_drop => Some(format!(
+            "{label}: the seeds do not show it yet, {points:+.2} points [{low:+.2}, {high:+.2}]"
+        )),
+        Some(_) => None,
     }
 }
 
@@ -134,18 +211,27 @@ fn worst(runs: &[&Run]) -> Learning {
     all.max().unwrap_or_default()
 }
 
-fn no_verdict(learning: Learning) -> String {
+fn no_verdict(learning: Learning, is_federated: bool) -> String {
+    let epochs = match is_federated {
+        true => "--rounds",
+        false => "--epochs",
+    };
     let (why, attempt) = match learning {
-        Learning::Diverged => ("training diverged", "a lower --lr"),
+        Learning::Diverged => ("training diverged", "a lower --lr".to_owned()),
         _ => (
             "the 32-bit model is not better than a guess",
-            "more --epochs, another --lr, more images, and look at the labels",
+            format!("more {epochs}, another --lr, more images, and look at the labels"),
         ),
     };
     format!("No verdict: {why}; what quantization costs cannot be told. Try {attempt}.")
 }
 
-pub(super) fn summarize(widths: &[WidthRow], max_drop: f64) -> Summary {
+pub(super) fn summarize(
+    widths: &[WidthRow],
+    max_drop: f64,
+    is_federated: bool,
+    mut notes: Vec<String>,
+) -> Summary {
     let highest = |of: fn(&WidthRow) -> f64| {
         widths
             .iter()
@@ -160,24 +246,27 @@ pub(super) fn summarize(widths: &[WidthRow], max_drop: f64) -> Summary {
     let average = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let gaps = finite(|row| row.overfitting_gap, false);
     let close = widths.iter().filter(|row| {
-        row.accuracy_delta.is_some_and(|d| d >= -max_drop) && row.size_mb.is_finite()
+        row.accuracy_delta.is_some_and(|d| d >= -max_drop)
+            && row.size_mb.is_finite()
+            && row.learning == Learning::Learned
     });
     let failed = |row: &&WidthRow| row.learning != Learning::Learned;
     let no_verdict = widths
         .iter()
         .filter(failed)
         .find(|row| row.bit_width == 32)
-        .map(|row| no_verdict(row.learning));
+        .map(|row| no_verdict(row.learning, is_federated));
+    let sweet_spot = close
+        .min_by(|a, b| a.size_mb.total_cmp(&b.size_mb))
+        .filter(|_| no_verdict.is_none());
+    notes.splice(0..0, sweet_spot.and_then(|row| doubt(row, max_drop)));
     Summary {
         best_compression: highest(|row| row.compression_ratio),
         best_accuracy: highest(|row| row.test_accuracy.value),
         average_compression: average(&finite(|row| row.compression_ratio, true)),
         average_overfitting: average(&gaps),
         largest_overfitting: gaps.iter().copied().fold(f64::NAN, f64::max),
-        sweet_spot: close
-            .min_by(|a, b| a.size_mb.total_cmp(&b.size_mb))
-            .filter(|_| no_verdict.is_none())
-            .map(|row| row.label.clone()),
+        sweet_spot: sweet_spot.map(|row| row.label.clone()),
         max_drop,
         no_verdict,
         not_learned: widths
@@ -185,6 +274,7 @@ pub(super) fn summarize(widths: &[WidthRow], max_drop: f64) -> Summary {
             .filter(failed)
             .map(|row| row.label.clone())
             .collect(),
+        notes,
     }
 }
 
@@ -205,6 +295,10 @@ impl Summary {
 mod tests {
     use super::*;
 
+    fn summary(widths: &[WidthRow], max_drop: f64) -> Summary {
+        summarize(widths, max_drop, false, vec![])
+    }
+
     fn width(bits: u8, size_mb: f64, accuracy: f64, gap: f64) -> WidthRow {
         WidthRow {
             bit_width: bits,
@@ -221,6 +315,7 @@ mod tests {
             train_accuracy: accuracy + gap,
             overfitting_gap: gap,
             accuracy_delta: Some(accuracy - 90.0),
+            accuracy_delta_interval: None,
             img_per_s: 1.0,
             speedup: 1.0,
             training_time_seconds: 1.0,
@@ -238,7 +333,7 @@ mod tests {
             width(4, 0.2, 88.0, 1.0),
             width(2, 0.1, 89.5, 5.0),
         ];
-        let summary = summarize(&widths, 1.0);
+        let summary = super::tests::summary(&widths, 1.0);
         assert_eq!(summary.sweet_spot.as_deref(), Some("2"));
         assert_eq!(summary.best_compression.as_deref(), Some("2"));
         assert_eq!(summary.best_accuracy.as_deref(), Some("32"));
@@ -253,11 +348,11 @@ mod tests {
             width(8, 0.4, 89.0, 0.0),
             width(4, 0.2, 88.9, 0.0),
         ];
-        let of = |drop| summarize(&widths, drop).sweet_spot;
+        let of = |drop| summary(&widths, drop).sweet_spot;
         assert_eq!(of(1.0).as_deref(), Some("8"));
         assert_eq!(of(0.5).as_deref(), Some("32"));
         assert_eq!(of(1.2).as_deref(), Some("4"));
-        assert_eq!(summarize(&widths[1..2], -2.0).sweet_spot, None);
+        assert_eq!(summary(&widths[1..2], -2.0).sweet_spot, None);
     }
 
     #[test]
@@ -268,7 +363,7 @@ mod tests {
             width(4, 0.2, 80.0, 1.0),
         ];
         widths[1].compression_ratio = f64::NAN;
-        let summary = summarize(&widths, 1.0);
+        let summary = super::tests::summary(&widths, 1.0);
         assert_eq!(summary.average_overfitting, 2.5);
         assert_eq!(summary.largest_overfitting, 4.0);
         assert!((summary.average_compression - 8.0).abs() < 1e-9);
@@ -276,14 +371,14 @@ mod tests {
             row.size_mb = f64::NAN;
             row.compression_ratio = f64::NAN;
         }
-        let summary = summarize(&widths, 1.0);
+        let summary = super::tests::summary(&widths, 1.0);
         assert_eq!((summary.sweet_spot, summary.best_compression), (None, None));
         assert_eq!(summary.best_accuracy.as_deref(), Some("32"));
     }
 
     #[test]
     fn points_are_named_in_the_singular_and_the_plural() {
-        let of = |drop| summarize(&[width(32, 1.0, 90.0, 0.0)], drop).allowed();
+        let of = |drop| summary(&[width(32, 1.0, 90.0, 0.0)], drop).allowed();
         assert_eq!(of(1.0), "1 point");
         assert_eq!(of(0.5), "0.5 points");
     }

@@ -20,15 +20,16 @@ pub struct Run {
 /// Every run below a folder.
 #[derive(Clone, Debug)]
 pub struct Runs {
-    /// By path.
+    /// By seed, and of equal seeds by path.
     pub runs: Vec<Run>,
-    /// Files that could not be used, and why.
+    /// Files that could not be used, or say what another one says, and why.
     pub skipped: Vec<String>,
     /// What else lies in the folder, one line each.
     pub beside: Vec<String>,
 }
 
-/// Reads every `training_results.json` below `folder`; a broken file is skipped and named.
+/// Reads every `training_results.json` below `folder`; a broken file is skipped and named, and so is one of a training that has
+/// been read already: counted twice it would narrow the intervals.
 ///
 /// Runs of older layouts may lack everything but the width and the accuracy; accuracies in percent are taken as such.
 ///
@@ -41,11 +42,17 @@ pub fn read(folder: &Path) -> Result<Runs, LabError> {
         source,
     })?;
     files.sort();
-    let (mut runs, mut skipped) = (Vec::new(), Vec::new());
+    let (mut runs, mut skipped) = (Vec::<Run>::new(), Vec::new());
     for file in files {
         let folder = file.parent().unwrap_or(folder).to_owned();
         match read_one(&file, &folder) {
-            Ok(results) => runs.push(Run { folder, results }),
+            Ok(results) => match runs.iter().find(|run| is_repeated(run, &results)) {
+                None => runs.push(Run { folder, results }),
+                Some(first) => {
+                    let first = first.folder.display();
+                    skipped.push(format!("{}: the same training as {first}", file.display()));
+                }
+            },
             Err(reason) => skipped.push(format!("{}: {reason}", file.display())),
         }
     }
@@ -58,11 +65,19 @@ pub fn read(folder: &Path) -> Result<Runs, LabError> {
                 .map_or(String::new(), |first| format!(" (skipped {first})"))
         )));
     }
+    runs.sort_by_key(|run| run.results.seed);
     Ok(Runs {
         runs,
         skipped,
         beside: vec![],
     })
+}
+
+/// Whether `results` are those of a run that is known: all that decides them is the same, the seed too.
+fn is_repeated(run: &Run, results: &RunResults) -> bool {
+    results.decisive.is_some()
+        && run.results.decisive == results.decisive
+        && run.results.bit_width == results.bit_width
 }
 
 fn find(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
@@ -153,6 +168,34 @@ mod tests {
         assert!(run.results_per_round[0].train_accuracy.is_nan());
         assert_eq!(run.compression_metrics.unwrap().compression_ratio, 8.5);
         assert_eq!((run.img_per_s, run.machine.as_ref()), (None, None));
+    }
+
+    #[test]
+    fn a_training_counts_once_and_runs_come_by_seed() {
+        let outputs = tempfile::tempdir().unwrap();
+        let of = |seed: u64| {
+            format!(
+                r#"{{"bit_width": 8, "final_test_accuracy": 0.9, "seed": {seed}, "decisive": {{"seed": "{seed}"}},
+                    "results_per_round": [{{"round": 1, "test_loss": null, "test_accuracy": 0.9}}]}}"#
+            )
+        };
+        for (name, seed) in [("8bit/run_a", 2), ("8bit/run_b", 1), ("copy/8bit/run_a", 2)] {
+            write(&outputs.path().join(name), &of(seed));
+        }
+        let found = read(outputs.path()).unwrap();
+        let seeds: Vec<u64> = found.runs.iter().map(|run| run.results.seed).collect();
+        assert_eq!(seeds, [1, 2]);
+        assert!(
+            found.skipped[0].contains("the same training as"),
+            "{:?}",
+            found.skipped
+        );
+        // A loss that was none is null in JSON.
+        assert!(
+            found.runs[0].results.results_per_round[0]
+                .test_loss
+                .is_nan()
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Which runs belong together: those whose results were decided by the same, but for the seed.
 
 use super::runs::Run;
+use crate::digest::{FNV_START, fnv};
 use crate::experiments::sweep::RunResults;
 use crate::plural;
 use lowbit::train::{ActivationQuantizer, QatConfig, WeightQuantizer};
@@ -17,6 +18,12 @@ pub(crate) struct Series<'a> {
 }
 
 impl Series<'_> {
+    /// Whether its models were trained by clients.
+    pub(crate) fn is_federated(&self) -> bool {
+        let mut runs = self.groups.iter().flat_map(|(_, runs)| runs);
+        runs.any(|run| run.results.clients().is_some())
+    }
+
     /// How many runs it has.
     pub(crate) fn len(&self) -> usize {
         self.groups.iter().map(|(_, runs)| runs.len()).sum()
@@ -112,6 +119,10 @@ fn title(run: &RunResults) -> String {
                 plural::of(run.local_epochs, "epoch"),
             ),
         });
+        if run.clients().is_some() {
+            let said = |key: &str| run.decisive.as_ref()?.get(key);
+            parts.extend(federation_words(&said));
+        }
     }
     if run.batch_size > 0 {
         parts.push(format!(
@@ -139,6 +150,41 @@ fn title(run: &RunResults) -> String {
         );
     }
     parts.join(", ")
+}
+
+/// What tells one federation from another: its messages' bits up and down, how images are spread, and what is not usual.
+pub(crate) fn federation_words<'a>(said: &dyn Fn(&str) -> Option<&'a str>) -> Vec<String> {
+    let or_unknown = |key| said(key).unwrap_or("?");
+    let [up, down] = ["up-bits", "down-bits"].map(or_unknown);
+    let mut words = vec![
+        format!("{up}/{down}"),
+        named_partition(or_unknown("partition")),
+    ];
+    for (key, usual) in [
+        ("strategy", "fedavg"),
+        ("aggregator", "mean"),
+        ("norm", "server"),
+        ("fraction", "1"),
+        ("dropout", "0"),
+        ("faults", ""),
+        ("augment", "none"),
+    ] {
+        if let Some(value) = said(key).filter(|&value| value != usual) {
+            words.push(format!("{key} {value}"));
+        }
+    }
+    words
+}
+
+/// How images are spread, in a few letters: a table of counts by a hash of it.
+pub(crate) fn named_partition(text: &str) -> String {
+    match text.strip_prefix("counts:") {
+        Some(counts) => {
+            let hash = fnv(FNV_START, counts.bytes());
+            format!("table {:08x}", (hash ^ (hash >> 32)) as u32)
+        }
+        None => text.to_owned(),
+    }
 }
 
 /// What makes a row of its own.

@@ -40,6 +40,37 @@ fn split(images: &[[u8; 4]], labels: &[u32]) -> Split {
     Split::new(4, images.concat(), labels.to_vec()).unwrap()
 }
 
+/// Gives no numbers.
+struct Dumb(Echo);
+
+impl Model for Dumb {
+    fn graph(&self) -> &Graph {
+        self.0.graph()
+    }
+
+    fn run(&self, _images: &[u8], logits: &mut [f32]) -> Result<(), RuntimeError> {
+        logits.fill(f32::NAN);
+        Ok(())
+    }
+
+    fn profile(&self, _images: &[u8]) -> Result<Vec<LayerProfile>, RuntimeError> {
+        Ok(vec![])
+    }
+
+    fn value_bytes(&self, _images: usize) -> usize {
+        0
+    }
+}
+
+#[test]
+fn a_model_without_numbers_is_right_of_nothing() {
+    let split = split(&[[5, 1, 0, 0], [0, 2, 7, 0]], &[0, 1]);
+    let found = evaluate(&Dumb(Echo::new()), &split).unwrap();
+    assert_eq!(found.correct, [false, false]);
+    assert_eq!(found.confusion, [[0, 1, 0], [1, 0, 0], [0, 0, 0]]);
+    assert!(found.loss.is_nan());
+}
+
 #[test]
 fn predictions_hits_and_confusion_are_counted_by_true_class() {
     let split = split(

@@ -121,7 +121,7 @@ fn chosen(
     )
 }
 
-/// A foreign model with the preprocessing that the labels find, where nobody said one: that under which most images are right,
+/// A foreign model with the preprocessing that the labels find, where neither the user nor the file said one: that under which most images are right,
 /// if need be with its classes in another order. Says what was found.
 fn prepared<'a>(
     patient: Patient<'a>,
@@ -135,6 +135,9 @@ fn prepared<'a>(
     let given = config.onnx.preprocess.as_str();
     if data.test.is_empty() {
         return Ok((patient, None));
+    }
+    if given.is_empty() && foreign.has_preprocessing {
+        return Ok((patient, Some("preprocessing as the file says it".into())));
     }
     let found = find_preprocessing(foreign, labelled, config, isa);
     match (given, found) {

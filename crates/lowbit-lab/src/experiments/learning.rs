@@ -68,8 +68,8 @@ impl Outcome {
         {
             return Learning::Diverged;
         }
-        // One class alone cannot be guessed better than it is known.
-        if self.classes > 1 && wilson_low(self.accuracy, self.images) <= self.guess {
+        // Nor is anything known where there is one class alone.
+        if wilson_low(self.accuracy, self.images) <= self.guess {
             return Learning::AtChance;
         }
         Learning::Learned
@@ -82,10 +82,10 @@ impl Outcome {
         let why = match self.learning() {
             Learning::Learned => return None,
             Learning::AtChance => format!(
-                "the FP32 model is not better than a guess: {} of {} test images right, where always naming the most frequent \
+                "the FP32 model is not shown to be better than a guess: {} of {} right, where always naming the most frequent \
                  class gets {}",
                 percent(self.accuracy),
-                self.images,
+                crate::plural::of(self.images, "test image"),
                 percent(self.guess),
             ),
             Learning::Diverged => format!(
@@ -185,7 +185,7 @@ mod tests {
         let one = Split::new(1, vec![0; 4], vec![1; 4]).unwrap();
         assert_eq!(
             Outcome::of(1.0, &one, 3, None, &Recipe::default()).learning(),
-            Learning::Learned
+            Learning::AtChance
         );
     }
 
@@ -195,7 +195,7 @@ mod tests {
         let chance = outcome(0.25, 100, Some(1.3)).no_verdict(0.1).unwrap();
         for part in [
             "No verdict",
-            "25.00 % of 100",
+            "25.00 % of 100 test images right",
             "more --epochs",
             "--lr than 0.1",
         ] {

@@ -4,7 +4,7 @@ use super::charts::{Axis, Bars, Chart, Point, Series};
 use super::figures::Figure;
 use super::{figure, table};
 use crate::analysis::runs::Runs;
-use crate::digest::{FNV_START, fnv};
+use crate::analysis::{federation_words, named_partition};
 use crate::experiments::federate::{self, Federated, FederatedRound};
 use maud::{Markup, html};
 
@@ -62,43 +62,45 @@ fn setting<'a>(run: &'a Federated, key: &str) -> &'a str {
     run.federation.settings.get(key).map_or("?", String::as_str)
 }
 
-/// How images are spread, in a few letters: a table of counts by a hash of it.
-fn partition(run: &Federated) -> String {
-    let text = setting(run, "partition");
-    match text.strip_prefix("counts:") {
-        Some(counts) => {
-            let hash = fnv(FNV_START, counts.bytes());
-            format!("table {:08x}", (hash ^ (hash >> 32)) as u32)
-        }
-        None => text.to_owned(),
-    }
+/// The model's bits, the messages' bits up and down, how images are spread, the seed, what is not usual, and what else tells
+/// it from the others.
+fn name(run: &Federated, all: &[Federated]) -> String {
+    let settings = &run.federation.settings;
+    let said = settings.iter().filter(|(key, _)| {
+        let of = |other: &Federated| other.federation.settings.get(*key).cloned();
+        let differs = all.iter().any(|other| of(other) != of(run));
+        differs && TELLING.contains(&key.as_str())
+    });
+    let mut parts = vec![run.results.bit_width.to_string()];
+    let mut words = federation_words(&|key| settings.get(key).map(String::as_str));
+    let special = words.split_off(2);
+    parts.extend(words);
+    parts.push(format!("seed {}", run.results.seed));
+    parts.extend(special);
+    parts.extend(said.map(|(key, value)| format!("{key} {value}")));
+    parts.join(" · ")
 }
 
-/// The model's bits, the messages' bits up and down, how images are spread, the seed.
-fn name(run: &Federated) -> String {
-    let mut name = format!(
-        "{} · {}/{} · {} · seed {}",
-        run.results.bit_width,
-        setting(run, "up-bits"),
-        setting(run, "down-bits"),
-        partition(run),
-        run.results.seed
-    );
-    for (key, usual) in [
-        ("strategy", "fedavg"),
-        ("aggregator", "mean"),
-        ("norm", "server"),
-        ("dropout", "0"),
-        ("faults", ""),
-        ("augment", "none"),
-    ] {
-        let value = setting(run, key);
-        if value != usual && value != "?" {
-            name += &format!(" · {key} {value}");
-        }
-    }
-    name
+fn partition(run: &Federated) -> String {
+    named_partition(setting(run, "partition"))
 }
+
+/// Settings that a run is named by only where others have another value.
+const TELLING: [&str; 13] = [
+    "model",
+    "rounds",
+    "local-epochs",
+    "lr",
+    "batch-size",
+    "optimizer",
+    "schedule",
+    "clients",
+    "local-test",
+    "deadline",
+    "min-clients",
+    "feedback",
+    "rotate",
+];
 
 fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
@@ -127,7 +129,7 @@ fn row(run: &Federated, all: &[Federated]) -> Vec<String> {
         .and_then(|reference| bytes_to(&run.rounds, reference.results.final_test_accuracy - 0.01));
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "–".into());
     vec![
-        name(run),
+        name(run, all),
         run.rounds.len().to_string(),
         format!("{:.2}", 100.0 * run.results.final_test_accuracy),
         format!("{:.2}", megabytes(run.federation.bytes_up)),
@@ -165,7 +167,7 @@ fn curve(
                 label: String::new(),
                 tip: format!(
                     "{}: round {}, {:.2} %, {:.2} MB sent",
-                    name(run),
+                    name(run, all),
                     round.round,
                     100.0 * round.test_accuracy,
                     megabytes(sent)
@@ -173,7 +175,7 @@ fn curve(
             }
         };
         Series {
-            name: name(run),
+            name: name(run, all),
             color,
             points: run.rounds.iter().enumerate().map(point).collect(),
             line: true,
@@ -406,7 +408,7 @@ mod tests {
     #[test]
     fn a_name_tells_what_is_not_as_usual() {
         let plain = run(4, 4, &[], vec![]);
-        assert_eq!(name(&plain), "8 · 4/4 · iid · seed 3");
+        assert_eq!(name(&plain, &[]), "8 · 4/4 · iid · seed 3");
         let special = run(
             4,
             4,
@@ -414,12 +416,20 @@ mod tests {
             vec![],
         );
         assert_eq!(
-            name(&special),
+            name(&special, &[]),
             "8 · 4/4 · iid · seed 3 · aggregator median · dropout 0.2"
         );
         let mut old = plain;
         old.federation.settings.remove("strategy");
-        assert_eq!(name(&old), "8 · 4/4 · iid · seed 3");
+        assert_eq!(name(&old, &[]), "8 · 4/4 · iid · seed 3");
+        // What differs among the runs of a page tells them apart.
+        let slow = run(4, 4, &[("lr", "0.001")], vec![]);
+        let all = [slow, run(4, 4, &[("lr", "0.01")], vec![])];
+        let names = all.each_ref().map(|run| name(run, &all));
+        assert_eq!(
+            names,
+            ["0.001", "0.01"].map(|lr| format!("8 · 4/4 · iid · seed 3 · lr {lr}"))
+        );
     }
 
     #[test]

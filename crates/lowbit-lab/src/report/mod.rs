@@ -46,8 +46,8 @@ pub fn page(
         None => "Test accuracy",
     };
     let header = [
-        "bits", "MB", "smaller", "saved %", "test %", "95 %", "train %", "gap", "Δ to 32", "img/s",
-        "faster", "train s", "runs", "folder",
+        "bits", "MB", "smaller", "saved %", "test %", "95 %", "train %", "gap", "Δ to 32",
+        "Δ, 95 %", "img/s", "faster", "train s", "runs", "folder",
     ];
     let rows = |table: &Table| table.widths.iter().map(cells).collect::<Vec<_>>();
     let body = html! {
@@ -110,8 +110,9 @@ pub fn page(
             }
         }
         footer {
-            p { "Sizes are those of files, speeds were timed at batch 64 on one thread, accuracies are those of the "
-                "models as deployed. Intervals are 95 % over seeds (Student's t)." }
+            p { "Sizes are those of files, speeds were timed at batches of up to 64 on one thread. Test accuracies are those of the "
+                "models as deployed, train accuracies those of the last epoch's batches while the weights changed. Intervals are "
+                "95 % over seeds alone (Student's t)." }
         }
         div id="tip" role="status" hidden {}
     };
@@ -164,16 +165,20 @@ fn summary(analysis: &Table) -> Markup {
             number(summary.average_compression, "×"),
         ),
         (
-            "Overfitting on average".into(),
+            "Train − test on average".into(),
             number(summary.average_overfitting, " points"),
         ),
         (
-            "Overfitting at most".into(),
+            "Train − test at most".into(),
             number(summary.largest_overfitting, " points"),
         ),
     ];
     html! {
         @if let Some(line) = &summary.no_verdict { p class="empty" { (line) } }
+        @for line in &summary.notes { p class="empty" { (sentence(line)) } }
+        @if !summary.not_learned.is_empty() {
+            p class="empty" { "Not better than a guess, or diverged: " (summary.not_learned.join(", ")) "." }
+        }
         @if analysis.widths.iter().any(|row| row.warm_started) { p class="empty" { (UNEQUAL) } }
         dl class="cards" {
             @for (name, value) in &cards {
@@ -181,6 +186,13 @@ fn summary(analysis: &Table) -> Markup {
             }
         }
     }
+}
+
+/// A note as a sentence of its own.
+fn sentence(note: &str) -> String {
+    let mut letters = note.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string());
+    format!("{}{}.", first.unwrap_or_default(), letters.as_str())
 }
 
 fn cells(row: &WidthRow) -> Vec<String> {
@@ -199,7 +211,12 @@ fn cells(row: &WidthRow) -> Vec<String> {
         number(row.size_reduction_percent, 1),
         number(accuracy.value, 2),
         if accuracy.low.is_finite() {
-            format!("{:.2}–{:.2}", accuracy.low, accuracy.high)
+            // Student's interval knows no limits, accuracies do.
+            format!(
+                "{:.2} to {:.2}",
+                accuracy.low.max(0.0),
+                accuracy.high.min(100.0)
+            )
         } else {
             "–".into()
         },
@@ -207,6 +224,10 @@ fn cells(row: &WidthRow) -> Vec<String> {
         number(row.overfitting_gap, 2),
         row.accuracy_delta
             .map_or("–".into(), |delta| format!("{delta:+.2}")),
+        row.accuracy_delta_interval
+            .map_or("–".into(), |[low, high]| {
+                format!("{low:+.2} to {high:+.2}")
+            }),
         number(row.img_per_s, 0),
         number(row.speedup, 2),
         number(row.training_time_seconds, 0),

@@ -343,7 +343,8 @@ fn a_baseline_that_did_not_learn_allows_no_sweet_spot() {
     runs[1].results.learning = Some(Learning::AtChance);
     let table = |runs: &[Run]| series(runs)[0].table(1.0);
     let found = table(&runs);
-    assert_eq!(found.summary.sweet_spot.as_deref(), Some("8"));
+    // What knows nothing loses nothing that could be told.
+    assert_eq!(found.summary.sweet_spot.as_deref(), Some("32"));
     assert_eq!(found.summary.not_learned, ["8"]);
     assert_eq!(found.summary.no_verdict, None);
     for (learning, word) in [
@@ -359,6 +360,36 @@ fn a_baseline_that_did_not_learn_allows_no_sweet_spot() {
 }
 
 #[test]
+fn losses_against_32_bits_are_those_of_the_same_seeds() {
+    let of = |bits: u8, seed: u64, accuracy: f64| {
+        let mut config = Config::default();
+        config.run.seed = seed;
+        let mut run = run(&input(), &config, bits, accuracy, "1");
+        run.results.seed = seed;
+        run
+    };
+    let wide = || vec![of(32, 1, 0.7), of(32, 2, 0.8), of(32, 3, 0.9)];
+    let table = |narrow: Vec<Run>| series(&[wide(), narrow].concat())[0].table(1.0);
+    // One below the mean of the others, and eleven below its own.
+    let found = table(vec![of(8, 3, 0.79)]);
+    // To the last digit: sums leave nothing behind.
+    assert_eq!(found.widths[1].accuracy_delta, Some(-11.0));
+    assert_eq!(found.widths[1].accuracy_delta_interval, None);
+    assert_eq!(found.summary.sweet_spot.as_deref(), Some("32"));
+    // Differences of 0, −1 and −2: the mean ± 4.303 / √3.
+    let found = table(vec![of(8, 1, 0.7), of(8, 2, 0.79), of(8, 3, 0.88)]);
+    assert_eq!(found.widths[1].accuracy_delta, Some(-1.0));
+    let [low, high] = found.widths[1].accuracy_delta_interval.unwrap();
+    assert!((low + 3.4843).abs() < 1e-3 && (high - 1.4843).abs() < 1e-3);
+    // A loss of the points that are allowed is allowed, whatever sums of floats leave.
+    assert_eq!(found.summary.sweet_spot.as_deref(), Some("8"));
+    assert!(found.summary.notes[0].contains("do not show it yet, -1.00 points [-3.48, +1.48]"));
+    // No seed in common: the means are all there is.
+    let found = table(vec![of(8, 4, 0.85)]);
+    assert_eq!(found.widths[1].accuracy_delta, Some(5.0));
+}
+
+#[test]
 fn comma_separated_values_hold_every_table_and_say_which() {
     let config = Config::default();
     let runs = found(vec![
@@ -371,7 +402,7 @@ fn comma_separated_values_hold_every_table_and_say_which() {
     assert!(lines[0].starts_with("bit_width,label,runs,") && lines[0].ends_with(",folder,sweep"));
     assert!(
         lines[1].starts_with(
-            "8,\"8\",1,0.2500,4.0000,75.0000,90.0000,,,92.0000,2.0000,,125.0000,4.0000,9.0000,"
+            "8,\"8\",1,0.2500,4.0000,75.0000,90.0000,,,92.0000,2.0000,,,,125.0000,4.0000,9.0000,"
         ),
         "{}",
         lines[1]

@@ -91,7 +91,7 @@ fn a_verdict_pairs_ptq_with_qat() {
     let found = verdict(&config, &seeds, &results(all()), &results(none()));
     assert_eq!(found.winner, Winner::Ptq);
     assert!(
-        found.reason.contains("100.00") && found.reason.contains("one seed"),
+        found.reason.contains("56.66") && found.reason.contains("one seed"),
         "{}",
         found.reason
     );
@@ -285,9 +285,6 @@ fn without_a_verdict_the_differences_are_said_all_the_same() {
     let found = Verdict::none(&results(1, 0.5), &results(4, 0.25), "try".into());
     assert_eq!(found.accuracy_ptq_minus_qat_points, 25.0);
     assert_eq!(found.time_ptq_minus_qat_seconds, -30.0);
-    assert_eq!(
-        found.accuracy_ptq_minus_qat_points_interval,
-        [-100.0, 100.0]
-    );
+    assert_eq!(found.accuracy_ptq_minus_qat_points_interval, None);
     assert_eq!((found.winner, found.advice.as_str()), (Winner::None, "try"));
 }

@@ -15,8 +15,8 @@ pub const TIE_POINTS: f64 = 0.5;
 pub struct Verdict {
     /// PTQ − QAT in points.
     pub accuracy_ptq_minus_qat_points: f64,
-    /// Its 95 % interval: paired bootstrap over seeds and test images.
-    pub accuracy_ptq_minus_qat_points_interval: [f64; 2],
+    /// Its 95 % interval: paired bootstrap over seeds and test images. None where there is no verdict.
+    pub accuracy_ptq_minus_qat_points_interval: Option<[f64; 2]>,
     /// PTQ − QAT in seconds of training, quantization counted.
     pub time_ptq_minus_qat_seconds: f64,
     /// Which of the two is better.
@@ -33,7 +33,7 @@ struct StoredVerdict {
     #[serde(alias = "accuracy_difference")]
     accuracy_ptq_minus_qat_points: f64,
     #[serde(alias = "accuracy_difference_interval")]
-    accuracy_ptq_minus_qat_points_interval: [f64; 2],
+    accuracy_ptq_minus_qat_points_interval: Option<[f64; 2]>,
     time_ptq_minus_qat_seconds: Option<f64>,
     time_difference: Option<f64>,
     winner: Winner,
@@ -90,10 +90,10 @@ impl Verdict {
         Self {
             accuracy_ptq_minus_qat_points: ptq.final_test_accuracy_percent
                 - qat.final_test_accuracy_percent,
-            accuracy_ptq_minus_qat_points_interval: [-100.0, 100.0],
+            accuracy_ptq_minus_qat_points_interval: None,
             time_ptq_minus_qat_seconds: ptq.training_time_seconds - qat.training_time_seconds,
             winner: Winner::None,
-            reason: "the FP32 model did not learn".into(),
+            reason: "the FP32 model is not shown to have learned".into(),
             advice,
         }
     }
@@ -120,7 +120,7 @@ pub(super) fn verdict(
     }
     Verdict {
         accuracy_ptq_minus_qat_points: points.value,
-        accuracy_ptq_minus_qat_points_interval: [points.low, points.high],
+        accuracy_ptq_minus_qat_points_interval: Some([points.low, points.high]),
         time_ptq_minus_qat_seconds: time,
         winner: ground.winner(),
         reason,

@@ -7,7 +7,7 @@ use crate::experiments::learning::Learning;
 use crate::experiments::results::DataResults;
 use crate::experiments::unseen::Evaluated;
 use crate::machine::Machine;
-use crate::records::{EpochRecord, Watched};
+use crate::records::{EpochRecord, Watched, number_or_nan};
 use lowbit::ModelBits;
 use serde::{Deserialize, Serialize};
 
@@ -120,16 +120,24 @@ pub struct RoundRecord {
     /// From 1.
     pub round: usize,
     /// Mean over the epoch, while the weights changed.
-    #[serde(default = "unknown")]
+    #[serde(default = "unknown", deserialize_with = "number_or_nan")]
     pub train_loss: f64,
     /// Over the epoch, while the weights changed, share of 1.
-    #[serde(default = "unknown")]
+    #[serde(default = "unknown", deserialize_with = "number_or_nan")]
     pub train_accuracy: f64,
     /// As deployed; not written where validation images watch over the training.
-    #[serde(default = "unknown", skip_serializing_if = "is_unknown")]
+    #[serde(
+        default = "unknown",
+        skip_serializing_if = "is_unknown",
+        deserialize_with = "number_or_nan"
+    )]
     pub test_loss: f64,
     /// As deployed, share of 1.
-    #[serde(default = "unknown", skip_serializing_if = "is_unknown")]
+    #[serde(
+        default = "unknown",
+        skip_serializing_if = "is_unknown",
+        deserialize_with = "number_or_nan"
+    )]
     pub test_accuracy: f64,
     /// As deployed, on the validation images.
     #[serde(default, skip_serializing_if = "Option::is_none")]

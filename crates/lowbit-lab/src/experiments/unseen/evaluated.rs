@@ -61,8 +61,10 @@ impl Evaluated {
                 ", none of the {} that can be checked among the training images (the model's file keeps a sample of them)",
                 all - possibly
             ),
-            (Some(seen), _) => format!(
-                ": WARNING: {seen} of them are training images, and the accuracy says nothing about new ones"
+            (Some(seen), possibly) => format!(
+                ": WARNING: {}{seen} of them are training images, and the accuracy says nothing about new ones",
+                // Of the others the file's sample may not know.
+                if possibly > Some(seen) { "at least " } else { "" }
             ),
         }
     }

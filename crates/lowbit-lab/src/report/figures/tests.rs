@@ -19,6 +19,7 @@ fn row(label: &str, size_mb: f64, img_per_s: f64, accuracy: f64) -> WidthRow {
         train_accuracy: 0.0,
         overfitting_gap: 0.0,
         accuracy_delta: None,
+        accuracy_delta_interval: None,
         img_per_s,
         speedup: 1.0,
         training_time_seconds: 1.0,
