@@ -9,6 +9,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tile;
+pub mod winograd;
 
 use crate::geometry::SLACK;
 use crate::{AlignedBuffer, ConvGeometry, ImagesGeometry, Isa, Level, WeightShape};

@@ -371,7 +371,7 @@ impl Engine {
                     out,
                 });
             };
-            let parts = self.parts(&self.plan.exec.steps[index], &layout, team.threads());
+            let parts = self.parts(index, &layout, team.threads());
             match out {
                 Out::F32(out) => {
                     share(team, divide(&layout, &parts, out), |(range, out)| {
@@ -394,13 +394,19 @@ impl Engine {
     }
 
     /// Ranges of pixels in row order, one per thread: whole numbers of grains.
-    fn parts(&self, step: &ExecStep, layout: &Layout, threads: usize) -> Vec<Range<usize>> {
-        let grain = match self.prefers_rows(step) && layout.h >= threads {
-            true => layout.w,
-            false => 1,
+    fn parts(&self, index: usize, layout: &Layout, threads: usize) -> Vec<Range<usize>> {
+        let whole_rows = self.prefers_rows(&self.plan.exec.steps[index]).then_some(1);
+        let rows = self.kernels[index].shared_rows().or(whole_rows);
+        let grain = match rows.filter(|rows| layout.h >= rows * threads) {
+            Some(rows) => rows * layout.w,
+            None => 1,
         };
         let pixels = layout.h * layout.w;
-        let start_of = |part: usize| part * (pixels / grain) / threads * grain;
+        // What is left of a last grain is the last thread's.
+        let start_of = |part: usize| match part == threads {
+            true => pixels,
+            false => part * (pixels / grain) / threads * grain,
+        };
         (0..threads)
             .map(|part| start_of(part)..start_of(part + 1))
             .collect()

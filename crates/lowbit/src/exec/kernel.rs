@@ -20,6 +20,11 @@ pub(super) trait Kernel: Send + Sync {
         false
     }
 
+    /// How many rows belong together, where threads that share one image should share such; none where any pixel is as good.
+    fn shared_rows(&self) -> Option<usize> {
+        None
+    }
+
     /// Whether it fills the result's halo too, and so gets its output from the image's first element on, halo included.
     fn writes_halo(&self) -> bool {
         false

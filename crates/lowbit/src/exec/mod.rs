@@ -23,6 +23,7 @@ mod pointwise;
 mod scratch;
 mod together;
 mod u8;
+mod winograd;
 mod workspace;
 
 #[cfg(feature = "train")]

@@ -5,8 +5,10 @@ use crate::exec::gathered::{Gathered, part_of};
 use crate::exec::kernel::{Call, Kernel};
 use crate::exec::pointwise::Pointwise;
 use crate::exec::together::Together;
+use crate::exec::winograd::Winograd;
 use crate::lower::{ConvView, Plan};
 use crate::ops;
+use lowbit_kernels::conv_f32::winograd::WinogradWeights;
 use lowbit_kernels::{ConvGeometry, ImagesGeometry, Isa, WeightShape, conv_f32, depthwise};
 use std::ops::Range;
 
@@ -32,6 +34,7 @@ enum Form {
     /// One product for each group, or for each part of the channels where taps are gathered.
     Groups(Vec<conv_f32::PackedWeights>),
     Depthwise(depthwise::FloatWeights),
+    Winograd(Winograd, WinogradWeights),
 }
 
 impl Conv {
@@ -59,6 +62,8 @@ impl Conv {
             let (channels, taps) = (geometry.channels, geometry.kernel);
             let weights = depthwise::FloatWeights::pack(isa, &kernel, channels, taps);
             Form::Depthwise(weights)
+        } else if let Some(winograd) = Winograd::new(&view, conv, &input, &output) {
+            Form::Winograd(winograd, WinogradWeights::pack(isa, &kernel, shape))
         } else {
             let shape = WeightShape {
                 out_channels: shape.out_channels / groups,
@@ -145,6 +150,13 @@ impl Kernel for Conv {
         self.gathered.is_some_and(|gathered| gathered.parts() > 1)
     }
 
+    fn shared_rows(&self) -> Option<usize> {
+        match &self.form {
+            Form::Winograd(winograd, _) => Some(winograd.tile_rows()),
+            _ => None,
+        }
+    }
+
     fn run(&self, call: Call<'_>) {
         let together = self.together.as_ref();
         let together = together.and_then(|it| Some((it, it.of(&call)?)));
@@ -163,6 +175,10 @@ impl Kernel for Conv {
                 return each(out, &|input, out| {
                     self.depthwise(weights, rectangle(), input, out);
                 });
+            }
+            Form::Winograd(winograd, weights) => {
+                let epilogue = self.epilogue(&self.bias);
+                return winograd.run(weights, call.images, rectangle(), input, &epilogue, out);
             }
         };
         let product = |part: usize, geometry: &ConvGeometry, view: &[f32], out: &mut [f32]| {
