@@ -123,8 +123,8 @@ struct Tile {
 /// Convolves a rectangle (rows and columns after pooling) of several images; the first image's view begins at `input[0]`, its
 /// rectangle at `out[0]`.
 ///
-/// A result does not depend on the rectangle, the other images, or the ISA: tiles begin at even rows and columns, and sums are of
-/// one order. `scratch` holds at least [`WinogradWeights::scratch_len`] elements, whatever they are.
+/// Of finite numbers a result does not depend on the rectangle, the other images, or the ISA: tiles begin at even rows and columns,
+/// and sums are of one order. What is not finite spoils its whole tile. `scratch` holds at least [`WinogradWeights::scratch_len`] elements, whatever they are.
 ///
 /// # Panics
 /// If the weights, the geometry and the slices do not fit together.
