@@ -87,10 +87,15 @@ fn a_model_that_guesses_gets_no_verdict() {
         let (code, text) = run(path, &[experiment, &common].concat());
         assert_eq!(code, Some(0), "{text}");
         assert!(
-            text.contains("No verdict: the ") && text.contains("not better than a guess"),
+            text.contains("No verdict: the ")
+                && text.contains("not shown to be better than a guess"),
             "{experiment:?}: {text}"
         );
-        assert!(text.contains("more --epochs"), "{text}");
+        let more = match experiment.contains(&"--federated") {
+            true => "more --rounds",
+            false => "more --epochs",
+        };
+        assert!(text.contains(more), "{text}");
     }
 }
 

@@ -145,7 +145,7 @@ fn table_and_summary(found: &Table) -> String {
     } else {
         let labels: Vec<String> = summary.not_learned.iter().map(plural::bits).collect();
         format!(
-            "\nnot better than a guess, or diverged: {}",
+            "\nnot shown to be better than a guess, or diverged: {}",
             labels.join(", ")
         )
     };

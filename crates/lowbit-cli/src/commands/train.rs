@@ -7,6 +7,7 @@ use lowbit_lab::Events;
 use lowbit_lab::experiments::compare::From;
 use lowbit_lab::experiments::inputs::Input;
 use lowbit_lab::experiments::train::{self, FOLDER, TrainResults};
+use lowbit_lab::plural;
 use lowbit_lab::tensorboard::TensorBoard;
 
 pub(super) fn run(context: &Context, beginning: &Beginning) -> Result<(), Failure> {
@@ -49,11 +50,11 @@ fn train(
 
 fn report(results: &TrainResults) -> String {
     let mut text = format!(
-        "{} on {}: {:.2} % test accuracy after {} epochs in {:.0} s",
+        "{} on {}: {:.2} % test accuracy after {} in {:.0} s",
         results.model,
         results.data.name,
         100.0 * results.final_test_accuracy,
-        results.epochs.len(),
+        plural::of(results.epochs.len(), "epoch"),
         results.training_time_seconds,
     );
     if results.data.validation_images > 0 {

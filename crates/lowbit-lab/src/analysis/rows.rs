@@ -219,7 +219,7 @@ fn no_verdict(learning: Learning, is_federated: bool) -> String {
     let (why, attempt) = match learning {
         Learning::Diverged => ("training diverged", "a lower --lr".to_owned()),
         _ => (
-            "the 32-bit model is not better than a guess",
+            "the 32-bit model is not shown to be better than a guess",
             format!("more {epochs}, another --lr, more images, and look at the labels"),
         ),
     };

@@ -177,7 +177,7 @@ fn summary(analysis: &Table) -> Markup {
         @if let Some(line) = &summary.no_verdict { p class="empty" { (line) } }
         @for line in &summary.notes { p class="empty" { (sentence(line)) } }
         @if !summary.not_learned.is_empty() {
-            p class="empty" { "Not better than a guess, or diverged: " (summary.not_learned.join(", ")) "." }
+            p class="empty" { "Not shown to be better than a guess, or diverged: " (summary.not_learned.join(", ")) "." }
         }
         @if analysis.widths.iter().any(|row| row.warm_started) { p class="empty" { (UNEQUAL) } }
         dl class="cards" {

@@ -348,7 +348,7 @@ fn a_baseline_that_did_not_learn_allows_no_sweet_spot() {
     assert_eq!(found.summary.not_learned, ["8"]);
     assert_eq!(found.summary.no_verdict, None);
     for (learning, word) in [
-        (Learning::AtChance, "not better than a guess"),
+        (Learning::AtChance, "not shown to be better than a guess"),
         (Learning::Diverged, "diverged"),
     ] {
         runs[0].results.learning = Some(learning);
