@@ -122,7 +122,7 @@ impl Search<'_> {
             row.name,
             row.choosing.accuracy_percent,
             row.choosing.images,
-            -row.choosing.drop_points.value,
+            (-row.choosing.drop_points).value,
             row.seconds
         ));
     }
