@@ -6,7 +6,7 @@ use crate::experiments::learning::Learning;
 use crate::experiments::sweep::{CompressionMetrics, RunResults};
 use crate::statistics::{Difference, mean_interval};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// One width over its runs (seeds).
@@ -110,16 +110,24 @@ fn percent(run: &Run) -> f64 {
     100.0 * run.results.final_test_accuracy
 }
 
+/// The mean accuracy of each seed, percent.
+fn by_seed(runs: &[&Run]) -> BTreeMap<u64, f64> {
+    let mut all: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+    for run in runs {
+        all.entry(run.results.seed).or_default().push(percent(run));
+    }
+    let mean = |of: Vec<f64>| of.iter().sum::<f64>() / of.len() as f64;
+    all.into_iter().map(|(seed, of)| (seed, mean(of))).collect()
+}
+
 /// What a width loses against 32 bits, in points, with the interval that its seeds give.
 fn delta(runs: &[&Run], baseline: &[&Run]) -> (f64, Option<[f64; 2]>) {
-    let of_seed = |run: &&Run| {
-        let mut same = baseline
-            .iter()
-            .filter(|other| other.results.seed == run.results.seed);
-        Some(percent(run) - percent(same.next()?))
-    };
-    let pairs: Vec<f64> = runs.iter().filter_map(of_seed).map(clean).collect();
-    if pairs.is_empty() {
+    let (own, others) = (by_seed(runs), by_seed(baseline));
+    let of_seed = |(seed, accuracy): (&u64, &f64)| Some(clean(accuracy - others.get(seed)?));
+    let pairs: Vec<f64> = own.iter().filter_map(of_seed).collect();
+    // Results of older versions do not say their seed.
+    let mut all = runs.iter().chain(baseline);
+    if pairs.is_empty() || all.any(|run| run.results.decisive.is_none()) {
         let mean = |runs: &[&Run]| mean(runs, |run| Some(100.0 * run.final_test_accuracy));
         return (clean(mean(runs) - mean(baseline)), None);
     }
@@ -197,7 +205,7 @@ fn doubt(row: &WidthRow, max_drop: f64) -> Option<String> {
     }
     match row.accuracy_delta_interval {
         None => Some(format!(
-            "{label}: one seed, so nothing tells how far another training would lie"
+            "{label}: fewer than two seeds in common with 32 bits, so nothing tells how far other trainings would lie"
         )),
         Some([low, high]) if low < -max_drop => Some(format!(
             "{label}: the seeds do not show it yet, {points:+.2} points [{low:+.2}, {high:+.2}]"

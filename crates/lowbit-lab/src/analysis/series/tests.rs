@@ -384,6 +384,16 @@ fn losses_against_32_bits_are_those_of_the_same_seeds() {
     // A loss of the points that are allowed is allowed, whatever sums of floats leave.
     assert_eq!(found.summary.sweet_spot.as_deref(), Some("8"));
     assert!(found.summary.notes[0].contains("do not show it yet, -1.00 points [-3.48, +1.48]"));
+    // Runs of unknown seeds are not paired: 32 bits lose nothing against themselves, and equal means are equal.
+    let mut unknown = [wide(), vec![of(8, 1, 0.8), of(8, 2, 0.8), of(8, 3, 0.8)]].concat();
+    for run in &mut unknown {
+        (run.results.seed, run.results.decisive) = (0, None);
+    }
+    let found = series(&unknown)[0].table(1.0);
+    let deltas: Vec<_> = found.widths.iter().map(|row| row.accuracy_delta).collect();
+    assert_eq!(deltas, [Some(0.0); 2]);
+    assert_eq!(found.widths[1].accuracy_delta_interval, None);
+    assert!(found.summary.notes[0].contains("fewer than two seeds in common"));
     // No seed in common: the means are all there is.
     let found = table(vec![of(8, 4, 0.85)]);
     assert_eq!(found.widths[1].accuracy_delta, Some(5.0));
