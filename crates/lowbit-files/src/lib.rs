@@ -4,7 +4,7 @@
 //! The bytes go to a draft beside the file's place, are flushed to the disk, and take the place by a rename. On Linux the
 //! draft has no name until it is whole, so that it vanishes with its process; elsewhere, and on file systems that cannot do
 //! that, it is called `.NAME.<process>-<number>.tmp`. A draft is locked as long as its process lives: whoever writes the same
-//! file removes the drafts that nobody holds any longer. A link stays a link: what it leads to is replaced. What is no file (a
+//! file removes the drafts that nobody holds any longer. A link to a file stays a link: what it leads to is replaced. What is no file (a
 //! pipe, a terminal, `/dev/null`) is written to and stays what it is.
 
 use std::ffi::{OsStr, OsString};
@@ -43,6 +43,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// What stands under `path`, open for writing, where that is no file and no folder: it must not be replaced by one.
 fn stream(path: &Path) -> io::Result<Option<File>> {
+    // Of a stream that leads into a file others have the rest: they would lose it with the file.
+    let is_own = ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc/self/fd"];
+    if is_own.iter().any(|own| path.starts_with(own)) {
+        return OpenOptions::new().append(true).open(path).map(Some);
+    }
     match fs::metadata(path) {
         Ok(found) if !found.is_file() && !found.is_dir() => {
             OpenOptions::new().write(true).open(path).map(Some)

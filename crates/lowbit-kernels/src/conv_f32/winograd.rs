@@ -339,7 +339,7 @@ mod tests {
     fn case(number: u64) -> Case {
         let mut rng = stream(23, "winograd", number);
         let mut pick = |low: u32, high: u32| (low + below(&mut rng, high - low + 1)) as usize;
-        let (in_c, out_c) = (16 * pick(1, 3), 16 * pick(1, 4));
+        let (in_c, out_c) = (16 * pick(1, 6), 16 * pick(1, 6));
         let (in_h, in_w) = (pick(4, 13), pick(4, 21));
         let pool = pick(1, 2);
         let mut g = ConvGeometry::dense((in_h, in_w, in_c), out_c, (3, 3), 1, pool);
