@@ -134,7 +134,8 @@ fn title(run: &RunResults) -> String {
         let training = &config.training;
         parts.push(format!("{}, {}", training.optimizer, training.schedule));
         let augment = training.augment.to_string();
-        if augment != "none" {
+        // A federation's words have it already.
+        if augment != "none" && run.clients().is_none() {
             parts.push(augment);
         }
         let mut recipe = config.recipe.clone();
