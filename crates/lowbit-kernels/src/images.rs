@@ -141,17 +141,6 @@ impl ImagesGeometry {
         }
     }
 
-    /// Asserts that pixels hold the channels read and nothing else.
-    ///
-    /// # Panics
-    /// If they do not.
-    pub(crate) fn check_pixels(&self) {
-        assert_eq!(
-            self.image.in_pixel_stride, self.image.in_channels,
-            "pixels hold the channels read alone"
-        );
-    }
-
     /// Asserts that geometry, weights and slices fit together; what passes here is memory-safe to compute.
     ///
     /// # Panics
@@ -290,12 +279,6 @@ pub(crate) mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    #[should_panic(expected = "pixels hold the channels read alone")]
-    fn other_channels_between_pixels_are_refused() {
-        with_gaps(geometry(4, 3, 1, 1), 2).check_pixels();
     }
 
     #[test]

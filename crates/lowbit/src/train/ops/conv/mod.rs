@@ -3,6 +3,7 @@
 mod backward;
 mod depthwise;
 mod general;
+mod gradients;
 mod product;
 
 use super::normalization::Normalization;
@@ -40,7 +41,7 @@ pub(super) struct Conv {
 /// What one slice of the batch works on.
 struct Slice {
     grad_map: AlignedBuffer<f32>,
-    /// HWIO, of each group.
+    /// HWIO, of each group; of none where they are summed by blocks.
     grad_weights: Vec<f32>,
     grad_input: AlignedBuffer<f32>,
 }
@@ -57,9 +58,6 @@ fn as_convolution(op: &Op) -> ops::Conv {
         _ => unreachable!("only convolutions and linear layers come here"),
     }
 }
-
-/// Taps whose weight gradients are reduced at a time: a cache line of each output channel's.
-const TAPS: usize = 16;
 
 impl Conv {
     pub(super) fn new(
@@ -118,6 +116,7 @@ impl Conv {
             self.winners = AlignedBuffer::zeroed(windows);
             self.peaks = AlignedBuffer::zeroed(windows);
         }
+        let weights = self.weight.value.len();
         while self.slices.len() < count.div_ceil(SLICE) {
             let input_len = self.product.own_len(self.step.in_shapes[0].len());
             self.slices.push(Slice {
@@ -125,7 +124,10 @@ impl Conv {
                     true => 0,
                     false => self.product.scratch(&self.shape).len,
                 }),
-                grad_weights: vec![0.0; self.weight.value.len()],
+                grad_weights: match gradients::by_blocks(&self.product, weights) {
+                    Some(_) => Vec::new(),
+                    None => vec![0.0; weights],
+                },
                 grad_input: AlignedBuffer::zeroed(input_len),
             });
         }
@@ -151,42 +153,6 @@ impl Conv {
         let integers = || IntegerForm::new(kind, quantizer, pass.isa, input, bias);
         let backward = || product.pack_backward(&quantizer.dequantized);
         Some(rayon::join(integers, backward).0)
-    }
-
-    /// Adds the slices' gradients, in their order, and turns HWIO into OHWI.
-    fn reduce(&mut self, slices: usize) {
-        let out = self.shape.c / self.product.groups();
-        let fan_in = self.weight.value.len() / self.shape.c;
-        let slices = &self.slices[..slices];
-        // Each thread reads long runs of the slices' gradients, of one group.
-        let channels = out.div_ceil(rayon::current_num_threads());
-        let channels = channels.next_multiple_of(TAPS).min(out);
-        let of_groups = self.weight.grad.par_chunks_mut(out * fan_in).enumerate();
-        let parts = of_groups.flat_map(|(group, grad)| {
-            let parts = grad.par_chunks_mut(channels * fan_in).enumerate();
-            parts.map(move |(part, grad)| (group, part, grad))
-        });
-        parts.for_each(|(group, part, grad)| {
-            let (first, channels) = (part * channels, grad.len() / fan_in);
-            let group = group * out * fan_in;
-            let mut sums = vec![0.0; TAPS * channels];
-            for tap in (0..fan_in).step_by(TAPS) {
-                let taps = TAPS.min(fan_in - tap);
-                sums.fill(0.0);
-                for slice in slices {
-                    for (within, sums) in sums.chunks_exact_mut(channels).take(taps).enumerate() {
-                        let at = group + (tap + within) * out + first;
-                        let of_slice = &slice.grad_weights[at..][..channels];
-                        sums.iter_mut().zip(of_slice).for_each(|(sum, x)| *sum += x);
-                    }
-                }
-                for (channel, grad) in grad.chunks_exact_mut(fan_in).enumerate() {
-                    let sums = sums[channel..].iter().step_by(channels);
-                    let grad = grad[tap..][..taps].iter_mut();
-                    grad.zip(sums).for_each(|(grad, sum)| *grad = *sum);
-                }
-            }
-        });
     }
 }
 
@@ -304,7 +270,10 @@ impl Layer for Conv {
         let (scratch, view_start) = (product.scratch(shape), product.view_start());
         let (maps, at_once) = (&self.maps, product.images_at_once());
         let grad_out = later[0].with_slack();
-        let is_direct = self.is_direct();
+        let (is_direct, by_blocks) = (
+            self.is_direct(),
+            gradients::by_blocks(product, self.weight.value.len()),
+        );
         let winners = |number: usize| match pools {
             true => &self.winners[number * pooled..][..pooled],
             false => &[],
@@ -347,16 +316,40 @@ impl Layer for Conv {
                     };
                     let view = &image[first * input.image_len + view_start..];
                     let map = &grad_map[scratch.offset..];
-                    // Two tasks, so that a thread that has run out of slices can help with another's.
                     let by_weights =
                         || product.grad_weights((chunk == 0, images), view, map, grad_weights);
-                    let by_input =
+                    let mut by_input =
                         || product.grad_input(images, grad_map, own, grad_input, accumulate);
-                    rayon::join(by_weights, by_input);
+                    if by_blocks.is_some() {
+                        by_input();
+                    } else {
+                        // Two tasks, so that a thread that has run out of slices can help with another's.
+                        rayon::join(by_weights, by_input);
+                    }
                 }
             });
+        let slices = &self.slices[..count.div_ceil(SLICE)];
+        let grad = &mut self.weight.grad;
+        match by_blocks {
+            None => gradients::reduce(slices, (c, product.groups()), grad),
+            Some(matrix) => {
+                let of_slice = |number: usize| {
+                    let first = number * SLICE;
+                    let grad_map = match is_direct {
+                        true => &grad_out[first * pooled..],
+                        false => &slices[number].grad_map.with_slack()[scratch.offset..],
+                    };
+                    gradients::OfSlice {
+                        images: SLICE.min(count - first),
+                        view: &image[first * input.image_len + view_start..],
+                        grad_map,
+                    }
+                };
+                let slices: Vec<_> = (0..slices.len()).map(of_slice).collect();
+                gradients::sum_by_blocks(matrix, &slices, grad);
+            }
+        }
         pass.written[from] = true;
-        self.reduce(count.div_ceil(SLICE));
         if let Some(quantizer) = &mut self.quantizer {
             quantizer.backward(&self.weight.value, &mut self.weight.grad);
         }

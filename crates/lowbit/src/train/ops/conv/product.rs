@@ -3,6 +3,7 @@
 use super::backward::Backward;
 use super::depthwise::Depthwise;
 use super::general::{self, General};
+use super::gradients::OfSlice;
 use crate::graph::{Conv, Step};
 use crate::lower::{ConvView, Layout, Plan};
 use crate::quant::InputParams;
@@ -259,27 +260,17 @@ impl FloatProduct {
         }
         match self {
             Self::Matrix(matrix) => {
-                let haloed = ConvGeometry {
-                    out_row_stride: matrix.backward.row_stride,
-                    ..matrix.forward
+                let WeightShape {
+                    in_channels,
+                    out_channels,
+                    ..
+                } = matrix.shape;
+                let slice = OfSlice {
+                    images,
+                    view,
+                    grad_map,
                 };
-                let geometry = match matrix.several {
-                    Several::Images(geometry) => {
-                        let geometry = ImagesGeometry {
-                            image: haloed,
-                            images,
-                            out_image_stride: matrix.backward.scratch_len,
-                            ..geometry
-                        };
-                        let isa = matrix.isa;
-                        return conv_f32::conv_images_grad_weights(
-                            isa, &geometry, view, grad_map, grad,
-                        );
-                    }
-                    Several::Pixels(pixels) => over_pixels(&haloed, images * pixels),
-                    Several::No => haloed,
-                };
-                conv_f32::conv_grad_weights(matrix.isa, &geometry, view, grad_map, grad);
+                matrix.add_grad_weights([[0, 0], [in_channels, out_channels]], &slice, grad);
             }
             Self::Depthwise(depthwise) => depthwise.grad_weights(view, grad_map, grad),
             Self::General(general) => general.grad_weights(view, grad_map, grad),
@@ -334,6 +325,58 @@ impl Scratch {
 }
 
 impl Matrix {
+    pub(super) fn shape(&self) -> WeightShape {
+        self.shape
+    }
+
+    /// The gradient (HWIO) of a slice's weights from input and output channels on, the first pair, of as many as the second says.
+    pub(super) fn grad_block(
+        &self,
+        channels: [[usize; 2]; 2],
+        slice: &OfSlice<'_>,
+        grad: &mut [f32],
+    ) {
+        if !matches!(self.several, Several::Images(_)) {
+            grad.fill(0.0);
+        }
+        self.add_grad_weights(channels, slice, grad);
+    }
+
+    /// The same, added to what is there; instead of what is there where images are taken pixel by pixel.
+    fn add_grad_weights(
+        &self,
+        [first, channels]: [[usize; 2]; 2],
+        slice: &OfSlice<'_>,
+        grad: &mut [f32],
+    ) {
+        let [in_channels, out_channels] = channels;
+        let of_block = |geometry: ConvGeometry| ConvGeometry {
+            in_channels,
+            out_channels,
+            ..geometry
+        };
+        let haloed = ConvGeometry {
+            out_row_stride: self.backward.row_stride,
+            ..self.forward
+        };
+        let (isa, images) = (self.isa, slice.images);
+        let (view, grad_map) = (&slice.view[first[0]..], &slice.grad_map[first[1]..]);
+        let geometry = match self.several {
+            Several::Images(geometry) => {
+                let geometry = ImagesGeometry {
+                    image: of_block(haloed),
+                    images,
+                    out_image_stride: self.backward.scratch_len,
+                    ..geometry
+                };
+                return conv_f32::conv_images_grad_weights(isa, &geometry, view, grad_map, grad);
+            }
+            Several::Pixels(pixels) => of_block(over_pixels(&haloed, images * pixels)),
+            Several::No => of_block(haloed),
+        };
+        conv_f32::conv_grad_weights(isa, &geometry, view, grad_map, grad);
+    }
+
     fn back(&self, images: usize, scratch: &[f32], grad: &mut [f32]) {
         match self.several {
             Several::Pixels(pixels) => self.backward.run_pixels(images * pixels, scratch, grad),
