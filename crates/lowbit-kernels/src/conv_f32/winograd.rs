@@ -7,7 +7,7 @@
 
 use super::{Epilogue, PackedWeights, conv as product};
 use crate::geometry::SLACK;
-use crate::lanes::LANES;
+use crate::lanes::{self, LANES, Lanes};
 use crate::vectorize::vectorized;
 use crate::{ConvGeometry, Isa, WeightShape};
 use std::ops::Range;
@@ -50,39 +50,75 @@ impl WinogradWeights {
     /// If [`suits`](Self::suits) says no, or `weights.len() != shape.len()`.
     #[must_use]
     pub fn pack(isa: Isa, weights: &[f32], shape: WeightShape) -> Self {
+        let mut packed = Self::zeroed(isa, shape);
+        packed.repack(weights);
+        packed
+    }
+
+    /// Weights of zero, for [`repack`](Self::repack) or [`repack_backward`](Self::repack_backward); `shape` is the one that the kernel
+    /// sees.
+    ///
+    /// # Panics
+    /// If [`suits`](Self::suits) says no.
+    #[must_use]
+    pub fn zeroed(isa: Isa, shape: WeightShape) -> Self {
         assert!(Self::suits(shape), "another kernel or part of a vector");
-        assert_eq!(weights.len(), shape.len(), "weights must fill their shape");
-        let WeightShape {
-            out_channels,
-            in_channels,
-            ..
-        } = shape;
-        let mut transformed = vec![vec![0.0; out_channels * in_channels]; POINTS];
-        for (out, kernel) in weights.chunks_exact(9 * in_channels).enumerate() {
-            for c in 0..in_channels {
-                let tap = |row: usize, column: usize| kernel[(3 * row + column) * in_channels + c];
-                let rows = [0, 1, 2].map(|row| spread([tap(row, 0), tap(row, 1), tap(row, 2)]));
-                for column in 0..SIDE {
-                    let points = spread([rows[0][column], rows[1][column], rows[2][column]]);
-                    for (row, point) in points.into_iter().enumerate() {
-                        transformed[SIDE * row + column][out * in_channels + c] = point;
-                    }
-                }
-            }
-        }
         let one = WeightShape {
             kernel_h: 1,
             kernel_w: 1,
             ..shape
         };
-        let points = transformed.iter();
+        let points = (0..POINTS).map(|_| PackedWeights::zeroed(isa, one));
         Self {
             isa,
             shape,
-            points: points
-                .map(|point| PackedWeights::pack(isa, point, one))
-                .collect(),
+            points: points.collect(),
         }
+    }
+
+    /// As [`WinogradWeights::pack`], into the memory of this one.
+    ///
+    /// # Panics
+    /// If `weights` has not as many elements as were packed before.
+    pub fn repack(&mut self, weights: &[f32]) {
+        let planes = self.transformed(weights, self.shape.in_channels);
+        let each = planes.chunks_exact(self.plane_len());
+        for (point, plane) in self.points.iter_mut().zip(each) {
+            point.repack(plane);
+        }
+    }
+
+    /// Packs the weights of the gradient with respect to the input, as [`PackedWeights::repack_backward`] does: `weights` are those of
+    /// the forward convolution.
+    ///
+    /// # Panics
+    /// If `weights` has not as many elements as were packed before.
+    pub fn repack_backward(&mut self, weights: &[f32]) {
+        let len = self.plane_len();
+        // The kernel's output channels are the layer's inputs.
+        let planes = self.transformed(weights, self.shape.out_channels);
+        // A kernel that is turned exchanges the ends of its transform.
+        let turned = |at: usize| [3, 1, 2, 0][at];
+        for (number, point) in self.points.iter_mut().enumerate() {
+            let from = SIDE * turned(number / SIDE) + turned(number % SIDE);
+            point.repack_backward(&planes[from * len..][..len]);
+        }
+    }
+
+    /// `G g Gᵀ` of kernels `[3, 3, in_channels]`: 16 matrices `[kernel][channel]`.
+    fn transformed(&self, weights: &[f32], in_channels: usize) -> Vec<f32> {
+        assert_eq!(
+            weights.len(),
+            self.shape.len(),
+            "weights must fill their shape"
+        );
+        let mut planes = vec![0.0; POINTS * self.plane_len()];
+        vectorized!(self.isa, || transform(weights, in_channels, &mut planes));
+        planes
+    }
+
+    fn plane_len(&self) -> usize {
+        self.shape.out_channels * self.shape.in_channels
     }
 
     /// Whether such weights can be had in this form: a 3×3 kernel, whole vectors of channels.
@@ -106,10 +142,37 @@ fn plane(channels: usize) -> usize {
     TILES * channels + SLACK
 }
 
-/// `G` of three weights.
-fn spread([a, b, c]: [f32; 3]) -> [f32; SIDE] {
-    let ends = a + c;
-    [a, 0.5 * (ends + b), 0.5 * (ends - b), c]
+/// Writes [`WinogradWeights::transformed`].
+#[inline(always)]
+fn transform(weights: &[f32], in_channels: usize, planes: &mut [f32]) {
+    let len = planes.len() / POINTS;
+    for (number, kernel) in weights.chunks_exact(9 * in_channels).enumerate() {
+        for c in (0..in_channels).step_by(LANES) {
+            let tap = |row: usize, column: usize| {
+                lanes::load(kernel, (3 * row + column) * in_channels + c, LANES)
+            };
+            let rows = [0, 1, 2].map(|row| spread([tap(row, 0), tap(row, 1), tap(row, 2)]));
+            for column in 0..SIDE {
+                let points = spread([rows[0][column], rows[1][column], rows[2][column]]);
+                for (row, point) in points.into_iter().enumerate() {
+                    let at = (SIDE * row + column) * len + number * in_channels + c;
+                    lanes::store(planes, at, LANES, point);
+                }
+            }
+        }
+    }
+}
+
+/// `G` of three weights, for each of some channels.
+#[inline(always)]
+fn spread([a, b, c]: [Lanes<f32>; 3]) -> [Lanes<f32>; SIDE] {
+    let (mut sums, mut differences) = ([0.0; LANES], [0.0; LANES]);
+    for i in 0..LANES {
+        let ends = a[i] + c[i];
+        sums[i] = 0.5 * (ends + b[i]);
+        differences[i] = 0.5 * (ends - b[i]);
+    }
+    [a, sums, differences, c]
 }
 
 /// A tile: an image, and the row and column of its first result before pooling.

@@ -33,6 +33,7 @@ pub use integer_model::IntegerModel;
 pub(crate) use layerwise::{Layerwise, Patches};
 #[cfg(feature = "train")]
 pub(crate) use moves::{Move, Moves};
+pub(crate) use winograd::Winograd;
 
 use crate::WeightsError;
 use crate::graph::{Graph, GraphError};

@@ -2,7 +2,6 @@
 
 use super::scratch::Scratch;
 use crate::lower::{ConvView, Layout};
-use crate::ops::Conv;
 use lowbit_kernels::ConvGeometry;
 use lowbit_kernels::conv_f32::Epilogue;
 use lowbit_kernels::conv_f32::winograd::{Images, WinogradWeights, conv};
@@ -17,7 +16,7 @@ const FEWEST_CHANNELS: usize = 32;
 /// A convolution in tiles of 2×2 results. Which form a layer has depends on its shape alone, so that its bits do not depend on the
 /// number of images or threads.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Winograd {
+pub(crate) struct Winograd {
     geometry: ConvGeometry,
     /// Where the first image's view begins.
     first: usize,
@@ -27,22 +26,28 @@ pub(super) struct Winograd {
 
 impl Winograd {
     /// The form of a convolution of one group, without steps or dilation, with a 3×3 kernel.
-    pub(super) fn new(
-        view: &ConvView,
-        conv: &Conv,
-        input: &Layout,
-        output: &Layout,
-    ) -> Option<Self> {
-        let (geometry, groups) = view.even_groups()?;
-        let is_plain = groups == 1 && conv.stride == [1, 1] && conv.dilation == [1, 1];
+    pub(super) fn new(view: &ConvView, input: &Layout, output: &Layout) -> Option<Self> {
+        let (geometry, 1) = view.even_groups()? else {
+            return None;
+        };
+        let winograd = Self::of_images(geometry, [input.image_len, output.image_len])?;
+        Some(Self {
+            first: view.first(),
+            ..winograd
+        })
+    }
+
+    /// The same of a product whose first image's view begins with the input that [`Self::run`] is given; images lie so many elements
+    /// behind one another, of input and output.
+    pub(crate) fn of_images(geometry: ConvGeometry, image_len: [usize; 2]) -> Option<Self> {
         let pixels = geometry.out_h * geometry.out_w;
         let channels = geometry.in_channels.min(geometry.out_channels);
         let pays = pixels >= FEWEST_PIXELS && channels >= FEWEST_CHANNELS;
         let suits = WinogradWeights::suits(geometry.weight_shape());
-        (is_plain && pays && suits).then_some(Self {
+        (geometry.stride == 1 && pays && suits).then_some(Self {
             geometry,
-            first: view.first(),
-            image_len: [input.image_len, output.image_len],
+            first: 0,
+            image_len,
         })
     }
 
@@ -52,7 +57,7 @@ impl Winograd {
     }
 
     /// Computes a rectangle of each image; `out` begins at the first image's rectangle.
-    pub(super) fn run(
+    pub(crate) fn run(
         &self,
         weights: &WinogradWeights,
         count: usize,

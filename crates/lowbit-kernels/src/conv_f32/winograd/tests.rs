@@ -197,3 +197,30 @@ fn results_are_near_those_of_direct_sums() {
         }
     }
 }
+
+#[test]
+fn backward_weights_turn_the_kernel_and_exchange_the_channels() {
+    for number in 0..12 {
+        let case = case(number);
+        let seen = case.g.weight_shape();
+        // What the layer's own weights look like, whose gradient this is.
+        let [outs, ins] = [seen.in_channels, seen.out_channels];
+        let mut turned = vec![0.0; seen.len()];
+        for (o, i) in (0..outs).flat_map(|o| (0..ins).map(move |i| (o, i))) {
+            for tap in 0..9 {
+                turned[(i * 9 + 8 - tap) * outs + o] = case.weights[(o * 9 + tap) * ins + i];
+            }
+        }
+        for isa in Isa::available() {
+            let expected = WinogradWeights::pack(isa, &turned, seen);
+            let mut found = WinogradWeights::zeroed(isa, seen);
+            found.repack_backward(&case.weights);
+            for (found, expected) in found.points.iter().zip(&expected.points) {
+                assert!(
+                    bits(&found.packed) == bits(&expected.packed),
+                    "{isa:?}, {seen:?}"
+                );
+            }
+        }
+    }
+}

@@ -62,7 +62,7 @@ impl Conv {
             let (channels, taps) = (geometry.channels, geometry.kernel);
             let weights = depthwise::FloatWeights::pack(isa, &kernel, channels, taps);
             Form::Depthwise(weights)
-        } else if let Some(winograd) = Winograd::new(&view, conv, &input, &output) {
+        } else if let Some(winograd) = Winograd::new(&view, &input, &output) {
             Form::Winograd(winograd, WinogradWeights::pack(isa, &kernel, shape))
         } else {
             let shape = WeightShape {

@@ -49,12 +49,32 @@ impl Pool {
             counts,
         }
     }
+}
 
-    /// The first of the window's largest pixels.
-    fn winner(x: &[f32], pixels: &[usize], c: usize) -> usize {
-        let first = pixels[0] + c;
-        let taps = pixels[1..].iter().map(|pixel| pixel + c);
-        taps.fold(first, |best, at| if x[at] > x[best] { at } else { best })
+/// Channels that are handled at a time, in registers.
+const LANES: usize = 16;
+
+/// The largest values of a window, channel by channel, and which of its pixels each is: the first of those.
+fn peaks(x: &[f32], pixels: &[usize], largest: &mut [f32], winners: &mut [u32]) {
+    let groups = largest.chunks_mut(LANES).zip(winners.chunks_mut(LANES));
+    for (first, (largest, winners)) in (0..).step_by(LANES).zip(groups) {
+        let len = largest.len();
+        let (mut best, mut winner) = ([f32::NAN; LANES], [0; LANES]);
+        best[..len].copy_from_slice(&x[pixels[0] + first..][..len]);
+        for (number, &pixel) in (0u32..).zip(pixels).skip(1) {
+            let mut values = [f32::NAN; LANES];
+            match x[pixel + first..][..len].try_into() {
+                Ok(all) => values = all,
+                Err(_) => values[..len].copy_from_slice(&x[pixel + first..][..len]),
+            }
+            for lane in 0..LANES {
+                let is_larger = values[lane] > best[lane];
+                best[lane] = if is_larger { values[lane] } else { best[lane] };
+                winner[lane] = if is_larger { number } else { winner[lane] };
+            }
+        }
+        largest.copy_from_slice(&best[..len]);
+        winners.copy_from_slice(&winner[..len]);
     }
 }
 
@@ -63,17 +83,21 @@ impl Layer for Pool {
         let Place { input, output, .. } = self.place;
         self.place.forward(pass, |x, y| {
             let (x, y) = (&x[input.first()..], &mut y[output.first()..]);
+            let mut winners = vec![0; output.c];
             let mut windows = 0usize..;
             self.window.each(&input, &output, |to, pixels| {
                 let window = windows.next().expect("they are numbered without end");
-                for c in 0..output.c {
-                    y[to + c] = match self.kind {
-                        Kind::Max => x[Self::winner(x, pixels, c)],
-                        Kind::Mean => {
-                            let sum: f32 = pixels.iter().map(|pixel| x[pixel + c]).sum();
-                            sum / self.counts[window] as f32
+                let y = &mut y[to..][..output.c];
+                match self.kind {
+                    Kind::Max => peaks(x, pixels, y, &mut winners),
+                    Kind::Mean => {
+                        y.fill(0.0);
+                        for &pixel in pixels {
+                            y.iter_mut().zip(&x[pixel..]).for_each(|(y, x)| *y += x);
                         }
-                    };
+                        let count = self.counts[window] as f32;
+                        y.iter_mut().for_each(|y| *y /= count);
+                    }
                 }
             });
         });
@@ -83,17 +107,26 @@ impl Layer for Pool {
         let Place { input, output, .. } = self.place;
         self.place.backward(pass, |x, dy, grad| {
             let x = &x[input.first()..];
+            let (mut largest, mut winners) = (vec![0.0; output.c], vec![0u32; output.c]);
             let mut windows = 0usize..;
+            let mut dense_pixels = Vec::new();
             self.window.each(&input, &output, |to, pixels| {
                 let window = windows.next().expect("they are numbered without end");
-                for c in 0..output.c {
-                    let dy = dy[dense(&output, to + c)];
-                    match self.kind {
-                        Kind::Max => grad[dense(&input, Self::winner(x, pixels, c))] += dy,
-                        Kind::Mean => {
-                            for pixel in pixels {
-                                grad[dense(&input, pixel + c)] += dy / self.counts[window] as f32;
-                            }
+                let dy = &dy[dense(&output, to)..][..output.c];
+                dense_pixels.clear();
+                dense_pixels.extend(pixels.iter().map(|&pixel| dense(&input, pixel)));
+                match self.kind {
+                    Kind::Max => {
+                        peaks(x, pixels, &mut largest, &mut winners);
+                        for (c, (&winner, dy)) in winners.iter().zip(dy).enumerate() {
+                            grad[dense_pixels[winner as usize] + c] += dy;
+                        }
+                    }
+                    Kind::Mean => {
+                        let count = self.counts[window] as f32;
+                        for &pixel in &dense_pixels {
+                            let pairs = grad[pixel..].iter_mut().zip(dy);
+                            pairs.for_each(|(grad, dy)| *grad += dy / count);
                         }
                     }
                 }

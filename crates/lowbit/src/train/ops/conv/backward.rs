@@ -1,7 +1,8 @@
 //! The gradient of a convolution's input.
 
+use super::kernel::Kernel;
 use crate::graph::{Conv, Step};
-use lowbit_kernels::{ConvGeometry, ImagesGeometry, Isa, WeightShape, conv_f32};
+use lowbit_kernels::{ConvGeometry, ImagesGeometry, Isa, WeightShape};
 
 /// How the gradient of the map lies in a slice's scratch, zeros around it, so that the gradient of the input is a plain
 /// convolution of it, or one for each phase of a stride.
@@ -34,7 +35,7 @@ struct Phase {
     /// Rows and columns of zeros before the map in the phase's view, and of the map in it.
     zeros: [usize; 2],
     size: [usize; 2],
-    packed: conv_f32::PackedWeights,
+    kernel: Kernel,
     /// The phase's weights, OHWI, where they are not the whole kernel.
     gathered: Vec<f32>,
 }
@@ -103,11 +104,12 @@ impl Backward {
         };
         let ([above, below], [left, right]) = (most(&rows, map.h()), most(&columns, map.w()));
         let row_stride = (left + map.w() + right) * map.c();
+        let scratch_len = (above + map.h() + below) * row_stride;
         let phase = |row: &Axis, column: &Axis| {
             let taps = [row.taps, column.taps];
             let seen = |axis: &Axis, before: usize| before + axis.seen + 1 - axis.taps;
             let sees = row.taps > 0 && column.taps > 0;
-            let geometry = (sees && row.count > 0 && column.count > 0).then(|| ConvGeometry {
+            let turned = ConvGeometry {
                 kernel_h: row.taps,
                 kernel_w: column.taps,
                 stride: 1,
@@ -120,7 +122,8 @@ impl Backward {
                 pool: 1,
                 out_row_stride: stride * input.w() * input.c(),
                 out_pixel_stride: stride * input.c(),
-            });
+            };
+            let geometry = (sees && row.count > 0 && column.count > 0).then_some(turned);
             let from = geometry.map_or(0, |_| {
                 seen(row, above) * row_stride + seen(column, left) * map.c()
             });
@@ -144,7 +147,7 @@ impl Backward {
                     map.h().saturating_sub(cut[0]),
                     map.w().saturating_sub(cut[1]),
                 ],
-                packed: conv_f32::PackedWeights::pack_backward(isa, &vec![0.0; part.len()], part),
+                kernel: Kernel::new(isa, &turned, [scratch_len, input.len()]),
                 gathered,
             }
         };
@@ -156,7 +159,7 @@ impl Backward {
             phases,
             offset: above * row_stride + left * map.c(),
             row_stride,
-            scratch_len: (above + map.h() + below) * row_stride,
+            scratch_len,
             input_len: input.len(),
         }
     }
@@ -165,7 +168,7 @@ impl Backward {
     pub(super) fn pack(&mut self, weights: &[f32], shape: WeightShape, stride: usize) {
         for phase in &mut self.phases {
             if stride == 1 {
-                phase.packed.repack_backward(weights);
+                phase.kernel.repack_backward(weights);
                 continue;
             }
             let ([top, left], [rows, columns]) = (phase.first, phase.taps);
@@ -178,26 +181,23 @@ impl Backward {
                     to.copy_from_slice(&filter[tap * channels..][..channels]);
                 }
             }
-            phase.packed.repack_backward(&phase.gathered);
+            phase.kernel.repack_backward(&phase.gathered);
         }
     }
 
     /// The gradient of the input from that of the map; pixels that no kernel position sees are left as they are.
     pub(super) fn run(&self, grad_map: &[f32], grad_input: &mut [f32]) {
-        let epilogue = conv_f32::Epilogue::default();
         for phase in &self.phases {
             let Some(geometry) = &phase.geometry else {
                 continue;
             };
-            let (rows, border) = (0..geometry.out_h, phase.border);
             let (from, to) = (&grad_map[phase.from..], &mut grad_input[phase.to..]);
-            conv_f32::conv_haloed(&phase.packed, geometry, rows, border, from, &epilogue, to);
+            phase.kernel.run(geometry, phase.border, from, None, to);
         }
     }
 
     /// The same of several images, each with a scratch of its own.
     pub(super) fn run_images(&self, images: usize, grad_map: &[f32], grad_input: &mut [f32]) {
-        let epilogue = conv_f32::Epilogue::default();
         for phase in &self.phases {
             let Some(image) = phase.geometry else {
                 continue;
@@ -211,7 +211,7 @@ impl Backward {
                 size: phase.size,
             };
             let (from, to) = (&grad_map[phase.from..], &mut grad_input[phase.to..]);
-            conv_f32::conv_images(&phase.packed, &geometry, from, &epilogue, to);
+            phase.kernel.run_images(&geometry, from, None, to);
         }
     }
 
@@ -221,15 +221,7 @@ impl Backward {
             let of_image = phase.geometry.expect("every pixel is seen");
             let (from, to) = (of_image.in_channels, of_image.out_channels);
             let geometry = ConvGeometry::linear(pixels, from, to);
-            let epilogue = conv_f32::Epilogue::default();
-            conv_f32::conv(
-                &phase.packed,
-                &geometry,
-                0..1,
-                grad_map,
-                &epilogue,
-                grad_input,
-            );
+            phase.kernel.run(&geometry, 0, grad_map, None, grad_input);
         }
     }
 

@@ -67,9 +67,20 @@ impl Depthwise {
     }
 
     /// The map of one image, whose view begins with `view`.
-    pub(super) fn run(&self, view: &[f32], epilogue: &conv_f32::Epilogue<'_>, map: &mut [f32]) {
+    pub(super) fn run(&self, view: &[f32], bias: Option<&[f32]>, map: &mut [f32]) {
         let rectangle = self.extents.map(|extent| 0..extent);
-        depthwise::conv_f32(&self.packed, &self.geometry, rectangle, view, epilogue, map);
+        let epilogue = conv_f32::Epilogue {
+            bias,
+            ..Default::default()
+        };
+        depthwise::conv_f32(
+            &self.packed,
+            &self.geometry,
+            rectangle,
+            view,
+            &epilogue,
+            map,
+        );
     }
 
     /// Adds to the gradient of the weights, HWIO.

@@ -4,6 +4,7 @@ mod backward;
 mod depthwise;
 mod general;
 mod gradients;
+mod kernel;
 mod product;
 
 use super::normalization::Normalization;
@@ -136,15 +137,13 @@ impl Conv {
     /// Brings the weights into the kernels' orders; the integer product in quantization-aware training.
     fn pack(&mut self, pass: &Pass) -> Option<IntegerForm> {
         let Some(quantizer) = &mut self.quantizer else {
-            self.product.pack(&self.weight.value);
-            self.product.pack_backward(&self.weight.value);
+            self.product.pack_both(&self.weight.value);
             return None;
         };
         quantizer.forward(&self.weight.value);
         let (quantizer, product) = (&*quantizer, &mut self.product);
         if !pass.has_integer_products() {
-            product.pack(&quantizer.dequantized);
-            product.pack_backward(&quantizer.dequantized);
+            product.pack_both(&quantizer.dequantized);
             return None;
         }
         let (_, input) = pass.codes(self.step.inputs[0]);

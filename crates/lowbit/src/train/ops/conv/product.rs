@@ -4,6 +4,7 @@ use super::backward::Backward;
 use super::depthwise::Depthwise;
 use super::general::{self, General};
 use super::gradients::OfSlice;
+use super::kernel::Kernel;
 use crate::graph::{Conv, Step};
 use crate::lower::{ConvView, Layout, Plan};
 use crate::quant::InputParams;
@@ -26,7 +27,7 @@ pub(super) struct Matrix {
     forward: ConvGeometry,
     view_start: usize,
     several: Several,
-    packed: conv_f32::PackedWeights,
+    kernel: Kernel,
     backward: Backward,
     isa: Isa,
 }
@@ -125,7 +126,7 @@ impl FloatProduct {
             forward,
             view_start: input.border(conv.padding[0], conv.padding[1]),
             several,
-            packed: conv_f32::PackedWeights::pack(isa, &vec![0.0; shape.len()], shape),
+            kernel: Kernel::new(isa, &forward, [input.image_len, map.image_len]),
             backward: Backward::new(step, conv, isa),
             isa,
         }))
@@ -193,12 +194,27 @@ impl FloatProduct {
         }
     }
 
-    /// Brings weights (OHWI) into the order of the forward pass.
-    pub(super) fn pack(&mut self, weights: &[f32]) {
+    /// Brings weights (OHWI) into the orders of the forward and the backward pass.
+    pub(super) fn pack_both(&mut self, weights: &[f32]) {
         match self {
-            Self::Matrix(matrix) => matrix.packed.repack(weights),
-            Self::Depthwise(depthwise) => depthwise.pack(weights),
-            Self::General(general) => general.pack(weights),
+            Self::Matrix(matrix) => {
+                let (shape, stride) = (matrix.shape, matrix.forward.stride);
+                let Matrix {
+                    kernel, backward, ..
+                } = &mut **matrix;
+                rayon::join(
+                    || kernel.repack(weights),
+                    || backward.pack(weights, shape, stride),
+                );
+            }
+            Self::Depthwise(depthwise) => {
+                depthwise.pack(weights);
+                depthwise.pack_backward(weights);
+            }
+            Self::General(general) => {
+                general.pack(weights);
+                general.pack_backward(weights);
+            }
         }
     }
 
@@ -216,31 +232,19 @@ impl FloatProduct {
 
     /// The maps of `images` images, without a bias where `bias` is none.
     pub(super) fn run(&self, images: usize, view: &[f32], bias: Option<&[f32]>, map: &mut [f32]) {
-        let epilogue = conv_f32::Epilogue {
-            bias,
-            relu: false,
-            ceiling: None,
-        };
         match self {
             Self::Matrix(matrix) => {
                 let geometry = match matrix.several {
                     Several::Images(geometry) => {
                         let geometry = ImagesGeometry { images, ..geometry };
-                        return conv_f32::conv_images(
-                            &matrix.packed,
-                            &geometry,
-                            view,
-                            &epilogue,
-                            map,
-                        );
+                        return matrix.kernel.run_images(&geometry, view, bias, map);
                     }
                     Several::Pixels(pixels) => over_pixels(&matrix.forward, images * pixels),
                     Several::No => matrix.forward,
                 };
-                let rows = 0..geometry.out_h;
-                conv_f32::conv(&matrix.packed, &geometry, rows, view, &epilogue, map);
+                matrix.kernel.run(&geometry, 0, view, bias, map);
             }
-            Self::Depthwise(depthwise) => depthwise.run(view, &epilogue, map),
+            Self::Depthwise(depthwise) => depthwise.run(view, bias, map),
             Self::General(general) => general.run(view, bias, map),
         }
     }

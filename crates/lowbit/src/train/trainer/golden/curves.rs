@@ -106,12 +106,13 @@ fn eurosat_cnn_trains_with_momentum_as_in_pytorch() {
 
 #[test]
 fn resnet8_trains_with_adam_and_with_momentum_as_in_pytorch() {
+    // Adam takes steps of one length for gradients of any, those that are rounding alone too.
     check_curve(
         "resnet8",
         "resnet8_adam",
         Optimizer::default(),
         1e-3,
-        [1e-5, 1e-4],
+        [1e-4, 1e-3],
     );
     let sgd = Optimizer::Sgd {
         momentum: 0.9,
