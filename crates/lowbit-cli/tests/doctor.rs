@@ -66,6 +66,21 @@ fn a_sound_model_ends_with_zero_and_what_was_not_looked_at_is_listed() {
 }
 
 #[test]
+fn a_rule_that_has_too_few_images_says_so() {
+    let folder = place();
+    let (code, found) = diagnosis(folder.path(), &[MODEL, "--data", "photos", "--limit", "8"]);
+    assert_eq!(code, Some(0), "{found}");
+    let waits = found["not_looked"].as_array().unwrap();
+    for (rule, why) in [
+        ("at-chance", "it needs 20 test images, there are 8"),
+        ("permuted-labels", "it needs 12 test images, there are 8"),
+    ] {
+        let of_rule = waits.iter().find(|waits| waits["rule"] == rule);
+        assert_eq!(of_rule.unwrap()["why"], why, "{found}");
+    }
+}
+
+#[test]
 fn wrong_preprocessing_and_another_order_of_classes_are_errors() {
     let folder = place();
     let path = folder.path();

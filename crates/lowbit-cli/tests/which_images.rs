@@ -227,3 +227,53 @@ fn a_federated_model_is_measured_on_the_split_of_its_training_too() {
         assert_eq!(results["evaluated"]["count"], 16);
     }
 }
+
+#[test]
+fn what_a_model_of_lowbits_says_itself_is_not_said_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    photos(&path.join("photos"), &CLASSES, 8, 1, false);
+    train(path, "photos", &["--epochs", "1"]);
+    std::fs::write(path.join("names.txt"), "a\nb\nc\nd\n").unwrap();
+    let export = &["export", MODEL, "--to", "out.onnx"][..];
+    for (arguments, expected) in [
+        (
+            &["eval", MODEL, "--preprocess", "imagenet"][..],
+            "leave --preprocess out",
+        ),
+        (
+            &["quantize", MODEL, "--labels", "names.txt"],
+            "leave --labels out",
+        ),
+        (
+            &["bench", MODEL, "--image-size", "7"],
+            "leave --image-size out",
+        ),
+        (
+            &[export, &["--preprocess", "half"]].concat(),
+            "leave --preprocess out",
+        ),
+        (
+            &[export, &["--reduce-range"]].concat(),
+            "leave --reduce-range out",
+        ),
+        // Its own images are others than those that are made where none are given.
+        (
+            &["quantize", MODEL],
+            "was trained on photos, and landcover has synthetic images",
+        ),
+        (
+            &[
+                "doctor",
+                "out/train/checkpoint.safetensors",
+                "--data",
+                "photos",
+            ],
+            "is a checkpoint, which is not run on images",
+        ),
+    ] {
+        let line = refused(path, arguments, 2);
+        assert!(line.contains(expected), "{arguments:?}: {line}");
+    }
+    assert!(!path.join("out.onnx").exists());
+}

@@ -199,6 +199,7 @@ impl Context {
     /// Reads a model file, and says what is to be known of one that another program made.
     pub(crate) fn open(&self, file: &Path) -> Result<ModelFile, Failure> {
         let model = models::open(file, &self.config)?;
+        models::refuse_unused(file, &model, &self.config)?;
         self.describe_foreign(model.foreign.as_ref());
         Ok(model)
     }

@@ -11,6 +11,10 @@ pub enum LooksAt {
     File,
     /// A model that lowbit runs, and images.
     Images,
+    /// A model that lowbit runs, and at least so many test images.
+    TestImages(usize),
+    /// A model that lowbit runs, and at least so many test images of a class, as a mean.
+    TestImagesPerClass(usize),
     /// A model of f32 weights that lowbit runs, and images.
     FloatImages,
     /// A quantized model that lowbit runs, and images.
@@ -24,16 +28,21 @@ pub enum LooksAt {
 impl LooksAt {
     /// What a user must give, for the table of rules.
     #[must_use]
-    pub fn described(self) -> &'static str {
-        match self {
+    pub fn described(self) -> String {
+        let fixed = match self {
             Self::OnnxFile => "ONNX",
             Self::Weights => "quantized model",
             Self::File => "any model",
             Self::Images => "`--data`",
+            Self::TestImages(fewest) => return format!("`--data`, {fewest} test images"),
+            Self::TestImagesPerClass(fewest) => {
+                return format!("`--data`, {fewest} test images of a class");
+            }
             Self::FloatImages => "FP32 model, `--data`",
             Self::QuantizedImages => "quantized model, `--data`",
             Self::Checkpoint => "checkpoint of a training",
             Self::Timing => "quantized model, `--data`, `--time`",
-        }
+        };
+        fixed.to_owned()
     }
 }

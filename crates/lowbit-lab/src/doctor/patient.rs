@@ -153,12 +153,26 @@ impl<'a> Patient<'a> {
                 (Some(_), Ok(_)) => Ok(()),
             }),
         };
+        let with_tests = |fewest: &dyn Fn(&Images) -> usize| match (with_images(None), &self.images)
+        {
+            (Some(Ok(())), Some(images)) if images.test.len() < fewest(images) => {
+                let (fewest, found) = (fewest(images), images.test.len());
+                Some(Err(format!(
+                    "it needs {fewest} test images, there are {found}"
+                )))
+            }
+            (found, _) => found,
+        };
         match what {
             LooksAt::File => self.checkpoint.is_none().then_some(Ok(())),
             LooksAt::OnnxFile => self.onnx.as_ref().map(|_| Ok(())),
             LooksAt::Weights => (!self.products.is_empty()).then_some(Ok(())),
             LooksAt::Checkpoint => self.checkpoint.as_ref().map(|_| Ok(())),
             LooksAt::Images => with_images(None),
+            LooksAt::TestImages(fewest) => with_tests(&|_| fewest),
+            LooksAt::TestImagesPerClass(fewest) => {
+                with_tests(&|images| fewest * images.class_names.len())
+            }
             LooksAt::FloatImages => with_images(Some(false)),
             LooksAt::QuantizedImages => with_images(Some(true)),
             LooksAt::Timing => match with_images(Some(true)) {

@@ -44,6 +44,12 @@ pub fn doctor<E: Events + Progress>(
 ) -> Result<Diagnosis, LabError> {
     let file = request.file;
     let (patient, opened) = admitted(file, config, isa)?;
+    if opened.is_none() && (request.with_images || request.timed) {
+        return Err(LabError::Mismatch(format!(
+            "{}: is a checkpoint, which is not run on images: give the model that the training made, or leave --data and --time out",
+            file.display()
+        )));
+    }
     let patient = patient.with_timing(request.timed);
     let Some(opened) = opened.filter(|_| request.with_images) else {
         return diagnose(&patient);

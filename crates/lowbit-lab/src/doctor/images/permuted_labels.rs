@@ -10,7 +10,7 @@ use crate::statistics::above_guessing;
 
 pub(in super::super) const RULE: Rule = Rule {
     name: "permuted-labels",
-    looks_at: LooksAt::Images,
+    looks_at: LooksAt::TestImagesPerClass(PER_CLASS),
     finds: "labels in another order than the model's classes: most images are right once they are renamed",
     source: "folders sorted by name against a model's own order (torchvision's and Keras's loaders); onnxruntime-inference-examples#319",
     look,
@@ -21,8 +21,9 @@ pub(in super::super) const RULE: Rule = Rule {
 const GAIN: f64 = 0.2;
 const REACH: f64 = 0.5;
 
-/// Images that tell it, at most.
+/// Images that tell it, at most, and the fewest of a class, as a mean, that do.
 const IMAGES: usize = 500;
+const PER_CLASS: usize = 4;
 
 /// Another order of classes.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +42,7 @@ pub struct Order {
 pub fn reordered(confusion: &[Vec<usize>]) -> Option<Order> {
     let classes = confusion.len();
     let all: usize = confusion.iter().flatten().sum();
-    if classes < 2 || all < 4 * classes {
+    if classes < 2 || all < PER_CLASS * classes {
         return None;
     }
     let mut cells: Vec<(usize, usize, usize)> = (0..classes)

@@ -7,6 +7,7 @@ use lowbit_data::Dataset;
 
 /// The images in the model's classes and channels.
 pub(super) fn fitted(model: &Measured<'_>, mut input: Input) -> Result<Input, LabError> {
+    not_made_up(model, &input.data)?;
     let graph = model.graph;
     let before = (input.data.channels, input.data.class_names.clone());
     input.data = input.data.with_channels(graph.input().c());
@@ -23,6 +24,21 @@ pub(super) fn fitted(model: &Measured<'_>, mut input: Input) -> Result<Input, La
         input.identity = input.data.identity()?;
     }
     Ok(input)
+}
+
+/// Refuses images that are made where none are given, if the model has learned from others: its classes may have the same names.
+fn not_made_up(model: &Measured<'_>, data: &Dataset) -> Result<(), LabError> {
+    if let Some(record) = model.record.filter(|record| record.data != data.name)
+        && data.synthetic
+    {
+        return Err(LabError::Mismatch(format!(
+            "{}: was trained on {}, and {} has synthetic images: say with --data where its images are",
+            model.file.display(),
+            record.data,
+            data.name,
+        )));
+    }
+    Ok(())
 }
 
 /// Gives the labels the numbers that the model has for their names; classes that the data lack have no images.
