@@ -3,7 +3,7 @@
 use crate::codec::Dither;
 use crate::schema::Schema;
 use crate::wire::{self, Encoding, Header, Kind, Report};
-use lowbit::exec::{FloatModel, IntegerModel, Model};
+use lowbit::exec::{FloatModel, IntegerModel, Model, predicted};
 use lowbit::graph::Graph;
 use lowbit::train::{Augment, Optimizer, QatConfig, Schedule, Trainer, epoch_order};
 use lowbit_kernels::{Isa, random};
@@ -165,9 +165,7 @@ impl LocalTraining<'_> {
             let logits = &mut logits[..batch.len() * classes];
             model.run(&images, logits).map_err(line)?;
             for (row, &label) in logits.chunks_exact(classes).zip(&labels) {
-                let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let predicted = row.iter().position(|&x| x == best);
-                correct += usize::from(predicted == Some(label as usize));
+                correct += usize::from(predicted(row) == Some(label as usize));
             }
         }
         Ok(correct as f32 / held.len().max(1) as f32)

@@ -1,7 +1,7 @@
 //! Running a model over a split.
 
 use crate::digest::{FNV_START, fnv};
-use lowbit::exec::Model;
+use lowbit::exec::{Model, predicted};
 use lowbit_data::{DataError, Split};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -124,21 +124,16 @@ pub fn evaluate(model: &dyn Model, split: &Split) -> Result<Evaluation, DataErro
         digest = fnv(digest, bytes);
         for (row, &label) in logits.chunks_exact(classes).zip(labels) {
             let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let found = predicted(row);
             // A model that gives no numbers is right of nothing: it says a class that this image is not of.
-            let is_number = row.iter().all(|x| !x.is_nan()) && best.is_finite();
-            let predicted = match is_number {
-                true => row.iter().position(|&x| x == best).unwrap_or(0),
-                false => usize::from(label == 0) % classes,
-            };
+            let predicted = found.unwrap_or(usize::from(label == 0) % classes);
             let sum: f64 = row
                 .iter()
                 .map(|&x| (f64::from(x) - f64::from(best)).exp())
                 .sum();
             evaluation.loss += sum.ln() + f64::from(best) - f64::from(row[label as usize]);
             evaluation.predictions.push(predicted as u32);
-            evaluation
-                .correct
-                .push(is_number && predicted == label as usize);
+            evaluation.correct.push(found == Some(label as usize));
             evaluation.confusion[label as usize][predicted] += 1;
         }
     }

@@ -86,13 +86,14 @@ fn partition(run: &Federated) -> String {
 }
 
 /// Settings that a run is named by only where others have another value.
-const TELLING: [&str; 13] = [
+const TELLING: [&str; 14] = [
     "model",
     "rounds",
     "local-epochs",
     "lr",
     "batch-size",
     "optimizer",
+    "quantizers",
     "schedule",
     "clients",
     "local-test",

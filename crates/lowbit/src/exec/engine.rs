@@ -402,11 +402,8 @@ impl Engine {
             None => 1,
         };
         let pixels = layout.h * layout.w;
-        // What is left of a last grain is the last thread's.
-        let start_of = |part: usize| match part == threads {
-            true => pixels,
-            false => part * (pixels / grain) / threads * grain,
-        };
+        let grains = pixels.div_ceil(grain);
+        let start_of = |part: usize| (part * grains / threads * grain).min(pixels);
         (0..threads)
             .map(|part| start_of(part)..start_of(part + 1))
             .collect()

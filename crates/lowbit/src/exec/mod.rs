@@ -33,6 +33,7 @@ pub use integer_model::IntegerModel;
 pub(crate) use layerwise::{Layerwise, Patches};
 #[cfg(feature = "train")]
 pub(crate) use moves::{Move, Moves};
+#[cfg(feature = "train")]
 pub(crate) use winograd::Winograd;
 
 use crate::WeightsError;
@@ -64,6 +65,15 @@ pub trait Model: Send + Sync {
 
     /// Returns the bytes that the values between the layers take on one thread that runs `images` images at a time.
     fn value_bytes(&self, images: usize) -> usize;
+}
+
+/// Returns the class that an image's logits speak for, the first of equals; none where they are no numbers.
+#[must_use]
+pub fn predicted(logits: &[f32]) -> Option<usize> {
+    let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let is_number = best.is_finite() && logits.iter().all(|logit| !logit.is_nan());
+    let first = logits.iter().position(|&logit| logit == best);
+    first.filter(|_| is_number)
 }
 
 /// Where the time of one layer went.
