@@ -2,8 +2,11 @@
 
 use crate::failure::Failure;
 use crate::output::{complain, tell};
+use lowbit_jobs::records::Made;
 use lowbit_jobs::task::{GO_ON_LATER, Inside};
+use lowbit_lab::experiments::sweep::Finished;
 use lowbit_lab::records::EpochRecord;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 fn task() -> Option<&'static Inside> {
@@ -44,6 +47,17 @@ pub(crate) fn checkpoint(unit: &str, step: usize, steps: usize, accuracy: f64) {
             std::process::exit(1);
         }
     }
+}
+
+/// Says which files of the runs in `out` make the task done.
+pub(crate) fn made(runs: &[Finished], out: &Path) -> Result<(), Failure> {
+    let Some(task) = task() else { return Ok(()) };
+    let below = |(path, bytes): (PathBuf, Option<u64>)| Made {
+        path: path.strip_prefix(out).map(Path::to_owned).unwrap_or(path),
+        bytes,
+    };
+    let files: Vec<Made> = runs.iter().flat_map(Finished::files).map(below).collect();
+    Ok(task.made(&files)?)
 }
 
 /// Says why the command ends, to the task that it runs in as well.

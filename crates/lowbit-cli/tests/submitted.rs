@@ -7,7 +7,7 @@ mod common;
 mod photos;
 
 use common::place::Place;
-use common::{stderr, stdout};
+use common::{names, stderr, stdout};
 use serde_json::Value;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -109,6 +109,21 @@ fn a_sweep_is_sent_seen_read_and_collected() {
         (&Value::Array(vec![]), &4.into())
     );
     assert!(place.good("cancel --out o").contains("nothing to cancel"));
+    // Done is only what is still there: a model that was cut off is made again, and what reads it runs again.
+    let runs = place.path().join("o/1bit");
+    let model = runs.join(&names(&runs)[0]).join("model_1bit.safetensors");
+    let bytes = std::fs::read(&model).unwrap();
+    std::fs::write(&model, "").unwrap();
+    let row = &place.tasks("o")[1];
+    let why = row["reason"].as_str().unwrap();
+    assert!(
+        row["state"] == "lost" && why.contains("model_1bit.safetensors has 0 bytes instead of "),
+        "{row}"
+    );
+    let text = place.good(&submit("--out o"));
+    assert!(text.contains(": sent 3 of 4 tasks"), "{text}");
+    place.good("collect --out o");
+    assert!(std::fs::read(&model).unwrap() == bytes);
     let line = place.refused(&words("logs 9 --out o"), 2);
     assert!(
         line.contains("has tasks 0 to 3, with names such as 8bit_seed1"),

@@ -1,7 +1,7 @@
 //! Where a job's files lie: `OUT/jobs/<name>/`.
 
 use crate::files::{make_folder, read_json, write_json};
-use crate::records::{Outcome, Progress, Started};
+use crate::records::{Made, Outcome, Progress, Started};
 use crate::{JobError, Manifest};
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,8 @@ pub struct Records {
     pub outcome: Option<Outcome>,
     /// Whether somebody wants it cancelled.
     pub cancelled: bool,
+    /// What of its results is gone, in words, where it ended well.
+    pub lost: Option<String>,
 }
 
 const MANIFEST: &str = "manifest.jsonl";
@@ -179,6 +181,11 @@ impl TaskFolder {
         self.path.join("progress.json")
     }
 
+    /// Where the experiment lists what it made.
+    pub(crate) fn made(&self) -> PathBuf {
+        self.path.join("made.json")
+    }
+
     fn outcome(&self) -> PathBuf {
         self.path.join("outcome.json")
     }
@@ -206,9 +213,10 @@ impl TaskFolder {
             .as_ref()
             .is_some_and(|o| o.end == crate::records::End::Done)
         {
-            // All that a view needs stands in it: one file to read for most tasks of a large job.
+            // All that a view needs stands in it and in the list of what it made.
             return Records {
                 outcome,
+                lost: self.lost(),
                 ..Records::default()
             };
         }
@@ -217,7 +225,28 @@ impl TaskFolder {
             progress: self.read_progress(),
             outcome,
             cancelled: self.cancel().exists(),
+            lost: None,
         }
+    }
+
+    /// Which of the files that it made is gone or cut off. What cannot be seen is not lost.
+    fn lost(&self) -> Option<String> {
+        let made: Vec<Made> = read_json(&self.made())?;
+        // OUT/jobs/<name>/tasks/<index>: results may be moved as a whole.
+        let out = self.path.ancestors().nth(4)?;
+        made.iter().find_map(|Made { path, bytes }| {
+            let shown = path.display();
+            match (std::fs::metadata(out.join(path)), bytes) {
+                (Ok(file), Some(bytes)) if file.len() != *bytes => Some(format!(
+                    "{shown} has {} bytes instead of {bytes}",
+                    file.len()
+                )),
+                (Err(error), _) if error.kind() == std::io::ErrorKind::NotFound => {
+                    Some(format!("{shown} is not there any more"))
+                }
+                _ => None,
+            }
+        })
     }
 
     pub(crate) fn read_outcome(&self) -> Option<Outcome> {
@@ -255,7 +284,7 @@ impl TaskFolder {
                 _ => {}
             }
         }
-        for path in [self.cancel(), self.stop(), self.error()] {
+        for path in [self.cancel(), self.stop(), self.error(), self.made()] {
             let _ = std::fs::remove_file(path);
         }
         Ok(())
@@ -292,6 +321,31 @@ mod tests {
             error.contains("no job x; there are sweep-b, sweep-a"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_was_made_and_is_gone_or_cut_off_is_lost() {
+        let out = tempfile::tempdir().unwrap();
+        let path = out.path().join("jobs/sweep-a/tasks/0");
+        std::fs::create_dir_all(&path).unwrap();
+        let task = TaskFolder::new(path);
+        assert_eq!(task.lost(), None);
+        let made = [("8bit.json", None), ("8bit.safetensors", Some(3))];
+        let made = made.map(|(path, bytes)| Made {
+            path: path.into(),
+            bytes,
+        });
+        write_json(&task.made(), &made).unwrap();
+        let lost = || task.lost().unwrap_or_default();
+        assert_eq!(lost(), "8bit.json is not there any more");
+        std::fs::write(out.path().join("8bit.json"), "{}").unwrap();
+        std::fs::write(out.path().join("8bit.safetensors"), "").unwrap();
+        assert_eq!(lost(), "8bit.safetensors has 0 bytes instead of 3");
+        std::fs::write(out.path().join("8bit.safetensors"), "abc").unwrap();
+        assert_eq!(lost(), "");
+        std::fs::remove_file(out.path().join("8bit.safetensors")).unwrap();
+        task.set_aside(1).unwrap();
+        assert_eq!(lost(), "");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a task writes about itself. Each file is written by one process at a time, whole or not at all.
 
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// A task's attempt began: `started.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,6 +76,15 @@ pub struct Outcome {
     pub unix: u64,
     /// How far it came.
     pub progress: Option<Progress>,
+}
+
+/// A file without which a task that ended well is not done any more: `made.json` lists them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// Its path below the folder of the results.
+    pub path: PathBuf,
+    /// Its bytes; none where others may write it again.
+    pub bytes: Option<u64>,
 }
 
 /// In which way a task ended.

@@ -34,7 +34,7 @@ pub enum State {
     Preempted,
     /// Stopped by a person.
     Cancelled,
-    /// Began, and is gone without a word.
+    /// Began, and is gone without a word; or what it made is gone.
     Lost,
     /// Sent, and is gone without having begun.
     NeverStarted,
@@ -140,7 +140,7 @@ pub enum Sight {
     },
 }
 
-/// Decides what a task is. A record that the task ended is final; the scheduler's state comes before any exit code; what is
+/// Decides what a task is. A record that the task ended is final, as long as what it made is there; the scheduler's state comes before any exit code; what is
 /// not known is not a failure; and gone from the queue is not success.
 #[must_use]
 pub fn decide(
@@ -149,6 +149,9 @@ pub fn decide(
     sight: &Sight,
     now: u64,
 ) -> (State, Option<String>) {
+    if let Some(lost) = &records.lost {
+        return (State::Lost, Some(lost.clone()));
+    }
     if let Some(outcome) = &records.outcome {
         return (of_end(outcome.end), outcome.reason.clone());
     }

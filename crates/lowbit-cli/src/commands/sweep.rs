@@ -4,6 +4,7 @@ use super::Context;
 use super::{analyze, bench};
 use crate::args::Part;
 use crate::failure::Failure;
+use crate::inside;
 use crate::sweep_progress::SweepProgress;
 use crate::which_images::Beginning;
 use lowbit::ModelBits;
@@ -52,7 +53,9 @@ pub(super) fn run(
     let finished = match part {
         None => sweep(config, widths, jobs, &subject, isa, events)?,
         Some((Part::Train, seed)) => {
-            train_widths(config, widths, seed, jobs, &subject, isa, events)?
+            let runs = train_widths(config, widths, seed, jobs, &subject, isa, events)?;
+            inside::made(&runs, &config.results.out)?;
+            runs
         }
         Some((Part::Measure, _)) => measure(config, widths, &subject, isa, events)?,
     };

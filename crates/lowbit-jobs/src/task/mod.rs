@@ -8,9 +8,9 @@ pub(crate) use requeue::QUEUE;
 pub use run::{Options, run};
 
 use crate::JobError;
-use crate::files::{unix_now, write_atomically};
+use crate::files::{unix_now, write_atomically, write_json};
 use crate::folder::TaskFolder;
-use crate::records::Progress;
+use crate::records::{Made, Progress};
 use signal_hook::consts::{SIGTERM, SIGUSR1, SIGUSR2};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,6 +63,14 @@ impl Inside {
             unix: unix_now(),
         })?;
         Ok(self.folder.stop().exists())
+    }
+
+    /// Says without which files the task is not done any more.
+    ///
+    /// # Errors
+    /// [`JobError::Write`], such as on a full disk.
+    pub fn made(&self, files: &[Made]) -> Result<(), JobError> {
+        write_json(&self.folder.made(), &files)
     }
 
     /// Says why the experiment failed.

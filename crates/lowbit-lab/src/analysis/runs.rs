@@ -28,8 +28,8 @@ pub struct Runs {
     pub beside: Vec<String>,
 }
 
-/// Reads every `training_results.json` below `folder`; a broken file is skipped and named, and so is one of a training that has
-/// been read already: counted twice it would narrow the intervals.
+/// Reads every `training_results.json` below `folder`; a broken file is skipped and named, so is a run whose models are not
+/// there any more, and so is one of a training that has been read already: counted twice it would narrow the intervals.
 ///
 /// Runs of older layouts may lack everything but the width and the accuracy; accuracies in percent are taken as such.
 ///
@@ -117,6 +117,9 @@ fn read_one(file: &Path, folder: &Path) -> Result<RunResults, String> {
             .ok()
             .and_then(|bytes| serde_json::from_slice::<CompressionMetrics>(&bytes).ok());
     }
+    if let Some(lost) = results.lost(folder) {
+        return Err(format!("{lost}; the same sweep makes the run again"));
+    }
     let rounds = &results.results_per_round;
     let shares = rounds.iter().flat_map(|round| {
         [
@@ -196,6 +199,25 @@ mod tests {
                 .test_loss
                 .is_nan()
         );
+    }
+
+    #[test]
+    fn a_run_whose_model_is_gone_or_cut_off_is_skipped() {
+        let outputs = tempfile::tempdir().unwrap();
+        let run = outputs.path().join("8bit/run_a");
+        write(
+            &run,
+            r#"{"bit_width": 8, "final_test_accuracy": 0.9, "decisive": {"seed": "1"}, "compression_metrics": {
+                "bit_width": 8, "original_size_mb": 4e-6, "compressed_size_mb": 1e-6, "compression_ratio": 4,
+                "size_reduction_percent": 75}}"#,
+        );
+        let skipped = || read(outputs.path()).unwrap_err().to_string();
+        assert!(skipped().contains("model_fp32.safetensors is not there any more"));
+        std::fs::write(run.join("model_fp32.safetensors"), "1234").unwrap();
+        std::fs::write(run.join("model_8bit.safetensors"), "").unwrap();
+        assert!(skipped().contains("model_8bit.safetensors has 0 bytes instead of 1"));
+        std::fs::write(run.join("model_8bit.safetensors"), "1").unwrap();
+        assert_eq!(read(outputs.path()).unwrap().runs.len(), 1);
     }
 
     #[test]

@@ -15,6 +15,12 @@ pub const TRAINING_RESULTS: &str = "training_results.json";
 /// What a comparison came to.
 pub const COMPARISON_RESULTS: &str = "comparison_results.json";
 
+/// Name of the packed model's file.
+#[must_use]
+pub fn packed(bits: u8) -> String {
+    format!("model_{bits}bit.safetensors")
+}
+
 /// A folder that no other process writes into for as long as this value lives.
 #[derive(Debug)]
 pub struct Held {

@@ -1,6 +1,6 @@
 //! One model per weight width, from the same initial weights and data order, each a real file and a real kernel.
 
-use super::artifacts::Held;
+use super::artifacts::{Held, TRAINING_RESULTS};
 use super::inputs::{FloatFile, Input};
 use super::unseen::Evaluated;
 use crate::training::{StartWeights, start_weights};
@@ -73,6 +73,18 @@ pub struct Finished {
     pub results: RunResults,
     /// Whether an earlier call had finished it.
     pub earlier: bool,
+}
+
+impl Finished {
+    /// Lists the files without which the run is not finished any more, and their bytes; none of one that is written again
+    /// when speeds are measured.
+    #[must_use]
+    pub fn files(&self) -> Vec<(PathBuf, Option<u64>)> {
+        let results = (self.folder.join(TRAINING_RESULTS), None);
+        let models = self.results.models().into_iter();
+        let models = models.map(|(name, bytes)| (self.folder.join(name), Some(bytes)));
+        std::iter::once(results).chain(models).collect()
+    }
 }
 
 /// One width of one seed.

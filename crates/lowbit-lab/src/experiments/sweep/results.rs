@@ -3,6 +3,7 @@
 use crate::Config;
 use crate::decisive::Decisive;
 use crate::evaluate::Score;
+use crate::experiments::artifacts::{FP32, packed};
 use crate::experiments::learning::Learning;
 use crate::experiments::results::DataResults;
 use crate::experiments::unseen::Evaluated;
@@ -10,6 +11,7 @@ use crate::machine::Machine;
 use crate::records::{EpochRecord, Watched, number_or_nan};
 use lowbit::ModelBits;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// `training_results.json` of one run. Runs of older layouts may lack all but the width and the accuracy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -152,6 +154,40 @@ impl RunResults {
     #[must_use]
     pub fn clients(&self) -> Option<&str> {
         self.decisive.as_ref()?.get("clients")
+    }
+
+    /// Lists the model files of the run's folder and their bytes. Nothing is known of those of older layouts, and each client
+    /// of a federation may have its own.
+    #[must_use]
+    pub fn models(&self) -> Vec<(String, u64)> {
+        let known = (&self.decisive, self.clients(), self.compression_metrics);
+        let (Some(_), None, Some(metrics)) = known else {
+            return vec![];
+        };
+        let bytes = |megabytes: f64| (megabytes * 1e6).round() as u64;
+        let mut files = vec![(FP32.to_owned(), bytes(metrics.original_size_mb))];
+        if self.bit_width != ModelBits::Fp32.get() {
+            files.push((packed(self.bit_width), bytes(metrics.compressed_size_mb)));
+        }
+        files
+    }
+
+    /// Says which model file of the run in `folder` is not there any more as it was written; none where all are.
+    #[must_use]
+    pub fn lost(&self, folder: &Path) -> Option<String> {
+        self.models().into_iter().find_map(|(name, bytes)| {
+            match std::fs::metadata(folder.join(&name)) {
+                Ok(file) if file.len() == bytes => None,
+                Ok(file) => Some(format!(
+                    "{name} has {} bytes instead of {bytes}",
+                    file.len()
+                )),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    Some(format!("{name} is not there any more"))
+                }
+                Err(error) => Some(format!("{name}: {error}")),
+            }
+        })
     }
 }
 

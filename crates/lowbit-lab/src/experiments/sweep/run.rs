@@ -5,7 +5,7 @@ use super::results::timestamp;
 use super::{BeganWith, CompressionMetrics, Finished, RunId, RunResults, Subject, SweepEvents};
 use crate::decisive::{Decisive, Inherited};
 use crate::experiments::artifacts::{
-    CHECKPOINT, FP32, Held, TRAINING_RESULTS, make_folder, write_json,
+    CHECKPOINT, FP32, Held, TRAINING_RESULTS, make_folder, packed, write_json,
 };
 use crate::experiments::inputs::{Input, float_model};
 use crate::experiments::learning::Outcome;
@@ -124,13 +124,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The run, if an earlier call has finished it.
+    /// The run, if an earlier call has finished it and its models are still there.
     pub(super) fn finished(&self) -> Option<Finished> {
         let decisive = self.plan().decisive(&self.config, self.input, self.graph);
         let folder = self.parent().join(decisive.folder());
         let found: Decisive = read_json(&folder.join(DECISIVE))?;
-        let results = read_json(&folder.join(TRAINING_RESULTS))?;
-        (found == decisive).then_some(Finished {
+        let results: RunResults = read_json(&folder.join(TRAINING_RESULTS))?;
+        let is_whole = found == decisive && results.lost(&folder).is_none();
+        is_whole.then_some(Finished {
             folder,
             results,
             earlier: true,
@@ -141,11 +142,19 @@ impl<'a> Run<'a> {
         let plan = self.plan();
         let decisive = plan.decisive(&self.config, self.input, self.graph);
         let folder = self.folder(&decisive)?;
-        let done: Option<RunResults> = read_json(&folder.join(TRAINING_RESULTS));
+        let found: Option<RunResults> = read_json(&folder.join(TRAINING_RESULTS));
+        let lost = found.as_ref().and_then(|found| found.lost(folder.path()));
+        let done = found.filter(|_| lost.is_none());
         let earlier = done.is_some();
         let results = match done {
             Some(results) => results,
-            None => self.train(&folder, &plan, decisive, &*events.run(self.id))?,
+            None => {
+                let events = events.run(self.id);
+                if let Some(lost) = lost {
+                    events.note(&format!("{lost}: the run is made again"));
+                }
+                self.train(&folder, &plan, decisive, &*events)?
+            }
         };
         events.finished(self.id, &results, earlier);
         Ok(Finished {
@@ -279,10 +288,6 @@ impl<'a> Run<'a> {
             config: Some(self.asked.clone()),
         }
     }
-}
-
-fn packed(bits: u8) -> String {
-    format!("model_{bits}bit.safetensors")
 }
 
 /// What a file holds; none where it is not there or not whole.

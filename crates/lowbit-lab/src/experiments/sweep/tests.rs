@@ -116,6 +116,47 @@ fn every_width_of_every_seed_is_run_once_and_found_again() {
 }
 
 #[test]
+fn a_run_whose_model_is_gone_or_cut_off_is_made_again_with_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.repeats.seeds = 1;
+    config.chain.warm_start = true;
+    let (first, _) = go(&config, &[32, 4], 1, &input());
+    let files = [
+        first[0].folder.join("model_fp32.safetensors"),
+        first[1].folder.join("model_4bit.safetensors"),
+    ];
+    let bytes = files.each_ref().map(|file| std::fs::read(file).unwrap());
+    let earlier = |counted: &Counted| -> Vec<bool> {
+        let finished = counted.finished.lock().unwrap();
+        finished.iter().map(|(_, earlier)| *earlier).collect()
+    };
+    let isa = Isa::current().unwrap();
+    let measured = || {
+        let (input, counted) = (input(), Counted::default());
+        let subject = Subject::named(&config, &input).unwrap();
+        measure(&config, &widths([32, 4]), &subject, isa, &counted).unwrap()
+    };
+    assert_eq!(measured().len(), 2);
+    std::fs::write(&files[1], "").unwrap();
+    assert_eq!(measured().len(), 1);
+    let (_, counted) = go(&config, &[32, 4], 1, &input());
+    assert_eq!(earlier(&counted), [true, false]);
+    std::fs::remove_file(&files[0]).unwrap();
+    let (again, counted) = go(&config, &[32, 4], 1, &input());
+    assert_eq!(earlier(&counted), [false, true]);
+    assert!(files.each_ref().map(|file| std::fs::read(file).unwrap()) == bytes);
+    for (path, bytes) in again.iter().flat_map(Finished::files) {
+        let found = std::fs::metadata(&path).unwrap().len();
+        assert!(
+            bytes.is_none_or(|bytes| bytes == found),
+            "{}",
+            path.display()
+        );
+    }
+}
+
+#[test]
 fn other_images_and_other_recipes_have_folders_of_their_own_and_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config(folder.path());

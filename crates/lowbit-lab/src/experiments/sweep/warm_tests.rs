@@ -91,8 +91,8 @@ fn a_width_whose_wider_one_has_changed_is_trained_again() {
     let mut wide = float_model(&done[0].folder.join(FP32), &Config::default()).unwrap();
     let name = wide.graph.parameters()[0].name.clone();
     wide.weights.get_mut(&name).unwrap().data_mut()[0] += 0.5;
-    lowbit::format::save_float(&done[0].folder.join(FP32), &wide.graph, &wide.weights, None)
-        .unwrap();
+    let (file, record) = (done[0].folder.join(FP32), wide.record.as_ref());
+    lowbit::format::save_float(&file, &wide.graph, &wide.weights, record).unwrap();
     let (again, counted) = go(&config, &[32, 8], 1, &input());
     let earlier: Vec<bool> = counted
         .finished
