@@ -5,7 +5,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lowbit::ModelBits;
 use lowbit_lab::experiments::sweep::{RunId, RunResults, SweepEvents};
 use lowbit_lab::records::EpochRecord;
-use lowbit_lab::{Events, plural};
+use lowbit_lab::{Events, LabError, plural};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -164,6 +164,18 @@ impl SweepEvents for SweepProgress<'_> {
             if earlier {
                 table.advance(run.bits, table.epochs, self.jobs);
             }
+        });
+    }
+
+    fn failed(&self, run: RunId, _error: &LabError) {
+        // The command ends with the reasons.
+        if self.lock().is_none() {
+            let line = format!("{}: training diverged", run.named());
+            self.lines.line(&line);
+        }
+        self.with(|table| {
+            let bar = table.bar(run.bits);
+            bar.set_message(format!("seed {}: training diverged", run.seed));
         });
     }
 

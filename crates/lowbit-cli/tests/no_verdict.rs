@@ -60,6 +60,30 @@ fn a_training_that_diverged_gets_no_verdict_and_a_line_with_what_to_try() {
 }
 
 #[test]
+fn every_run_of_a_sweep_that_diverged_is_named_and_ends_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    for jobs in ["1", "2"] {
+        let arguments = [
+            &["sweep", "--lr", "1e30", "--widths", "32,8", "--seeds", "2"][..],
+            &["--epochs", "1", "--limit", "100", "--model", "lenet5"],
+            &["--jobs", jobs],
+        ];
+        let output = lowbit(folder.path(), &arguments.concat());
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        for run in [
+            "32 bits, seed 1",
+            "8 bits, seed 1",
+            "32 bits, seed 2",
+            "8 bits, seed 2",
+        ] {
+            assert!(text.contains(&format!("\n{run}: epoch 1")), "{run}: {text}");
+        }
+        assert!(text.ends_with("error: 4 of 4 runs failed\n"), "{text}");
+    }
+}
+
+#[test]
 fn a_model_that_guesses_gets_no_verdict() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();

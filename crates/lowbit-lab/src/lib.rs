@@ -166,6 +166,17 @@ pub enum LabError {
     Mismatch(String),
 }
 
+impl LabError {
+    /// Whether a training came to no model by its own numbers: others are not hindered by that.
+    #[must_use]
+    pub fn is_divergence(&self) -> bool {
+        matches!(
+            self,
+            Self::Diverged { .. } | Self::Overflowed { .. } | Self::Unquantizable { .. }
+        )
+    }
+}
+
 /// Which checkpoint a run that stopped has left.
 fn what_is_kept(epochs: usize) -> String {
     match epochs {

@@ -201,6 +201,10 @@ impl SweepEvents for Sweep<'_> {
         self.events.finished(run, results, earlier);
     }
 
+    fn failed(&self, run: RunId, error: &LabError) {
+        self.events.failed(run, error);
+    }
+
     fn timing(&self, runs: usize) {
         self.events.timing(runs);
     }

@@ -5,12 +5,13 @@ use super::{analyze, bench};
 use crate::args::Part;
 use crate::failure::Failure;
 use crate::inside;
+use crate::output::tell;
 use crate::sweep_progress::SweepProgress;
 use crate::which_images::Beginning;
 use lowbit::ModelBits;
 use lowbit::format::{self, StoredModel};
 use lowbit_lab::analysis::runs::Runs;
-use lowbit_lab::experiments::sweep::{Subject, measure, sweep, train_widths};
+use lowbit_lab::experiments::sweep::{Failed, Subject, Swept, measure, sweep, train_widths};
 use lowbit_lab::tensorboard::TensorBoard;
 use lowbit_lab::{Config, Events, roofline};
 
@@ -50,19 +51,22 @@ pub(super) fn run(
     let logged = board.as_ref().map(|board| board.sweep(&shown));
     let events = logged.as_deref().unwrap_or(&shown);
     let jobs = usize::from(jobs);
-    let finished = match part {
+    let Swept { finished, failed } = match part {
         None => sweep(config, widths, jobs, &subject, isa, events)?,
         Some((Part::Train, seed)) => {
             let runs = train_widths(config, widths, seed, jobs, &subject, isa, events)?;
-            inside::made(&runs, &config.results.out)?;
+            inside::made(&runs.finished, &config.results.out)?;
             runs
         }
-        Some((Part::Measure, _)) => measure(config, widths, &subject, isa, events)?,
+        Some((Part::Measure, _)) => Swept {
+            finished: measure(config, widths, &subject, isa, events)?,
+            failed: vec![],
+        },
     };
     let part = part.map(|(part, _)| part);
     shown.stop();
-    if part == Some(Part::Train) {
-        return Ok(());
+    if part == Some(Part::Train) || finished.is_empty() {
+        return all_or(&failed, finished.len());
     }
     let out = &config.results.out;
     if let Some(run) = finished
@@ -84,5 +88,23 @@ pub(super) fn run(
         out,
         &Runs::of_call(&finished, out),
         analyze::Terms::default(),
-    )
+    )?;
+    all_or(&failed, finished.len())
+}
+
+/// Says of each run that failed why, where any did.
+fn all_or(failed: &[Failed], finished: usize) -> Result<(), Failure> {
+    let line = |one: &Failed| format!("{}: {}", one.run.named(), one.why);
+    match failed {
+        [] => Ok(()),
+        [one] => Err(Failure::Run(line(one))),
+        several => {
+            several.iter().for_each(|one| tell(&line(one)));
+            let all = several.len() + finished;
+            Err(Failure::Run(format!(
+                "{} of {all} runs failed",
+                several.len()
+            )))
+        }
+    }
 }

@@ -4,7 +4,7 @@ use super::artifacts::{Held, TRAINING_RESULTS};
 use super::inputs::{FloatFile, Input};
 use super::unseen::Evaluated;
 use crate::training::{StartWeights, start_weights};
-use crate::{Config, Events, LabError};
+use crate::{Config, Events, LabError, plural};
 use lowbit::{Graph, ModelBits};
 use lowbit_kernels::Isa;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ pub use results::{BeganWith, CompressionMetrics, RoundRecord, RunResults};
 pub(super) use results::timestamp;
 pub use run::deployable;
 
-use order::{at_a_time, order};
+use order::{Ends, Fault, at_a_time, one_by_one, order};
 use run::{Given, Run};
 
 /// What a sweep trains, and on which images.
@@ -96,6 +96,50 @@ pub struct RunId {
     pub seed: u64,
 }
 
+/// One width of one seed that came to no model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Which.
+    pub run: RunId,
+    /// Why.
+    pub why: String,
+}
+
+/// What the runs of a sweep came to.
+#[derive(Clone, Debug, Default)]
+pub struct Swept {
+    /// Those that are done.
+    pub finished: Vec<Finished>,
+    /// Those whose training diverged, and those that need one of them.
+    pub failed: Vec<Failed>,
+}
+
+impl Swept {
+    fn of(ids: &[RunId], ends: Ends) -> Self {
+        let failed = ids.iter().zip(ends.faults).filter_map(|(&run, fault)| {
+            let why = match fault? {
+                Fault::Diverged(error) => error.to_string(),
+                Fault::Needs(other) => {
+                    format!("not begun: it needs {}, which failed", ids[other].named())
+                }
+            };
+            Some(Failed { run, why })
+        });
+        Self {
+            failed: failed.collect(),
+            finished: ends.done.into_iter().flatten().collect(),
+        }
+    }
+}
+
+impl RunId {
+    /// Returns what people call it: `8 bits, seed 2`.
+    #[must_use]
+    pub fn named(&self) -> String {
+        format!("{}, seed {}", plural::bits(self.bits), self.seed)
+    }
+}
+
 /// A listener to a sweep.
 pub trait SweepEvents: Sync {
     /// What is to be done, and how many epochs each run takes.
@@ -107,13 +151,17 @@ pub trait SweepEvents: Sync {
     /// A run is done, now or in an earlier call.
     fn finished(&self, _run: RunId, _results: &RunResults, _earlier: bool) {}
 
+    /// A run's training diverged; others go on.
+    fn failed(&self, _run: RunId, _error: &LabError) {}
+
     /// The speed of so many runs is being measured.
     fn timing(&self, _runs: usize) {}
 }
 
 /// Trains every width of `widths` for every seed, `jobs` of them at a time, on as many threads as rayon's current pool
 /// has. A width that is finished with the same settings is not run again; a stopped one goes on. One that begins with a
-/// wider one's weights, or learns from it, waits for it. Speeds are measured at the end, one model at a time.
+/// wider one's weights, or learns from it, waits for it. Speeds are measured at the end, one model at a time. A training that
+/// diverges ends those that need it, and no others.
 ///
 /// # Errors
 /// [`LabError`] saying what stopped it; finished runs are kept.
@@ -124,10 +172,10 @@ pub fn sweep(
     subject: &Subject<'_>,
     isa: Isa,
     events: &dyn SweepEvents,
-) -> Result<Vec<Finished>, LabError> {
+) -> Result<Swept, LabError> {
     let _held = Held::take(config.results.out.clone())?;
     let mut all = train_widths(config, widths, None, jobs, subject, isa, events)?;
-    time_untimed(&mut all, subject.input, isa, events)?;
+    time_untimed(&mut all.finished, subject.input, isa, events)?;
     Ok(all)
 }
 
@@ -144,21 +192,23 @@ pub fn train_widths(
     subject: &Subject<'_>,
     isa: Isa,
     events: &dyn SweepEvents,
-) -> Result<Vec<Finished>, LabError> {
+) -> Result<Swept, LabError> {
     let (ids, needs) = order(config, widths, of_seed)?;
     events.planned(&ids, config.training.epochs);
     let run = |index: usize, done: &[Option<Finished>]| {
         let given = Given::of(&needs[index], done)?;
-        Run::new(config, ids[index], subject, given, isa).finish(events)
+        let ended = Run::new(config, ids[index], subject, given, isa).finish(events);
+        ended.inspect_err(|error| {
+            if error.is_divergence() {
+                events.failed(ids[index], error);
+            }
+        })
     };
-    if jobs > 1 {
-        return at_a_time(jobs, &needs, run);
-    }
-    let mut done = Vec::new();
-    for index in 0..ids.len() {
-        done.push(Some(run(index, &done)?));
-    }
-    Ok(done.into_iter().flatten().collect())
+    let ends = match jobs {
+        0 | 1 => one_by_one(&needs, run)?,
+        jobs => at_a_time(jobs, &needs, run)?,
+    };
+    Ok(Swept::of(&ids, ends))
 }
 
 /// Measures the speeds of the runs of a sweep that are finished and have none yet, one model at a time; trains nothing.

@@ -65,9 +65,77 @@ pub(super) fn order(
     Ok((ids, needs))
 }
 
+/// Why a run came to nothing.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// Its training diverged.
+    Diverged(LabError),
+    /// It needs this one, by index, which came to nothing.
+    Needs(usize),
+}
+
+/// What each run has come to so far, by index.
+#[derive(Debug)]
+pub(super) struct Ends {
+    pub(super) done: Vec<Option<Finished>>,
+    pub(super) faults: Vec<Option<Fault>>,
+}
+
+impl Ends {
+    fn new(count: usize) -> Self {
+        Self {
+            done: vec![None; count],
+            faults: (0..count).map(|_| None).collect(),
+        }
+    }
+
+    /// Takes note of a run's end.
+    ///
+    /// # Errors
+    /// What hinders the other runs as well.
+    fn put(
+        &mut self,
+        index: usize,
+        result: Result<Finished, LabError>,
+        needs: &[Needs],
+    ) -> Result<(), LabError> {
+        match result {
+            Ok(run) => self.done[index] = Some(run),
+            Err(error) if error.is_divergence() => {
+                self.faults[index] = Some(Fault::Diverged(error));
+                // What a run needs stands before it.
+                for other in index + 1..needs.len() {
+                    let mut needed = needs[other].all();
+                    let lacking = needed.find(|&needed| self.faults[needed].is_some());
+                    if let (Some(lacking), None) = (lacking, &self.faults[other]) {
+                        self.faults[other] = Some(Fault::Needs(lacking));
+                    }
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// Calls `work` with every index in turn and the runs that are done, but for those that need one which diverged.
+pub(super) fn one_by_one(
+    needs: &[Needs],
+    work: impl Fn(usize, &[Option<Finished>]) -> Result<Finished, LabError>,
+) -> Result<Ends, LabError> {
+    let mut ends = Ends::new(needs.len());
+    for index in 0..needs.len() {
+        if ends.faults[index].is_none() {
+            let result = work(index, &ends.done);
+            ends.put(index, result, needs)?;
+        }
+    }
+    Ok(ends)
+}
+
 /// What is known while runs go on.
 struct State {
-    done: Vec<Option<Finished>>,
+    ends: Ends,
     begun: Vec<bool>,
     failed: Option<LabError>,
     /// A run ended without a result: nothing new is begun.
@@ -75,24 +143,29 @@ struct State {
 }
 
 impl State {
+    /// Whether a run has begun, or never will.
+    fn is_settled(&self, index: usize) -> bool {
+        self.begun[index] || self.ends.faults[index].is_some()
+    }
+
     fn next(&self, needs: &[Needs]) -> Option<usize> {
-        let ready = |&index: &usize| {
-            !self.begun[index] && needs[index].all().all(|other| self.done[other].is_some())
-        };
+        let is_done = |other: usize| self.ends.done[other].is_some();
+        let ready = |&index: &usize| !self.is_settled(index) && needs[index].all().all(is_done);
         (0..needs.len()).find(ready)
     }
 }
 
 /// Calls `work` with every index and the runs that are done, `jobs` at a time, each on its share of the current pool's
-/// threads, and none before those that it needs. After a failure nothing new is begun.
+/// threads, and none before those that it needs. What needs one that diverged is not begun; after any other failure nothing
+/// new is.
 pub(super) fn at_a_time(
     jobs: usize,
     needs: &[Needs],
     work: impl Fn(usize, &[Option<Finished>]) -> Result<Finished, LabError> + Sync,
-) -> Result<Vec<Finished>, LabError> {
+) -> Result<Ends, LabError> {
     let threads = (rayon::current_num_threads() / jobs).max(1);
     let state = Mutex::new(State {
-        done: vec![None; needs.len()],
+        ends: Ends::new(needs.len()),
         begun: vec![false; needs.len()],
         failed: None,
         stopped: false,
@@ -110,7 +183,7 @@ pub(super) fn at_a_time(
                     let unless_told = StopsOthers(&board);
                     let result = pool.install(|| work(index, &done));
                     std::mem::forget(unless_told);
-                    board.put(index, result);
+                    board.put(index, result, needs);
                 }
             });
         }
@@ -118,7 +191,7 @@ pub(super) fn at_a_time(
     let state = state.into_inner().expect(NO_PANIC);
     match state.failed {
         Some(error) => Err(error),
-        None => Ok(state.done.into_iter().flatten().collect()),
+        None => Ok(state.ends),
     }
 }
 
@@ -136,25 +209,22 @@ impl Board<'_> {
     fn take(&self, needs: &[Needs]) -> Option<(usize, Vec<Option<Finished>>)> {
         let mut state = self.lock();
         loop {
-            if state.stopped || state.begun.iter().all(|&begun| begun) {
+            if state.stopped || (0..needs.len()).all(|index| state.is_settled(index)) {
                 return None;
             }
             if let Some(index) = state.next(needs) {
                 state.begun[index] = true;
-                return Some((index, state.done.clone()));
+                return Some((index, state.ends.done.clone()));
             }
             state = self.changed.wait(state).expect(NO_PANIC);
         }
     }
 
-    fn put(&self, index: usize, result: Result<Finished, LabError>) {
+    fn put(&self, index: usize, result: Result<Finished, LabError>, needs: &[Needs]) {
         let mut state = self.lock();
-        match result {
-            Ok(run) => state.done[index] = Some(run),
-            Err(error) => {
-                state.stopped = true;
-                state.failed = Some(error);
-            }
+        if let Err(error) = state.ends.put(index, result, needs) {
+            state.stopped = true;
+            state.failed = Some(error);
         }
         self.changed.notify_all();
     }
@@ -244,10 +314,44 @@ mod tests {
             Ok(nothing(index))
         };
         let done = at_a_time(3, &needs, work).unwrap();
-        let folders: Vec<_> = done.iter().map(|run| run.folder.clone()).collect();
+        let done = done.done.iter().flatten();
+        let folders: Vec<_> = done.map(|run| run.folder.clone()).collect();
         let expected: Vec<_> = (0..ids.len()).map(|index| nothing(index).folder).collect();
         assert_eq!(folders, expected);
         assert!(running.lock().unwrap().1 > 1, "several at a time");
+    }
+
+    #[test]
+    fn what_needs_one_that_diverged_is_not_begun_and_all_others_are() {
+        let (ids, needs) = order(&config(2, true, false), &widths([32, 8, 2]), None).unwrap();
+        let diverges =
+            |index: usize, _: &[Option<Finished>]| match (ids[index].bits.get(), ids[index].seed) {
+                (8, 1) => Err(LabError::Unquantizable {
+                    reason: "too large".into(),
+                }),
+                (2, 1) => panic!("what it begins with is not there"),
+                _ => Ok(nothing(index)),
+            };
+        let alone = one_by_one(&needs, diverges).unwrap();
+        for ends in [at_a_time(2, &needs, diverges).unwrap(), alone] {
+            let done: Vec<bool> = ends.done.iter().map(Option::is_some).collect();
+            assert_eq!(done, [true, false, false, true, true, true]);
+            assert!(matches!(ends.faults[1], Some(Fault::Diverged(_))));
+            assert!(matches!(ends.faults[2], Some(Fault::Needs(1))));
+            let failed = super::super::Swept::of(&ids, ends).failed;
+            let lines: Vec<String> = failed
+                .iter()
+                .map(|failed| format!("{}: {}", failed.run.named(), failed.why))
+                .collect();
+            assert!(
+                lines[0].starts_with("8 bits, seed 1: the trained model cannot be"),
+                "{lines:?}"
+            );
+            assert_eq!(
+                lines[1],
+                "2 bits, seed 1: not begun: it needs 8 bits, seed 1, which failed"
+            );
+        }
     }
 
     #[test]

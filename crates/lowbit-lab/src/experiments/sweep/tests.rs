@@ -55,7 +55,8 @@ pub(super) fn go(
     let isa = Isa::current().unwrap();
     let subject = Subject::named(config, input).unwrap();
     let done = sweep(config, &models, jobs, &subject, isa, &counted).unwrap();
-    (done, counted)
+    assert!(done.failed.is_empty(), "{:?}", done.failed);
+    (done.finished, counted)
 }
 
 #[test]
@@ -266,7 +267,8 @@ fn every_width_begins_with_a_trained_model_where_one_is_given() {
         isa,
         &Counted::default(),
     )
-    .unwrap();
+    .unwrap()
+    .finished;
     for run in &done {
         assert_eq!(run.results.evaluated, Some(Evaluated::own_test(2)));
         let file = run.folder.join("model_fp32.safetensors");
@@ -294,7 +296,8 @@ fn every_width_begins_with_a_trained_model_where_one_is_given() {
         isa,
         &Counted::default(),
     )
-    .unwrap();
+    .unwrap()
+    .finished;
     assert!(others.iter().all(|run| !run.earlier));
     // Of fresh weights it is another run.
     let (others, _) = go(&config, &[32], 1, &input);

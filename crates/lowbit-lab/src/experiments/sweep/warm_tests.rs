@@ -26,6 +26,7 @@ fn by_hand(config: &Config, bits: u8, start: Option<&Path>) -> Finished {
     let silent = Counted::default();
     sweep(config, &widths([bits]), 1, &subject, isa, &silent)
         .unwrap()
+        .finished
         .remove(0)
 }
 

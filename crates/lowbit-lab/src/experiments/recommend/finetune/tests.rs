@@ -187,7 +187,8 @@ fn widths_that_rounding_spoils_are_trained_as_the_command_of_their_row_trains_th
     let chosen = gray();
     let subject = Subject::trained(model, &chosen.input, chosen.evaluated.clone());
     let isa = Isa::current().unwrap();
-    let runs: Vec<Finished> = sweep(&config, &widths([8]), 1, &subject, isa, &Quiet).unwrap();
+    let runs = sweep(&config, &widths([8]), 1, &subject, isa, &Quiet).unwrap();
+    let runs: Vec<Finished> = runs.finished;
     let theirs = std::fs::read(runs[0].folder.join("model_8bit.safetensors")).unwrap();
     assert!(theirs == bytes_of(out.path(), &found, "W8A8, trained"));
     assert_eq!(theirs.len() as u64, rows[2].bytes);
