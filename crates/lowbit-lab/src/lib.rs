@@ -101,6 +101,16 @@ pub enum LabError {
         /// Its value now.
         expected: String,
     },
+    /// A checkpoint that cannot be gone on from.
+    #[error("{}: it is damaged ({reason}): remove {} to train this from the beginning", path.display(), checkpoint.display())]
+    DamagedCheckpoint {
+        /// The checkpoint, or what is kept beside it.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+        /// The checkpoint, without which training begins anew.
+        checkpoint: PathBuf,
+    },
     /// Another process writes into the same folder.
     #[error("{}: {taken}: wait for it, or use another --out", path.display())]
     Busy {

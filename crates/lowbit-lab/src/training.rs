@@ -21,7 +21,7 @@ use crate::experiments::inputs::Input;
 use crate::records::{EpochRecord, Watched};
 use crate::{Config, Events, LabError};
 use lowbit::exec::{FloatModel, IntegerModel, Model, RuntimeError};
-use lowbit::format::{Checkpoint, TrainingRecord, load_checkpoint, save_checkpoint};
+use lowbit::format::{Checkpoint, FormatError, TrainingRecord, load_checkpoint, save_checkpoint};
 use lowbit::graph::Op;
 use lowbit::quant::QuantizedModel;
 use lowbit::quantize::{PtqConfig, QuantError, quantize};
@@ -29,6 +29,7 @@ use lowbit::train::{QatConfig, Regularization, Trainer, TrainerState};
 use lowbit::{Graph, Shape, Weights};
 use lowbit_data::{Dataset, Split};
 use lowbit_kernels::Isa;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Instant;
 
@@ -235,17 +236,17 @@ pub fn train(
     let decisive = plan.decisive(config, input, graph);
     let trained_on = plan.record(config, input);
     if let Some(path) = plan.checkpoint.filter(|path| plan.resume && path.exists()) {
-        let saved = load_checkpoint(path)?;
+        let saved = load_checkpoint(path).map_err(|error| unusable(error, path))?;
         check(path, &saved, &decisive)?;
         if let Some(choice) = &mut choice {
             let done = history(path, &saved)?.len();
-            choice.restore(done, &decisive, &mut trainer)?;
+            choice.restore((path, done), &decisive, &mut trainer)?;
         }
         epochs = restore(path, &saved, &mut trainer)?;
         if let Some(average) = &mut beside.average
             && !average.restore(&saved.optimizer)
         {
-            return Err(damaged(path, "average of the weights"));
+            return Err(damaged(path, path, "average of the weights"));
         }
         events.note(&format!(
             "resumed after epoch {} of {epoch_count}",
@@ -468,7 +469,7 @@ fn check(path: &Path, saved: &Checkpoint, decisive: &Decisive) -> Result<(), Lab
 fn history(path: &Path, saved: &Checkpoint) -> Result<Vec<EpochRecord>, LabError> {
     let history = saved.metadata.get(EPOCHS);
     let history = history.and_then(|text| serde_json::from_str(text).ok());
-    history.ok_or_else(|| damaged(path, "history"))
+    history.ok_or_else(|| damaged(path, path, "history"))
 }
 
 fn restore(
@@ -477,7 +478,7 @@ fn restore(
     trainer: &mut Trainer,
 ) -> Result<Vec<EpochRecord>, LabError> {
     let steps = saved.metadata.get(STEPS).and_then(|text| text.parse().ok());
-    let steps = steps.ok_or_else(|| damaged(path, "step count"))?;
+    let steps = steps.ok_or_else(|| damaged(path, path, "step count"))?;
     let state = TrainerState {
         steps,
         tensors: saved.optimizer.clone(),
@@ -486,11 +487,33 @@ fn restore(
     history(path, saved)
 }
 
-fn damaged(path: &Path, what: &str) -> LabError {
-    LabError::Format(lowbit::format::FormatError::Damaged {
+/// Says of the file `path`, which is `checkpoint` or lies beside it, what of it cannot be read.
+fn damaged(path: &Path, checkpoint: &Path, what: &str) -> LabError {
+    LabError::DamagedCheckpoint {
         path: path.to_owned(),
         reason: format!("its {what} cannot be read"),
-    })
+        checkpoint: checkpoint.to_owned(),
+    }
+}
+
+/// Says what to do about a file of a training that is no such file any more: nobody can fetch it anew.
+fn unusable(error: FormatError, checkpoint: &Path) -> LabError {
+    let (path, reason) = match error {
+        FormatError::Damaged { path, reason } => {
+            let what = reason.split(';').next().unwrap_or_default().to_owned();
+            (path, what)
+        }
+        FormatError::Foreign { path } => (path, "it is none of lowbit's".into()),
+        FormatError::Read { path, source } if source.kind() == ErrorKind::NotFound => {
+            (path, "it is not there any more".into())
+        }
+        error => return error.into(),
+    };
+    LabError::DamagedCheckpoint {
+        path,
+        reason,
+        checkpoint: checkpoint.to_owned(),
+    }
 }
 
 #[cfg(test)]

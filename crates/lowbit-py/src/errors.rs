@@ -77,6 +77,7 @@ pub(crate) fn of(error: impl Into<LabError>) -> PyErr {
         | LabError::Overflowed { .. }
         | LabError::Unquantizable { .. }
         | LabError::OtherRun { .. }
+        | LabError::DamagedCheckpoint { .. }
         | LabError::Busy { .. }
         | LabError::Memory { .. }
         | LabError::Stopped { .. } => Class::Training,

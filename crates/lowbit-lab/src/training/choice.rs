@@ -1,6 +1,6 @@
 //! The epoch that the validation images choose.
 
-use super::{EPOCHS, STEPS, check, damaged};
+use super::{EPOCHS, STEPS, check, damaged, unusable};
 use crate::LabError;
 use crate::decisive::Decisive;
 use crate::evaluate::Score;
@@ -84,18 +84,18 @@ impl Choice {
         Ok(())
     }
 
-    /// Reads the best of the first `epochs` of the run that `decisive` lists, and leaves the trainer in its state. One of a later
+    /// Reads the best of the first `epochs` in `checkpoint` of the run that `decisive` lists, and leaves the trainer in its state. One of a later
     /// epoch, of which the checkpoint was not written any more, will be made again.
     pub(super) fn restore(
         &mut self,
-        epochs: usize,
+        (checkpoint, epochs): (&Path, usize),
         decisive: &Decisive,
         trainer: &mut Trainer,
     ) -> Result<(), LabError> {
         let Some(file) = &self.file else {
             return Ok(());
         };
-        let saved = load_checkpoint(file)?;
+        let saved = load_checkpoint(file).map_err(|error| unusable(error, checkpoint))?;
         check(file, &saved, decisive)?;
         let number = |key| {
             saved
@@ -108,7 +108,7 @@ impl Choice {
         let (Some(epoch), Some(steps), Some((accuracy, loss))) =
             (number(EPOCHS), number(STEPS), score)
         else {
-            return Err(damaged(file, "epoch"));
+            return Err(damaged(file, checkpoint, "epoch"));
         };
         if epoch as usize > epochs {
             return Ok(());

@@ -373,3 +373,42 @@ fn the_best_epoch_of_another_run_is_refused() {
         "{error}"
     );
 }
+
+#[test]
+fn a_checkpoint_that_is_cut_off_says_what_to_remove() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("checkpoint.safetensors");
+    let best = folder.path().join("checkpoint.best.safetensors");
+    let (config, input) = validated(1);
+    let graph = input.graph("mlp").unwrap();
+    let plan = Plan {
+        checkpoint: Some(&checkpoint),
+        resume: true,
+        ..Plan::default()
+    };
+    let go = || train(&config, &plan, &graph, &input, isa(), &Silent);
+    let trained = go().unwrap();
+    let remove = format!(
+        ": remove {} to train this from the beginning",
+        checkpoint.display()
+    );
+    for file in [&checkpoint, &best] {
+        let bytes = std::fs::read(file).unwrap();
+        std::fs::write(file, &bytes[..bytes.len() / 2]).unwrap();
+        let error = go().unwrap_err().to_string();
+        let begin = format!("{}: it is damaged (it is cut off", file.display());
+        assert!(
+            error.starts_with(&begin) && error.ends_with(&remove),
+            "{error}"
+        );
+        std::fs::write(file, bytes).unwrap();
+    }
+    std::fs::remove_file(&best).unwrap();
+    let error = go().unwrap_err().to_string();
+    assert!(
+        error.contains("it is not there any more") && error.ends_with(&remove),
+        "{error}"
+    );
+    std::fs::remove_file(&checkpoint).unwrap();
+    assert_eq!(go().unwrap().weights, trained.weights);
+}
