@@ -157,3 +157,23 @@ fn bad_input_gets_one_line() {
         assert_eq!(output.status.code(), Some(2), "{line}: {}", stderr(&output));
     }
 }
+
+#[test]
+fn a_large_number_is_one_in_the_tasks_too() {
+    let place = Place::new();
+    let line = "submit sweep --model mlp --limit 60 --epochs 1 --widths 8 --lr 1e30 --on local --dry-run --out o";
+    let argv = place.json(line)["tasks"][0]["argv"].clone();
+    let argv: Vec<&str> = argv
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|word| word.as_str())
+        .collect();
+    assert!(argv.contains(&"lr=1e30"), "{argv:?}");
+    // It is read, and then the training says what is wrong with it.
+    let line = place.refused(&argv, 1);
+    assert!(
+        line.contains("8 bits, seed 1: epoch 1") && line.contains("training diverged"),
+        "{line}"
+    );
+}

@@ -320,6 +320,18 @@ fn files(config: &mut Config, experiment: &Experiment) -> Result<Vec<DataMark>, 
     Ok(marks)
 }
 
+/// Floats from here on are written with an exponent: without one they would be whole numbers larger than TOML has.
+const WITH_EXPONENT: f64 = 1e16;
+
+/// `1e30`. Most settings are f32: as f64 they have digits that nobody wrote.
+fn exponential(number: f64) -> String {
+    let short = number as f32;
+    match f64::from(short) == number {
+        true => format!("{short:?}"),
+        false => format!("{number:?}"),
+    }
+}
+
 struct Frozen<'a> {
     config: &'a Config,
     used: Vec<&'static str>,
@@ -334,6 +346,7 @@ impl Frozen<'_> {
             let text = match value {
                 // With TOML's quotes, so that no text is taken for a number.
                 toml::Value::String(_) => value.to_string(),
+                toml::Value::Float(number) if number.abs() >= WITH_EXPONENT => exponential(*number),
                 _ => shown(value),
             };
             ((*key).to_owned(), text)
