@@ -413,7 +413,11 @@ fn after_a_restart_of_the_machine_the_same_submit_goes_on() {
             .iter()
             .all(|&process| common::place::signal(process, "KILL"))
     });
+    let killed = Instant::now();
     until("it is seen", || place.states("o")[0] == "lost");
+    // A queue that has begun a task is not waited for as one that is about to.
+    assert!(killed.elapsed() < Duration::from_secs(5));
+    assert_eq!(place.states("o")[1..], ["never_started"; 2]);
     let why = place.tasks("o")[0]["reason"].as_str().unwrap().to_owned();
     assert!(why.contains("submit again to go on"), "{why}");
     let checkpoints = place.record("o", 0, "progress").unwrap()["checkpoints"].as_u64();

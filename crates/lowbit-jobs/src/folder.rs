@@ -249,6 +249,11 @@ impl TaskFolder {
         })
     }
 
+    /// Whether an attempt has begun since it was sent last.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.started().exists()
+    }
+
     pub(crate) fn read_outcome(&self) -> Option<Outcome> {
         read_json(&self.outcome())
     }

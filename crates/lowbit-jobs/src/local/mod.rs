@@ -14,11 +14,12 @@ use crate::scheduler::{Array, Batch, Engine, Job, Look, Scheduler, Seen, Submiss
 use crate::state::Word;
 use crate::{JobError, JobFolder};
 use rustix::process::{Pid, Signal, kill_process};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Seconds that a queue has to take up a submission before it counts as gone.
+/// Seconds that a queue has to take up a submission, and begin one of its tasks, before it counts as gone.
 const START_S: u64 = 10;
 
 /// The queue of this user on this machine.
@@ -179,15 +180,23 @@ impl Scheduler for Local {
             .entries()
             .iter()
             .any(|(_, other)| *other == job.folder);
-        let mut seen = std::collections::BTreeMap::new();
-        for (task, (submission, _)) in job.sent_to(Engine::Local) {
+        let sent = job.sent_to(Engine::Local);
+        // A submission of which a task has begun was taken up: records of earlier ones were set aside.
+        let taken_up: BTreeSet<u32> = sent
+            .iter()
+            .filter(|(task, _)| job.folder.task(**task).has_begun())
+            .map(|(_, (submission, _))| submission.number)
+            .collect();
+        let mut seen = BTreeMap::new();
+        for (task, (submission, _)) in sent {
             if submission.host != here {
                 let why = format!("its queue is on {}; look there", submission.host);
                 return Look::Unasked { why };
             }
             let folder = job.folder.task(task);
             let running = Lock::is_held(&folder.lock());
-            let waking = now.saturating_sub(submission.unix) < START_S;
+            let waking = now.saturating_sub(submission.unix) < START_S
+                && !taken_up.contains(&submission.number);
             let (word, says) = if running {
                 (Word::Running, "")
             } else if queued && (served || waking) {
