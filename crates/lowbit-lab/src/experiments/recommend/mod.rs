@@ -209,7 +209,7 @@ pub fn recommend(
     isa: Isa,
     events: &dyn Events,
 ) -> Result<Recommendation, LabError> {
-    let parts = parts(chosen, config, request.train.is_some())?;
+    let parts = parts(chosen, config, request.train.is_some(), request.max_drop)?;
     if request.train.is_some() && chosen.evaluated.images == Which::All {
         return Err(LabError::Mismatch(
             "--train with all images: it would learn from those that choose and judge".into(),

@@ -1,7 +1,8 @@
 //! Which images do what: some set ranges, some choose, and the others, which chose nothing, give the verdict's numbers.
 
+use super::verdict::fewest_for_verdict;
 use crate::experiments::unseen::{Chosen, Which};
-use crate::{Config, LabError};
+use crate::{Config, LabError, plural};
 use lowbit_data::Split;
 use lowbit_kernels::random;
 
@@ -10,6 +11,19 @@ pub const FEWEST: usize = 50;
 
 /// Images that choose, at most: more cost time that candidates want.
 const CHOOSING: usize = 2000;
+
+/// How many of so many images choose; the others give the verdict.
+fn choosing(images: usize) -> usize {
+    (images / 2).min(CHOOSING)
+}
+
+/// The fewest images to measure on that may tell `max_drop` points.
+fn fewest(max_drop: f64) -> usize {
+    let verdict = fewest_for_verdict(max_drop);
+    // Half of them choose, or as many as ever do.
+    let half = verdict.saturating_mul(2).saturating_sub(1);
+    half.min(verdict.saturating_add(CHOOSING)).max(FEWEST)
+}
 
 /// Images, by what they do.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,11 +54,16 @@ pub fn labelled_calibration(chosen: &Chosen, config: &Config) -> Split {
 }
 
 /// Tells the images apart. Training images of the model only set ranges; where widths are trained (`trains`), so do all of the
-/// training part.
+/// training part. Where there are too few, as many are asked for as may tell `max_drop` points.
 ///
 /// # Errors
 /// [`LabError::Mismatch`] where there are too few, [`LabError::Data`] when one cannot be read.
-pub fn parts(chosen: &Chosen, config: &Config, trains: bool) -> Result<Parts, LabError> {
+pub fn parts(
+    chosen: &Chosen,
+    config: &Config,
+    trains: bool,
+    max_drop: f64,
+) -> Result<Parts, LabError> {
     let data = &chosen.input.data;
     let (train, test) = (&data.train, &data.test);
     let calibrating = calibrating(chosen, config);
@@ -69,16 +88,16 @@ pub fn parts(chosen: &Chosen, config: &Config, trains: bool) -> Result<Parts, La
     };
     if labelled.len() < FEWEST {
         return Err(LabError::Mismatch(format!(
-            "{}: {} images are left to measure on, which tells nothing: give at least {} labelled images that the model has not seen",
+            "{}: only {} to measure on, which tells nothing: give at least {} labelled images to measure on that the model has not seen",
             data.name,
-            labelled.len(),
-            2 * FEWEST,
+            plural::of(labelled.len(), "image"),
+            fewest(max_drop),
         )));
     }
     let mut order: Vec<usize> = (0..labelled.len()).collect();
     let mut rng = random::stream(config.run.seed, "recommend", 0);
     random::shuffle(&mut rng, &mut order);
-    let choosing = (labelled.len() / 2).min(CHOOSING);
+    let choosing = choosing(labelled.len());
     let take = |order: &[usize]| {
         let images: Vec<(&Split, usize)> = order.iter().map(|&at| labelled[at]).collect();
         Split::gather(&images)
@@ -96,6 +115,7 @@ mod tests {
     use super::*;
     use crate::experiments::inputs::Input;
     use crate::experiments::inputs::tests::{input, split};
+    use crate::experiments::recommend::too_few;
     use crate::experiments::unseen::Evaluated;
     use std::collections::BTreeSet;
 
@@ -125,7 +145,7 @@ mod tests {
     fn images_that_the_model_learned_from_measure_nothing() {
         let mut chosen = chosen(Which::TestOfThisSplit, 240, 60);
         chosen.knows_train = true;
-        let parts = parts(&chosen, &Config::default(), false).unwrap();
+        let parts = parts(&chosen, &Config::default(), false, 1.0).unwrap();
         assert_eq!(parts.choosing.len() + parts.verdict.len(), 60);
         let train = chosen.input.data.train.images().unwrap();
         let choosing = parts.choosing.images().unwrap();
@@ -143,7 +163,7 @@ mod tests {
             let chosen = chosen(which, 240, 60);
             let mut config = Config::default();
             config.calibration.calibration_images = 66;
-            let parts = parts(&chosen, &config, trains).unwrap();
+            let parts = parts(&chosen, &config, trains, 1.0).unwrap();
             let choosing = parts.choosing.images().unwrap();
             let verdict = parts.verdict.images().unwrap();
             let sets = [of(&parts.calibration), of(&choosing), of(&verdict)];
@@ -165,12 +185,15 @@ mod tests {
     #[test]
     fn too_few_images_are_refused_with_the_number_that_would_do() {
         let chosen = chosen(Which::TestOfTraining, 240, 49);
-        let error = parts(&chosen, &Config::default(), false)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("49 images") && error.contains("at least 100"),
-            "{error}"
-        );
+        for (max_drop, enough) in [(1.0, 387), (3.0, 127), (0.05, 5918), (50.0, 50)] {
+            let error = parts(&chosen, &Config::default(), false, max_drop).unwrap_err();
+            let error = error.to_string();
+            assert!(
+                error.contains("49 images") && error.contains(&format!("at least {enough} ")),
+                "{error}"
+            );
+            let is_told = |images| too_few(images - choosing(images), max_drop).is_none();
+            assert!(is_told(enough) && (enough == FEWEST || !is_told(enough - 1)));
+        }
     }
 }

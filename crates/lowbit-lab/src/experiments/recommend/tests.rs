@@ -396,7 +396,7 @@ fn the_whole_experiment_leaves_what_it_says_and_goes_on_where_it_was() {
     assert!(!stale.exists());
     // Weights may stand in another file than the model's own: with others nothing is taken.
     let chosen = bright();
-    let parts = parts(&chosen, &config, false).unwrap();
+    let parts = parts(&chosen, &config, false, 1.0).unwrap();
     for (weight, has) in [(1.0, true), (0.5, false)] {
         let model = summing(weight);
         let request = request(&file, &model, true, 600.0);

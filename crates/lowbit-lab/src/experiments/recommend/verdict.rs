@@ -41,11 +41,27 @@ fn rounded(images: f64) -> u64 {
     ((images / unit).ceil() * unit) as u64
 }
 
+/// Half the width of the paired interval of two models that agree everywhere (see `statistics`), in points.
+fn narrowest(images: usize) -> f64 {
+    100.0 * 1.96 / (images as f64 + 2.0)
+}
+
+/// The fewest images for the verdict of which [`too_few`] says nothing; 0 where no number would do.
+pub(super) fn fewest_for_verdict(max_drop: f64) -> usize {
+    if max_drop <= 0.0 {
+        return 0;
+    }
+    // A fraction was cut off, and another may have been rounded away.
+    let about = (100.0 * 1.96 / max_drop - 2.0).max(0.0) as usize;
+    let mut near = about.saturating_sub(1)..about.saturating_add(3);
+    near.find(|&images| narrowest(images) <= max_drop)
+        .unwrap_or(about)
+}
+
 /// Why so few images cannot tell `max_drop` points, whatever comes out; none where they may.
 #[must_use]
 pub fn too_few(images: usize, max_drop: f64) -> Option<String> {
-    // The paired interval of two models that agree everywhere (see `statistics`).
-    let narrowest = 100.0 * 1.96 / (images as f64 + 2.0);
+    let narrowest = narrowest(images);
     if max_drop > 0.0 && narrowest <= max_drop {
         return None;
     }
