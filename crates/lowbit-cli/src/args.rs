@@ -158,10 +158,10 @@ Writes results_summary.csv, results_summary.json and report.html into the folder
         #[arg(value_hint = ValueHint::DirPath)]
         folder: Option<PathBuf>,
         /// Points that the sweet spot may lose against 32 bits
-        #[arg(long, default_value_t = 1.0, value_name = "POINTS", value_parser = points)]
+        #[arg(long, default_value_t = 1.0, value_name = "POINTS", value_parser = points, allow_negative_numbers = true)]
         max_drop: f64,
         /// What a megabyte costs that federations send, in any currency: the report says what each run cost
-        #[arg(long, value_name = "PRICE", value_parser = price)]
+        #[arg(long, value_name = "PRICE", value_parser = price, allow_negative_numbers = true)]
         cost_per_mb: Option<f64>,
         #[command(flatten)]
         settings: Flags<of::Analyze>,

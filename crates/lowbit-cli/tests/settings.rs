@@ -53,6 +53,14 @@ fn a_value_that_cannot_be_is_refused_in_one_line() {
             &["recommend", "m.onnx", "--target", "fame"],
             "error: --target fame: use latency, throughput or size",
         ),
+        (
+            &["analyze", "--max-drop", "-3"],
+            "error: --max-drop -3: use points that are not negative, e.g. 0.5",
+        ),
+        (
+            &["analyze", "--cost-per-mb", "-0.1"],
+            "error: --cost-per-mb -0.1: use a number that is not negative, e.g. 0.05",
+        ),
         (&["sweep", "--jobs"], "error: --jobs: needs a value"),
         (
             &["completions", "dos"],
