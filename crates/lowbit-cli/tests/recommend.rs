@@ -82,20 +82,38 @@ fn the_command_of_a_trained_row_makes_its_file() {
 fn what_may_be_trained_is_listed_and_all_images_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
+    trained_model(path);
     let list = |more: &[&str]| {
-        let output = lowbit(
-            path,
-            &[&["recommend", "m.onnx", "--dry-run"][..], more].concat(),
-        );
+        let asked = ["recommend", "m.safetensors", "--dry-run"];
+        let output = lowbit(path, &[&asked[..], more].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
         stdout(&output)
     };
     assert!(!list(&[]).contains("trained"), "{}", list(&[]));
     let listed = list(&["--train", "30m"]);
     assert!(
-        listed.contains("W4A8, trained: lowbit sweep --from MODEL --widths 4 --seeds 1 --epochs N --lr 0.0001, where no rounded model is shown to lose at most 1 point"),
+        listed.contains("W4A8, trained: lowbit sweep --from m.safetensors --data landcover --widths 4 --seeds 1 --epochs N --lr 0.0001, where no rounded model is shown to lose at most 1 point"),
         "{listed}"
     );
-    trained_model(path);
+    // Each is a command that makes the file.
+    let listed = list(&["--limit", "200", "--all"]);
+    let line = listed.lines().next().unwrap();
+    let command = "lowbit quantize m.safetensors --data landcover --bits 8 --observer minmax --limit 200 --all";
+    assert_eq!(line, format!("W8A8: {command}"));
+    let words: Vec<&str> = command.split(' ').skip(1).collect();
+    let output = lowbit(
+        path,
+        &[&words[..], &["--image-size", "16", "-o", "q.safetensors"]].concat(),
+    );
+    assert!(output.status.success(), "{}", stderr(&output));
+    // What could not be tried is not listed.
+    let line = refused(path, &["recommend", "q.safetensors", "--dry-run"], 2);
+    assert!(
+        line.contains("is quantized already; give an FP32 model"),
+        "{line}"
+    );
+    let line = refused(path, &["recommend", "none.safetensors", "--dry-run"], 2);
+    assert!(line.contains("none.safetensors: cannot read"), "{line}");
     let asked = ["recommend", "m.safetensors", "--train", "8s", "--all"];
     let line = refused(path, &[&asked[..], &DATA].concat(), 2);
     assert!(line.contains("--all: training would go on"), "{line}");

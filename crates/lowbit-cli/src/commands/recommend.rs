@@ -9,11 +9,11 @@ use lowbit::WeightBits;
 use lowbit_lab::experiments::inputs::float_model;
 use lowbit_lab::experiments::preprocessing::{check_preprocessing, find_preprocessing};
 use lowbit_lab::experiments::recommend::{
-    Candidate, FOLDER, FRONT, FineTuning, HEADER, Recommendation, Request, candidates,
+    Candidate, FOLDER, FRONT, FineTuning, HEADER, Origin, Recommendation, Request, candidates,
     labelled_calibration, recommend, trained,
 };
 use lowbit_lab::experiments::unseen::{Measured, Purpose, images_for};
-use lowbit_lab::plural;
+use lowbit_lab::{Config, plural};
 use std::time::Instant;
 
 pub(super) fn run(context: &Context, asked: &Recommend) -> Result<(), Failure> {
@@ -25,12 +25,12 @@ pub(super) fn run(context: &Context, asked: &Recommend) -> Result<(), Failure> {
             asked.max_drop
         )));
     }
-    if asked.dry_run {
-        let list = would_be_tried(asked);
-        return context.output.results(&list, || list.join("\n"));
-    }
     let mut config = context.config.clone();
     let mut model = float_model(file, &config)?;
+    if asked.dry_run {
+        let list = would_be_tried(asked, &config);
+        return context.output.results(&list, || list.join("\n"));
+    }
     context.describe_foreign(model.foreign.as_ref());
     let measured = Measured {
         file,
@@ -87,19 +87,24 @@ pub(super) fn run(context: &Context, asked: &Recommend) -> Result<(), Failure> {
 }
 
 /// What would be tried, a line each.
-fn would_be_tried(asked: &Recommend) -> Vec<String> {
+fn would_be_tried(asked: &Recommend, config: &Config) -> Vec<String> {
     let fixed = candidates();
-    let line = |candidate: &Candidate| {
-        format!("{}: lowbit quantize {}", candidate.name, candidate.flags())
+    let origin = Origin {
+        file: &asked.file,
+        choice: asked.which.into(),
+        config,
     };
+    // A third of the training images at most: how many those are, the data tell.
+    let calibration_images = config.calibration.calibration_images;
+    let command = |candidate: &Candidate| origin.command(candidate, calibration_images, None);
+    let line = |candidate: &Candidate| format!("{}: {}", candidate.name, command(candidate));
     let training = |bits: WeightBits| {
         let one = trained(bits, 0);
         // How many epochs fit, an epoch tells.
-        let flags = one.flags().replace("--epochs 0", "--epochs N");
+        let command = command(&one).replace("--epochs 0 ", "--epochs N ");
         format!(
-            "{}: {} {flags}, where no rounded model is shown to lose at most {}",
+            "{}: {command}, where no rounded model is shown to lose at most {}",
             one.name,
-            one.verb("MODEL"),
             plural::of(asked.max_drop, "point")
         )
     };

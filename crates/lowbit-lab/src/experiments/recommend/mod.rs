@@ -2,6 +2,7 @@
 
 mod cache;
 mod candidates;
+mod command;
 mod finetune;
 mod float;
 mod knapsack;
@@ -14,6 +15,7 @@ mod tests;
 mod verdict;
 
 pub use candidates::{Candidate, FineTuning, candidates, trained};
+pub use command::Origin;
 pub use mixed::Predicted;
 pub use page::{FRONT, HEADER};
 pub use parts::{FEWEST, Parts, labelled_calibration, parts};

@@ -3,7 +3,7 @@
 use super::cache::{Cache, Made};
 use super::candidates::MIXED_BEFORE;
 use super::mixed::{LayerOptions, Measuring, Predicted, mixes};
-use super::{Candidate, FOLDER, Parts, Request, Row, candidates, score};
+use super::{Candidate, FOLDER, Origin, Parts, Request, Row, candidates, score};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::experiments::inputs::Input;
 use crate::{Config, Events, LabError};
@@ -237,62 +237,13 @@ impl Search<'_> {
 
     /// The command that makes the same file.
     fn command(&self, candidate: &Candidate) -> String {
-        let config = self.config;
-        let mut flags = candidate.flags();
-        if candidate.is_mixed() {
-            let file = self.layers_file(candidate).display().to_string();
-            flags += &format!(" --layer-bits {}", quoted(&format!("@{file}")));
-        }
-        let mut command = format!(
-            "{} --data {} {}",
-            candidate.verb(&quoted(&self.request.file.display().to_string())),
-            quoted(&config.images.data),
-            flags
-        );
-        for (flag, value, default) in [
-            ("preprocess", config.onnx.preprocess.clone(), String::new()),
-            (
-                "labels",
-                config.onnx.labels.display().to_string(),
-                String::new(),
-            ),
-            (
-                "data-dir",
-                config.images.data_dir.display().to_string(),
-                "data".into(),
-            ),
-            ("seed", config.run.seed.to_string(), "1".into()),
-            (
-                "image-size",
-                config.input.image_size.to_string(),
-                "0".into(),
-            ),
-            ("resize", config.input.resize.to_string(), "stretch".into()),
-            ("limit", config.images.limit.to_string(), "0".into()),
-            ("split", config.images.split.to_string(), "auto".into()),
-            (
-                "calibration-images",
-                match candidate.training {
-                    None => self.parts.calibration_images.to_string(),
-                    Some(_) => "512".into(),
-                },
-                "512".into(),
-            ),
-        ] {
-            if value != default {
-                command += &format!(" --{flag} {}", quoted(&value));
-            }
-        }
-        if config.input.exif {
-            command += " --exif";
-        }
-        if self.request.choice.all {
-            command += " --all";
-        }
-        if let Some(seed) = self.request.choice.split_seed {
-            command += &format!(" --split-seed {seed}");
-        }
-        command
+        let origin = Origin {
+            file: self.request.file,
+            choice: self.request.choice,
+            config: self.config,
+        };
+        let layers = candidate.is_mixed().then(|| self.layers_file(candidate));
+        origin.command(candidate, self.parts.calibration_images, layers.as_deref())
     }
 }
 
@@ -341,18 +292,9 @@ fn is_hopeless(candidate: &Candidate, tried: &[Tried], max_drop: f64) -> Option<
         .then(|| format!("{} lost {lost:.0} points or more already", nearest.row.name))
 }
 
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=,+~@".contains(c);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{quoted, seconds_of_compensation, seconds_of_learning};
+    use super::{seconds_of_compensation, seconds_of_learning};
     use lowbit::Shape;
     use lowbit::graph::zoo;
 
@@ -364,12 +306,5 @@ mod tests {
         let seconds = seconds_of_compensation(&graph);
         assert!((3.6..4.3).contains(&seconds), "{seconds}");
         assert!(seconds < seconds_of_learning(&graph, 500));
-    }
-
-    #[test]
-    fn words_with_blanks_are_one_word_to_a_shell() {
-        assert_eq!(quoted("a/b-1.onnx"), "a/b-1.onnx");
-        assert_eq!(quoted("my model's"), r"'my model'\''s'");
-        assert_eq!(quoted(""), "''");
     }
 }
