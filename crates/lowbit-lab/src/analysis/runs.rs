@@ -22,14 +22,14 @@ pub struct Run {
 pub struct Runs {
     /// By seed, and of equal seeds by path.
     pub runs: Vec<Run>,
-    /// Files that could not be used, or say what another one says, and why.
+    /// Files that could not be used, or say what another one says, and why; and runs without their models.
     pub skipped: Vec<String>,
     /// What else lies in the folder, one line each.
     pub beside: Vec<String>,
 }
 
-/// Reads every `training_results.json` below `folder`; a broken file is skipped and named, so is a run whose models are not
-/// there any more, and so is one of a training that has been read already: counted twice it would narrow the intervals.
+/// Reads every `training_results.json` below `folder`; a broken file is skipped and named, and so is one of a training that has
+/// been read already: counted twice it would narrow the intervals. Runs whose models are not there any more count, and are named.
 ///
 /// Runs of older layouts may lack everything but the width and the accuracy; accuracies in percent are taken as such.
 ///
@@ -65,12 +65,28 @@ pub fn read(folder: &Path) -> Result<Runs, LabError> {
                 .map_or(String::new(), |first| format!(" (skipped {first})"))
         )));
     }
+    skipped.extend(without_models(&runs));
     runs.sort_by_key(|run| run.results.seed);
     Ok(Runs {
         runs,
         skipped,
         beside: vec![],
     })
+}
+
+/// One line about the runs whose models are not as they were written: results may have been copied without them, or a disk was full.
+fn without_models(runs: &[Run]) -> Option<String> {
+    let lost = |run: &Run| Some((run.folder.clone(), run.results.lost(&run.folder)?));
+    let mut all = runs.iter().filter_map(lost);
+    let (folder, what) = all.next()?;
+    let more = match all.count() {
+        0 => String::new(),
+        more => format!(" (and so in {more} more)"),
+    };
+    Some(format!(
+        "{}: {what}{more}: the figures are those of the model that was there; the same sweep makes it again",
+        folder.display()
+    ))
 }
 
 /// Whether `results` are those of a run that is known: all that decides them is the same, the seed too.
@@ -116,9 +132,6 @@ fn read_one(file: &Path, folder: &Path) -> Result<RunResults, String> {
         results.compression_metrics = std::fs::read(folder.join("compression_metrics.json"))
             .ok()
             .and_then(|bytes| serde_json::from_slice::<CompressionMetrics>(&bytes).ok());
-    }
-    if let Some(lost) = results.lost(folder) {
-        return Err(format!("{lost}; the same sweep makes the run again"));
     }
     let rounds = &results.results_per_round;
     let shares = rounds.iter().flat_map(|round| {
@@ -202,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_whose_model_is_gone_or_cut_off_is_skipped() {
+    fn a_run_whose_model_is_gone_or_cut_off_counts_and_is_named() {
         let outputs = tempfile::tempdir().unwrap();
         let run = outputs.path().join("8bit/run_a");
         write(
@@ -211,12 +224,13 @@ mod tests {
                 "bit_width": 8, "original_size_mb": 4e-6, "compressed_size_mb": 1e-6, "compression_ratio": 4,
                 "size_reduction_percent": 75}}"#,
         );
-        let skipped = || read(outputs.path()).unwrap_err().to_string();
+        let skipped = || read(outputs.path()).unwrap().skipped.concat();
         assert!(skipped().contains("model_fp32.safetensors is not there any more"));
         std::fs::write(run.join("model_fp32.safetensors"), "1234").unwrap();
         std::fs::write(run.join("model_8bit.safetensors"), "").unwrap();
         assert!(skipped().contains("model_8bit.safetensors has 0 bytes instead of 1"));
         std::fs::write(run.join("model_8bit.safetensors"), "1").unwrap();
+        assert_eq!(skipped(), "");
         assert_eq!(read(outputs.path()).unwrap().runs.len(), 1);
     }
 

@@ -190,7 +190,7 @@ fn the_last_that_is_shown_to_fit_ships_on_the_way_from_the_safest_to_the_fastest
     let verdict = decided(Target::Latency, &rows);
     // The boldest would be shown to fit, but nothing is looked at behind the first that is not.
     assert_eq!((verdict.ship.as_str(), verdict.fits), ("safe", true));
-    let next = "Next: bold lost 0.50 points, but 400 images cannot tell 1 (95 % interval up to 2.50): give the verdict some 6400.";
+    let next = "Next: bold lost 0.50 points, but 400 images cannot tell a loss of 1 (95 % interval up to 2.50): give the verdict some 6400.";
     assert_eq!(verdict.next.as_deref(), Some(next));
 
     let rows = [fp32.clone(), boldest.clone(), bold.clone(), safe.clone()];

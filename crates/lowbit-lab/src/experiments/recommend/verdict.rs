@@ -252,9 +252,13 @@ fn not_shown(row: &Row, max_drop: f64, images: usize) -> String {
     }
     let half = (lost.high - lost.low) / 2.0;
     let more = needed(images, half, max_drop - lost.value.max(0.0));
+    let what = match lost.value {
+        gain if gain < 0.0 => format!("gained {:.2} points", -gain),
+        loss => format!("lost {loss:.2} points"),
+    };
     format!(
-        "{} lost {:.2} points, but {images} images cannot tell {max_drop} (95 % interval up to {:.2}): give the verdict some {more}",
-        row.name, lost.value, lost.high,
+        "{} {what}, but {images} images cannot tell a loss of {max_drop} (95 % interval up to {:.2}): give the verdict some {more}",
+        row.name, lost.high,
     )
 }
 
