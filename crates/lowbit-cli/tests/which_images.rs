@@ -276,4 +276,46 @@ fn what_a_model_of_lowbits_says_itself_is_not_said_again() {
         assert!(line.contains(expected), "{arguments:?}: {line}");
     }
     assert!(!path.join("out.onnx").exists());
+    for more in [&["recommend", MODEL][..], &["train", "--from", MODEL]] {
+        let line = refused(
+            path,
+            &[more, &["--data", "photos", "--preprocess", "unit"]].concat(),
+            2,
+        );
+        assert!(line.contains("leave --preprocess out"), "{line}");
+    }
+    // A file of settings serves other models too, and a new head other images.
+    std::fs::write(
+        path.join("lab.toml"),
+        "preprocess = \"unit\"\nimage-size = 7\n",
+    )
+    .unwrap();
+    let inspect = ["inspect", MODEL, "--config", "lab.toml"];
+    for arguments in [
+        &inspect[..],
+        &[
+            "train",
+            "--from",
+            MODEL,
+            "--new-head",
+            "--data",
+            "landcover",
+            "--image-size",
+            "8",
+            "--limit",
+            "20",
+            "--epochs",
+            "1",
+            "--out",
+            "new",
+            "-q",
+        ],
+    ] {
+        let output = lowbit(path, arguments);
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+    }
 }

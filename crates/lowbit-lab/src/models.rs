@@ -71,37 +71,6 @@ pub fn open(file: &Path, config: &Config) -> Result<ModelFile, LabError> {
     })
 }
 
-/// Refuses what is said of pixels, classes and sizes where the model says it itself: only of models that another program made it would
-/// be taken.
-///
-/// # Errors
-/// [`LabError::Mismatch`] naming the setting.
-pub fn refuse_unused(file: &Path, model: &ModelFile, config: &Config) -> Result<(), LabError> {
-    if model.foreign.is_some() {
-        return Ok(());
-    }
-    let refused = |setting: &str, what: &str| {
-        let file = file.display();
-        Err(LabError::Mismatch(format!(
-            "{file}: says {what} itself: leave --{setting} out"
-        )))
-    };
-    let input = match &model.stored {
-        StoredModel::Float { graph, .. } => graph.input(),
-        StoredModel::Quantized(model) => model.graph.input(),
-    };
-    let size = config.input.image_size;
-    if !config.onnx.preprocess.is_empty() {
-        refused("preprocess", "how pixels become its input")
-    } else if !config.onnx.labels.as_os_str().is_empty() {
-        refused("labels", "which classes it has")
-    } else if size > 0 && [input.h(), input.w()] != [size, size] {
-        refused("image-size", &format!("that it takes images of {input}"))
-    } else {
-        Ok(())
-    }
-}
-
 /// Makes an ONNX file of a model that was read from `file`; `reduce_range` gives weights of 7 bits to layers that may
 /// saturate elsewhere ([`QuantizedModel::saturating_layers`](lowbit::quant::QuantizedModel::saturating_layers)).
 ///

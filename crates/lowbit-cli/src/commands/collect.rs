@@ -7,7 +7,7 @@ use crate::output::{Output, tell};
 use lowbit_jobs::State;
 use lowbit_jobs::collect::{not_done, wait};
 use lowbit_jobs::scheduler::Job;
-use lowbit_jobs::view::View;
+use lowbit_jobs::view::{Row, View};
 use std::process::Command;
 
 pub(super) fn run(output: Output, which: &Which) -> Result<(), Failure> {
@@ -23,11 +23,16 @@ pub(super) fn run(output: Output, which: &Which) -> Result<(), Failure> {
     if view
         .tasks
         .iter()
-        .any(|row| row.stage == 0 && row.state == State::Done)
+        .any(|row| row.stage == 0 && has_figures(row))
     {
         analyze(output, &job)?;
     }
     missing(&view)
+}
+
+/// Whether a task ended well. Where what it made is gone since, its figures may be there.
+fn has_figures(row: &Row) -> bool {
+    row.state == State::Done || row.state == State::Lost && row.elapsed_s.is_some()
 }
 
 /// Analyzes what the tasks have left, by the program that they ran; an experiment of one task has shown it in its log.

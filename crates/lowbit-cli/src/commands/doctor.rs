@@ -22,6 +22,7 @@ pub(super) fn run(context: &Context, asked: &Doctor) -> Result<(), Failure> {
             "--time: layers are timed on images: give --data".into(),
         ));
     }
+    context.refuse_said_again(&asked.file, None)?;
     let found = doctor(&context.config, request, context.isa, &context.progress)?;
     context.progress.stop();
     context.output.results(&found, || text(&found))?;

@@ -30,7 +30,10 @@ use crate::failure::Failure;
 use crate::federate_args;
 use crate::output::Output;
 use crate::progress::Progress;
+use crate::settings::Given;
 use crate::which_images::Beginning;
+use lowbit::Shape;
+use lowbit::format::StoredModel;
 use lowbit_data::{Dataset, LoadOptions};
 use lowbit_kernels::Isa;
 use lowbit_lab::Config;
@@ -39,12 +42,14 @@ use lowbit_lab::experiments::preprocessing::check_preprocessing;
 use lowbit_lab::experiments::unseen::{
     Choice, Chosen, Measured, Purpose, images_for, images_for_new_head,
 };
-use lowbit_lab::models::{self, Foreign, ModelFile};
+use lowbit_lab::models::{self, Foreign, ModelFile, is_onnx};
 use std::path::Path;
 
 /// What every command works with.
 pub(crate) struct Context {
     pub(crate) config: Config,
+    /// What of it the command was told by flags and pairs.
+    pub(crate) said: Given,
     pub(crate) output: Output,
     pub(crate) progress: Progress,
     pub(crate) isa: Isa,
@@ -80,7 +85,8 @@ pub(crate) fn run(cli: Cli) -> Result<u8, Failure> {
 
 /// Runs a command that works on models and data.
 fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(), Failure> {
-    let config = command.given().over(command.defaults())?;
+    let said = command.given();
+    let config = said.over(command.defaults())?;
     let isa = Isa::current()?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(config.run.threads)
@@ -95,6 +101,7 @@ fn experiment(command: Command, manners: &Manners, output: Output) -> Result<(),
     let progress = Progress::new(manners.quiet);
     let context = Context {
         config,
+        said,
         output,
         progress,
         isa,
@@ -199,7 +206,11 @@ impl Context {
     /// Reads a model file, and says what is to be known of one that another program made.
     pub(crate) fn open(&self, file: &Path) -> Result<ModelFile, Failure> {
         let model = models::open(file, &self.config)?;
-        models::refuse_unused(file, &model, &self.config)?;
+        let input = match &model.stored {
+            StoredModel::Float { graph, .. } => graph.input(),
+            StoredModel::Quantized(model) => model.graph.input(),
+        };
+        self.refuse_said_again(file, Some(input))?;
         self.describe_foreign(model.foreign.as_ref());
         Ok(model)
     }
@@ -207,8 +218,45 @@ impl Context {
     /// Reads a model file that must hold FP32 weights.
     pub(crate) fn float_model(&self, file: &Path) -> Result<FloatFile, Failure> {
         let model = inputs::float_model(file, &self.config)?;
+        // A teacher may be ONNX's, and is read the same way.
+        if !is_onnx(&self.config.recipe.teacher) {
+            self.refuse_said_again(file, None)?;
+        }
         self.describe_foreign(model.foreign.as_ref());
         Ok(model)
+    }
+
+    /// Refuses what this command was told of pixels, classes and sizes where the model says it itself: only of models that another
+    /// program made it would be taken. What stands in a file of settings serves other models.
+    pub(crate) fn refuse_said_again(
+        &self,
+        file: &Path,
+        input: Option<Shape>,
+    ) -> Result<(), Failure> {
+        let size = self.config.input.image_size;
+        let is_other = input.is_some_and(|input| [input.h(), input.w()] != [size, size]);
+        let refused = [
+            ("preprocess", true, "how pixels become its input".to_owned()),
+            ("labels", true, "which classes it has".to_owned()),
+            (
+                "image_size",
+                size > 0 && is_other,
+                input.map_or(String::new(), |input| {
+                    format!("that it takes images of {input}")
+                }),
+            ),
+        ];
+        let found = refused
+            .iter()
+            .find(|(key, is_refused, _)| *is_refused && self.said.sets(key));
+        match found {
+            Some((key, _, what)) if !is_onnx(file) => Err(Failure::Input(format!(
+                "{}: says {what} itself: leave --{} out",
+                file.display(),
+                key.replace('_', "-")
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn describe_foreign(&self, foreign: Option<&Foreign>) {

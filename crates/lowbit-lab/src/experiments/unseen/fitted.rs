@@ -6,8 +6,13 @@ use crate::experiments::inputs::Input;
 use lowbit_data::Dataset;
 
 /// The images in the model's classes and channels.
-pub(super) fn fitted(model: &Measured<'_>, mut input: Input) -> Result<Input, LabError> {
+pub(super) fn fitted(model: &Measured<'_>, input: Input) -> Result<Input, LabError> {
     not_made_up(model, &input.data)?;
+    brought_to(model, input)
+}
+
+/// The same of images that a model need not know, for a new head.
+pub(super) fn brought_to(model: &Measured<'_>, mut input: Input) -> Result<Input, LabError> {
     let graph = model.graph;
     let before = (input.data.channels, input.data.class_names.clone());
     input.data = input.data.with_channels(graph.input().c());

@@ -1,6 +1,6 @@
 //! A model for other classes than it was trained for.
 
-use super::fitted::fitted;
+use super::fitted::brought_to;
 use super::{Choice, Chosen, Measured, Purpose, as_told, overlap, pixels_of, seen};
 use crate::experiments::inputs::{FloatFile, Wanted};
 use crate::{Config, LabError};
@@ -93,7 +93,7 @@ pub fn images_for_new_head(
         record: model.record.as_ref(),
         foreign: model.foreign.as_ref(),
     };
-    let chosen = as_told(&measured, fitted(&measured, input)?)?;
+    let chosen = as_told(&measured, brought_to(&measured, input)?)?;
     if choice.split_seed.is_none()
         && let Some(found) = overlap(measured.record, file, &chosen.input.data.test)?
         && found.seen > 0

@@ -322,9 +322,9 @@ impl FloatProduct {
 }
 
 impl Scratch {
-    /// Whether a map lies in it without anything around it.
+    /// Whether maps lie in it one behind the other, without anything around them.
     pub(super) fn is_dense(&self, map: &MapShape) -> bool {
-        self.offset == 0 && self.row_stride == map.w * map.c
+        self.offset == 0 && self.row_stride == map.w * map.c && self.image_len == map.len()
     }
 }
 

@@ -58,6 +58,35 @@ fn gradients_through_windows_asymmetric_padding_and_the_last_axis_agree_with_fin
     check_gradients(&graph.finish().unwrap());
 }
 
+/// The gradient of such a map lies in its scratch without columns or rows of zeros before it, and with some behind it.
+#[test]
+fn gradients_through_padding_on_one_side_alone_agree_with_finite_differences() {
+    use crate::graph::Conv;
+    for (height, kernel, padding) in [
+        (8, [3, 1], [2, 0, 0, 0]),
+        (8, [2, 1], [1, 0, 0, 0]),
+        (8, [1, 3], [0, 2, 0, 0]),
+        (8, [3, 1], [0, 0, 2, 0]),
+        (13, [3, 1], [2, 0, 0, 0]),
+    ] {
+        let mut graph = GraphBuilder::new("test", Shape::new(height, 6, 2), &classes(3));
+        let conv = Conv {
+            out_channels: 4,
+            kernel,
+            stride: [1, 1],
+            padding,
+            dilation: [1, 1],
+            groups: 1,
+            bias: true,
+        };
+        let x = graph.conv("conv1", 0, 5, 3, (1, 1), true);
+        let x = graph.add("conv2", Op::Conv(conv), &[x]);
+        let x = graph.add("flatten", Op::Flatten, &[x]);
+        graph.add("fc", Op::linear(3), &[x]);
+        check_gradients(&graph.finish().unwrap());
+    }
+}
+
 #[test]
 fn gradients_through_functions_of_one_element_and_counted_padding_agree_with_finite_differences() {
     use crate::graph::{AvgPool, Unary};
