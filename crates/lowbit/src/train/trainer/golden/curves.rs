@@ -113,7 +113,7 @@ fn resnet8_trains_with_adam_and_with_momentum_as_in_pytorch() {
         "resnet8_adam",
         Optimizer::default(),
         1e-3,
-        [3e-4, 1e-3],
+        [3e-4, 1e-2],
     );
     let sgd = Optimizer::Sgd {
         momentum: 0.9,
