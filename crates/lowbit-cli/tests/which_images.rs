@@ -319,3 +319,47 @@ fn what_a_model_of_lowbits_says_itself_is_not_said_again() {
         );
     }
 }
+
+#[test]
+fn what_changes_nothing_of_a_quantized_model_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    photos(&path.join("photos"), &CLASSES, 8, 1, false);
+    train(path, "photos", &["--epochs", "1"]);
+    let quantize = ["quantize", MODEL, "--data", "photos", "-o", "q.safetensors"];
+    for (more, said) in [
+        (
+            &["--bits", "16", "--passes", "gptq"][..],
+            "gptq have no effect",
+        ),
+        (
+            &["--method", "dynamic", "--observer", "mse"],
+            "--observer has no effect",
+        ),
+        (
+            &["--weight-grid", "mid-rise"],
+            "--weight-grid has no effect",
+        ),
+        (
+            &[
+                "--bits",
+                "4",
+                "--weight-grid",
+                "mid-rise",
+                "--passes",
+                "gptq",
+            ],
+            "",
+        ),
+    ] {
+        let output = lowbit(path, &[&quantize[..], more].concat());
+        let text = stderr(&output);
+        assert!(output.status.success(), "{text}");
+        assert!(text.contains(said), "{more:?}: {text}");
+        assert_eq!(
+            text.contains("no effect"),
+            !said.is_empty(),
+            "{more:?}: {text}"
+        );
+    }
+}

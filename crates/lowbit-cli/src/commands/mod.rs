@@ -236,13 +236,21 @@ impl Context {
         let size = self.config.input.image_size;
         let is_other = input.is_some_and(|input| [input.h(), input.w()] != [size, size]);
         let refused = [
-            ("preprocess", true, "how pixels become its input".to_owned()),
-            ("labels", true, "which classes it has".to_owned()),
+            (
+                "preprocess",
+                true,
+                "says itself how pixels become its input".to_owned(),
+            ),
+            (
+                "labels",
+                true,
+                "says itself which classes it has".to_owned(),
+            ),
             (
                 "image_size",
                 size > 0 && is_other,
                 input.map_or(String::new(), |input| {
-                    format!("that it takes images of {input}")
+                    format!("takes images of {input} alone")
                 }),
             ),
         ];
@@ -251,7 +259,7 @@ impl Context {
             .find(|(key, is_refused, _)| *is_refused && self.said.sets(key));
         match found {
             Some((key, _, what)) if !is_onnx(file) => Err(Failure::Input(format!(
-                "{}: says {what} itself: leave --{} out",
+                "{}: {what}: leave --{} out",
                 file.display(),
                 key.replace('_', "-")
             ))),

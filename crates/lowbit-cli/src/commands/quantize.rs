@@ -4,7 +4,7 @@ use super::Context;
 use crate::failure::Failure;
 use lowbit::format::{self, StoredModel};
 use lowbit::quant::{ActivationQuant, QuantizedModel};
-use lowbit::quantize::{Passes, quantize};
+use lowbit::quantize::{Passes, PtqConfig, quantize};
 use lowbit_lab::Events;
 use lowbit_lab::experiments::artifacts::check_output;
 use lowbit_lab::experiments::inputs::FloatFile;
@@ -81,6 +81,9 @@ pub(super) fn run(
     let quantized = quantize(&graph, &weights, &config, &calibration, context.isa);
     context.progress.stop();
     let quantized = quantized?;
+    for note in without_effect(context, &config, &quantized) {
+        context.output.note(&note);
+    }
     let quantized_bytes = format::save_quantized(&output, &quantized, record.as_ref())?;
     report(
         context,
@@ -89,6 +92,29 @@ pub(super) fn run(
         bits.get(),
         quantized_bytes,
     )
+}
+
+/// What was asked for and changes nothing of this model, a line each.
+fn without_effect(context: &Context, config: &PtqConfig, model: &QuantizedModel) -> Vec<String> {
+    let widths = || model.layers.iter().flatten().map(|layer| layer.bits.get());
+    let PtqConfig { passes, method, .. } = config;
+    let weighs = passes.mse_weights || passes.gptq;
+    let notes = [
+        (
+            *method == ActivationQuant::Dynamic && context.said.sets("observer"),
+            "--observer has no effect: the dynamic method finds ranges when it runs",
+        ),
+        (
+            context.said.sets("weight_grid") && !widths().any(|bits| matches!(bits, 2 | 4)),
+            "--weight-grid has no effect: layers of 4 and 2 bits alone have a choice, and there are none",
+        ),
+        (
+            weighs && widths().all(|bits| bits == 16),
+            "the passes mse-weights and gptq have no effect: 16 bits are rounded to the nearest",
+        ),
+    ];
+    let found = notes.into_iter().filter(|(is_so, _)| *is_so);
+    found.map(|(_, note)| format!("note: {note}")).collect()
 }
 
 /// A model that another program quantized, as a file of lowbit's: its integers as they are.
