@@ -1,7 +1,7 @@
 //! Gradients of the weights of a batch: the sums of those of its slices, in their order, whatever the number of threads.
 
 use super::Slice;
-use super::product::{FloatProduct, Matrix};
+use super::product::{FloatProduct, Matrix, OfSlice};
 use crate::train::SLICE;
 use rayon::prelude::*;
 
@@ -17,16 +17,6 @@ const OUTPUTS: usize = 32;
 
 /// Input channels of a block: two such gradients of a 3×3 kernel lie in a second-level cache.
 const INPUTS: usize = 64;
-
-/// What the gradient of a slice's weights is made of, where its images are taken at once.
-#[derive(Clone, Copy)]
-pub(super) struct OfSlice<'a> {
-    pub(super) images: usize,
-    /// The first image's view of the input.
-    pub(super) view: &'a [f32],
-    /// The gradient of the first image's map, as [`FloatProduct::scratch`] says.
-    pub(super) grad_map: &'a [f32],
-}
 
 /// The product, if the gradient of its so many weights is summed block by block: each slice would write and read more of them than
 /// caches hold.

@@ -18,7 +18,7 @@ use crate::train::qat::WeightState;
 use crate::train::{QatConfig, SLICE};
 use lowbit_kernels::batch_norm::{self, Cut, MapShape};
 use lowbit_kernels::{AlignedBuffer, Isa};
-use product::{FloatProduct, IntegerForm};
+use product::{FloatProduct, IntegerForm, OfSlice};
 use rayon::prelude::*;
 
 pub(super) struct Conv {
@@ -338,7 +338,7 @@ impl Layer for Conv {
                         true => &grad_out[first * pooled..],
                         false => &slices[number].grad_map.with_slack()[scratch.offset..],
                     };
-                    gradients::OfSlice {
+                    OfSlice {
                         images: SLICE.min(count - first),
                         view: &image[first * input.image_len + view_start..],
                         grad_map,

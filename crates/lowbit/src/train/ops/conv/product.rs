@@ -3,7 +3,6 @@
 use super::backward::Backward;
 use super::depthwise::Depthwise;
 use super::general::{self, General};
-use super::gradients::OfSlice;
 use super::kernel::Kernel;
 use crate::graph::{Conv, Step};
 use crate::lower::{ConvView, Layout, Plan};
@@ -64,6 +63,16 @@ pub(super) struct IntegerMatrix {
     geometry: ConvGeometry,
     several: Several,
     product: IntegerProduct,
+}
+
+/// What the gradient of a slice's weights is made of, where its images are taken at once.
+#[derive(Clone, Copy)]
+pub(super) struct OfSlice<'a> {
+    pub(super) images: usize,
+    /// The first image's view of the input.
+    pub(super) view: &'a [f32],
+    /// The gradient of the first image's map, as [`FloatProduct::scratch`] says.
+    pub(super) grad_map: &'a [f32],
 }
 
 /// How the gradient of a map lies in its scratch.
